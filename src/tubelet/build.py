@@ -1,0 +1,277 @@
+"""From a recipe to a trained model: the one place where models, data and the loop are joined."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+import tubelet
+from tubelet.data.dataset import TrainDataset
+from tubelet.data.loader import TrainLoader, default_workers
+from tubelet.data.manifest import Manifest, read_manifest
+from tubelet.errors import UserError
+from tubelet.evaluation import evaluate
+from tubelet.models.autoencoder import MaskedAutoencoder, PixelTarget
+from tubelet.models.card import ModelCard
+from tubelet.models.classifier import ClassifierConfig, VideoClassifier
+from tubelet.models.encoder import EncoderConfig
+from tubelet.recipe import FinetuneRecipe, PretrainRecipe, Recipe, difference, to_plain, to_yaml
+from tubelet.tasks.classify import ClassifyTask
+from tubelet.tasks.pretrain import PretrainTask
+from tubelet.train.checkpoint import CheckpointStore, Weights
+from tubelet.train.loggers import Console, JsonLines, Logs, TensorBoard
+from tubelet.train.loop import fit
+from tubelet.train.runtime import Runtime
+from tubelet.zoo import Model, load_model, write_model
+
+
+def train(recipe: Recipe, out: Path | str) -> dict[str, float]:
+    """Run a recipe to its end, from where it stopped if it was begun in `out` before.
+
+    Writes into `out`: `recipe.yaml`, `log.jsonl`, `last.pt` to resume from, the model (`model.safetensors`,
+    `config.json`) and, where there is validation, the best one in `best/`.
+
+    Returns:
+        The newest value of everything logged.
+
+    Raises:
+        UserError: something the user can mend, such as a folder that holds another recipe's run.
+    """
+    out = Path(out)
+    with Runtime(recipe.runtime) as runtime:
+        torch.manual_seed(recipe.seed)
+        manifest = read_manifest(recipe.data.root, recipe.data.train)
+        model = make_model(recipe, manifest)
+        loader = make_loader(recipe, manifest, model.config.encoder, runtime)
+        task = make_task(recipe, model)
+        if runtime.is_main:
+            claim(out, recipe)
+        runtime.barrier()
+        store = CheckpointStore(out, export=lambda folder, weights: export_model(folder, model, weights))
+        validation = None
+        if isinstance(recipe, FinetuneRecipe) and recipe.data.val:
+            validation = read_manifest(recipe.data.root, recipe.data.val)
+
+        def validate(task: nn.Module) -> dict[str, float]:
+            assert isinstance(recipe, FinetuneRecipe)
+            assert isinstance(task, ClassifyTask)
+            assert validation
+            outcome = evaluate(
+                task.model,
+                validation,
+                clip=recipe.data.clip,
+                views=replace(recipe.views, clips=1, crops=1),
+                runtime=runtime,
+                workers=recipe.data.workers,
+            )
+            return {"top1": outcome.top(1), "top5": outcome.top(5)}
+
+        with Logs(*make_loggers(recipe, out, runtime)) as logs:
+            metrics = fit(
+                task,
+                loader,
+                recipe.optim,
+                runtime,
+                store,
+                logs=logs,
+                seed=recipe.seed,
+                validate=validate if validation else None,
+                validate_every=recipe.save.every_epochs,
+                save_every=recipe.save.every_epochs,
+                save_seconds=recipe.save.every_seconds,
+                log_every=recipe.save.log_steps,
+            )
+        report_failures(loader, out, runtime)
+    return metrics
+
+
+def make_model(recipe: Recipe, manifest: Manifest) -> Model:
+    """The model that a recipe trains, with its first weights: from `init`, else random."""
+    start = load_model(recipe.init) if recipe.init else None
+    model: Model
+    if isinstance(recipe, PretrainRecipe):
+        model = MaskedAutoencoder(recipe.model)
+        if start is not None:
+            if not isinstance(start, MaskedAutoencoder) or start.config != recipe.model:
+                changed = "\n  ".join(difference(to_plain(start.config), to_plain(recipe.model)))
+                raise UserError(f"init={recipe.init} is another architecture than the recipe's:\n  {changed}")
+            model.load_state_dict(start.state_dict())
+    else:
+        if not manifest.classes:
+            raise UserError(f"{manifest.root} has no classes.txt: fine-tuning needs class names and labels")
+        model = make_classifier(recipe, start, len(manifest.classes))
+    model.card = make_card(recipe, manifest)
+    return model
+
+
+def make_classifier(recipe: FinetuneRecipe, start: Model | None, classes: int) -> VideoClassifier:
+    """A classifier with a new head on the encoder of `start`, or on a new one where there is none."""
+    if (start is None) == (recipe.encoder is None):
+        raise UserError(
+            "give either init=MODEL, to start from a pre-trained model, or the settings of encoder, to start "
+            "from random weights"
+            + ("; found both: with an init, set encoder=null" if start else "; found neither")
+        )
+    encoder = start.config.encoder if start else recipe.encoder
+    assert encoder is not None
+    painting = recipe.reconstruction
+    decoder = painting.decoder if painting else None
+    donor = start.decoder if start else None
+    if painting and decoder is None:
+        if donor is None:
+            raise UserError(
+                "reconstruction.decoder is null, but there is no pre-trained decoder to take; give its "
+                "settings"
+            )
+        decoder = donor.config
+    bridging = recipe.head.kind == "bridging"  # the head that works on normalised tokens
+    config = ClassifierConfig(
+        encoder=replace(encoder, final_norm=bridging),
+        classes=classes,
+        head=recipe.head,
+        masking=recipe.masking,
+        decoder=decoder,
+        target=painting.target if painting else PixelTarget(),
+    )
+    model = VideoClassifier(config, drop_path=recipe.drop_path)
+    if start:
+        weights = {
+            name: value
+            for name, value in start.encoder.state_dict().items()
+            if bridging or not name.startswith("norm.")
+        }
+        model.encoder.load_state_dict(weights)
+        if model.decoder and donor and painting and painting.decoder is None:
+            model.decoder.load_state_dict(donor.state_dict())
+    return model
+
+
+def make_card(recipe: Recipe, manifest: Manifest) -> ModelCard:
+    """What the trained model will say of itself."""
+    provenance = {"tubelet": tubelet.__version__, "torch": torch.__version__, "recipe": to_plain(recipe)}
+    if isinstance(recipe, PretrainRecipe):
+        return ModelCard(clip=asdict(recipe.data.clip), provenance=provenance)
+    return ModelCard(
+        classes=manifest.classes,
+        clip=asdict(recipe.data.clip),
+        views=asdict(recipe.views),
+        provenance=provenance,
+    )
+
+
+def make_loader(recipe: Recipe, manifest: Manifest, encoder: EncoderConfig, runtime: Runtime) -> TrainLoader:
+    """The training clips of this process.
+
+    Raises:
+        UserError: the batch does not divide among processes, is larger than the data set, or the clip does
+            not fit the model.
+    """
+    data, optim = recipe.data, recipe.optim
+    if data.clip.frames != encoder.frames:
+        raise UserError(
+            f"data.clip.frames is {data.clip.frames}, but the model takes {encoder.frames} frames"
+        )
+    shares = runtime.world * optim.accumulate
+    if optim.batch_size % shares:
+        raise UserError(
+            f"optim.batch_size={optim.batch_size} does not divide among {runtime.world} processes x "
+            f"{optim.accumulate} micro-batches; use a multiple of {shares}"
+        )
+    if optim.batch_size > len(manifest):
+        raise UserError(
+            f"optim.batch_size={optim.batch_size} is more than the {len(manifest)} videos of "
+            f"{manifest.root / manifest.split}.csv; lower it"
+        )
+    if isinstance(recipe, FinetuneRecipe):
+        unlabeled = [sample.path for sample in manifest.samples if sample.label is None]
+        if unlabeled:
+            raise UserError(
+                f"{manifest.root / manifest.split}.csv: {len(unlabeled)} videos have no label, "
+                f"{unlabeled[0]} for one"
+            )
+    dataset = TrainDataset(
+        manifest, data.clip, data.augment, size=encoder.image_size, repeats=data.repeats, seed=recipe.seed
+    )
+    return TrainLoader(
+        dataset,
+        batch=optim.batch_size // shares,
+        rank=runtime.rank,
+        world=runtime.world,
+        workers=default_workers(runtime.world) if data.workers is None else data.workers,
+        pin=runtime.device.type == "cuda",
+        max_failures=data.max_failures,
+    )
+
+
+def make_task(recipe: Recipe, model: Model) -> PretrainTask | ClassifyTask:
+    """What a recipe does with a batch."""
+    if isinstance(recipe, PretrainRecipe):
+        assert isinstance(model, MaskedAutoencoder)
+        return PretrainTask(model, recipe.masking)
+    assert isinstance(model, VideoClassifier)
+    return ClassifyTask(
+        model,
+        label_smoothing=recipe.label_smoothing,
+        reconstruction_weight=recipe.reconstruction.weight if recipe.reconstruction else 0.0,
+    )
+
+
+def make_loggers(recipe: Recipe, out: Path, runtime: Runtime) -> list[Any]:
+    """Console and file; TensorBoard where it is installed."""
+    if not runtime.is_main:
+        return []
+    loggers: list[Any] = [Console(recipe.optim.epochs), JsonLines(out / "log.jsonl")]
+    with suppress(UserError):  # an extra: without it there is the file
+        loggers.append(TensorBoard(out / "tensorboard"))
+    return loggers
+
+
+def export_model(folder: Path, model: Model, weights: Weights) -> None:
+    """Write the shareable model out of a task's weights."""
+    prefix = "model."
+    plain = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    write_model(folder, model, plain)
+
+
+def claim(out: Path, recipe: Recipe) -> None:
+    """Make the folder this recipe's own.
+
+    Raises:
+        UserError: it holds the run of another recipe; the message shows the difference.
+    """
+    path = out / "recipe.yaml"
+    if path.exists():
+        changed = difference(
+            _identity(yaml.safe_load(path.read_text(encoding="utf-8"))), _identity(to_plain(recipe))
+        )
+        if changed:
+            listed = "\n  ".join(changed)
+            raise UserError(
+                f"{out} holds the run of another recipe; choose another folder with --out, or remove it. "
+                f"What differs (there -> now):\n  {listed}"
+            )
+        return
+    if (out / "last.pt").exists():
+        raise UserError(f"{out} holds a run without its recipe.yaml; choose another folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(to_yaml(recipe), encoding="utf-8")
+
+
+def report_failures(loader: TrainLoader, out: Path, runtime: Runtime) -> None:
+    """Write down which videos could not be read, by any process."""
+    failures = {name: why for part in runtime.gather(loader.failures) for name, why in part.items()}
+    if failures and runtime.is_main:
+        (out / "failures.json").write_text(json.dumps(failures, indent=2) + "\n", encoding="utf-8")
+        print(f"{len(failures)} videos could not be read and were replaced: see {out / 'failures.json'}")
+
+
+def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two runs the same: all but where they compute."""
+    identity = {key: value for key, value in settings.items() if key != "runtime"}
+    return identity | {"data": {k: v for k, v in settings["data"].items() if k != "workers"}}

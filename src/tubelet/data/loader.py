@@ -1,0 +1,122 @@
+"""Batches out of data sets, in worker processes, resumable at any batch."""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from tubelet.data.dataset import Batch, TrainDataset, ViewDataset, collate
+from tubelet.errors import UserError
+
+
+class TrainLoader:
+    """Shuffled batches of a training set, this process's share of them.
+
+    Batch b of an epoch is the same set of videos however many processes share it: with more processes each
+    takes its slice. It counts the videos that could not be read and stops past a limit.
+
+    Args:
+        dataset: the items.
+        batch: videos of a batch in this process.
+        rank: this process, from 0.
+        world: number of processes.
+        workers: worker processes that decode; 0 decodes in this one.
+        pin: use page-locked memory, for copies to a GPU.
+        max_failures: the share of the videos that may fail to be read, in [0, 1].
+    """
+
+    def __init__(
+        self,
+        dataset: TrainDataset,
+        *,
+        batch: int,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
+        pin: bool = False,
+        max_failures: float = 0.05,
+    ) -> None:
+        self.dataset = dataset
+        self.batch = batch
+        self.rank = rank
+        self.world = world
+        self.max_failures = max_failures
+        self.failures: dict[str, str] = {}
+        self._order: list[list[tuple[int, int]]] = []
+        self._loader: DataLoader[Batch] = DataLoader(
+            dataset,
+            batch_sampler=_Order(self._order),
+            num_workers=workers,
+            collate_fn=collate,
+            worker_init_fn=_start_worker,
+            pin_memory=pin,
+            persistent_workers=workers > 0,
+        )
+
+    def __len__(self) -> int:
+        """Batches of an epoch; the remainder of the videos waits for the next shuffle."""
+        return len(self.dataset) // (self.batch * self.world)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from number `start` on; those before it are not decoded.
+
+        Raises:
+            UserError: more videos than `max_failures` allows cannot be read.
+        """
+        shuffled = np.random.default_rng((self.dataset.seed, epoch)).permutation(len(self.dataset))
+        per_batch = self.batch * self.world
+        self._order[:] = [
+            [(epoch, int(i)) for i in shuffled[b * per_batch + self.rank * self.batch :][: self.batch]]
+            for b in range(start, len(self))
+        ]
+        for batch in self._loader:
+            self._count(batch.failures)
+            yield batch
+
+    def _count(self, failures: dict[str, str]) -> None:
+        self.failures.update(failures)
+        if len(self.failures) > self.max_failures * len(self.dataset):
+            listed = "\n  ".join(list(self.failures.values())[:5])
+            raise UserError(
+                f"{len(self.failures)} of {len(self.dataset)} videos cannot be read, more than "
+                f"data.max_failures={self.max_failures:g} allows; the first:\n  {listed}"
+            )
+
+
+class _Order:
+    """The batches to make next, as DataLoader wants them."""
+
+    def __init__(self, order: list[list[tuple[int, int]]]) -> None:
+        self.order = order
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self.order)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+
+def view_loader(
+    dataset: ViewDataset, *, batch: int, rank: int = 0, world: int = 1, workers: int = 0, pin: bool = False
+) -> DataLoader[Batch]:
+    """Every video of a test set once, in order: this process gets videos rank, rank + world, …"""
+    return DataLoader(
+        dataset,
+        batch_size=batch,
+        sampler=range(rank, len(dataset), world),
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=_start_worker,
+        pin_memory=pin,
+    )
+
+
+def default_workers(world: int = 1) -> int:
+    """One decoding process for each core that this process may count as its own."""
+    return max(1, len(os.sched_getaffinity(0)) // world) if hasattr(os, "sched_getaffinity") else 1
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)  # one core a worker

@@ -1,0 +1,145 @@
+"""The list of a data set's videos: one CSV per split beside the class names.
+
+    ROOT/train.csv      path,label,frames,fps,width,height,codec     (val.csv and test.csv alike)
+    ROOT/classes.txt    one class name per line; `label` is the line number, from 0
+
+Paths are relative to ROOT, with forward slashes; they may hold spaces and commas (standard CSV quoting).
+Only `path` is required: pre-training needs no label, and what is unknown about a file stays empty.
+"""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from tubelet.errors import UserError, did_you_mean
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One video: its path relative to the manifest's root and what is known about it.
+
+    `label` is the class index, from 0; `frames` counts decodable frames; `fps` is frames per second;
+    `width` and `height` are in pixels, as shown; `codec` is FFmpeg's name of it.
+    """
+
+    path: str
+    label: int | None = None
+    frames: int | None = None
+    fps: float | None = None
+    width: int | None = None
+    height: int | None = None
+    codec: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The samples of one split. `classes` is empty where the data set has no labels."""
+
+    root: Path
+    split: str
+    samples: tuple[Sample, ...]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def locate(self, sample: Sample) -> Path:
+        """The file of a sample."""
+        return self.root / sample.path
+
+
+COLUMNS = tuple(field.name for field in fields(Sample))
+_NUMBERS: dict[str, type[int] | type[float]] = {
+    "label": int, "frames": int, "fps": float, "width": int, "height": int,
+}  # fmt: skip
+
+
+def read_manifest(root: Path | str, split: str) -> Manifest:
+    """Read `ROOT/SPLIT.csv` and `ROOT/classes.txt`.
+
+    Raises:
+        UserError: the folder or the list is missing, a column is unknown, a cell does not parse or a label
+            has no class; the message names file, line and column.
+    """
+    root = Path(root)
+    path = root / f"{split}.csv"
+    if not path.is_file():
+        raise UserError(_no_list(root, split))
+    classes = _read_classes(root / "classes.txt")
+    try:
+        samples = _read_samples(path, classes)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} must be CSV as UTF-8 text: {error}") from None
+    if not samples:
+        raise UserError(f"{path} lists no video")
+    return Manifest(root, split, samples, classes)
+
+
+def write_manifest(root: Path, split: str, samples: Iterable[Sample], classes: Iterable[str] = ()) -> None:
+    """Write `ROOT/SPLIT.csv`, and `ROOT/classes.txt` where class names are given."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for sample in samples:
+            cells = (getattr(sample, column) for column in COLUMNS)
+            writer.writerow("" if cell is None else cell for cell in cells)
+    names = list(classes)
+    if names:
+        (root / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def _read_samples(path: Path, classes: tuple[str, ...]) -> tuple[Sample, ...]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        header = rows.fieldnames or ()
+        for column in header:
+            if column not in COLUMNS:
+                raise UserError(f"{path}: unknown column '{column}'{did_you_mean(column, COLUMNS)}")
+        if "path" not in header:
+            raise UserError(
+                f"{path}: the first line must name the columns, 'path' among them; found {header}"
+            )
+        return tuple(_sample(row, f"{path}:{rows.line_num}", classes) for row in rows)
+
+
+def _read_classes(path: Path) -> tuple[str, ...]:
+    if not path.is_file():
+        return ()
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().split("\n")]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} must be UTF-8 text: {error}") from None
+    for number, name in enumerate(names, start=1):
+        if not name:
+            raise UserError(f"{path}:{number}: an empty line among the classes; a class is its line's number")
+    return tuple(names)
+
+
+def _sample(row: dict[str, str], where: str, classes: tuple[str, ...]) -> Sample:
+    if None in row or None in row.values():
+        raise UserError(f"{where}: more or fewer cells than columns; quote a path that holds a comma")
+    values: dict[str, str | int | float | None] = {}
+    for column, text in row.items():
+        convert = _NUMBERS.get(column, str)
+        try:
+            values[column] = convert(text) if text else None
+        except ValueError:
+            raise UserError(f"{where}: {column} must be a number, found '{text}'") from None
+    if not values.get("path"):
+        raise UserError(f"{where}: the path is empty")
+    sample = Sample(**values)  # type: ignore[arg-type]
+    if sample.label is not None and not 0 <= sample.label < len(classes):
+        raise UserError(f"{where}: label {sample.label} has no line in classes.txt ({len(classes)} classes)")
+    return sample
+
+
+def _no_list(root: Path, split: str) -> str:
+    if not root.is_dir():
+        return f"no data set at {root}: the folder does not exist. Set data.root to a folder with {split}.csv"
+    found = sorted(path.name for path in root.glob("*.csv"))
+    beside = f" It holds {', '.join(found)}." if found else " Make one with `tubelet prepare`."
+    return f"{root} has no {split}.csv, the list of the {split} videos.{beside}"

@@ -1,0 +1,127 @@
+"""What is done to the pixels of a clip: uint8 (T, C, H, W) in and out, every frame alike."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiScaleCrop:
+    """VideoMAE's pre-training crop: sides of 1, .875, .75 or .66 of the short side, at one of 13 places.
+
+    Width and height are drawn together so that their scales are at most one step apart; a side within 3
+    pixels of the output's is taken to be it (TSN's GroupMultiScaleCrop, arXiv 1507.02159, section 3.2).
+
+    Attributes:
+        scales: the candidate sides, as shares of the short side, falling.
+    """
+
+    kind: Literal["multi_scale"] = "multi_scale"
+    scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+
+    def box(self, height: int, width: int, size: int, rng: np.random.Generator) -> Box:
+        """Draw a crop of a frame of (height, width) for an output of `size` pixels."""
+        short = min(height, width)
+        sides = [size if abs(side - size) < 3 else side for side in (int(short * s) for s in self.scales)]
+        sides = [min(side, short) for side in sides]
+        steps = len(sides)
+        pairs = [(i, j) for i in range(steps) for j in range(steps) if abs(i - j) <= 1]
+        i, j = pairs[rng.integers(len(pairs))]
+        y, x = _THIRTEEN[rng.integers(len(_THIRTEEN))]
+        return Box((height - sides[i]) // 4 * y, (width - sides[j]) // 4 * x, sides[i], sides[j])
+
+
+# The corners, the middles of the sides, the center and four points between, in quarters of the free space.
+_THIRTEEN = [(y, x) for y in (0, 2, 4) for x in (0, 2, 4)] + [(y, x) for y in (1, 3) for x in (1, 3)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResizedCrop:
+    """A random share of the frame at a random aspect ratio (Inception's crop, arXiv 1409.4842, section 6).
+
+    Attributes:
+        scale: least and greatest share of the frame's area.
+        ratio: least and greatest width over height, drawn log-uniformly.
+    """
+
+    kind: Literal["resized"] = "resized"
+    scale: tuple[float, float] = (0.5, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def box(self, height: int, width: int, size: int, rng: np.random.Generator) -> Box:
+        """Draw a crop of a frame of (height, width): ten attempts, then the central one that fits best."""
+        for _ in range(10):
+            area = height * width * rng.uniform(*self.scale)
+            aspect = np.exp(rng.uniform(*np.log(self.ratio)))
+            w, h = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
+            if 0 < w <= width and 0 < h <= height:
+                top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+                return Box(int(top), int(left), h, w)
+        aspect = min(max(width / height, self.ratio[0]), self.ratio[1])
+        w, h = min(width, round(height * aspect)), min(height, round(width / aspect))
+        return Box((height - h) // 2, (width - w) // 2, h, w)
+
+
+AnyCrop = MultiScaleCrop | ResizedCrop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """The random changes to a training clip.
+
+    Attributes:
+        crop: how the part of the frame that is kept is drawn.
+        flip: probability of a mirror image; 0 where left and right matter.
+    """
+
+    crop: AnyCrop = MultiScaleCrop()
+    flip: float = 0.0
+
+    def __call__(self, clip: Tensor, size: int, rng: np.random.Generator) -> Tensor:
+        """uint8 (T, C, H, W) to uint8 (T, C, size, size)."""
+        box = self.crop.box(clip.shape[-2], clip.shape[-1], size, rng)
+        clip = crop_resize(clip, box, size)
+        return clip.flip(-1) if rng.random() < self.flip else clip
+
+
+def crop_resize(clip: Tensor, box: Box, size: int) -> Tensor:
+    """Cut a box out of every frame and scale it to (size, size): bilinear with antialiasing."""
+    part = clip[..., box.top : box.top + box.height, box.left : box.left + box.width]
+    if (box.height, box.width) == (size, size):
+        return part.contiguous()
+    return functional.resize(part, [size, size], antialias=True)
+
+
+def spread_crops(clip: Tensor, size: int, crops: int) -> Tensor:
+    """The short side scaled to `size`, then square crops spread along the long one.
+
+    Args:
+        clip: uint8 (T, C, H, W).
+        size: side of the crops in pixels.
+        crops: how many; a single one is central.
+
+    Returns:
+        uint8 (crops, T, C, size, size).
+    """
+    height, width = clip.shape[-2:]
+    short = min(height, width)
+    long = int(max(height, width) * size / short)
+    if short != size:
+        shape = [size, long] if height < width else [long, size]
+        clip = functional.resize(clip, shape, antialias=True)
+    places = [(long - size) // 2] if crops == 1 else [(long - size) * k // (crops - 1) for k in range(crops)]
+    axis = -1 if height < width else -2
+    return torch.stack([clip.narrow(axis, place, size) for place in places])

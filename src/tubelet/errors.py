@@ -1,0 +1,14 @@
+"""Mistakes a user can mend: one clear sentence each, exit code 2 on the command line."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user can mend: the message names it, says what was expected and what to do."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The nearest known word as a hint, `; did you mean 'x'?`, or the empty string when none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else ""

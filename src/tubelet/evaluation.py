@@ -1,0 +1,198 @@
+"""Multi-view testing: every video once, its views' class probabilities averaged, nothing replaced."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tubelet.data.clips import AnyClip, Views
+from tubelet.data.dataset import ViewDataset
+from tubelet.data.loader import default_workers, view_loader
+from tubelet.data.manifest import Manifest, read_manifest
+from tubelet.errors import UserError
+from tubelet.masking import RunningCellMasking
+from tubelet.models.classifier import VideoClassifier
+from tubelet.prediction import clip_of, views_of
+from tubelet.recipe import EvaluateRecipe
+from tubelet.train.runtime import Runtime
+from tubelet.zoo import load_model
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome of a test.
+
+    Attributes:
+        names: (n) the tested videos, as in the manifest.
+        labels: (n,) int64 their true classes.
+        probabilities: (n, K) float32, averaged over the views.
+        broken: videos that could not be read, with the reason; they are in none of the numbers.
+        clips_per_second: views through the network in a second of its own time, over all processes.
+    """
+
+    names: list[str]
+    labels: np.ndarray
+    probabilities: np.ndarray
+    broken: dict[str, str]
+    clips_per_second: float
+
+    def top(self, k: int) -> float:
+        """The share of tested videos whose class is among the k most probable, in [0, 1]."""
+        if not self.names:
+            return 0.0
+        best = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
+        return float((best == self.labels[:, None]).any(1).mean())
+
+    def confusion(self) -> np.ndarray:
+        """(K, K) int64 counts: true class by row, predicted class by column."""
+        classes = self.probabilities.shape[1]
+        pairs = self.labels * classes + self.probabilities.argmax(1)
+        return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+    def summary(self) -> str:
+        """The outcome in a few lines, with the denominator and the videos that are not in it."""
+        lines = [
+            f"top-1 {self.top(1):.2%}  top-5 {self.top(5):.2%}  of {len(self.names)} videos  "
+            f"({self.clips_per_second:.1f} views/s)"
+        ]
+        if self.broken:
+            lines.append(f"{len(self.broken)} videos could not be read and are in none of these numbers:")
+            lines.extend(f"  {reason}" for reason in self.broken.values())
+        return "\n".join(lines)
+
+    def save(self, path: Path) -> None:
+        """Write all of it as a compressed .npz."""
+        np.savez_compressed(
+            path,
+            names=np.array(self.names),
+            labels=self.labels,
+            probabilities=self.probabilities,
+            broken=np.array(list(self.broken.items())).reshape(-1, 2),
+            clips_per_second=self.clips_per_second,
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "Evaluation":
+        """Read what `save` wrote."""
+        with np.load(path) as saved:
+            return cls(
+                names=saved["names"].tolist(),
+                labels=saved["labels"],
+                probabilities=saved["probabilities"],
+                broken=dict(saved["broken"].tolist()),
+                clips_per_second=float(saved["clips_per_second"]),
+            )
+
+
+def run_evaluation(
+    source: str, recipe: EvaluateRecipe, progress: Callable[[int, int], None] | None = None
+) -> Evaluation:
+    """Test the model in a folder as an `evaluate` recipe says; every process calls it.
+
+    Raises:
+        UserError: as `load_model` and `evaluate`; or the model's classes are not the data set's.
+    """
+    with Runtime(recipe.runtime) as runtime:
+        model = load_model(source)
+        if not isinstance(model, VideoClassifier):
+            raise UserError(f"{source} is an autoencoder: it names no classes. Fine-tune it first")
+        manifest = read_manifest(recipe.data.root, recipe.data.split)
+        if model.card.classes and manifest.classes != model.card.classes:
+            raise UserError(
+                f"{source} was trained on other classes than those of {manifest.root}: its first are "
+                f"{', '.join(model.card.classes[:3])}; there they are {', '.join(manifest.classes[:3])}"
+            )
+        return evaluate(
+            model.to(runtime.device),
+            manifest,
+            clip=recipe.data.clip or clip_of(model),
+            views=recipe.views or views_of(model),
+            runtime=runtime,
+            masking=recipe.masking,
+            batch=recipe.batch_size,
+            workers=recipe.data.workers,
+            progress=progress,
+        )
+
+
+def evaluate(
+    model: VideoClassifier,
+    manifest: Manifest,
+    *,
+    clip: AnyClip,
+    views: Views,
+    runtime: Runtime,
+    masking: RunningCellMasking | None = None,
+    batch: int = 8,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Test a classifier; every process calls it and gets the whole outcome.
+
+    Args:
+        model: on the runtime's device, in evaluation mode.
+        manifest: the videos, all with labels.
+        clip: which frames make a clip.
+        views: how many clips and crops of each video.
+        runtime: processes and device.
+        masking: recognise on the tokens that this leaves visible; None is as the model was trained.
+        batch: videos at a time in each process.
+        workers: decoding processes; None is one for each core.
+        progress: called with (videos done, videos in all) of this process.
+
+    Raises:
+        UserError: a video has no label, or no video can be read.
+    """
+    unlabeled = [sample.path for sample in manifest.samples if sample.label is None]
+    if unlabeled:
+        raise UserError(
+            f"{manifest.root / manifest.split}.csv: {len(unlabeled)} videos have no label: {unlabeled[0]}"
+        )
+    dataset = ViewDataset(manifest, clip, views, size=model.config.encoder.image_size)
+    loader = view_loader(
+        dataset,
+        batch=batch,
+        rank=runtime.rank,
+        world=runtime.world,
+        workers=default_workers(runtime.world) if workers is None else workers,
+        pin=runtime.device.type == "cuda",
+    )
+    indices, probabilities, broken = [], [], dict[str, str]()
+    seconds = done = 0.0
+    for loaded in loader:
+        broken |= loaded.failures
+        done += len(loaded) // views.count + len(loaded.failures)
+        if len(loaded):
+            batch_on_device = loaded.to(runtime.device)
+            started = time.perf_counter()
+            mask = masking and masking.fixed(model.grid, len(loaded), runtime.device)
+            with torch.no_grad(), runtime.autocast():
+                logits = model(batch_on_device.video, mask)
+            scores = logits.float().softmax(1).unflatten(0, (-1, views.count)).mean(1).cpu()
+            seconds += time.perf_counter() - started
+            probabilities.append(scores)
+            indices.append(loaded.index[:: views.count])
+        if progress:
+            progress(int(done), len(range(runtime.rank, len(dataset), runtime.world)))
+
+    mine = (torch.cat(indices), torch.cat(probabilities)) if indices else None
+    parts = runtime.gather((mine, broken, seconds))
+    found = [part for part, _, _ in parts if part is not None]
+    broken = {name: reason for _, failures, _ in parts for name, reason in failures.items()}
+    if not found:
+        raise UserError(
+            f"none of the {len(manifest)} videos can be read; the first: {next(iter(broken.values()))}"
+        )
+    index = torch.cat([part[0] for part in found])
+    order = index.argsort()
+    samples = [manifest.samples[i] for i in index[order].tolist()]
+    return Evaluation(
+        names=[sample.path for sample in samples],
+        labels=np.array([sample.label for sample in samples], dtype=np.int64),
+        probabilities=torch.cat([part[1] for part in found])[order].numpy(),
+        broken=broken,
+        clips_per_second=len(samples) * views.count / max(max(s for _, _, s in parts), 1e-9),
+    )

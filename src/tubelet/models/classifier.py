@@ -1,0 +1,93 @@
+"""The action classifier: an encoder and a head, on all tokens or, as MAR does, on some of them."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from tubelet.masking import RunningCellMasking, TokenMask
+from tubelet.models.autoencoder import (
+    PixelTarget,
+    Reconstruction,
+    clip_patches,
+    make_decoder,
+    reconstruct,
+)
+from tubelet.models.card import ModelCard
+from tubelet.models.decoder import DecoderConfig
+from tubelet.models.encoder import EncoderConfig, VideoEncoder
+from tubelet.models.heads import AnyHeadConfig, LinearHeadConfig, make_head
+from tubelet.patches import Size3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """A classifier's architecture.
+
+    Attributes:
+        encoder: the encoder.
+        head: how tokens become class scores.
+        classes: number of classes K.
+        masking: recognise on the tokens that this leaves visible; None uses all.
+        decoder: the reconstruction branch that MAR trains beside the head; None has none.
+        target: what that branch predicts.
+    """
+
+    encoder: EncoderConfig
+    classes: int
+    head: AnyHeadConfig = field(default_factory=LinearHeadConfig)
+    masking: RunningCellMasking | None = None
+    decoder: DecoderConfig | None = None
+    target: PixelTarget = field(default_factory=PixelTarget)
+
+
+class VideoClassifier(nn.Module):
+    """Clips to class scores (VideoMAE's fine-tuned model; with masking and a bridging head, MAR).
+
+    Args:
+        config: the architecture.
+        drop_path: the encoder's last drop-path rate while training.
+    """
+
+    def __init__(self, config: ClassifierConfig, *, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.config = config
+        self.card = ModelCard()
+        self.encoder = VideoEncoder(config.encoder, drop_path=drop_path)
+        self.head = make_head(config.head, dim=config.encoder.dim, classes=config.classes)
+        self.decoder = make_decoder(config.decoder, config.encoder) if config.decoder else None
+
+    @property
+    def grid(self) -> Size3:
+        """The clip, in tokens."""
+        return self.encoder.grid
+
+    def forward(self, video: Tensor, mask: TokenMask | None = None) -> Tensor:
+        """Class scores.
+
+        Args:
+            video: uint8 (B, T, C, H, W).
+            mask: the tokens to look at; without one, the model's own masking in its fixed form for
+                testing, or all tokens where it has none.
+
+        Returns:
+            (B, K) logits.
+        """
+        if mask is None and self.config.masking:
+            mask = self.config.masking.fixed(self.grid, video.shape[0], video.device)
+        return self.head(self.encode(video, mask))
+
+    def forward_jointly(self, video: Tensor, mask: TokenMask) -> tuple[Tensor, Reconstruction]:
+        """Class scores (B, K) and the masked tokens painted back, from one pass of the encoder.
+
+        Raises:
+            ValueError: the model has no decoder.
+        """
+        if self.decoder is None:
+            raise ValueError("this classifier has no decoder: it cannot reconstruct")
+        patches = clip_patches(video, self.config.encoder)
+        encoded = self.encoder(patches, mask.visible)
+        return self.head(encoded), reconstruct(encoded, patches, mask, self.decoder, self.config.target)
+
+    def encode(self, video: Tensor, mask: TokenMask | None = None) -> Tensor:
+        """Features of every token (B, N, D), or of the visible ones (B, V, D), of uint8 (B, T, C, H, W)."""
+        return self.encoder(clip_patches(video, self.config.encoder), mask and mask.visible)

@@ -1,0 +1,87 @@
+"""From encoded tokens to class scores."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from tubelet.models.layers import NORM_EPS, Transformer, init_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearHeadConfig:
+    """Mean of the tokens, LayerNorm, one linear layer: VideoMAE's fine-tuned classifier.
+
+    Attributes:
+        dropout: dropout before the last layer, in [0, 1).
+        init_scale: factor on the last layer's first weights.
+    """
+
+    kind: Literal["linear"] = "linear"
+    dropout: float = 0.0
+    init_scale: float = 0.001
+
+
+@dataclass(frozen=True, kw_only=True)
+class BridgingHeadConfig:
+    """A few more blocks of its own before the mean: MAR's bridging classifier (arXiv 2207.11660, III-C).
+
+    Attributes:
+        dim: width of its tokens.
+        depth: number of its blocks.
+        heads: attention heads of a block.
+        mlp_dim: hidden width of a block's MLP.
+        dropout: dropout before the last layer, in [0, 1).
+    """
+
+    kind: Literal["bridging"] = "bridging"
+    dim: int = 512
+    depth: int = 2
+    heads: int = 4
+    mlp_dim: int = 2048
+    dropout: float = 0.0
+
+
+AnyHeadConfig = LinearHeadConfig | BridgingHeadConfig
+
+
+class LinearHead(nn.Module):
+    """(B, N, D) to (B, K), for any number of tokens N."""
+
+    def __init__(self, config: LinearHeadConfig, *, dim: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classify = nn.Linear(dim, classes)
+        nn.init.trunc_normal_(self.classify.weight, std=0.02 * config.init_scale)
+        nn.init.zeros_(self.classify.bias)
+
+    def forward(self, encoded: Tensor) -> Tensor:
+        """Class scores (logits)."""
+        return self.classify(self.dropout(self.norm(encoded.mean(1))))
+
+
+class BridgingHead(nn.Module):
+    """(B, N, D) to (B, K), for any number of tokens N; it gets no positions and no mask tokens."""
+
+    def __init__(self, config: BridgingHeadConfig, *, dim: int, classes: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(dim, config.dim, bias=False)
+        self.transformer = Transformer(config.dim, config.depth, config.heads, config.mlp_dim, key_bias=True)
+        self.norm = nn.LayerNorm(config.dim, eps=NORM_EPS)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classify = nn.Linear(config.dim, classes)
+        init_weights(self.transformer)
+        init_weights(self.classify)
+
+    def forward(self, encoded: Tensor) -> Tensor:
+        """Class scores (logits)."""
+        pooled = self.transformer(self.embed(encoded)).mean(1)
+        return self.classify(self.dropout(self.norm(pooled)))
+
+
+def make_head(config: AnyHeadConfig, *, dim: int, classes: int) -> LinearHead | BridgingHead:
+    """The head that a config describes."""
+    if isinstance(config, BridgingHeadConfig):
+        return BridgingHead(config, dim=dim, classes=classes)
+    return LinearHead(config, dim=dim, classes=classes)

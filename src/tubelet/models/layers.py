@@ -1,0 +1,120 @@
+"""The transformer that every model here is built from: pre-norm blocks with fused attention."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+NORM_EPS = 1e-6  # of every LayerNorm in VideoMAE, MAE-ST and MAR
+
+
+class DropPath(nn.Module):
+    """Skip the residual branch of whole samples while training (stochastic depth, arXiv 1603.09382).
+
+    Args:
+        rate: the probability of skipping, in [0, 1); branches that stay are scaled by 1 / (1 - rate).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape (B, ...); each sample is kept or dropped whole."""
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        kept = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) < keep
+        return x * (kept / keep).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with queries, keys and values from one matrix product.
+
+    Args:
+        dim: the width D, a multiple of `heads`.
+        heads: the number of heads.
+        key_bias: whether keys have a bias. VideoMAE's have none; softmax would cancel it.
+    """
+
+    def __init__(self, dim: int, heads: int, *, key_bias: bool) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"dim must be a multiple of heads, found dim={dim} and heads={heads}")
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=key_bias)
+        if not key_bias:
+            self.query_bias = nn.Parameter(torch.zeros(dim))
+            self.value_bias = nn.Parameter(torch.zeros(dim))
+        self.project = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) to (B, N, D)."""
+        batch, tokens, dim = x.shape
+        bias: Tensor | None = self.qkv.bias
+        if bias is None:
+            bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
+        qkv = functional.linear(x, self.qkv.weight, bias)
+        query, key, value = qkv.view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        return self.project(mixed.transpose(1, 2).reshape(batch, tokens, dim))
+
+
+class Mlp(nn.Sequential):
+    """Two linear layers with an exact GELU between."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(
+        self, dim: int, heads: int, mlp_dim: int, *, key_bias: bool = False, drop_path: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.attention = Attention(dim, heads, key_bias=key_bias)
+        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.mlp = Mlp(dim, mlp_dim)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) to (B, N, D)."""
+        x = x + self.drop_path(self.attention(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks. The drop-path rate grows linearly from 0 to `drop_path` with depth."""
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        heads: int,
+        mlp_dim: int,
+        *,
+        key_bias: bool = False,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, mlp_dim, key_bias=key_bias, drop_path=rate) for rate in rates
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) to (B, N, D)."""
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def init_weights(module: nn.Module) -> None:
+    """Xavier-uniform weights and zero biases in every linear layer below `module` (VideoMAE's start)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -1,0 +1,369 @@
+"""A run as one YAML file: typed settings with defaults, checked before anything starts.
+
+Every component's settings are a dataclass beside the component; a recipe only composes them. A recipe file
+lists what differs from the defaults, `key=value` overrides change single settings, and what is unknown,
+misspelt or of the wrong type is refused with its path and the nearest right name.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from tubelet.data.clips import AnyClip, DenseClip, Views
+from tubelet.data.transforms import Augment
+from tubelet.errors import UserError, did_you_mean
+from tubelet.masking import AnyMasking, RunningCellMasking, TubeMasking
+from tubelet.models.autoencoder import AutoencoderConfig, PixelTarget
+from tubelet.models.decoder import DecoderConfig
+from tubelet.models.encoder import EncoderConfig
+from tubelet.models.heads import AnyHeadConfig, LinearHeadConfig
+from tubelet.train.optim import OptimConfig
+from tubelet.train.runtime import RuntimeConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the clips come from.
+
+    Attributes:
+        root: folder of the data set, with its lists (train.csv, …) and classes.txt.
+        train: list to train on.
+        val: list to validate on after each epoch while fine-tuning; null does not validate.
+        clip: which frames of a video make a clip.
+        augment: random changes to the training clips.
+        repeats: clips from one decoded video (repeated augmentation); optim.batch_size counts videos.
+        workers: decoding processes beside each training process; null is one for each core.
+        max_failures: share of the videos that may fail to be read before the run stops, in [0, 1].
+    """
+
+    root: Path
+    train: str = "train"
+    val: str | None = "val"
+    clip: AnyClip = field(default_factory=DenseClip)
+    augment: Augment = field(default_factory=Augment)
+    repeats: int = 1
+    workers: int | None = None
+    max_failures: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveConfig:
+    """When to save and to log.
+
+    Attributes:
+        every_epochs: epochs between checkpoints, which are also the epochs between validations.
+        every_seconds: most seconds between checkpoints within an epoch.
+        log_steps: optimizer steps between lines of the log.
+    """
+
+    every_epochs: int = 1
+    every_seconds: float = 300.0
+    log_steps: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainRecipe:
+    """Pre-training a masked autoencoder.
+
+    Attributes:
+        data: the clips.
+        model: the autoencoder.
+        masking: which tokens are hidden.
+        optim: the optimization.
+        init: model to start from, or null to start from random weights.
+        seed: of everything random.
+        save: checkpoints and logs.
+        runtime: device, precision and processes.
+    """
+
+    task: Literal["pretrain"] = "pretrain"
+    data: DataConfig
+    optim: OptimConfig
+    model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    masking: AnyMasking = field(default_factory=TubeMasking)
+    init: str | None = None
+    seed: int = 0
+    save: SaveConfig = field(default_factory=SaveConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionConfig:
+    """MAR's second loss: painting the tokens that the classifier does not see.
+
+    Attributes:
+        weight: factor on its loss.
+        decoder: its decoder; null takes the pre-trained model's, weights and all.
+        target: what it predicts.
+    """
+
+    weight: float = 0.1
+    decoder: DecoderConfig | None = None
+    target: PixelTarget = field(default_factory=PixelTarget)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe:
+    """Training a classifier: on all tokens or, with a masking, on some of them (MAR).
+
+    Attributes:
+        data: the clips and their labels.
+        init: pre-trained model to start from, or null to start from random weights.
+        encoder: the encoder's architecture where there is no init; with an init, null.
+        head: from tokens to class scores.
+        masking: train and recognise on the tokens that this leaves visible; null uses all.
+        reconstruction: with a masking, also paint the tokens left out; null does not.
+        drop_path: drop-path rate of the encoder's last block, in [0, 1).
+        label_smoothing: probability given to all classes alike, in [0, 1).
+        optim: the optimization.
+        views: clips and crops of a video that a test averages over.
+        seed: of everything random.
+        save: checkpoints and logs.
+        runtime: device, precision and processes.
+    """
+
+    task: Literal["finetune"] = "finetune"
+    data: DataConfig
+    optim: OptimConfig
+    init: str | None = None
+    encoder: EncoderConfig | None = None
+    head: AnyHeadConfig = field(default_factory=LinearHeadConfig)
+    masking: RunningCellMasking | None = None
+    reconstruction: ReconstructionConfig | None = None
+    drop_path: float = 0.1
+    label_smoothing: float = 0.1
+    views: Views = field(default_factory=Views)
+    seed: int = 0
+    save: SaveConfig = field(default_factory=SaveConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        if self.reconstruction and not self.masking:
+            raise UserError("reconstruction needs a masking: without one there is nothing to paint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestDataConfig:
+    """Where the videos of a test come from.
+
+    Attributes:
+        root: folder of the data set, with its lists (test.csv, …) and classes.txt.
+        split: list to test on.
+        clip: which frames of a video make a clip; null is as the model was trained.
+        workers: decoding processes beside each testing process; null is one for each core.
+    """
+
+    __test__ = False  # not a test case, whatever its name says
+
+    root: Path
+    split: str = "test"
+    clip: AnyClip | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRecipe:
+    """Testing a classifier on a list of videos.
+
+    Attributes:
+        data: the videos and their labels.
+        views: clips and crops of a video that are averaged over; null is what the model's recipe says.
+        masking: recognise on the tokens that this leaves visible; null is as the model was trained.
+        batch_size: videos decoded and tested at a time in each process.
+        runtime: device, precision and processes.
+    """
+
+    task: Literal["evaluate"] = "evaluate"
+    data: TestDataConfig
+    views: Views | None = None
+    masking: RunningCellMasking | None = None
+    batch_size: int = 8
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+Recipe = PretrainRecipe | FinetuneRecipe
+TASKS: dict[str, type[Recipe]] = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe}
+
+
+def load_recipe(name: str, *overrides: str) -> Recipe:
+    """Read a recipe and check it.
+
+    Args:
+        name: a shipped recipe (`tubelet recipe list`) or a YAML file.
+        overrides: settings to change, as "key.subkey=value"; values are YAML.
+
+    Raises:
+        UserError: the recipe is not there, or a setting is unknown, misspelt, missing or of the wrong type.
+    """
+    text = _read(name)
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{name} is not valid YAML: {error}") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{name} must hold settings as `key: value`, found {type(settings).__name__}")
+    for override in overrides:
+        _set(settings, override)
+    task = settings.get("task")
+    if task not in TASKS:
+        raise UserError(f"{name}: task must be one of {', '.join(TASKS)}, found {task!r}")
+    return parse(TASKS[task], settings, name)
+
+
+def evaluate_recipe(*overrides: str) -> EvaluateRecipe:
+    """The settings of a test, from "key.subkey=value" alone; raises as `load_recipe` does."""
+    settings: dict[str, Any] = {}
+    for override in overrides:
+        _set(settings, override)
+    return parse(EvaluateRecipe, settings, "the command line")
+
+
+def recipe_names() -> list[str]:
+    """The shipped recipes."""
+    root = _shipped()
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+
+
+def recipe_text(name: str) -> str:
+    """The file of a shipped recipe, with its comments."""
+    return _read(name)
+
+
+def to_plain(value: Any) -> Any:
+    """Settings as plain dicts, lists, strings and numbers, for YAML and JSON."""
+    return TypeAdapter(type(value)).dump_python(value, mode="json")
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """All settings of a recipe, defaults included, as YAML."""
+    return yaml.safe_dump(to_plain(recipe), sort_keys=False, default_flow_style=None, width=110)
+
+
+def parse(kind: Any, settings: Mapping[str, Any], source: str) -> Any:
+    """Build the dataclass `kind` from plain settings, refusing whatever does not fit.
+
+    Raises:
+        UserError: one line for each setting that is unknown, missing or wrong, with its path.
+    """
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+    try:
+        value = adapter.validate_python(settings)
+    except ValidationError as error:
+        problems = list(_problems(error, settings))
+    else:
+        problems = list(_unknown(settings, adapter.dump_python(value), ""))
+    if problems:
+        raise UserError("\n  ".join([f"{source} has settings that do not fit:", *problems]))
+    return value
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Settings that differ between two recipes in plain form: "key: old -> new"."""
+    flat_old, flat_new = dict(_flatten(old)), dict(_flatten(new))
+    keys = [*flat_old, *(key for key in flat_new if key not in flat_old)]
+    return [
+        f"{key}: {flat_old.get(key, 'absent')} -> {flat_new.get(key, 'absent')}"
+        for key in keys
+        if flat_old.get(key, "absent") != flat_new.get(key, "absent")
+    ]
+
+
+def _shipped() -> Path:
+    return Path(str(resources.files("tubelet") / "recipes"))
+
+
+def _read(name: str) -> str:
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UserError(f"no recipe file at {path}")
+        return path.read_text(encoding="utf-8")
+    shipped = _shipped() / f"{name}.yaml"
+    if not shipped.is_file():
+        known = recipe_names()
+        raise UserError(
+            f"no recipe '{name}'{did_you_mean(name, known)} `tubelet recipe list` shows them all; "
+            "a recipe of your own is a file that ends in .yaml"
+        )
+    return shipped.read_text(encoding="utf-8")
+
+
+def _set(settings: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"'{override}' is not a setting: write key=value, such as optim.epochs=30")
+    place = settings
+    *parents, last = key.split(".")
+    for parent in parents:
+        if place.get(parent) is None:
+            place[parent] = {}
+        place = place[parent]
+        if not isinstance(place, dict):
+            raise UserError(f"{key}: '{parent}' is a single setting and has nothing below it")
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"{key}: '{text}' is not a valid YAML value") from None
+
+
+def _problems(error: ValidationError, settings: Mapping[str, Any]) -> Iterator[str]:
+    details = error.errors()
+    # A union fails once for each of its kinds: keep the one that `kind` names.
+    others = {
+        detail["loc"][:-1]
+        for detail in details
+        if detail["type"] == "literal_error" and detail["loc"][-1] == "kind"
+    }
+    for detail in details:
+        loc = detail["loc"]
+        if any(loc[: len(other)] == other for other in others) and len(others) < _branches(details, loc):
+            continue
+        path = [
+            str(part) for part in loc if not str(part)[:1].isupper() and not str(part).startswith("function")
+        ]
+        key = ".".join(path)
+        given = detail["input"]
+        match detail["type"]:
+            case "missing":
+                beside = [name for name in (given if isinstance(given, dict) else {}) if name != path[-1]]
+                yield f"{key} is missing{_misspelt(path[-1], beside)}"
+            case "value_error":
+                yield f"{key}: {detail['ctx']['error']}" if key else str(detail["ctx"]["error"])
+            case _:
+                yield f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {given!r}"
+
+
+def _branches(details: Sequence[Any], loc: tuple[Any, ...]) -> int:
+    """How many alternatives failed beside this one."""
+    at = next((i for i, part in enumerate(loc) if str(part)[:1].isupper()), None)
+    if at is None:
+        return 0
+    return len({detail["loc"][: at + 1] for detail in details if detail["loc"][:at] == loc[:at]})
+
+
+def _misspelt(name: str, given: Sequence[str]) -> str:
+    near = did_you_mean(name, given)
+    return near.replace("did you mean", "is it meant by") if near else ""
+
+
+def _unknown(given: Any, known: Any, prefix: str) -> Iterator[str]:
+    """Keys that validation passed over because no field has their name."""
+    if isinstance(given, Mapping) and isinstance(known, Mapping):
+        for key, value in given.items():
+            if key in known:
+                yield from _unknown(value, known[key], f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key} is not a setting{did_you_mean(str(key), [str(k) for k in known])}"
+
+
+def _flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(settings, Mapping) and settings:
+        for key, value in settings.items():
+            yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, settings

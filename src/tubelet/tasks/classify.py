@@ -1,0 +1,64 @@
+"""Learning to recognize actions: on all tokens, or with MAR on some of them while painting the others."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tubelet.data.dataset import Batch
+from tubelet.masking import row_noise
+from tubelet.models.classifier import VideoClassifier
+
+
+class ClassifyTask(nn.Module):
+    """A batch of labeled clips to the classification loss.
+
+    A model with a masking is trained on the tokens that the masking's random form leaves visible; one with a
+    decoder as well also paints the others, and the two losses are added (MAR, arXiv 2207.11660, III-D).
+
+    Args:
+        model: the classifier to train.
+        label_smoothing: probability given to all classes alike, in [0, 1).
+        reconstruction_weight: factor on the reconstruction loss.
+    """
+
+    def __init__(
+        self, model: VideoClassifier, *, label_smoothing: float = 0.0, reconstruction_weight: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.label_smoothing = label_smoothing
+        self.reconstruction_weight = reconstruction_weight
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalars: `loss`, its parts, and `accuracy` on these clips in [0, 1]."""
+        masking, grid = self.model.config.masking, self.model.grid
+        losses: dict[str, Tensor] = {}
+        if masking is None:
+            logits = self.model(batch.video)
+        else:
+            mask = masking.from_noise(grid, row_noise(batch.seed, masking.noise_size(grid)))
+            if self.model.decoder is None:
+                logits = self.model(batch.video, mask)
+            else:
+                logits, painted = self.model.forward_jointly(batch.video, mask)
+                losses["reconstruction"] = painted.loss
+        logits = logits.float()
+        losses["classification"] = functional.cross_entropy(
+            logits, batch.label, label_smoothing=self.label_smoothing
+        )
+        losses["loss"] = losses["classification"]
+        if "reconstruction" in losses:
+            losses["loss"] = losses["loss"] + self.reconstruction_weight * losses["reconstruction"]
+        losses["accuracy"] = (logits.argmax(1) == batch.label).float().mean()
+        return losses
+
+    def layer_count(self) -> int:
+        """The layer of all that is not in the encoder, for layer-wise learning-rate decay."""
+        return self.model.config.encoder.depth + 1
+
+    def layer_of(self, name: str) -> int:
+        """A parameter's layer: 0 for the patch embedding, 1 to depth for the blocks, above them the rest."""
+        if name.startswith("model.encoder.embed."):
+            return 0
+        if name.startswith("model.encoder.transformer.blocks."):
+            return int(name.split(".")[4]) + 1
+        return self.layer_count()

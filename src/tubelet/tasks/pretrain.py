@@ -1,0 +1,27 @@
+"""Learning from unlabeled clips: paint the masked tokens."""
+
+from torch import Tensor, nn
+
+from tubelet.data.dataset import Batch
+from tubelet.masking import AnyMasking, row_noise
+from tubelet.models.autoencoder import MaskedAutoencoder
+
+
+class PretrainTask(nn.Module):
+    """A batch of clips to the reconstruction loss (VideoMAE, arXiv 2203.12602; MAE-ST, arXiv 2205.09113).
+
+    Args:
+        model: the autoencoder to train.
+        masking: which tokens to hide; each clip's mask follows from its own seed.
+    """
+
+    def __init__(self, model: MaskedAutoencoder, masking: AnyMasking) -> None:
+        super().__init__()
+        self.model = model
+        self.masking = masking
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """`loss`: the mean squared error over the masked tokens, a scalar."""
+        grid = self.model.grid
+        mask = self.masking.from_noise(grid, row_noise(batch.seed, self.masking.noise_size(grid)))
+        return {"loss": self.model(batch.video, mask).loss}

@@ -1,0 +1,122 @@
+"""The optimizer: AdamW, its parameter groups and the learning rate of every step."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from tubelet.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How the weights are updated, and for how long.
+
+    Attributes:
+        base_lr: peak learning rate for a batch of 256; the rate used is base_lr * batch_size / 256.
+        batch_size: videos in one optimizer step, over all processes and accumulated micro-batches.
+        epochs: passes over the training videos.
+        warmup_epochs: epochs (may be a fraction) of linear warm-up from warmup_lr to the peak.
+        min_lr: learning rate after the last step, scaled like base_lr.
+        warmup_lr: learning rate of the first step of the warm-up, scaled like base_lr.
+        weight_decay: decoupled weight decay; biases, norms and other vectors have none.
+        betas: AdamW's two averaging factors, of the gradient and of its square.
+        eps: AdamW's addend to the denominator.
+        layer_decay: factor of the learning rate from each layer to the one below; 1 is one rate for all.
+        clip_grad: largest L2 norm of the whole gradient; null does not clip.
+        accumulate: micro-batches in one optimizer step.
+        ema: decay per step of the moving average of the weights; null keeps none.
+    """
+
+    base_lr: float
+    batch_size: int = 64
+    epochs: int = 1
+    warmup_epochs: float = 0.0
+    min_lr: float = 0.0
+    warmup_lr: float = 0.0
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    layer_decay: float = 1.0
+    clip_grad: float | None = None
+    accumulate: int = 1
+    ema: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "accumulate"):
+            if getattr(self, name) < 1:
+                raise UserError(f"optim.{name} is {getattr(self, name)}: it must be 1 or more")
+        if not 0 <= self.warmup_epochs <= self.epochs:
+            raise UserError(
+                f"optim.warmup_epochs is {self.warmup_epochs}: it must be 0 to epochs ({self.epochs})"
+            )
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise UserError(f"optim.ema is {self.ema}: it must be 0 or more and less than 1")
+        if self.clip_grad is not None and self.clip_grad <= 0:
+            raise UserError(f"optim.clip_grad is {self.clip_grad}: it must be more than 0, or null")
+
+
+def scaled_lr(base_lr: float, batch_size: int) -> float:
+    """The linear scaling rule: a rate given for 256 items, for `batch_size` of them (arXiv 1706.02677)."""
+    return base_lr * batch_size / 256
+
+
+def learning_rate(
+    step: int, total_steps: int, warmup_steps: int, peak: float, floor: float = 0.0, start: float = 0.0
+) -> float:
+    """The rate of optimizer step `step` (from 0): linear warm-up, then half a cosine (arXiv 1608.03983).
+
+    It is `start` at step 0, `peak` at step `warmup_steps`, and would be `floor` at step `total_steps`.
+    """
+    if step < warmup_steps:
+        return start + (peak - start) * step / warmup_steps
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return floor + (peak - floor) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
+
+
+def parameter_groups(
+    module: nn.Module, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """The trainable parameters as AdamW's groups, one for each pair of learning-rate scale and weight decay.
+
+    Vectors, scalars and the names in the module's `no_weight_decay() -> set[str]`, if it has that method, are
+    not decayed. With `layer_decay` the module's `layer_of(name) -> int` says which of the layers 0 (input) to
+    `layer_count()` (head) a parameter belongs to, and its rate is scaled by
+    layer_decay ** (layer_count - layer), as in BEiT (arXiv 2106.08254).
+
+    Raises:
+        ValueError: when layer_decay is not 1 and the module does not number its layers.
+    """
+    if layer_decay != 1 and not (hasattr(module, "layer_of") and hasattr(module, "layer_count")):
+        raise ValueError(
+            f"{type(module).__name__} has no layer_of() and layer_count(), which layer_decay needs"
+        )
+    layers: Any = module  # duck-typed: a task need not know this file
+    undecayed: set[str] = layers.no_weight_decay() if hasattr(module, "no_weight_decay") else set()
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        scale = 1.0 if layer_decay == 1 else layer_decay ** (layers.layer_count() - layers.layer_of(name))
+        decay = 0.0 if parameter.ndim <= 1 or name in undecayed else weight_decay
+        group = groups.setdefault((scale, decay), {"params": [], "lr_scale": scale, "weight_decay": decay})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW (arXiv 1711.05101) over the module's groups; every group keeps its `lr_scale`."""
+    groups = parameter_groups(module, config.weight_decay, config.layer_decay)
+    if not groups:
+        raise UserError("nothing to train: every parameter of the model is frozen")
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
+    set_lr(optimizer, scaled_lr(config.base_lr, config.batch_size))
+    return optimizer
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group the rate `lr` times its own scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]

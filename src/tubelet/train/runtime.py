@@ -1,0 +1,224 @@
+"""Devices, processes and precision: the only file that knows how many processes there are.
+
+The same program runs as one process, under `torchrun` and under SLURM's `srun`.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from tubelet.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """Where and how the arithmetic runs.
+
+    Attributes:
+        device: kind of device; `auto` takes CUDA, else MPS (one process only), else the CPU.
+        precision: type of the matrix products; `auto` is bf16 on CUDA devices that have it, else fp32.
+        parallel: what several processes do: `ddp` copies the weights to each, `fsdp` shards them (FSDP2).
+        compile: compile the blocks of the model with `torch.compile`.
+        threads: CPU threads of each process; null leaves PyTorch's choice.
+    """
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    compile: bool = False
+    threads: int | None = None
+
+
+class Runtime:
+    """The processes of a run and the device of this one; use it as a context manager.
+
+    Entering joins the process group when there are several processes (gloo on the CPU, NCCL on CUDA), leaving
+    ends it. Every method that combines processes must be called by all of them.
+
+    Attributes:
+        rank: number of this process, 0 to world - 1.
+        world: number of processes.
+        local_rank: number of this process on its machine.
+        device: the device this process computes on.
+        is_main: whether this is rank 0, the one that writes and prints.
+
+    Raises:
+        UserError: when the device or precision asked for is not there.
+    """
+
+    def __init__(self, config: RuntimeConfig | None = None) -> None:
+        self.config = config or RuntimeConfig()
+        self.rank, self.world, self.local_rank = _place()
+        self.is_main = self.rank == 0
+        self.device = _device(self.config.device, self.local_rank, self.world)
+        self.dtype = _dtype(self.config.precision, self.device)
+
+    def __enter__(self) -> Self:
+        if self.config.threads is not None:
+            torch.set_num_threads(self.config.threads)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        if self.world > 1:
+            os.environ.setdefault("MASTER_PORT", "29500")
+            cuda = self.device.type == "cuda"
+            dist.init_process_group(
+                "nccl" if cuda else "gloo",
+                rank=self.rank,
+                world_size=self.world,
+                device_id=self.device if cuda else None,
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.world > 1:
+            dist.destroy_process_group()
+
+    def prepare(self, task: nn.Module) -> nn.Module:
+        """The module to call in training: `task` on the device, compiled and made parallel as configured.
+
+        `task` itself stays usable: its parameters train, under names without a wrapper's prefix.
+        Under FSDP2 each child of every `nn.ModuleList` named `blocks` is a shard of its own. All processes
+        start from rank 0's weights.
+        """
+        task.to(self.device)
+        blocks = [
+            block
+            for name, module in task.named_modules()
+            if isinstance(module, nn.ModuleList) and name.split(".")[-1] == "blocks"
+            for block in module
+        ]
+        if self.config.compile:
+            for module in blocks or [task]:  # in place; equal blocks share one compilation
+                module.compile()
+        if self.world == 1:
+            return task
+        if self.config.parallel == "ddp":
+            return DistributedDataParallel(task, gradient_as_bucket_view=True)
+        for tensor in [*task.parameters(), *task.buffers()]:
+            dist.broadcast(tensor.data, src=0)
+        mesh = init_device_mesh(self.device.type, (self.world,))
+        for module in [*blocks, task]:
+            fully_shard(module, mesh=mesh)
+        return task
+
+    def autocast(self) -> torch.autocast:
+        """The context of forward passes: bf16 where configured, else no change."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
+
+    @contextmanager
+    def no_sync(self, model: nn.Module, skip: bool = True) -> Iterator[None]:
+        """Within it, when `skip`, gradients add up locally; the first backward after it shares them."""
+        if skip and isinstance(model, DistributedDataParallel):
+            with model.no_sync():
+                yield
+        elif skip and isinstance(model, FSDPModule):
+            model.set_requires_gradient_sync(False)
+            try:
+                yield
+            finally:
+                model.set_requires_gradient_sync(True)
+        else:
+            yield
+
+    @contextmanager
+    def gathered(self, model: nn.Module) -> Iterator[None]:
+        """Within it each process holds all weights, so any part of the model may be called, however often.
+
+        Only FSDP2 needs it, for validation: a sharded part may otherwise be called only through the root,
+        and equally often by every process.
+        """
+        shards = [module for module in model.modules() if isinstance(module, FSDPModule)]
+        if isinstance(model, FSDPModule):
+            model._get_fsdp_state()._lazy_init()  # else a block would become root
+        for shard in shards:
+            shard.set_reshard_after_forward(False, recurse=False)
+            shard.unshard()
+        try:
+            yield
+        finally:
+            for shard in shards:
+                shard.reshard()
+                shard.set_reshard_after_forward(shard is not model, recurse=False)
+
+    def mean(self, values: dict[str, Tensor]) -> dict[str, float]:
+        """The mean over processes of scalars, in one exchange; the same names in every process."""
+        total = self.sum(torch.stack([value.detach().float().reshape(()) for value in values.values()]))
+        return dict(zip(values, (total / self.world).tolist(), strict=True))
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over processes, on this process's device."""
+        total = tensor.detach().to(self.device, copy=True)
+        if self.world > 1:
+            dist.all_reduce(total)
+        return total
+
+    def any(self, flag: bool | Tensor) -> bool:
+        """Whether the flag is set in any process."""
+        return self.any_of(flag)[0]
+
+    def any_of(self, *flags: bool | Tensor) -> list[bool]:
+        """For each flag whether it is set in any process, in one exchange and one device synchronisation."""
+        values = [torch.as_tensor(flag, device=self.device).reshape(()).to(torch.int32) for flag in flags]
+        return [count > 0 for count in self.sum(torch.stack(values)).tolist()]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value (anything that can be pickled), by rank."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+def _place() -> tuple[int, int, int]:
+    """(rank, world, local rank) as torchrun or SLURM tells them; (0, 1, 0) for a program started alone."""
+    for rank, world, local in (
+        ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+        ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+    ):
+        if "MASTER_ADDR" in os.environ and rank in os.environ and world in os.environ:
+            return int(os.environ[rank]), int(os.environ[world]), int(os.environ.get(local, 0))
+    return 0, 1, 0
+
+
+def _device(kind: str, local_rank: int, world: int) -> torch.device:
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = {"cuda": gpus > 0, "mps": torch.backends.mps.is_available() and world == 1, "cpu": True}
+    if kind == "auto":
+        kind = next(name for name, is_there in there.items() if is_there)
+    if not there[kind]:
+        found = ", ".join(name for name, is_there in there.items() if is_there)
+        raise UserError(f"device={kind} is not there for {world} process(es); there is: {found}")
+    if kind == "cuda" and local_rank >= gpus:
+        raise UserError(
+            f"more processes than GPUs on this machine: process {local_rank + 1} finds {gpus} GPU(s); "
+            f"start with --nproc-per-node {gpus}, or use device=cpu"
+        )
+    return torch.device(kind, local_rank) if kind == "cuda" else torch.device(kind)
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "bf16" and not has_bf16:
+        raise UserError(
+            f"precision=bf16 is not there on {torch.cuda.get_device_name(device)}; use precision=fp32"
+        )
+    fast = precision == "bf16" or (precision == "auto" and device.type == "cuda" and has_bf16)
+    return torch.bfloat16 if fast else torch.float32

@@ -1,0 +1,170 @@
+import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.train.toy import OPTIM, ToyBatch, ToyTask
+from tubelet.errors import UserError
+from tubelet.train.checkpoint import CheckpointStore, full_state, full_weights, replacing, restore
+from tubelet.train.ema import WeightAverage
+from tubelet.train.optim import make_optimizer
+
+
+def trained(seed: int) -> tuple[ToyTask, torch.optim.Optimizer, WeightAverage]:
+    task = ToyTask()
+    optimizer, average = make_optimizer(task, OPTIM), WeightAverage(task, 0.5)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(2):
+        x = torch.randn(3, 4, generator=generator)
+        task(ToyBatch(x, x[:, 0], [])).pop("loss").backward()
+        optimizer.step()
+        average.update(task)
+        optimizer.zero_grad()
+    return task, optimizer, average
+
+
+def equal(first: object, second: object) -> bool:
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return torch.equal(first, second)
+    return first == second
+
+
+@contextmanager
+def disk_full_after(size: int) -> Iterator[None]:
+    """Writes that would make a file larger than `size` bytes fail, as those on a full disk do."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_state_goes_through_a_file_bit_for_bit(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "new" / "run")
+    assert store.load_last() is None
+    task, optimizer, average = trained(0)
+    store.save_last(full_state(task, optimizer, average) | {"progress": {"step": 2}})
+    loaded = store.load_last()
+    assert loaded is not None
+    assert loaded["progress"] == {"step": 2}
+
+    other, other_optimizer, other_average = trained(1)
+    restore(loaded, other, other_optimizer, other_average)
+    expected, actual = full_state(task, optimizer, average), full_state(other, other_optimizer, other_average)
+    assert equal(actual, expected)
+    assert [group["lr_scale"] for group in other_optimizer.param_groups] == [1.0, 1.0]
+
+
+def test_a_fresh_optimizer_takes_a_state() -> None:
+    task, optimizer, average = trained(0)
+    state = full_state(task, optimizer, average)
+    fresh = ToyTask()
+    fresh_optimizer = make_optimizer(fresh, OPTIM)
+    restore(state, fresh, fresh_optimizer)
+    assert equal(full_state(fresh, fresh_optimizer)["optimizer"], state["optimizer"])
+
+
+def test_an_average_that_was_not_saved_starts_from_the_weights() -> None:
+    task, optimizer, _ = trained(0)
+    state = full_state(task, optimizer)
+    _, _, average = trained(1)
+    restore(state, task, optimizer, average)
+    assert torch.equal(average.weights["head.weight"], task.head.weight)
+
+
+def test_a_parameter_without_gradient_does_not_stop_a_resume() -> None:
+    task = ToyTask()
+    optimizer = make_optimizer(task, OPTIM)
+    task.head.weight.grad = torch.ones_like(task.head.weight)
+    optimizer.step()
+    state = full_state(task, optimizer)
+    fresh = ToyTask()
+    restore(state, fresh, make_optimizer(fresh, OPTIM))
+    assert torch.equal(fresh.head.weight, task.head.weight)
+
+
+def test_another_model_is_refused() -> None:
+    task, optimizer, _ = trained(0)
+    state = full_state(task, optimizer)
+    del state["model"]["head.weight"]
+    with pytest.raises(UserError, match=r"another model: 1 tensors .*head.weight"):
+        restore(state, task, optimizer)
+
+
+def test_the_export_gets_averaged_weights(tmp_path: Path) -> None:
+    exported: dict[Path, dict[str, Tensor]] = {}
+    store = CheckpointStore(tmp_path, export=exported.__setitem__)
+    task, optimizer, average = trained(0)
+    store.save_last(full_state(task, optimizer, average))
+    assert exported[tmp_path].keys() == task.state_dict().keys()
+    assert torch.equal(exported[tmp_path]["head.weight"], average.weights["head.weight"])
+    with average.swapped(task):
+        store.save_best(full_weights(task), {"top1": 0.5})
+        assert equal(exported[tmp_path / "best"], exported[tmp_path])
+    assert json.loads((tmp_path / "best" / "metrics.json").read_text()) == {"top1": 0.5}
+
+
+def test_the_best_without_an_export(tmp_path: Path) -> None:
+    CheckpointStore(tmp_path).save_best(full_weights(ToyTask()), {"top1": 0.5})
+    loaded = torch.load(tmp_path / "best" / "weights.pt", weights_only=True)
+    assert equal(dict(loaded), dict(ToyTask().state_dict()))
+
+
+@pytest.mark.parametrize("size", [100, 50_000])
+def test_a_full_disk_leaves_the_former_checkpoint(tmp_path: Path, size: int) -> None:
+    store = CheckpointStore(tmp_path)
+    store.save_last({"model": {"x": torch.ones(3)}})
+    with (
+        disk_full_after(size),
+        pytest.raises(UserError, match=r"cannot write to .*files written before are intact"),
+    ):
+        store.save_last({"model": {"x": torch.ones(100_000)}})
+    loaded = store.load_last()
+    assert loaded is not None
+    assert torch.equal(loaded["model"]["x"], torch.ones(3))
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(UserError, match="cannot write to"):
+        CheckpointStore(tmp_path / "run").save_last({"model": {}})
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_file_is_named(tmp_path: Path, kept: float) -> None:
+    store = CheckpointStore(tmp_path)
+    store.save_last({"model": {"x": torch.ones(1000)}})
+    whole = store.last.read_bytes()
+    store.last.write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(UserError, match=r"last\.pt is damaged .*remove it"):
+        store.load_last()
+
+
+def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("new")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert path.read_text() == "old"
+    with path.open() as reader:
+        with replacing(path) as temporary:
+            temporary.write_text("new")
+            assert path.read_text() == "old"
+        assert reader.read() == "old"  # who reads meanwhile sees the whole old file
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]

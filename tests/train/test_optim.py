@@ -1,0 +1,103 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from tests.train.toy import ToyTask
+from tubelet.errors import UserError
+from tubelet.train.optim import (
+    OptimConfig,
+    learning_rate,
+    make_optimizer,
+    parameter_groups,
+    scaled_lr,
+    set_lr,
+)
+
+
+def test_linear_scaling() -> None:
+    assert scaled_lr(1.5e-4, 1024) == pytest.approx(6e-4)
+    assert scaled_lr(1e-3, 64) == pytest.approx(2.5e-4)
+
+
+def test_learning_rate_by_hand() -> None:
+    # 10 steps, 4 of them warm-up from 0.2 to 1; the cosine takes the 6 others from 1 towards 0.1
+    rates = [learning_rate(step, 10, 4, peak=1.0, floor=0.1, start=0.2) for step in range(11)]
+    half = math.sqrt(3) / 2
+    cosine = [
+        1.0,
+        0.1 + 0.45 * (1 + half),
+        0.1 + 0.45 * 1.5,
+        0.55,
+        0.1 + 0.45 * 0.5,
+        0.1 + 0.45 * (1 - half),
+        0.1,
+    ]
+    assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8, *cosine])
+
+
+def test_learning_rate_without_warmup_and_with_nothing_else() -> None:
+    assert learning_rate(0, 10, 0, peak=1.0) == 1.0
+    assert [learning_rate(step, 4, 4, peak=1.0) for step in range(4)] == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_vectors_and_listed_names_are_not_decayed() -> None:
+    task = ToyTask()
+    decayed, undecayed = sorted(parameter_groups(task, 0.1), key=lambda group: -group["weight_decay"])
+    assert (decayed["weight_decay"], undecayed["weight_decay"]) == (0.1, 0.0)
+    names = {id(parameter): name for name, parameter in task.named_parameters()}
+    assert {names[id(p)] for p in decayed["params"]} == {
+        "embed.weight",
+        "blocks.0.linear.weight",
+        "blocks.1.linear.weight",
+        "blocks.2.linear.weight",
+        "head.weight",
+    }
+    assert len(decayed["params"]) + len(undecayed["params"]) == len(names)
+
+
+def test_layer_decay_scales_from_the_head_down() -> None:
+    task = ToyTask()
+    groups = parameter_groups(task, 0.1, layer_decay=0.5)
+    assert len(groups) == 10  # five layers, decayed and not
+    scale = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
+    expected = {"embed": 0.5**4, "blocks.0.linear": 0.5**3, "blocks.2.linear": 0.5, "norm": 1.0, "head": 1.0}
+    for name, value in expected.items():
+        assert scale[id(task.get_parameter(f"{name}.weight"))] == value
+    with pytest.raises(ValueError, match="Linear has no layer_of"):
+        parameter_groups(nn.Linear(1, 1), 0.1, layer_decay=0.5)
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    task = ToyTask().requires_grad_(False)
+    with pytest.raises(UserError, match="nothing to train"):
+        make_optimizer(task, OptimConfig(base_lr=1.0))
+    task.head.requires_grad_(True)
+    assert sum(len(group["params"]) for group in parameter_groups(task, 0.1)) == 2
+
+
+def test_set_lr_applies_the_scale() -> None:
+    config = OptimConfig(base_lr=1.0, batch_size=128, layer_decay=0.5, betas=(0.9, 0.999))
+    optimizer = make_optimizer(ToyTask(), config)
+    assert max(group["lr"] for group in optimizer.param_groups) == 0.5
+    set_lr(optimizer, 2.0)
+    assert {group["lr"] for group in optimizer.param_groups} == {2.0 * 0.5**i for i in range(5)}
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
+
+
+def test_a_step_is_adamw_by_hand() -> None:
+    linear = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(linear.weight, 2.0)
+    optimizer = make_optimizer(linear, OptimConfig(base_lr=0.1, batch_size=256, weight_decay=0.5))
+    linear(torch.ones(1, 1)).sum().backward()
+    optimizer.step()
+    assert linear.weight.item() == pytest.approx(2.0 * (1 - 0.1 * 0.5) - 0.1)  # decay, then one unit of sign
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"accumulate": 0}, {"epochs": 0}, {"warmup_epochs": 2.0}, {"ema": 1.0}, {"clip_grad": 0.0}]
+)
+def test_settings_out_of_range(wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        OptimConfig(base_lr=1.0, **wrong)  # type: ignore[arg-type]

@@ -1,0 +1,134 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.train.toy import ToyTask, log_lines
+from tubelet.errors import UserError
+from tubelet.train.checkpoint import CheckpointStore
+from tubelet.train.runtime import Runtime, RuntimeConfig, _place
+
+
+def assert_same_run(first: Path, second: Path, tolerance: float = 1e-5) -> None:
+    """The same losses, the same weights, averages and optimizer state."""
+    lines, others = log_lines(first), log_lines(second)
+    assert [line["step"] for line in lines] == [line["step"] for line in others]
+    for line, other in zip(lines, others, strict=True):
+        assert line == pytest.approx(other, abs=tolerance, rel=tolerance)
+    state, other_state = CheckpointStore(first).load_last(), CheckpointStore(second).load_last()
+    assert state is not None
+    assert other_state is not None
+    for part in ("model", "ema"):
+        assert state[part].keys() == other_state[part].keys()
+        for name, value in state[part].items():
+            torch.testing.assert_close(value, other_state[part][name], atol=tolerance, rtol=tolerance)
+    moments, other_moments = state["optimizer"]["state"], other_state["optimizer"]["state"]
+    assert moments.keys() == other_moments.keys() == dict(ToyTask().named_parameters()).keys()
+    for name in moments:
+        torch.testing.assert_close(moments[name], other_moments[name], atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_train_as_one_does(runs: Path, parallel: str) -> None:
+    assert_same_run(runs / "one", runs / parallel)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_accumulate_as_one_does(runs: Path, parallel: str) -> None:
+    one, two = (CheckpointStore(runs / f"{name}_accumulate").load_last() for name in ("one", parallel))
+    assert one is not None
+    assert two is not None
+    for name, value in one["model"].items():
+        torch.testing.assert_close(value, two["model"][name], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("change", ["to_fsdp", "from_fsdp"])
+def test_a_run_moves_between_one_process_and_shards(runs: Path, change: str) -> None:
+    assert_same_run(runs / "one", runs / change)
+
+
+def test_all_processes_stop_when_one_is_told_to(runs: Path) -> None:
+    output = (runs / "output").read_text()
+    for rank in (0, 1):
+        assert f"rank {rank}: stopped by SIGTERM after step 5; saved" in output
+
+
+def test_all_processes_refuse_a_loss_of_one(runs: Path) -> None:
+    refusals = [line for line in (runs / "output").read_text().splitlines() if "the loss is nan" in line]
+    assert len(refusals) == 2
+    for line in refusals:
+        assert line.count(".mp4") == 4  # the batch of the one process that met it
+        assert "videos/4.mp4" in line
+    state = CheckpointStore(runs / "poisoned").load_last()
+    assert state is not None
+    assert state["progress"]["step"] == 3
+
+
+def test_one_process_alone() -> None:
+    with Runtime(RuntimeConfig(device="cpu")) as runtime:
+        assert (runtime.rank, runtime.world, runtime.local_rank, runtime.is_main) == (0, 1, 0, True)
+        task = ToyTask()
+        assert runtime.prepare(task) is task
+        assert runtime.mean({"a": torch.tensor(2.0), "b": torch.tensor([3.0])}) == {"a": 2.0, "b": 3.0}
+        assert runtime.any(True)
+        assert runtime.any_of(False, torch.tensor(True)) == [False, True]
+        assert runtime.gather("x") == ["x"]
+        values = torch.arange(3)
+        total = runtime.sum(values)
+        assert total.tolist() == [0, 1, 2]
+        assert total.data_ptr() != values.data_ptr()
+        runtime.barrier()
+
+
+def test_bf16_is_asked_for_on_the_cpu() -> None:
+    linear = nn.Linear(2, 2)
+    for precision, dtype in (("auto", torch.float32), ("bf16", torch.bfloat16)):
+        with Runtime(RuntimeConfig(device="cpu", precision=precision)) as runtime, runtime.autocast():  # type: ignore[arg-type]
+            assert linear(torch.ones(2)).dtype is dtype
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(UserError, match=r"device=cuda is not there .*there is: .*cpu"):
+        Runtime(RuntimeConfig(device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "place"),
+    [
+        ({}, (0, 1, 0)),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a"}, (3, 4, 1)),
+        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "MASTER_ADDR": "a"}, (5, 8, 1)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}, (0, 1, 0)),
+    ],
+)
+def test_place_among_the_processes(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], place: tuple[int, int, int]
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "SLURM_PROCID", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert _place() == place
+
+
+# PyTorch hides this warning itself, which warnings as errors forestall
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+def test_compiling_leaves_the_names_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[nn.Module] = []
+
+    def compile_in_place(module: nn.Module, **options: Any) -> None:
+        compiled.append(module)
+        module._compiled_call_impl = torch.compile(module._call_impl, backend="eager")
+
+    monkeypatch.setattr(nn.Module, "compile", compile_in_place)
+    with Runtime(RuntimeConfig(device="cpu", compile=True)) as runtime:
+        task = ToyTask()
+        names = list(task.state_dict())
+        model = runtime.prepare(task)
+        assert compiled == list(task.blocks)
+        assert list(model.state_dict()) == names
+        plain = ToyTask()
+        assert torch.equal(task.predict(torch.ones(2, 4)), plain.predict(torch.ones(2, 4)))
