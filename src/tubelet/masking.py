@@ -28,11 +28,11 @@ class TokenMask:
     @classmethod
     def from_visible(cls, visible: Tensor) -> Self:
         """From a boolean tensor (B, N) that is True where a token is visible, equally often in every row."""
-        counts = visible.sum(1)
-        if visible.dtype != torch.bool or visible.ndim != 2 or bool((counts != counts[0]).any()):
+        counts = visible.sum(-1)
+        if visible.dtype != torch.bool or visible.ndim != 2 or bool((counts != counts[:1]).any()):
             raise ValueError(
                 "expected a boolean (B, N) tensor with equally many True in every row, found "
-                f"{visible.dtype} {tuple(visible.shape)} with {sorted(set(counts.tolist()))} True"
+                f"{visible.dtype} {tuple(visible.shape)} with {sorted(set(counts.flatten().tolist()))} True"
             )
         order = torch.sort(visible.to(torch.uint8), dim=1, descending=True, stable=True).indices
         count = int(counts[0])
@@ -41,7 +41,7 @@ class TokenMask:
     @classmethod
     def from_masked(cls, masked: Tensor) -> Self:
         """From a boolean tensor (B, N) that is True where a token is masked, equally often in every row."""
-        return cls.from_visible(~masked)
+        return cls.from_visible(~masked if masked.dtype == torch.bool else masked)
 
     def to(self, device: torch.device | str) -> "TokenMask":
         """The same mask on another device."""

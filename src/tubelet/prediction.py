@@ -32,7 +32,9 @@ class Prediction:
         return [(self.classes[i], float(self.probabilities[i])) for i in order]
 
 
-def predict(model: VideoClassifier, path: Path | str, *, views: Views | None = None) -> Prediction:
+def predict(
+    model: MaskedAutoencoder | VideoClassifier, path: Path | str, *, views: Views | None = None
+) -> Prediction:
     """Recognise a video.
 
     Args:
@@ -45,9 +47,7 @@ def predict(model: VideoClassifier, path: Path | str, *, views: Views | None = N
         VideoError: the video cannot be read.
     """
     if not isinstance(model, VideoClassifier):
-        raise UserError(
-            "this model recognises nothing: it is an autoencoder; fine-tune it first (tubelet finetune)"
-        )
+        raise UserError("an autoencoder names no classes: fine-tune it first (tubelet finetune)")
     video = read_views(str(path), clip_of(model), views or views_of(model), model.config.encoder.image_size)
     device = next(model.parameters()).device
     with torch.no_grad():

@@ -210,7 +210,7 @@ def load_recipe(name: str, *overrides: str) -> Recipe:
     for override in overrides:
         _set(settings, override)
     task = settings.get("task")
-    if task not in TASKS:
+    if not isinstance(task, str) or task not in TASKS:
         raise UserError(f"{name}: task must be one of {', '.join(TASKS)}, found {task!r}")
     return parse(TASKS[task], settings, name)
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from tubelet.data.clips import AnyClip, Views
 from tubelet.data.manifest import Manifest
 from tubelet.data.transforms import Augment, spread_crops
-from tubelet.data.video import VideoError, probe, read_frames
+from tubelet.data.video import VideoError, read_frames
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def collate(items: Sequence[Batch]) -> Batch:
 class TrainDataset(Dataset[Batch]):
     """Random clips: a pure function of (seed, epoch, index), so any item can be made again alone.
 
-    A video that cannot be read is replaced by another, always the same one, and named in the batch.
+    A video that cannot be read is replaced by another, always the same one, and named in the batch. After ten
+    such videos, or where there is no other, the item has no rows and names them all.
 
     Args:
         manifest: the videos.
@@ -104,7 +105,7 @@ class TrainDataset(Dataset[Batch]):
     def __getitem__(self, key: tuple[int, int]) -> Batch:
         """The clips of item (epoch, index)."""
         epoch, index = key
-        rng = np.random.default_rng((self.seed, epoch, index))
+        rng = np.random.default_rng((self.seed, 1, epoch, index))
         failures: dict[str, str] = {}
         while True:
             try:
@@ -112,15 +113,17 @@ class TrainDataset(Dataset[Batch]):
             except VideoError as error:
                 failures[self.manifest.samples[index].path] = str(error)
                 if len(failures) >= min(10, len(self)):
-                    raise
+                    return _no_rows(self.clip, self.size, failures)
                 index = int(rng.integers(len(self)))
 
     def _clips(self, index: int, rng: np.random.Generator, failures: dict[str, str]) -> Batch:
         sample = self.manifest.samples[index]
         path = self.manifest.locate(sample)
-        video = probe(path)
-        chosen = [self.clip.sample(len(video), rng) for _ in range(self.repeats)]
-        frames = read_frames(path, [number for numbers in chosen for number in numbers], video)
+
+        def choose(length: int) -> list[int]:
+            return [number for _ in range(self.repeats) for number in self.clip.sample(length, rng)]
+
+        frames = read_frames(path, choose)
         clips = [self.augment(clip, self.size, rng) for clip in frames.chunk(self.repeats)]
         return Batch(
             video=torch.stack(clips),
@@ -154,35 +157,45 @@ class ViewDataset(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         """The views.count views of video `index`, clip by clip, or none."""
         sample = self.manifest.samples[index]
-        failures: dict[str, str] = {}
         count = self.views.count
         try:
             video = read_views(str(self.manifest.locate(sample)), self.clip, self.views, self.size)
         except VideoError as error:
-            failures[sample.path] = str(error)
-            video = torch.empty(0, self.clip.frames, 3, self.size, self.size, dtype=torch.uint8)
-            count = 0
+            return _no_rows(self.clip, self.size, {sample.path: str(error)})
         return Batch(
             video=video,
             label=_repeat(-1 if sample.label is None else sample.label, count),
             seed=torch.zeros(count, dtype=torch.int64),
             index=_repeat(index, count),
             names=[sample.path] * count,
-            failures=failures,
+            failures={},
         )
 
 
 def read_views(path: str, clip: AnyClip, views: Views, size: int) -> Tensor:
     """All views of a video, from one decode: uint8 (clips * crops, T, C, size, size), clip by clip."""
-    video = probe(path)
-    chosen = [clip.view(len(video), k, views.clips) for k in range(views.clips)]
-    frames = read_frames(path, [number for numbers in chosen for number in numbers], video)
+
+    def choose(length: int) -> list[int]:
+        return [number for k in range(views.clips) for number in clip.view(length, k, views.clips)]
+
+    frames = read_frames(path, choose)
     return torch.cat([spread_crops(part, size, views.crops) for part in frames.chunk(views.clips)])
 
 
 def read_clip(path: str, clip: AnyClip, *, size: int) -> Tensor:
     """The central clip of a video and of its frame: uint8 (T, C, size, size)."""
     return read_views(path, clip, Views(), size)[0]
+
+
+def _no_rows(clip: AnyClip, size: int, failures: dict[str, str]) -> Batch:
+    return Batch(
+        video=torch.empty(0, clip.frames, 3, size, size, dtype=torch.uint8),
+        label=_repeat(0, 0),
+        seed=_repeat(0, 0),
+        index=_repeat(0, 0),
+        names=[],
+        failures=failures,
+    )
 
 
 def _repeat(value: int, count: int) -> Tensor:

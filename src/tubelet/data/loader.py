@@ -63,26 +63,28 @@ class TrainLoader:
         """The batches of an epoch from number `start` on; those before it are not decoded.
 
         Raises:
-            UserError: more videos than `max_failures` allows cannot be read.
+            UserError: more videos than `max_failures` allows cannot be read, or ten drawn in a row.
         """
-        shuffled = np.random.default_rng((self.dataset.seed, epoch)).permutation(len(self.dataset))
+        shuffled = np.random.default_rng((self.dataset.seed, 0, epoch)).permutation(len(self.dataset))
         per_batch = self.batch * self.world
         self._order[:] = [
             [(epoch, int(i)) for i in shuffled[b * per_batch + self.rank * self.batch :][: self.batch]]
             for b in range(start, len(self))
         ]
         for batch in self._loader:
-            self._count(batch.failures)
+            self._check(batch)
             yield batch
 
-    def _count(self, failures: dict[str, str]) -> None:
-        self.failures.update(failures)
+    def _check(self, batch: Batch) -> None:
+        self.failures.update(batch.failures)
         if len(self.failures) > self.max_failures * len(self.dataset):
-            listed = "\n  ".join(list(self.failures.values())[:5])
-            raise UserError(
-                f"{len(self.failures)} of {len(self.dataset)} videos cannot be read, more than "
-                f"data.max_failures={self.max_failures:g} allows; the first:\n  {listed}"
-            )
+            why = f"more than data.max_failures={self.max_failures:g} allows"
+        elif len(batch) < self.batch * self.dataset.repeats:
+            why = "with none between them that can"
+        else:
+            return
+        failed = f"{len(self.failures)} of {len(self.dataset)} videos cannot be read"
+        raise UserError("\n  ".join([f"{failed}, {why}; the first:", *list(self.failures.values())[:5]]))
 
 
 class _Order:

@@ -112,7 +112,7 @@ def render(label: int, *, seed: int, index: int, size: int = 64) -> tuple[npt.ND
     fps, count = _timing(rng)
     time = np.linspace(0, 1, count, dtype=np.float32)
     frames = np.repeat(_background(rng, size)[None], count, axis=0)
-    for _ in range(rng.integers(0, 4)):
+    for _ in range(rng.integers(0, 3)):
         _add_distractor(frames, rng, time)
     _add_actors(frames, rng, _motion(label, rng, time))
     return _expose(frames, rng, time), fps
@@ -180,7 +180,7 @@ def _expose(frames: Array, rng: np.random.Generator, time: Array) -> npt.NDArray
     wave = np.sin(2 * math.pi * (rng.random() + rng.uniform(0.2, 0.6) * time))
     frames *= (1 + swing * wave[:, None])[:, None, None, :]
     # The sum of two even draws is close to normal and much cheaper; its deviation is 104.5.
-    strength = rng.uniform(0, 3) / 104.5
+    strength = rng.uniform(0, 2) / 104.5
     draws = np.frombuffer(rng.bytes(2 * frames.size), dtype=np.uint8).reshape(2, *frames.shape)
     frames += strength * np.add(*draws, dtype=np.float32) - strength * 255
     return np.clip(frames, 0, 255, out=frames).astype(np.uint8)
@@ -192,13 +192,10 @@ def _expose(frames: Array, rng: np.random.Generator, time: Array) -> npt.NDArray
 def _background(rng: np.random.Generator, size: int) -> Array:
     """(size, size, 3), 0..255: muted colors that flow into one another."""
     y, x = np.meshgrid(_centers(size), _centers(size), indexing="ij")
-    hue, value = rng.random(), rng.uniform(0.4, 0.75)
-    picture = _color(hue, rng.uniform(0.2, 0.5), value)
-    for _ in range(2):
-        other = _color(hue + rng.uniform(-0.3, 0.3), rng.uniform(0.2, 0.6), value + rng.uniform(-0.25, 0.25))
-        share = np.clip(2 * _waves(rng, x, y, cycles=1.2) - 0.5, 0, 1)[..., None]
-        picture = picture + share * (other - picture)
-    return picture
+    hue = rng.random()
+    dark = _color(hue, rng.uniform(0.3, 0.6), rng.uniform(0.15, 0.35))
+    light = _color(hue + rng.uniform(-0.3, 0.3), rng.uniform(0.2, 0.5), rng.uniform(0.7, 0.9))
+    return dark + _waves(rng, x, y, cycles=0.8)[..., None] * (light - dark)
 
 
 def _sprite(rng: np.random.Generator) -> Array:

@@ -115,9 +115,7 @@ class MaskedAutoencoder(nn.Module):
 
 def make_decoder(decoder: DecoderConfig, encoder: EncoderConfig) -> PixelDecoder:
     """The decoder that fits an encoder."""
-    return PixelDecoder(
-        decoder, tokens=encoder.grid.volume, encoder_dim=encoder.dim, values=encoder.patch_values
-    )
+    return PixelDecoder(decoder, grid=encoder.grid, encoder_dim=encoder.dim, values=encoder.patch_values)
 
 
 def reconstruct(

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from tubelet.masking import TokenMask, take
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
-from tubelet.models.positions import sinusoid_table
+from tubelet.models.positions import Positions, position_table
+from tubelet.patches import Size3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +20,14 @@ class DecoderConfig:
         depth: number of transformer blocks.
         heads: attention heads of a block.
         mlp_dim: hidden width of a block's MLP.
+        positions: the position table, as in the encoder.
     """
 
     dim: int = 384
     depth: int = 4
     heads: int = 6
     mlp_dim: int = 1536
+    positions: Positions = "sinusoid"
 
 
 class PixelDecoder(nn.Module):
@@ -32,19 +35,20 @@ class PixelDecoder(nn.Module):
 
     Args:
         config: the architecture.
-        tokens: tokens of a clip.
+        grid: the clip, in tokens.
         encoder_dim: the encoder's width.
         values: numbers predicted for one token.
     """
 
     position: Tensor
 
-    def __init__(self, config: DecoderConfig, *, tokens: int, encoder_dim: int, values: int) -> None:
+    def __init__(self, config: DecoderConfig, *, grid: Size3, encoder_dim: int, values: int) -> None:
         super().__init__()
         self.config = config
         self.embed = nn.Linear(encoder_dim, config.dim, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.dim))
-        self.register_buffer("position", sinusoid_table(tokens, config.dim), persistent=False)
+        table = position_table(config.positions, grid, config.dim)
+        self.register_buffer("position", table, persistent=False)
         self.transformer = Transformer(config.dim, config.depth, config.heads, config.mlp_dim)
         self.norm = nn.LayerNorm(config.dim, eps=NORM_EPS)
         self.predict = nn.Linear(config.dim, values)

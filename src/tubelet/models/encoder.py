@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tubelet.masking import take
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
-from tubelet.models.positions import sinusoid_table
+from tubelet.models.positions import Positions, position_table
 from tubelet.patches import Size3, token_grid
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -27,6 +27,8 @@ class EncoderConfig:
         depth: number of transformer blocks.
         heads: attention heads of a block.
         mlp_dim: hidden width of a block's MLP.
+        positions: the position table: `sinusoid` over the flat token index (VideoMAE, MAR), or
+            `sinusoid_3d` over time, row and column apart.
         final_norm: a LayerNorm after the last block. Pre-trained encoders and MAR's have it; classifiers
             that normalise the mean of the tokens instead do not.
         mean: pixel mean of each channel, for pixels in [0, 1].
@@ -41,6 +43,7 @@ class EncoderConfig:
     depth: int = 12
     heads: int = 12
     mlp_dim: int = 3072
+    positions: Positions = "sinusoid"
     final_norm: bool = True
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -95,7 +98,7 @@ class VideoEncoder(nn.Module):
         self.config = config
         self.grid = config.grid
         self.embed = PatchEmbedding(config)
-        table = sinusoid_table(self.grid.volume, config.dim)
+        table = position_table(config.positions, self.grid, config.dim)
         self.register_buffer("position", table, persistent=False)
         self.transformer = Transformer(
             config.dim, config.depth, config.heads, config.mlp_dim, drop_path=drop_path

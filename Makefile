@@ -1,0 +1,48 @@
+# Everything a fresh machine needs is Python 3.11 or newer, pip and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test check bench docs clean
+
+help:
+	@echo "make demo    install, then run the whole story on a made data set (about a quarter of an hour)"
+	@echo "make test    install, check and test"
+	@echo "make check   lint, format and types"
+	@echo "make bench   measure, with the peers that are installed"
+	@echo "make docs    bring the generated parts of docs/ up to date"
+
+demo: .venv/installed
+	$(BIN)/tubelet demo
+
+test: check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/installed-dev
+	$(BIN)/python benchmarks/train.py
+
+docs: .venv/installed-dev
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+
+# The tested versions; torch and torchvision must match, so they come in one step.
+.venv/installed: pyproject.toml constraints.txt | .venv
+	@echo "Installing Tubelet and PyTorch into .venv (a few minutes, once) ..."
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt | .venv
+	@echo "Installing Tubelet, PyTorch and the tools to test it into .venv (a few minutes, once) ..."
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ .venv/installed
+
+.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Tubelet needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv .venv

@@ -1,0 +1,202 @@
+"""The `tubelet` command: one short function a verb, each importing what it needs when it is called."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tubelet.errors import UserError
+
+app = typer.Typer(
+    help="Masked video autoencoders: pre-train, fine-tune, recognise, look inside.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+prepare = typer.Typer(help="Make or list a data set.", no_args_is_help=True)
+recipe = typer.Typer(help="Look at the shipped recipes and their settings.", no_args_is_help=True)
+app.add_typer(prepare, name="prepare")
+app.add_typer(recipe, name="recipe")
+
+RecipeName = Annotated[str, typer.Argument(help="A shipped recipe (`tubelet recipe list`) or a YAML file.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as optim.epochs=30."),
+]
+RunFolder = Annotated[
+    Path | None, typer.Option(help="The run's folder; by default runs/ and the recipe's name.")
+]
+ModelSource = Annotated[str, typer.Argument(metavar="MODEL", help="A run or a model folder.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("runs/demo"),
+    quick: Annotated[bool, typer.Option(help="Every step in about a minute, too short to learn.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the data set and the training.")] = 0,
+) -> None:
+    """The whole story on a made data set: prepare, pre-train, fine-tune, test, and a report to look at."""
+    from tubelet.demo import run_demo
+
+    run_demo(out, quick=quick, seed=seed)
+
+
+@prepare.command("synthetic")
+def prepare_synthetic(
+    out: Annotated[Path, typer.Argument(help="The data set's folder.")],
+    size: Annotated[int, typer.Option(help="Side of the frames in pixels.")] = 64,
+    train: Annotated[int, typer.Option(help="Videos to train on.")] = 3000,
+    val: Annotated[int, typer.Option(help="Videos to validate on.")] = 240,
+    test: Annotated[int, typer.Option(help="Videos to test on.")] = 480,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same pixels.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one for each core.")] = None,
+) -> None:
+    """Write the motion data set: real video files of twelve classes that only motion tells apart."""
+    from tubelet.data.synthetic import SyntheticConfig, write_synthetic
+    from tubelet.progress import Bar
+
+    config = SyntheticConfig(size=size, train=train, val=val, test=test, seed=seed)
+    with Bar("writing videos") as bar:
+        write_synthetic(out, config, workers=workers, progress=bar.show)
+    print(f"{out}: {train} videos to train on, {val} to validate on, {test} to test on")
+
+
+@app.command()
+def pretrain(recipe: RecipeName, settings: Settings = None, out: RunFolder = None) -> None:
+    """Pre-train a masked autoencoder."""
+    _train("pretrain", recipe, settings, out)
+
+
+@app.command()
+def finetune(recipe: RecipeName, settings: Settings = None, out: RunFolder = None) -> None:
+    """Train a classifier, from a pre-trained model (init=MODEL) or from random weights."""
+    _train("finetune", recipe, settings, out)
+
+
+def _train(verb: str, name: str, settings: list[str] | None, out: Path | None) -> None:
+    from tubelet.build import train
+    from tubelet.recipe import load_recipe
+
+    loaded = load_recipe(name, *settings or ())
+    if loaded.task != verb:
+        raise UserError(f"{name} is a recipe to {loaded.task}: use `tubelet {loaded.task} {name}`")
+    out = out or Path("runs") / Path(name).with_suffix("")
+    metrics = train(loaded, out)
+    shown = "  ".join(
+        f"{key} {metrics[key]:.4g}" for key in ("loss", "val/top1", "val/top5") if key in metrics
+    )
+    print(f"{out}: done  {shown}")
+
+
+@app.command()
+def evaluate(
+    model: ModelSource,
+    settings: Settings = None,
+    dump: Annotated[Path | None, typer.Option(help="Write every video's probabilities (.npz).")] = None,
+) -> None:
+    """Test a classifier on a list of videos under clips x crops views."""
+    from tubelet.evaluation import run_evaluation
+    from tubelet.progress import Bar
+    from tubelet.recipe import evaluate_recipe
+
+    chosen = evaluate_recipe(*settings or ())
+    with Bar("testing") as bar:
+        outcome = run_evaluation(model, chosen, bar.show)
+    if dump:
+        outcome.save(dump)
+    print(outcome.summary())
+
+
+@app.command()
+def predict(
+    model: ModelSource,
+    videos: Annotated[list[Path], typer.Argument(help="Video files.")],
+    top: Annotated[int, typer.Option(help="Classes to name.")] = 5,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Name the actions in videos. One that cannot be read is named, and the others go on."""
+    from json import dumps
+
+    from tubelet.data.video import VideoError
+    from tubelet.prediction import predict
+    from tubelet.zoo import load_model
+
+    loaded = load_model(model)
+    broken = 0
+    for video in videos:
+        try:
+            best = predict(loaded, video).top(top)
+        except VideoError as error:
+            broken += 1
+            print(f"tubelet: {error}", file=sys.stderr)
+            continue
+        if json:
+            print(dumps({"video": str(video), "top": [{"class": c, "probability": p} for c, p in best]}))
+        else:
+            print(f"{video}\n" + "\n".join(f"  {p:6.1%}  {c}" for c, p in best))
+    if broken:
+        raise UserError(f"{broken} of {len(videos)} videos could not be read")
+
+
+@app.command()
+def visualize(
+    model: ModelSource,
+    video: Annotated[Path, typer.Argument(help="A video file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help=".gif, .webp, .mp4 or .png")] = Path("painted.gif"),
+    ratio: Annotated[float, typer.Option(help="Share of the tokens to hide.")] = 0.9,
+    seed: Annotated[int, typer.Option(help="Of the mask.")] = 0,
+) -> None:
+    """Show what a masked autoencoder paints: original, masked and painted side by side."""
+    import torch
+
+    from tubelet.data.dataset import read_clip
+    from tubelet.masking import TubeMasking
+    from tubelet.models.autoencoder import MaskedAutoencoder
+    from tubelet.prediction import clip_of
+    from tubelet.visualize import reconstruction
+    from tubelet.zoo import load_model
+
+    loaded = load_model(model)
+    if not isinstance(loaded, MaskedAutoencoder):
+        raise UserError(f"{model} is a classifier: it paints nothing. Give a pre-trained autoencoder")
+    clip = read_clip(str(video), clip_of(loaded), size=loaded.config.encoder.image_size)
+    mask = TubeMasking(ratio=ratio).sample(loaded.grid, 1, torch.Generator().manual_seed(seed))
+    reconstruction(loaded, clip, mask).save(out)
+    print(out)
+
+
+@recipe.command("list")
+def recipe_list() -> None:
+    """Name the shipped recipes."""
+    from tubelet.recipe import recipe_names
+
+    print("\n".join(recipe_names()))
+
+
+@recipe.command("show")
+def recipe_show(name: RecipeName, settings: Settings = None) -> None:
+    """Print all settings of a recipe, defaults included."""
+    from tubelet.recipe import load_recipe, to_yaml
+
+    print(to_yaml(load_recipe(name, *settings or ())), end="")
+
+
+@recipe.command("help")
+def recipe_help(
+    task: Annotated[str, typer.Argument(help="pretrain, finetune or evaluate")] = "pretrain",
+) -> None:
+    """Print every setting with its type, default and meaning."""
+    from tubelet.recipe_help import explain
+
+    for key, kind, default, meaning in explain(task):
+        print(f"{key}  ({kind}; {default})\n    {meaning}")
+
+
+def main() -> None:
+    """Run the command; a mistake that the user can mend ends in one message and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"tubelet: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,131 @@
+"""What several tests share: one thread, and video files of every kind made on the spot."""
+
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from textwrap import dedent
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from tubelet.build import train
+from tubelet.data.synthetic import SyntheticConfig, write_synthetic
+from tubelet.recipe import Recipe, load_recipe
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from threads, and the machine may be shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def moving_frames(count: int, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
+    """RGB frames (count, H, W, 3) that all differ: a textured disc crosses a gradient that brightens."""
+    rng = np.random.default_rng(seed)
+    texture = rng.integers(0, 80, size=(height, width, 3))
+    y, x = np.mgrid[:height, :width]
+    frames = []
+    for k in range(count):
+        disc = (x - (k * 3) % width) ** 2 + (y - height / 2 - (k % 7)) ** 2 < (height / 4) ** 2
+        frame = texture + (x + k * 2)[..., None] % 100 + 70 * disc[..., None]
+        frames.append(frame.clip(0, 255).astype(np.uint8))
+    return np.stack(frames)
+
+
+def write_video(
+    path: Path,
+    frames: np.ndarray,
+    *,
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
+    times: Sequence[int] | None = None,
+    pixels: str = "yuv420p",
+    fps: int = 25,
+) -> Path:
+    """Encode RGB frames; `times` are presentation times in milliseconds, otherwise `fps` is constant."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps, options=options or {})
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = pixels
+        stream.codec_context.thread_count = 1
+        base = Fraction(1, 1000) if times is not None else Fraction(1, fps)
+        stream.codec_context.time_base = base
+        for k, pixels_of_frame in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels_of_frame, format="rgb24")
+            frame.pts = k if times is None else times[k]
+            frame.time_base = base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def decode_all(path: Path) -> np.ndarray:
+    """Every frame (N, H, W, 3) of a file, in the order in which a plain sequential decode shows them."""
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+@pytest.fixture(scope="session")
+def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small motion data set: 24 videos to train on, 12 to validate and 12 to test on."""
+    out = tmp_path_factory.mktemp("motion")
+    write_synthetic(out, SyntheticConfig(size=32, train=24, val=12, test=12), workers=0)
+    return out
+
+
+TINY_ENCODER = "{frames: 4, image_size: 32, patch_size: 8, dim: 32, depth: 2, heads: 2, mlp_dim: 64}"
+TINY_RECIPES = {
+    "pretrain": f"""
+        task: pretrain
+        data: {{root: ROOT, clip: {{kind: dense, frames: 4, stride: 4}}, workers: 0}}
+        model: {{encoder: {TINY_ENCODER}, decoder: {{dim: 16, depth: 1, heads: 2, mlp_dim: 32}}}}
+        optim: {{base_lr: 1.0e-2, batch_size: 8, epochs: 2}}
+        """,
+    "finetune": f"""
+        task: finetune
+        data: {{root: ROOT, clip: {{kind: segment, frames: 4}}, workers: 0}}
+        encoder: {TINY_ENCODER}
+        optim: {{base_lr: 1.0e-2, batch_size: 8, epochs: 2}}
+        views: {{clips: 2, crops: 1}}
+        """,
+    "mar": """
+        task: finetune
+        data: {root: ROOT, clip: {kind: segment, frames: 4}, workers: 0}
+        init: INIT
+        head: {kind: bridging, dim: 32, depth: 1, heads: 2, mlp_dim: 64}
+        masking: {kind: running_cell, ratio: 0.5}
+        reconstruction: {weight: 0.1}
+        optim: {base_lr: 1.0e-2, batch_size: 8, epochs: 1}
+        """,
+}
+
+
+@pytest.fixture
+def tiny_recipe(motion: Path, tmp_path: Path) -> Callable[..., Recipe]:
+    """Recipes that train in a second, with settings to change."""
+
+    def load(name: str, *overrides: str, init: Path | str = "null") -> Recipe:
+        text = TINY_RECIPES[name].replace("ROOT", str(motion)).replace("INIT", str(init))
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(dedent(text))
+        return load_recipe(str(path), *overrides)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def trained(motion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of finished runs: `pretrain`, `finetune` and, from the first, `mar`."""
+    runs = tmp_path_factory.mktemp("runs")
+    for name, text in TINY_RECIPES.items():
+        path = runs / f"{name}.yaml"
+        path.write_text(dedent(text.replace("ROOT", str(motion)).replace("INIT", str(runs / "pretrain"))))
+        train(load_recipe(str(path)), runs / name)
+    return runs

@@ -1,0 +1,151 @@
+"""Items: training clips that follow from (seed, epoch, index) alone, and all views of a test video."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import decode_all
+from tubelet.data.clips import DenseClip, SegmentClip, Views
+from tubelet.data.dataset import (
+    Batch,
+    TrainDataset,
+    ViewDataset,
+    collate,
+    read_clip,
+    read_views,
+)
+from tubelet.data.manifest import Manifest, Sample
+from tubelet.data.transforms import Augment, Box, MultiScaleCrop, crop_resize, spread_crops
+
+MakeManifest = Callable[..., Manifest]
+CLIP = DenseClip(frames=4, stride=2)
+
+
+def training(manifest: Manifest, *, repeats: int = 1, seed: int = 0) -> TrainDataset:
+    return TrainDataset(manifest, CLIP, Augment(flip=0.5), size=32, repeats=repeats, seed=seed)
+
+
+def same(a: Batch, b: Batch) -> bool:
+    tensors = ("video", "label", "seed", "index")
+    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in tensors) and a.names == b.names
+
+
+def test_an_item_has_the_shapes_promised(manifest: MakeManifest):
+    item = training(manifest(), repeats=3)[0, 7]
+    assert item.video.shape == (3, 4, 3, 32, 32)
+    assert item.video.dtype == torch.uint8
+    assert item.label.tolist() == [7 % 3] * 3
+    assert item.index.tolist() == [7] * 3
+    assert item.names == ["7.mp4"] * 3
+    assert item.failures == {}
+    assert len(item) == 3
+
+
+def test_an_item_follows_from_seed_epoch_and_index(manifest: MakeManifest):
+    used, fresh = training(manifest()), training(manifest())
+    for index in (3, 9, 1):
+        used[0, index]
+    assert same(used[2, 5], fresh[2, 5])
+
+
+@pytest.mark.parametrize(("seed", "epoch", "index"), [(1, 2, 5), (0, 3, 5), (0, 2, 6)])
+def test_another_seed_epoch_or_index_is_another_item(
+    manifest: MakeManifest, seed: int, epoch: int, index: int
+):
+    item = training(manifest())[2, 5]
+    other = training(manifest(), seed=seed)[epoch, index]
+    assert not torch.equal(item.video, other.video)
+    assert int(item.seed) != int(other.seed)
+
+
+def test_repeats_are_different_clips_with_seeds_of_their_own(manifest: MakeManifest):
+    item = training(manifest(), repeats=4)[0, 11]
+    assert len(set(item.seed.tolist())) == 4
+    assert len({clip.numpy().tobytes() for clip in item.video}) == 4
+
+
+def test_a_clip_is_made_of_the_frames_of_its_video(manifest: MakeManifest, videos: Path):
+    whole = Augment(crop=MultiScaleCrop(scales=(1.0,)))
+    clip = TrainDataset(manifest(), SegmentClip(frames=8), whole, size=40)[0, 0].video[0]
+    frames = torch.from_numpy(decode_all(videos / "0.mp4")).permute(0, 3, 1, 2)  # exactly 8
+    assert frames.shape == (8, 3, 40, 56)
+    assert any(torch.equal(clip, crop_resize(frames, Box(0, left, 40, 40), 40)) for left in range(0, 17, 4))
+
+
+def test_a_video_without_label_has_minus_one(videos: Path):
+    unlabeled = Manifest(videos, "train", (Sample("3.mp4"),), ())
+    assert training(unlabeled)[0, 0].label.tolist() == [-1]
+    assert ViewDataset(unlabeled, CLIP, Views(), size=32)[0].label.tolist() == [-1]
+
+
+@pytest.mark.parametrize("broken", ["cut off.mp4", "not a video.mp4", "gone.mp4"])
+def test_a_broken_video_is_replaced_and_named(manifest: MakeManifest, videos: Path, broken: str):
+    item = training(manifest(extra={4: broken}))[0, 4]
+    assert list(item.failures) == [broken]
+    assert str(videos / broken) in item.failures[broken]
+    assert item.names[0] != broken
+    assert item.names[0] == f"{int(item.index) - (int(item.index) > 4)}.mp4"
+    assert item.label.tolist() == [int(item.names[0].removesuffix(".mp4")) % 3]
+
+
+def test_a_broken_video_is_always_replaced_by_the_same_one(manifest: MakeManifest):
+    listed = manifest(extra={4: "gone.mp4"})
+    assert same(training(listed)[1, 4], training(listed)[1, 4])
+    replacements = {training(listed)[epoch, 4].names[0] for epoch in range(8)}
+    assert len(replacements) > 1
+
+
+def test_a_broken_video_does_not_change_the_others(manifest: MakeManifest):
+    sound, damaged = manifest(), manifest(count=11, extra={11: "gone.mp4"})
+    assert same(training(sound)[0, 6], training(damaged)[0, 6])
+
+
+def test_an_item_without_any_readable_video_has_no_rows_and_names_all(videos: Path):
+    names = [f"gone{k}.mp4" for k in range(5)]
+    item = training(Manifest(videos, "train", tuple(map(Sample, names)), ()))[0, 2]
+    assert len(item) == 0
+    assert item.video.shape == (0, 4, 3, 32, 32)
+    assert sorted(item.failures) == names
+
+
+def test_views_come_clip_by_clip_with_their_crops(manifest: MakeManifest, videos: Path):
+    item = ViewDataset(manifest(), CLIP, Views(clips=3, crops=2), size=32)[9]
+    frames = torch.from_numpy(decode_all(videos / "9.mp4")).permute(0, 3, 1, 2)
+    expected = torch.cat([spread_crops(frames[CLIP.view(len(frames), k, 3)], 32, 2) for k in range(3)])
+    assert torch.equal(item.video, expected)
+    assert item.label.tolist() == [0] * 6
+    assert item.index.tolist() == [9] * 6
+    assert item.names == ["9.mp4"] * 6
+
+
+def test_a_broken_video_has_no_views_and_is_named(manifest: MakeManifest, videos: Path):
+    item = ViewDataset(manifest(extra={2: "gone.mp4"}), CLIP, Views(clips=2), size=32)[2]
+    assert len(item) == 0
+    assert item.video.shape == (0, 4, 3, 32, 32)
+    assert item.failures == {"gone.mp4": f"{videos / 'gone.mp4'}: no such file"}
+
+
+def test_collating_keeps_order_and_drops_nothing(manifest: MakeManifest):
+    dataset = ViewDataset(manifest(extra={1: "gone.mp4"}), CLIP, Views(clips=2), size=32)
+    batch = collate([dataset[k] for k in range(3)])
+    assert batch.names == ["0.mp4", "0.mp4", "1.mp4", "1.mp4"]
+    assert batch.index.tolist() == [0, 0, 2, 2]
+    assert batch.video.shape[0] == 4
+    assert list(batch.failures) == ["gone.mp4"]
+
+
+def test_a_batch_moves_whole(manifest: MakeManifest):
+    batch = training(manifest())[0, 0].to(torch.device("meta"))
+    assert {batch.video.device.type, batch.label.device.type} == {"meta"}
+    assert {batch.seed.device.type, batch.index.device.type} == {"meta"}
+    assert batch.names == ["0.mp4"]
+
+
+def test_a_single_clip_is_the_central_view(videos: Path):
+    path = str(videos / "10.mp4")
+    assert torch.equal(read_clip(path, CLIP, size=32), read_views(path, CLIP, Views(), 32)[0])
+    frames = torch.from_numpy(decode_all(videos / "10.mp4")).permute(0, 3, 1, 2)
+    central = spread_crops(frames[15:23:2], 32, 1)[0]  # 38 frames: (38 - 8) / 2 = 15
+    assert torch.equal(read_clip(path, CLIP, size=32), central)

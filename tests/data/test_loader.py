@@ -1,0 +1,169 @@
+"""Batches: the same whatever the number of processes and workers, and resumable anywhere."""
+
+from collections.abc import Callable
+from itertools import islice
+
+import pytest
+import torch
+
+from tubelet.data.clips import DenseClip, Views
+from tubelet.data.dataset import Batch, TrainDataset, ViewDataset
+from tubelet.data.loader import TrainLoader, default_workers, view_loader
+from tubelet.data.manifest import Manifest
+from tubelet.data.transforms import Augment
+from tubelet.errors import UserError
+
+MakeManifest = Callable[..., Manifest]
+CLIP = DenseClip(frames=2, stride=2)
+
+
+def training(manifest: Manifest, seed: int = 0, repeats: int = 1) -> TrainDataset:
+    return TrainDataset(manifest, CLIP, Augment(), size=16, seed=seed, repeats=repeats)
+
+
+def rows(batch: Batch) -> dict[str, bytes]:
+    return {name: clip.numpy().tobytes() for name, clip in zip(batch.names, batch.video, strict=True)}
+
+
+def same(a: list[Batch], b: list[Batch]) -> bool:
+    return [x.names for x in a] == [x.names for x in b] and all(
+        torch.equal(x.video, y.video) and torch.equal(x.seed, y.seed) for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_an_epoch_shows_every_video_at_most_once(manifest: MakeManifest):
+    batches = list(TrainLoader(training(manifest(11)), batch=3).batches(0))
+    names = [name for batch in batches for name in batch.names]
+    assert [len(batch) for batch in batches] == [3, 3, 3]
+    assert len(set(names)) == 9
+
+
+def test_a_batch_that_fits_exactly_shows_all(manifest: MakeManifest):
+    loader = TrainLoader(training(manifest(12)), batch=4)
+    assert len(loader) == 3
+    assert {name for batch in loader.batches(0) for name in batch.names} == {f"{k}.mp4" for k in range(12)}
+
+
+def test_epochs_and_seeds_are_shuffled_differently(manifest: MakeManifest):
+    def order(seed: int, epoch: int) -> list[str]:
+        loader = TrainLoader(training(manifest(12), seed), batch=4)
+        return [name for batch in loader.batches(epoch) for name in batch.names]
+
+    orders = [order(0, 0), order(0, 1), order(1, 0)]
+    assert len({tuple(names) for names in orders}) == 3
+    assert order(0, 0) == orders[0]
+    assert orders[0] != [f"{k}.mp4" for k in range(12)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_resumes_in_its_middle(manifest: MakeManifest, workers: int):
+    whole = list(TrainLoader(training(manifest(12)), batch=2, workers=0).batches(3))
+    rest = list(TrainLoader(training(manifest(12)), batch=2, workers=workers).batches(3, start=2))
+    assert len(whole) == 6
+    assert same(rest, whole[2:])
+
+
+def test_workers_make_the_same_batches_over_several_epochs(manifest: MakeManifest):
+    alone = TrainLoader(training(manifest(12)), batch=4)
+    helped = TrainLoader(training(manifest(12)), batch=4, workers=2)
+    for epoch in range(2):
+        assert same(list(helped.batches(epoch)), list(alone.batches(epoch)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_left_early_does_not_spill_into_the_next(manifest: MakeManifest, workers: int):
+    loader = TrainLoader(training(manifest(12)), batch=2, workers=workers)
+    assert len(list(islice(loader.batches(0), 2))) == 2
+    expected = list(TrainLoader(training(manifest(12)), batch=2).batches(1))
+    assert same(list(loader.batches(1)), expected)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_the_batch_of_one(manifest: MakeManifest, world: int):
+    one = list(TrainLoader(training(manifest(12)), batch=6).batches(1))
+    shards = [
+        list(TrainLoader(training(manifest(12)), batch=6 // world, rank=rank, world=world).batches(1))
+        for rank in range(world)
+    ]
+    for number, batch in enumerate(one):
+        parts = [rows(shard[number]) for shard in shards]
+        assert sum(len(part) for part in parts) == 6  # disjoint, as their union has six
+        assert {name: clip for part in parts for name, clip in part.items()} == rows(batch)
+    assert all(len(shard) == len(one) for shard in shards)
+
+
+def test_repeats_stand_side_by_side(manifest: MakeManifest):
+    batch = next(TrainLoader(training(manifest(6), repeats=2), batch=3).batches(0))
+    assert len(batch) == 6
+    assert batch.names[0::2] == batch.names[1::2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_failure_within_the_limit_is_counted(manifest: MakeManifest, workers: int):
+    listed = manifest(11, {3: "gone.mp4"})
+    loader = TrainLoader(training(listed), batch=4, max_failures=0.1, workers=workers)
+    batches = list(loader.batches(0))
+    assert [len(batch) for batch in batches] == [4, 4, 4]
+    assert list(loader.failures) == ["gone.mp4"]
+
+
+def test_a_video_that_fails_in_every_epoch_counts_once(manifest: MakeManifest):
+    loader = TrainLoader(training(manifest(11, {3: "gone.mp4"})), batch=4, max_failures=0.1)
+    for epoch in range(3):
+        list(loader.batches(epoch))
+    assert len(loader.failures) == 1
+
+
+def test_too_many_failures_stop_the_run_and_are_named(manifest: MakeManifest):
+    broken = {0: "gone.mp4", 5: "not a video.mp4", 7: "cut off.mp4"}
+    loader = TrainLoader(training(manifest(9, broken)), batch=4, max_failures=0.2)
+    with pytest.raises(UserError, match=r"3 of 12 videos cannot be read.* data.max_failures=0.2") as error:
+        list(loader.batches(0))
+    assert all(name in str(error.value) for name in broken.values())
+
+
+def test_a_data_set_without_one_readable_video_stops_the_run(manifest: MakeManifest):
+    missing = manifest(0, {k: f"gone{k}.mp4" for k in range(4)})
+    loader = TrainLoader(training(missing), batch=2)
+    with pytest.raises(UserError, match=r"gone\d.mp4: no such file"):
+        list(loader.batches(0))
+
+
+def test_ten_failures_in_a_row_stop_the_run_within_the_limit(manifest: MakeManifest):
+    missing = manifest(0, {k: f"gone{k}.mp4" for k in range(12)})
+    loader = TrainLoader(training(missing), batch=1, max_failures=1.0)
+    with pytest.raises(UserError, match="10 of 12 videos cannot be read, with none between them that can"):
+        list(loader.batches(0))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_test_shows_every_video_once_in_order(manifest: MakeManifest, workers: int):
+    dataset = ViewDataset(manifest(7), CLIP, Views(clips=2), size=16)
+    batches = list(view_loader(dataset, batch=3, workers=workers))
+    assert [index for batch in batches for index in batch.index.tolist()] == [
+        k for k in range(7) for _ in "ab"
+    ]
+
+
+def test_a_test_leaves_broken_videos_out_and_names_them(manifest: MakeManifest):
+    dataset = ViewDataset(manifest(4, {0: "gone.mp4", 2: "not a video.mp4"}), CLIP, Views(), size=16)
+    batches = list(view_loader(dataset, batch=2))
+    assert [name for batch in batches for name in batch.names] == ["0.mp4", "1.mp4", "2.mp4", "3.mp4"]
+    assert [name for batch in batches for name in batch.failures] == ["gone.mp4", "not a video.mp4"]
+
+
+def test_processes_share_a_test_without_overlap(manifest: MakeManifest):
+    dataset = ViewDataset(manifest(7), CLIP, Views(), size=16)
+    shares = [
+        [
+            index
+            for batch in view_loader(dataset, batch=2, rank=rank, world=3)
+            for index in batch.index.tolist()
+        ]
+        for rank in range(3)
+    ]
+    assert shares == [[0, 3, 6], [1, 4], [2, 5]]
+
+
+def test_there_is_always_a_worker():
+    assert default_workers(world=10_000) == 1

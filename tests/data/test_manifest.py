@@ -1,0 +1,134 @@
+"""Manifests: what is written is read back, and what does not fit is named by file and line."""
+
+from pathlib import Path
+
+import pytest
+
+from tubelet.data.manifest import Sample, read_manifest, write_manifest
+from tubelet.errors import UserError
+
+ODD_PATHS = [
+    "a video.mp4",
+    "folder/one, two.mp4",
+    'the "best" clip.webm',
+    "Überraschung/видео 影片.mkv",
+    "it's (1) [2] #3 %20.avi",
+    " leading and trailing .mp4",
+]
+
+
+def dataset(root: Path, text: str, classes: str | None = "run\nwalk\n") -> Path:
+    (root / "train.csv").write_text(text, encoding="utf-8")
+    if classes is not None:
+        (root / "classes.txt").write_text(classes, encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize("path", ODD_PATHS)
+def test_a_sample_survives_writing_and_reading(tmp_path: Path, path: str):
+    sample = Sample(path, label=1, frames=250, fps=29.97, width=340, height=256, codec="h264")
+    write_manifest(tmp_path, "val", [sample], ["run", "walk, then run"])
+    manifest = read_manifest(tmp_path, "val")
+    assert manifest.samples == (sample,)
+    assert manifest.classes == ("run", "walk, then run")
+    assert manifest.split == "val"
+
+
+def test_what_is_unknown_stays_unknown(tmp_path: Path):
+    write_manifest(tmp_path, "train", [Sample("a.mp4"), Sample("b.mp4", frames=3)])
+    assert read_manifest(tmp_path, "train").samples == (Sample("a.mp4"), Sample("b.mp4", frames=3))
+    assert not (tmp_path / "classes.txt").exists()
+
+
+def test_writing_makes_the_folder(tmp_path: Path):
+    write_manifest(tmp_path / "new" / "set", "train", [Sample("a.mp4")])
+    assert len(read_manifest(tmp_path / "new" / "set", "train")) == 1
+
+
+def test_a_sample_is_located_below_the_root(tmp_path: Path):
+    manifest = read_manifest(dataset(tmp_path, "path\nvideos/a b.mp4\n"), "train")
+    assert manifest.locate(manifest.samples[0]) == tmp_path / "videos" / "a b.mp4"
+
+
+def test_the_root_may_be_a_string(tmp_path: Path):
+    assert read_manifest(str(dataset(tmp_path, "path\na.mp4\n")), "train").root == tmp_path
+
+
+def test_columns_may_come_in_any_order(tmp_path: Path):
+    manifest = read_manifest(dataset(tmp_path, "label,path\n1,a.mp4\n"), "train")
+    assert manifest.samples == (Sample("a.mp4", label=1),)
+
+
+def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path: Path):
+    dataset(tmp_path, "\ufeffpath,label\r\na.mp4,0\r\n", "\ufeffrun\r\nwalk\r\n")
+    manifest = read_manifest(tmp_path, "train")
+    assert manifest.samples == (Sample("a.mp4", label=0),)
+    assert manifest.classes == ("run", "walk")
+
+
+def test_empty_lines_of_a_list_are_passed_over(tmp_path: Path):
+    manifest = read_manifest(dataset(tmp_path, "path\na.mp4\n\nb.mp4\n\n"), "train")
+    assert [sample.path for sample in manifest.samples] == ["a.mp4", "b.mp4"]
+
+
+def test_a_class_is_its_line_number(tmp_path: Path):
+    dataset(tmp_path, "path,label\na.mp4,2\n", "run\nwalk\njump\n\n")
+    manifest = read_manifest(tmp_path, "train")
+    label = manifest.samples[0].label
+    assert label is not None
+    assert manifest.classes[label] == "jump"
+
+
+def test_an_empty_line_among_the_classes_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r"classes.txt:2: "):
+        read_manifest(dataset(tmp_path, "path,label\na.mp4,1\n", "run\n\njump\n"), "train")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\na.mp4,0\nb.mp4,walk\n", r"train.csv:3: label must be .*'walk'"),
+        ("path,frames\na.mp4,many\n", r"train.csv:2: frames must be .*'many'"),
+        ("path,fps\na.mp4,25 fps\n", r"train.csv:2: fps must be .*'25 fps'"),
+        ("path,label\na.mp4,2\n", r"train.csv:2: label 2 has no line in classes.txt \(2 classes\)"),
+        ("path,label\na.mp4,-1\n", r"train.csv:2: label -1 has no line"),
+        ("path,label\na, b.mp4,1\n", r"train.csv:2: more or fewer cells than columns"),
+        ("path,label\na.mp4\n", r"train.csv:2: more or fewer cells than columns"),
+        ("path,label\na.mp4,0\n,1\n", r"train.csv:3: the path is empty"),
+        ("path,lable\na.mp4,0\n", r"train.csv: unknown column 'lable'; did you mean 'label'\?"),
+        ("label\n0\n", r"train.csv: the first line must name the columns, 'path' among them"),
+        ("a.mp4,0\n", r"train.csv: unknown column 'a.mp4'"),
+        ("", r"train.csv: the first line must name the columns"),
+        ("path\n", r"train.csv lists no video"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, text: str, message: str):
+    with pytest.raises(UserError, match=message):
+        read_manifest(dataset(tmp_path, text), "train")
+
+
+def test_a_label_without_classes_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r"label 0 has no line in classes.txt"):
+        read_manifest(dataset(tmp_path, "path,label\na.mp4,0\n", classes=None), "train")
+
+
+def test_the_line_of_a_mistake_counts_quoted_line_breaks(tmp_path: Path):
+    with pytest.raises(UserError, match=r"train.csv:4: "):
+        read_manifest(dataset(tmp_path, 'path,label\n"two\nlines.mp4",0\nb.mp4,x\n'), "train")
+
+
+def test_a_list_in_another_encoding_is_named(tmp_path: Path):
+    (tmp_path / "train.csv").write_bytes("path\nÜberraschung.mp4\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"train.csv.* UTF-8"):
+        read_manifest(tmp_path, "train")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path):
+    with pytest.raises(UserError, match=r"no data set at .*gone: the folder does not exist"):
+        read_manifest(tmp_path / "gone", "train")
+
+
+def test_a_missing_list_is_named_with_those_that_are_there(tmp_path: Path):
+    dataset(tmp_path, "path\na.mp4\n")
+    with pytest.raises(UserError, match=r"has no test.csv.* It holds train.csv\."):
+        read_manifest(tmp_path, "test")

@@ -1,0 +1,273 @@
+"""Reading video files: any frames, in any order, are exactly those of a full sequential decode."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import decode_all, moving_frames, write_video
+from tubelet.data import video
+from tubelet.data.video import VideoError, VideoIndex, probe, read_frames
+
+IRREGULAR = np.cumsum(np.random.default_rng(1).integers(15, 90, size=70)).tolist()
+
+FILES: dict[str, Callable[[Path], Path]] = {
+    "h264 with B-frames and one key frame": lambda folder: write_video(
+        folder / "gop250.mp4", moving_frames(90), options={"g": "250", "bf": "3", "b_strategy": "0"}
+    ),
+    "h264 with short open GOPs": lambda folder: write_video(
+        folder / "open.mp4",
+        moving_frames(60),
+        options={"g": "12", "bf": "3", "x264-params": "open-gop=1:scenecut=0:b-adapt=0"},
+    ),
+    "h264 with B-pyramid in matroska": lambda folder: write_video(
+        folder / "pyramid.mkv",
+        moving_frames(60),
+        options={"g": "30", "bf": "5", "x264-params": "b-pyramid=normal:b-adapt=0"},
+    ),
+    "h264 in an MPEG transport stream": lambda folder: write_video(
+        folder / "stream.ts", moving_frames(50), options={"g": "10", "bf": "2"}
+    ),
+    "MPEG-2 in a program stream": lambda folder: write_video(
+        folder / "program.mpg", moving_frames(50), codec="mpeg2video", options={"g": "12", "bf": "2"}
+    ),
+    "mpeg4": lambda folder: write_video(
+        folder / "mpeg4.mp4", moving_frames(40), codec="mpeg4", options={"g": "12"}
+    ),
+    "mpeg4 with B-frames": lambda folder: write_video(
+        folder / "mpeg4b.mp4", moving_frames(40), codec="mpeg4", options={"g": "12", "bf": "2"}
+    ),
+    "mpeg4 with B-frames in AVI": lambda folder: write_video(
+        folder / "mpeg4.avi", moving_frames(40), codec="mpeg4", options={"g": "12", "bf": "2"}
+    ),
+    "vp9": lambda folder: write_video(
+        folder / "vp9.webm",
+        moving_frames(40),
+        codec="libvpx-vp9",
+        options={"g": "15", "deadline": "realtime", "cpu-used": "8"},
+    ),
+    "vp9 with hidden frames": lambda folder: write_video(
+        folder / "altref.webm",
+        moving_frames(40),
+        codec="libvpx-vp9",
+        options={"g": "30", "auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "good", "cpu-used": "5"},
+    ),
+    "motion JPEG in AVI": lambda folder: write_video(
+        folder / "mjpeg.avi", moving_frames(20), codec="mjpeg", pixels="yuvj420p"
+    ),
+    "odd sides": lambda folder: write_video(
+        folder / "odd.mkv", moving_frames(20, 47, 65), codec="ffv1", pixels="bgr0"
+    ),
+    "variable frame rate": lambda folder: write_video(
+        folder / "vfr.mp4", moving_frames(70), times=IRREGULAR, options={"g": "20", "bf": "2"}
+    ),
+    "times that begin late": lambda folder: write_video(
+        folder / "late.mkv",
+        moving_frames(30),
+        times=[5000 + 40 * k for k in range(30)],
+        options={"g": "10", "bf": "2"},
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=FILES, ids=[name.replace(" ", "-") for name in FILES])
+def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    path = FILES[request.param](tmp_path_factory.mktemp("videos"))
+    return path, decode_all(path)
+
+
+def frames_of(path: Path, wanted: list[int], index: VideoIndex | None = None) -> np.ndarray:
+    return read_frames(path, wanted, index).permute(0, 2, 3, 1).numpy()
+
+
+def test_probe_counts_the_frames_that_decode(file: tuple[Path, np.ndarray]):
+    path, truth = file
+    index = probe(path)
+    assert len(index) == len(truth)
+    assert (index.height, index.width) == truth.shape[1:3]
+    assert index.keys[0] == 0
+    assert list(index.keys) == sorted(set(index.keys))
+
+
+def test_random_frames_are_those_of_a_sequential_decode(file: tuple[Path, np.ndarray]):
+    path, truth = file
+    index = probe(path)
+    rng = np.random.default_rng(0)
+    for count in (1, 1, 1, 4, 16):
+        wanted = rng.integers(len(truth), size=count).tolist()
+        np.testing.assert_array_equal(frames_of(path, wanted, index), truth[wanted], err_msg=str(wanted))
+
+
+def test_every_single_frame_can_be_read_alone(file: tuple[Path, np.ndarray]):
+    path, truth = file
+    index = probe(path)
+    for number in range(0, len(truth), 3):
+        np.testing.assert_array_equal(frames_of(path, [number], index)[0], truth[number], err_msg=str(number))
+
+
+def test_all_frames_at_once_are_the_sequential_decode(file: tuple[Path, np.ndarray]):
+    path, truth = file
+    np.testing.assert_array_equal(frames_of(path, list(range(len(truth)))), truth)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_random_frames_need_no_decoding_from_the_start(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+):
+    path = write_video(tmp_path / f"a.{suffix}", moving_frames(60), options={"g": "12", "bf": "3"})
+    truth = decode_all(path)
+    monkeypatch.delattr(video, "_decode_from_start")
+    for number in range(60):
+        np.testing.assert_array_equal(frames_of(path, [number])[0], truth[number], err_msg=str(number))
+    np.testing.assert_array_equal(frames_of(path, [50, 7, 31]), truth[[50, 7, 31]])
+
+
+def test_the_times_of_an_avi_file_which_are_guesses_do_not_matter(tmp_path: Path):
+    path = write_video(tmp_path / "a.avi", moving_frames(30), codec="mpeg4", options={"bf": "2"})
+    index = probe(path)
+    guess = replace(index, times=index.times[::-1])
+    np.testing.assert_array_equal(frames_of(path, [3, 20, 11], guess), decode_all(path)[[3, 20, 11]])
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "short.mp4", moving_frames(20), options={"g": "8", "bf": "2"})
+
+
+def test_frames_come_in_the_order_asked_for_with_repeats(short: Path):
+    truth = decode_all(short)
+    wanted = [19, 3, 3, 0, 19, 7]
+    np.testing.assert_array_equal(frames_of(short, wanted), truth[wanted])
+
+
+def test_frames_are_uint8_with_channels_before_height(short: Path):
+    frames = read_frames(short, [0, 1])
+    assert frames.dtype == torch.uint8
+    assert frames.shape == (2, 3, 48, 64)
+
+
+def test_a_frame_resembles_the_one_that_was_written_more_than_any_other(short: Path):
+    written = moving_frames(20).astype(int)
+    for number in (0, 4, 11, 19):
+        error = np.abs(written - frames_of(short, [number])).mean((1, 2, 3))
+        assert error.argmin() == number
+
+
+def test_probe_tells_rate_and_codec(short: Path):
+    index = probe(short)
+    assert index.fps == pytest.approx(25)
+    assert index.codec == "h264"
+
+
+def test_the_rate_of_irregular_frames_is_their_mean(tmp_path: Path):
+    index = probe(write_video(tmp_path / "vfr.mp4", moving_frames(70), times=IRREGULAR))
+    assert index.fps == pytest.approx(69_000 / (IRREGULAR[-1] - IRREGULAR[0]), rel=1e-3)
+
+
+def test_key_frames_are_where_the_encoder_put_them(tmp_path: Path):
+    path = write_video(
+        tmp_path / "keys.mp4", moving_frames(35), options={"g": "10", "bf": "2", "sc_threshold": "0"}
+    )
+    assert probe(path).keys == (0, 10, 20, 30)
+
+
+@pytest.mark.parametrize("wanted", [[], [20], [-1], [0, 20]])
+def test_frames_that_are_not_there_are_refused(short: Path, wanted: list[int]):
+    with pytest.raises(VideoError, match=r"short.mp4: .* of a video of 20 frames"):
+        read_frames(short, wanted)
+
+
+def audio(path: Path) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        assert isinstance(stream, av.AudioStream)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.time_base, frame.pts = 16000, Fraction(1, 16000), 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def broken_file(folder: Path, kind: str) -> Path:
+    path = folder / f"{kind}.mp4"
+    whole = write_video(folder / "whole.mp4", moving_frames(20)).read_bytes()
+    match kind:
+        case "missing":
+            pass
+        case "folder":
+            path.mkdir()
+        case "empty":
+            path.write_bytes(b"")
+        case "text":
+            path.write_text("This is not a video.\n" * 50)
+        case "audio":
+            audio(path)
+        case "truncated":
+            path.write_bytes(whole[: len(whole) // 2])
+        case "damaged":
+            start = whole.index(b"mdat") + 100
+            noise = np.random.default_rng(0).bytes(len(whole) // 3)
+            path.write_bytes(whole[:start] + noise + whole[start + len(noise) :])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "empty", "text", "audio", "truncated"])
+def test_a_file_that_is_no_video_is_named(tmp_path: Path, kind: str):
+    path = broken_file(tmp_path, kind)
+    with pytest.raises(VideoError) as probed:
+        probe(path)
+    with pytest.raises(VideoError) as read:
+        read_frames(path, [0])
+    assert str(probed.value).startswith(f"{path}: ")
+    assert str(read.value).startswith(f"{path}: ")
+
+
+def test_a_missing_file_is_called_missing(tmp_path: Path):
+    with pytest.raises(VideoError, match=r"no such file"):
+        probe(tmp_path / "gone.mp4")
+
+
+def test_frames_that_do_not_decode_are_an_error_that_names_the_file(tmp_path: Path):
+    path = broken_file(tmp_path, "damaged")
+    with pytest.raises(VideoError, match=r"damaged.mp4: "):
+        read_frames(path, list(range(20)))
+
+
+def test_a_stream_cut_short_gives_the_frames_that_are_left(tmp_path: Path):
+    whole = write_video(tmp_path / "whole.ts", moving_frames(50), options={"g": "10"})
+    cut = tmp_path / "cut.ts"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    index = probe(cut)
+    assert 10 < len(index) < 50
+    np.testing.assert_array_equal(frames_of(cut, [3, 9], index), decode_all(whole)[[3, 9]])
+
+
+def test_a_change_of_size_within_a_file_is_an_error_that_names_it(tmp_path: Path):
+    early, late = ([start + 40 * k for k in range(10)] for start in (0, 400))
+    small = write_video(tmp_path / "small.ts", moving_frames(10, 48, 64), times=early)
+    large = write_video(tmp_path / "large.ts", moving_frames(10, 96, 128), times=late)
+    both = tmp_path / "both.ts"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    assert len(probe(both)) == 20
+    with pytest.raises(VideoError, match=r"both.ts: the frames.* size changes"):
+        read_frames(both, [2, 15])
+
+
+def test_texts_in_other_encodings_do_not_matter(tmp_path: Path):
+    path = tmp_path / "title.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "plain title"
+        stream = container.add_stream("mpeg4", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = 48, 64
+        for picture in moving_frames(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"plain title", b"pl\xe4in t\xeftle"))
+    assert len(probe(path)) == 3
+    assert read_frames(path, [2]).shape == (1, 3, 48, 64)

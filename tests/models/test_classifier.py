@@ -1,0 +1,148 @@
+"""The classifier: on all tokens, on some, and painting the others as MAR does."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tests.models.conftest import TINY, TINY_DECODER, count, randomize, without_gradient
+from tubelet.masking import RunningCellMasking, TokenMask
+from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
+from tubelet.models.classifier import ClassifierConfig, VideoClassifier
+from tubelet.models.encoder import EncoderConfig
+from tubelet.models.heads import BridgingHeadConfig
+
+PLAIN = ClassifierConfig(encoder=replace(TINY, final_norm=False), classes=5)
+MAR = ClassifierConfig(
+    encoder=TINY,
+    classes=5,
+    head=BridgingHeadConfig(dim=16, depth=2, heads=2, mlp_dim=32),
+    masking=RunningCellMasking(ratio=0.5),
+    decoder=TINY_DECODER,
+)
+
+
+def make(config: ClassifierConfig) -> VideoClassifier:
+    torch.manual_seed(0)
+    model = VideoClassifier(config).eval()
+    randomize(model)
+    return model
+
+
+@pytest.fixture
+def mask() -> TokenMask:
+    return RunningCellMasking(ratio=0.5).sample(TINY.grid, 2, torch.Generator().manual_seed(3))
+
+
+def test_without_masking_all_tokens_count(video: Tensor):
+    model = make(PLAIN)
+    everything = TokenMask(torch.arange(32).expand(2, -1), torch.empty(2, 0, dtype=torch.int64))
+    torch.testing.assert_close(model(video), model(video, everything))
+    assert model(video).shape == (2, 5)
+
+
+@pytest.mark.parametrize("config", [PLAIN, MAR], ids=["plain", "mar"])
+def test_scores_do_not_depend_on_the_order_of_visible_tokens(
+    config: ClassifierConfig, video: Tensor, mask: TokenMask
+):
+    model = make(config)
+    order = torch.randperm(mask.visible.shape[1])
+    permuted = TokenMask(mask.visible[:, order], mask.masked)
+    torch.testing.assert_close(model(video, permuted), model(video, mask), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_with_masking_tests_with_its_fixed_mask(video: Tensor, mask: TokenMask):
+    model = make(MAR)
+    fixed = RunningCellMasking(ratio=0.5).fixed(TINY.grid, batch=2)
+    assert torch.equal(model(video), model(video, fixed))
+    assert torch.equal(model(video), model(video))
+    assert not torch.allclose(model(video), model(video, mask))
+
+
+def test_a_masked_model_does_not_look_at_the_rest(video: Tensor):
+    model = make(MAR)
+    changed = video.clone()
+    changed[:, :2, :, 0:4] = 0  # the first row of tokens at the first time: its cells show their lower slots
+    changed[:, :2, :, 8:12] = 0
+    assert torch.equal(model(changed), model(video))
+
+
+def test_scores_of_a_joint_pass_are_the_ordinary_ones(video: Tensor, mask: TokenMask):
+    model = make(MAR)
+    logits, painted = model.forward_jointly(video, mask)
+    torch.testing.assert_close(logits, model(video, mask))
+    assert painted.predicted.shape == painted.target.shape == (2, 16, 96)
+
+
+def test_a_joint_pass_paints_as_the_autoencoder_with_the_same_weights(video: Tensor, mask: TokenMask):
+    model = make(MAR)
+    autoencoder = MaskedAutoencoder(AutoencoderConfig(encoder=TINY, decoder=TINY_DECODER))
+    weights = {k: v for k, v in model.state_dict().items() if not k.startswith("head.")}
+    autoencoder.load_state_dict(weights)
+    painted = model.forward_jointly(video, mask)[1]
+    torch.testing.assert_close(painted, autoencoder(video, mask))
+
+
+def test_a_joint_pass_reaches_every_parameter(video: Tensor, mask: TokenMask):
+    model = make(MAR).train()
+    logits, painted = model.forward_jointly(video, mask)
+    (F.cross_entropy(logits, torch.tensor([1, 4])) + 0.1 * painted.loss).backward()
+    assert without_gradient(model) == []
+
+
+def test_a_classifier_reaches_every_parameter(video: Tensor):
+    model = make(PLAIN).train()
+    F.cross_entropy(model(video), torch.tensor([1, 4])).backward()
+    assert without_gradient(model) == []
+
+
+def test_a_joint_pass_needs_a_decoder(video: Tensor, mask: TokenMask):
+    with pytest.raises(ValueError, match="no decoder"):
+        make(PLAIN).forward_jointly(video, mask)
+
+
+def test_drop_path_is_random_in_training_alone(video: Tensor):
+    model = VideoClassifier(PLAIN, drop_path=0.5)
+    randomize(model)
+    assert torch.equal(model.eval()(video), model(video))
+    assert len({tuple(model.train()(video)[0].tolist()) for _ in range(8)}) > 1
+
+
+@pytest.mark.parametrize("config", [PLAIN, MAR], ids=["plain", "mar"])
+def test_a_clip_of_the_wrong_kind_is_refused(config: ClassifierConfig, video: Tensor):
+    with pytest.raises(ValueError, match="expected uint8 video of shape"):
+        make(config)(video / 255)
+
+
+@pytest.mark.parametrize(
+    ("dim", "heads", "classes", "parameters"),
+    [(384, 6, 400, 22_033_936), (768, 12, 400, 86_534_800), (768, 12, 174, 86_361_006)],
+)
+def test_classifiers_have_the_published_number_of_parameters(
+    dim: int, heads: int, classes: int, parameters: int
+):
+    encoder = EncoderConfig(dim=dim, heads=heads, mlp_dim=4 * dim, final_norm=False)
+    with torch.device("meta"):
+        model = VideoClassifier(ClassifierConfig(encoder=encoder, classes=classes))
+    assert count(model) == parameters
+    assert len(model.state_dict()) == 162
+
+
+@pytest.mark.parametrize(("classes", "parameters"), [(174, 93_015_982), (400, 93_131_920)])
+def test_mar_has_the_published_number_of_parameters_at_inference(classes: int, parameters: int):
+    config = ClassifierConfig(
+        encoder=EncoderConfig(), classes=classes, head=BridgingHeadConfig(), masking=RunningCellMasking()
+    )
+    with torch.device("meta"):
+        model = VideoClassifier(config)
+    assert count(model) == parameters - 512  # published with a mask token that the head never uses
+
+
+def test_the_forward_passes_compile_without_graph_breaks(video: Tensor, mask: TokenMask):
+    model = make(MAR)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(video), model(video))
+    joint = torch.compile(model.forward_jointly, fullgraph=True, backend="eager")
+    torch.testing.assert_close(joint(video, mask)[0], model(video, mask))

@@ -1,0 +1,105 @@
+"""The classification task: its losses by hand, and which layer a parameter belongs to."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.models.conftest import TINY, TINY_DECODER, randomize
+from tubelet.data.dataset import Batch
+from tubelet.masking import RunningCellMasking, TokenMask, row_noise
+from tubelet.models.classifier import ClassifierConfig, VideoClassifier
+from tubelet.models.heads import BridgingHeadConfig
+from tubelet.tasks.classify import ClassifyTask
+
+MASKING = RunningCellMasking(ratio=0.5)
+PLAIN = ClassifierConfig(encoder=replace(TINY, final_norm=False), classes=5)
+MASKED = replace(PLAIN, masking=MASKING)
+MAR = ClassifierConfig(
+    encoder=TINY,
+    classes=5,
+    head=BridgingHeadConfig(dim=16, depth=2, heads=2, mlp_dim=32),
+    masking=MASKING,
+    decoder=TINY_DECODER,
+)
+
+
+def task_with(config: ClassifierConfig, smoothing: float = 0.0, weight: float = 0.0) -> ClassifyTask:
+    torch.manual_seed(0)
+    model = VideoClassifier(config)
+    randomize(model)
+    return ClassifyTask(model, label_smoothing=smoothing, reconstruction_weight=weight)
+
+
+def mask_of(batch: Batch) -> TokenMask:
+    return MASKING.from_noise(TINY.grid, row_noise(batch.seed, MASKING.noise_size(TINY.grid)))
+
+
+def cross_entropy(logits: torch.Tensor, label: torch.Tensor, smoothing: float) -> torch.Tensor:
+    wanted = torch.full_like(logits, smoothing / logits.shape[1])
+    wanted[torch.arange(len(label)), label] += 1 - smoothing
+    log = logits - logits.exp().sum(1, keepdim=True).log()
+    return -(wanted * log).sum(1).mean()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_is_the_smoothed_cross_entropy(batch: Batch, smoothing: float):
+    task = task_with(PLAIN, smoothing)
+    losses = task(batch)
+    logits = task.model(batch.video)
+    assert set(losses) == {"loss", "classification", "accuracy"}
+    torch.testing.assert_close(losses["loss"], cross_entropy(logits, batch.label, smoothing))
+    assert torch.equal(losses["loss"], losses["classification"])
+
+
+def test_the_accuracy_is_the_share_of_clips_that_are_right(batch: Batch):
+    task = task_with(PLAIN)
+    right = task.model(batch.video).argmax(1)
+    wrong = (right + 1) % 5
+    label = torch.cat([right[:3], wrong[3:]])
+    assert task(replace(batch, label=label))["accuracy"].item() == 0.75
+
+
+def test_a_masking_shows_some_tokens_alone(batch: Batch):
+    task = task_with(MASKED, 0.1)
+    losses = task(batch)
+    logits = task.model(batch.video, mask_of(batch))
+    assert set(losses) == {"loss", "classification", "accuracy"}
+    torch.testing.assert_close(losses["loss"], cross_entropy(logits, batch.label, 0.1))
+
+
+def test_a_decoder_adds_its_weighted_loss(batch: Batch):
+    task = task_with(MAR, 0.1, weight=0.3)
+    losses = task(batch)
+    logits, painted = task.model.forward_jointly(batch.video, mask_of(batch))
+    reconstruction = (painted.predicted - painted.target).square().mean()
+    torch.testing.assert_close(losses["classification"], cross_entropy(logits, batch.label, 0.1))
+    torch.testing.assert_close(losses["reconstruction"], reconstruction)
+    torch.testing.assert_close(losses["loss"], losses["classification"] + 0.3 * reconstruction)
+
+
+@pytest.mark.parametrize("config", [MASKED, MAR], ids=["masked", "mar"])
+def test_masks_follow_from_the_seeds_alone(batch: Batch, config: ClassifierConfig):
+    task = task_with(config, weight=0.1)
+    torch.manual_seed(1)
+    first = task(batch)["loss"]
+    torch.manual_seed(2)
+    assert torch.equal(task(batch)["loss"], first)
+    assert not torch.equal(task(replace(batch, seed=batch.seed.flip(0)))["loss"], first)
+
+
+def test_layers_count_from_the_patch_embedding_to_the_rest():
+    task = task_with(MAR)
+    assert task.layer_count() == 3
+    layers = {name: task.layer_of(name) for name, _ in task.named_parameters()}
+    for name, layer in layers.items():
+        match name.split(".")[1:]:
+            case ["encoder", "embed", *_]:
+                assert layer == 0
+            case ["encoder", "transformer", "blocks", number, *_]:
+                assert layer == int(number) + 1
+            case _:
+                assert layer == 3
+    assert set(layers.values()) == {0, 1, 2, 3}
+    assert layers["model.head.transformer.blocks.0.norm1.weight"] == 3
+    assert layers["model.decoder.transformer.blocks.0.norm1.weight"] == 3

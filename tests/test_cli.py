@@ -1,0 +1,152 @@
+"""The command as a user types it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tubelet.cli import main
+
+
+@pytest.fixture
+def tubelet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the command; gives its exit code, standard output and standard error."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tubelet", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(bool(end.code))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_help_needs_no_torch() -> None:
+    program = """
+import sys
+sys.argv = ["tubelet", "--help"]
+from tubelet.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+assert not {"torch", "numpy", "av", "pydantic"} & set(sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    for verb in ("demo", "prepare", "pretrain", "finetune", "evaluate", "predict", "visualize", "recipe"):
+        assert verb in result.stdout
+
+
+def test_prepare_pretrain_finetune_evaluate_predict_visualize(tubelet, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (
+        tubelet(
+            "prepare",
+            "synthetic",
+            "data",
+            "--size",
+            32,
+            "--train",
+            12,
+            "--val",
+            12,
+            "--test",
+            12,
+            "--workers",
+            0,
+        )[0]
+        == 0
+    )
+    encoder = "{frames: 4, image_size: 32, patch_size: 8, dim: 32, depth: 1, heads: 2, mlp_dim: 32}"
+    Path("pre.yaml").write_text(
+        "task: pretrain\n"
+        "data: {root: data, clip: {kind: dense, frames: 4, stride: 2}, workers: 0}\n"
+        f"model: {{encoder: {encoder}, decoder: {{dim: 16, depth: 1, heads: 2, mlp_dim: 32}}}}\n"
+        "optim: {base_lr: 1e-3, batch_size: 4}\n"
+    )
+    Path("fine.yaml").write_text(
+        "task: finetune\n"
+        "data: {root: data, clip: {kind: segment, frames: 4}, workers: 0}\n"
+        "optim: {base_lr: 1e-3, batch_size: 4}\n"
+    )
+    code, out, _ = tubelet("pretrain", "pre.yaml")
+    assert (code, out.split()[:2]) == (0, ["runs/pre:", "done"])
+    code, out, _ = tubelet("finetune", "fine.yaml", "init=runs/pre", "--out", "tuned")
+    assert code == 0
+    assert "val/top1" in out
+    code, out, _ = tubelet(
+        "evaluate", "tuned", "data.root=data", "data.workers=0", "views.clips=2", "--dump", "out.npz"
+    )
+    assert code == 0
+    assert "of 12 videos" in out
+    assert np.load("out.npz")["probabilities"].shape == (12, 12)
+    code, out, _ = tubelet("predict", "tuned", "data/videos/test/00000.mp4", "--top", 3, "--json")
+    assert code == 0
+    assert len(json.loads(out)["top"]) == 3
+    code, out, _ = tubelet("visualize", "runs/pre", "data/videos/test/00000.mp4", "-o", "x.gif")
+    assert code == 0
+    with Image.open("x.gif") as picture:
+        assert picture.format == "GIF"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pretrain", "demo/pretran"], "did you mean 'demo/pretrain'"),
+        (["pretrain", "demo/pretrain", "optim.epoch=3"], "did you mean 'epochs'"),
+        (["pretrain", "demo/pretrain", "data.root=/nowhere"], "no data set at /nowhere"),
+        (["finetune", "demo/pretrain"], "use `tubelet pretrain demo/pretrain`"),
+        (["evaluate", "/nowhere", "data.root=x"], "no model at /nowhere"),
+        (["evaluate", "/nowhere"], "data is missing"),
+        (["recipe", "show", "nothing.yaml"], "no recipe file at nothing.yaml"),
+        (["recipe", "help", "pretran"], "did you mean 'pretrain'"),
+        (["prepare", "synthetic", "x", "--size", "31"], "size must be even"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(
+    tubelet, tmp_path, monkeypatch, words: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = tubelet(*words)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err + out
+
+
+def test_a_folder_without_a_list_is_named(tubelet, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no videos here")
+    code, _, err = tubelet("pretrain", "demo/pretrain", f"data.root={tmp_path}")
+    assert code == 2
+    assert "has no train.csv" in err
+    assert "tubelet prepare" in err
+
+
+def test_predict_names_what_it_cannot_read_and_goes_on(
+    tubelet, trained: Path, motion: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("no video")
+    good = motion / "videos/test/00001.mp4"
+    code, out, err = tubelet("predict", trained / "finetune", broken, good, tmp_path / "gone.mp4")
+    assert code == 2
+    assert str(good) in out
+    assert "broken.mp4" in err
+    assert "gone.mp4: no such file" in err
+    assert "2 of 3 videos could not be read" in err
+
+
+def test_recipes_are_listed_shown_and_explained(tubelet) -> None:
+    assert "demo/finetune_mar" in tubelet("recipe", "list")[1]
+    assert "epochs: 7" in tubelet("recipe", "show", "demo/pretrain", "optim.epochs=7")[1]
+    _, out, _ = tubelet("recipe", "help", "finetune")
+    assert "optim.base_lr  (float; required)" in out
+    assert "label_smoothing" in out

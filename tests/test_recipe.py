@@ -1,0 +1,254 @@
+"""Recipes: read, checked, changed from the command line, written and compared."""
+
+from pathlib import Path
+
+import pytest
+
+from tubelet.data.clips import DenseClip, SegmentClip
+from tubelet.data.transforms import MultiScaleCrop, ResizedCrop
+from tubelet.errors import UserError, did_you_mean
+from tubelet.masking import RandomMasking, RunningCellMasking, TubeMasking
+from tubelet.models.heads import BridgingHeadConfig
+from tubelet.recipe import (
+    FinetuneRecipe,
+    PretrainRecipe,
+    Recipe,
+    difference,
+    load_recipe,
+    parse,
+    recipe_names,
+    to_plain,
+    to_yaml,
+)
+
+PRETRAIN = """
+task: pretrain
+data: {root: /data}
+optim: {base_lr: 1.0e-3, batch_size: 8, epochs: 2}
+"""
+FINETUNE = """
+task: finetune
+data: {root: /data, clip: {kind: segment}, augment: {crop: {kind: resized}, flip: 0.5}}
+optim: {base_lr: 1.0e-3, batch_size: 8, epochs: 2}
+head: {kind: bridging}
+masking: {ratio: 0.5}
+reconstruction: {weight: 0.1}
+"""
+
+
+@pytest.fixture
+def pretrain(tmp_path: Path) -> str:
+    (tmp_path / "pretrain.yaml").write_text(PRETRAIN)
+    return str(tmp_path / "pretrain.yaml")
+
+
+@pytest.fixture
+def finetune(tmp_path: Path) -> str:
+    (tmp_path / "finetune.yaml").write_text(FINETUNE)
+    return str(tmp_path / "finetune.yaml")
+
+
+def pretraining(*args: str) -> PretrainRecipe:
+    recipe = load_recipe(*args)
+    assert isinstance(recipe, PretrainRecipe)
+    return recipe
+
+
+def finetuning(*args: str) -> FinetuneRecipe:
+    recipe = load_recipe(*args)
+    assert isinstance(recipe, FinetuneRecipe)
+    return recipe
+
+
+def complaint(*args: str) -> str:
+    with pytest.raises(UserError) as error:
+        load_recipe(*args)
+    return str(error.value)
+
+
+# ------------------------------------------------------------------------------------------- reading
+
+
+def test_a_recipe_lists_what_differs_from_the_defaults(pretrain: str):
+    recipe = pretraining(pretrain)
+    assert recipe.data.root == Path("/data")
+    assert recipe.optim.epochs == 2
+    assert recipe.masking == TubeMasking(ratio=0.9)
+    assert recipe.data.clip == DenseClip(frames=16, stride=4)
+
+
+def test_kinds_choose_among_settings(finetune: str):
+    recipe = finetuning(finetune)
+    assert isinstance(recipe.data.clip, SegmentClip)
+    assert isinstance(recipe.data.augment.crop, ResizedCrop)
+    assert isinstance(recipe.head, BridgingHeadConfig)
+    assert recipe.masking == RunningCellMasking(ratio=0.5)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_are_valid(name: str):
+    assert load_recipe(name).task in ("pretrain", "finetune")
+
+
+# ----------------------------------------------------------------------------------------- overriding
+
+
+def test_overrides_change_single_settings(pretrain: str):
+    recipe = pretraining(pretrain, "optim.epochs=7", "data.root=/a b", "masking.ratio=0.75", "init=null")
+    assert recipe.optim.epochs == 7
+    assert recipe.data.root == Path("/a b")
+    assert recipe.masking == TubeMasking(ratio=0.75)
+    assert recipe.init is None
+
+
+def test_overrides_may_be_whole_settings(pretrain: str):
+    recipe = pretraining(pretrain, "masking={kind: random, ratio: 0.6}", "data.clip.stride=2")
+    assert recipe.masking == RandomMasking(ratio=0.6)
+    assert recipe.data.clip == DenseClip(stride=2)
+
+
+def test_a_later_override_wins(pretrain: str):
+    assert pretraining(pretrain, "seed=1", "seed=2").seed == 2
+
+
+def test_an_override_may_hold_an_equals_sign(pretrain: str):
+    assert pretraining(pretrain, "init=a=b").init == "a=b"
+
+
+@pytest.mark.parametrize("override", ["optim.epochs", "=3", ""])
+def test_what_is_no_override_is_refused(pretrain: str, override: str):
+    assert f"'{override}' is not a setting: write key=value" in complaint(pretrain, override)
+
+
+def test_an_override_below_a_single_setting_is_refused(pretrain: str):
+    assert "'epochs' is a single setting" in complaint(pretrain, "optim.epochs.x=3")
+
+
+def test_an_override_that_is_not_yaml_is_refused(pretrain: str):
+    assert "seed: '[1' is not a valid YAML value" in complaint(pretrain, "seed=[1")
+
+
+# -------------------------------------------------------------------------------------------- refusing
+
+
+def test_a_misspelt_setting_is_refused_with_the_right_one(pretrain: str):
+    message = complaint(pretrain, "optim.epoch=3", "model.encoder.dept=4")
+    assert pretrain in message
+    assert "optim.epoch is not a setting; did you mean 'epochs'?" in message
+    assert "model.encoder.dept is not a setting; did you mean 'depth'?" in message
+
+
+def test_a_misspelt_setting_of_a_kind_is_refused(pretrain: str):
+    message = complaint(pretrain, "masking={kind: random, ratoi: 0.5}")
+    assert "masking.ratoi is not a setting; did you mean 'ratio'?" in message
+
+
+def test_a_setting_of_another_kind_is_refused(pretrain: str):
+    message = complaint(pretrain, "data.clip={kind: segment, stride: 2}")
+    assert "data.clip.stride is not a setting" in message
+
+
+def test_a_wrong_type_is_refused_with_its_path(pretrain: str):
+    message = complaint(pretrain, "optim.epochs=many")
+    assert "optim.epochs: " in message
+    assert "found 'many'" in message
+
+
+def test_a_missing_setting_is_named(tmp_path: Path):
+    path = tmp_path / "short.yaml"
+    path.write_text("task: pretrain\noptim: {base_lr: 1.0e-3, batch_size: 8, epochs: 2}\n")
+    assert "data is missing" in complaint(str(path))
+
+
+def test_a_value_out_of_range_is_refused_with_its_path(pretrain: str):
+    message = complaint(pretrain, "masking={kind: tube, ratio: 1.5}")
+    assert "masking" in message
+    assert "must lie in [0, 1), found 1.5" in message
+
+
+def test_an_unknown_kind_is_refused_with_its_path(pretrain: str):
+    message = complaint(pretrain, "masking={kind: tubes}")
+    assert "masking" in message
+    assert "'tubes'" in message
+
+
+def test_all_mistakes_are_named_at_once(pretrain: str):
+    message = complaint(pretrain, "optim.epochs=many", "seed=few")
+    assert "optim.epochs" in message
+    assert "seed" in message
+
+
+def test_reconstruction_without_masking_is_refused(finetune: str):
+    assert "reconstruction needs a masking" in complaint(finetune, "masking=null")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b\n", "must hold settings as `key: value`, found list"),
+        ("", "must hold settings as `key: value`, found NoneType"),
+        ("a: [1\n", "is not valid YAML"),
+        ("seed: 1\n", "task must be one of pretrain, finetune, found None"),
+        ("task: pretrian\n", "task must be one of pretrain, finetune, found 'pretrian'"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    assert message in complaint(str(path))
+    assert "wrong.yaml" in complaint(str(path))
+
+
+def test_a_task_that_is_no_name_is_refused(tmp_path: Path):
+    path = tmp_path / "wrong.yaml"
+    path.write_text("task: [pretrain]\n")
+    assert "task must be one of" in complaint(str(path))
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    assert "no recipe file at" in complaint(str(tmp_path / "gone.yaml"))
+
+
+def test_a_misspelt_recipe_is_refused_with_the_right_one():
+    known = recipe_names()[0]
+    assert f"did you mean '{known}'?" in complaint(known[:-1])
+
+
+# ------------------------------------------------------------------------------------ writing, comparing
+
+
+@pytest.mark.parametrize("text", [PRETRAIN, FINETUNE], ids=["pretrain", "finetune"])
+def test_a_recipe_survives_writing_and_reading(tmp_path: Path, text: str):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    recipe = load_recipe(str(path), "optim.base_lr=1e-7")
+    again = tmp_path / "b.yaml"
+    again.write_text(to_yaml(recipe))
+    assert load_recipe(str(again)) == recipe
+
+
+def test_plain_settings_parse_back(finetune: str):
+    recipe: Recipe = load_recipe(finetune)
+    assert parse(type(recipe), to_plain(recipe), "again") == recipe
+
+
+def test_parse_builds_any_settings():
+    assert parse(MultiScaleCrop, {"scales": [1, 0.5]}, "here") == MultiScaleCrop(scales=(1.0, 0.5))
+    with pytest.raises(UserError, match="here has settings that do not fit:\n  scale is not a setting"):
+        parse(MultiScaleCrop, {"scale": [1, 0.5]}, "here")
+
+
+def test_differences_are_named_with_both_values(pretrain: str):
+    old = to_plain(load_recipe(pretrain))
+    new = to_plain(load_recipe(pretrain, "optim.epochs=9", "masking={kind: random, ratio: 0.9}"))
+    assert difference(old, new) == ["optim.epochs: 2 -> 9", "masking.kind: tube -> random"]
+    assert difference(old, old) == []
+
+
+def test_settings_on_one_side_alone_are_differences():
+    assert difference({"a": {"b": 1}}, {"a": {"c": None}}) == ["a.b: 1 -> absent", "a.c: absent -> None"]
+
+
+def test_the_nearest_word_is_meant():
+    assert did_you_mean("epoch", ["epochs", "batch"]) == "; did you mean 'epochs'?"
+    assert did_you_mean("xyz", ["epochs", "batch"]) == ""
