@@ -17,7 +17,7 @@ from tubelet.evaluation import Evaluation, evaluate, run_evaluation
 from tubelet.masking import RunningCellMasking
 from tubelet.models.classifier import VideoClassifier
 from tubelet.recipe import evaluate_recipe
-from tubelet.train.runtime import Runtime
+from tubelet.train.runtime import Runtime, RuntimeConfig
 from tubelet.zoo import load_model
 
 
@@ -33,7 +33,7 @@ def tested(model: VideoClassifier) -> Callable[..., Evaluation]:
     def run(root: Path, views: Views | None = None, **options: object) -> Evaluation:
         views = views or Views()
         manifest = read_manifest(root, "test")
-        with Runtime() as runtime:
+        with Runtime(RuntimeConfig(precision="fp32")) as runtime:
             return evaluate(
                 model,
                 manifest,

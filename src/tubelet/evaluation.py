@@ -64,15 +64,16 @@ class Evaluation:
         return "\n".join(lines)
 
     def save(self, path: Path) -> None:
-        """Write all of it as a compressed .npz."""
-        np.savez_compressed(
-            path,
-            names=np.array(self.names),
-            labels=self.labels,
-            probabilities=self.probabilities,
-            broken=np.array(list(self.broken.items())).reshape(-1, 2),
-            clips_per_second=self.clips_per_second,
-        )
+        """Write all of it as a compressed .npz, under exactly this name."""
+        with path.open("wb") as file:
+            np.savez_compressed(
+                file,
+                names=np.array(self.names),
+                labels=self.labels,
+                probabilities=self.probabilities,
+                broken=np.array(list(self.broken.items()), dtype=str).reshape(-1, 2),
+                clips_per_second=self.clips_per_second,
+            )
 
     @classmethod
     def load(cls, path: Path) -> "Evaluation":

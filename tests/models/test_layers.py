@@ -112,3 +112,14 @@ def test_the_first_weights_are_xavier_uniform_and_biases_zero():
     assert 0.98 * bound < layer.weight.abs().max() <= bound
     assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
     assert not layer.bias.any()
+
+
+def test_attention_under_bf16_autocast_stays_close() -> None:
+    torch.manual_seed(0)
+    attention = Attention(32, 4, key_bias=False)
+    x = torch.randn(2, 9, 32)
+    expected = attention(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = attention(x)
+    assert found.dtype is torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, atol=2e-2, rtol=2e-2)

@@ -82,9 +82,12 @@ def test_one_process_alone() -> None:
         runtime.barrier()
 
 
-def test_bf16_is_asked_for_on_the_cpu() -> None:
+@pytest.mark.parametrize("capability", ["avx512_bf16", "amx_bf16", "avx2"])
+def test_bf16_is_used_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True}, raising=False)
     linear = nn.Linear(2, 2)
-    for precision, dtype in (("auto", torch.float32), ("bf16", torch.bfloat16)):
+    auto = torch.bfloat16 if "bf16" in capability else torch.float32
+    for precision, dtype in (("auto", auto), ("bf16", torch.bfloat16), ("fp32", torch.float32)):
         with Runtime(RuntimeConfig(device="cpu", precision=precision)) as runtime, runtime.autocast():  # type: ignore[arg-type]
             assert linear(torch.ones(2)).dtype is dtype
 
@@ -124,7 +127,7 @@ def test_compiling_leaves_the_names_alone(monkeypatch: pytest.MonkeyPatch) -> No
         module._compiled_call_impl = torch.compile(module._call_impl, backend="eager")
 
     monkeypatch.setattr(nn.Module, "compile", compile_in_place)
-    with Runtime(RuntimeConfig(device="cpu", compile=True)) as runtime:
+    with Runtime(RuntimeConfig(device="cpu", precision="fp32", compile=True)) as runtime:
         task = ToyTask()
         names = list(task.state_dict())
         model = runtime.prepare(task)

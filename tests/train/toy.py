@@ -145,7 +145,7 @@ OPTIM = OptimConfig(base_lr=0.32, batch_size=8, epochs=3, warmup_epochs=0.5, cli
 def train(folder: Path, runtime: Runtime | None = None, **options: Any) -> dict[str, float]:
     """One run of `fit`; options are those of OptimConfig, ToyLoader, ToyTask and fit."""
     if runtime is None:
-        with Runtime(RuntimeConfig(device="cpu")) as runtime:
+        with Runtime(RuntimeConfig(device="cpu", precision="fp32")) as runtime:
             return train(folder, runtime, **options)
 
     def take(*names: str) -> dict[str, Any]:
@@ -182,9 +182,11 @@ def launch(runs: list[dict[str, Any]], processes: int = 1) -> "subprocess.Comple
 
 
 def main(runs: list[dict[str, Any]]) -> None:
-    with Runtime(RuntimeConfig(device="cpu", threads=1)) as runtime:
+    with Runtime(RuntimeConfig(device="cpu", precision="fp32", threads=1)) as runtime:
         for options in runs:
-            runtime.config = RuntimeConfig(device="cpu", parallel=options.pop("parallel", "ddp"))
+            runtime.config = RuntimeConfig(
+                device="cpu", precision="fp32", parallel=options.pop("parallel", "ddp")
+            )
             options["kill"] = tuple(options["kill"]) if "kill" in options else None
             try:
                 train(Path(options.pop("folder")), runtime, **options)

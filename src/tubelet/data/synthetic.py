@@ -54,8 +54,8 @@ CLASSES: tuple[str, ...] = (*_RUNNING, "circling", "bouncing")
 _RANGES = {
     "x": ((0.42, 0.58), (0.50, 0.80)),
     "y": ((0.42, 0.58), (0.50, 0.80)),
-    "size": ((-0.05, 0.05), (math.log(1.7), math.log(2.8))),
-    "angle": ((0.0, 2 * math.pi), (0.6 * math.pi, 2 * math.pi)),
+    "size": ((-0.15, -0.05), (math.log(1.7), math.log(2.8))),
+    "angle": ((0.0, 2 * math.pi), (0.8 * math.pi, 2.2 * math.pi)),
     "gap": ((0.43, 0.53), (0.42, 0.65)),
 }
 _FRAME_RATES = (12, 15, 20, 24)
@@ -150,7 +150,7 @@ def _add_actors(frames: Array, rng: np.random.Generator, motion: dict[str, Array
     heading = rng.uniform(0, 2 * math.pi)  # of the axis along which the pair approaches and parts
     for side in (-0.5, 0.5):
         sprite = _sprite(rng)
-        radius = rng.uniform(0.15, 0.22) * np.exp(motion["size"])
+        radius = rng.uniform(0.19, 0.27) * np.exp(motion["size"])
         x = motion["x"] + side * motion["gap"] * math.cos(heading)
         y = motion["y"] + side * motion["gap"] * math.sin(heading)
         angle = motion["angle"] + rng.uniform(0, 2 * math.pi)

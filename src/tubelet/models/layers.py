@@ -55,8 +55,16 @@ class Attention(nn.Module):
             bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
         qkv = functional.linear(x, self.qkv.weight, bias)
         query, key, value = qkv.view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(query, key, value)
+        mixed = _attend(query, key, value)
         return self.project(mixed.transpose(1, 2).reshape(batch, tokens, dim))
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax attention, each (B, heads, N, D / heads)."""
+    if query.device.type != "cpu":
+        return functional.scaled_dot_product_attention(query, key, value)
+    with torch.autocast("cpu", enabled=False):  # its fused attention is far slower in bf16 than in fp32
+        return functional.scaled_dot_product_attention(query.float(), key.float(), value.float())
 
 
 class Mlp(nn.Sequential):

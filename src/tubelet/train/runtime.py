@@ -26,7 +26,8 @@ class RuntimeConfig:
 
     Attributes:
         device: kind of device; `auto` takes CUDA, else MPS (one process only), else the CPU.
-        precision: type of the matrix products; `auto` is bf16 on CUDA devices that have it, else fp32.
+        precision: type of the matrix products; `auto` is bf16 on GPUs and CPUs that have it in hardware, else
+            fp32. Weights, their averages and the optimizer stay fp32 in both.
         parallel: what several processes do: `ddp` copies the weights to each, `fsdp` shards them (FSDP2).
         compile: compile the blocks of the model with `torch.compile`.
         threads: CPU threads of each process; null leaves PyTorch's choice.
@@ -215,10 +216,19 @@ def _device(kind: str, local_rank: int, world: int) -> torch.device:
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "bf16" and not has_bf16:
+    fast = _has_bf16(device)
+    if precision == "bf16" and not fast and device.type == "cuda":
         raise UserError(
             f"precision=bf16 is not there on {torch.cuda.get_device_name(device)}; use precision=fp32"
         )
-    fast = precision == "bf16" or (precision == "auto" and device.type == "cuda" and has_bf16)
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and fast) else torch.float32
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
