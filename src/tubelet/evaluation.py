@@ -30,7 +30,8 @@ class Evaluation:
         labels: (n,) int64 their true classes.
         probabilities: (n, K) float32, averaged over the views.
         broken: videos that could not be read, with the reason; they are in none of the numbers.
-        clips_per_second: views through the network in a second of its own time, over all processes.
+        clips_per_second: views through the network in a second of its own time, over all processes; of the
+            median batch, as the first ones still warm up.
     """
 
     names: list[str]
@@ -162,7 +163,8 @@ def evaluate(
         pin=runtime.device.type == "cuda",
     )
     indices, probabilities, broken = [], [], dict[str, str]()
-    seconds = done = 0.0
+    seconds: list[float] = []  # of the network, batch by batch
+    done = 0
     for loaded in loader:
         broken |= loaded.failures
         done += len(loaded) // views.count + len(loaded.failures)
@@ -173,14 +175,14 @@ def evaluate(
             with torch.no_grad(), runtime.autocast():
                 logits = model(batch_on_device.video, mask)
             scores = logits.float().softmax(1).unflatten(0, (-1, views.count)).mean(1).cpu()
-            seconds += time.perf_counter() - started
+            seconds.append((time.perf_counter() - started) / len(loaded))
             probabilities.append(scores)
             indices.append(loaded.index[:: views.count])
         if progress:
-            progress(int(done), len(range(runtime.rank, len(dataset), runtime.world)))
+            progress(done, len(range(runtime.rank, len(dataset), runtime.world)))
 
     mine = (torch.cat(indices), torch.cat(probabilities)) if indices else None
-    parts = runtime.gather((mine, broken, seconds))
+    parts = runtime.gather((mine, broken, float(np.median(seconds)) if seconds else float("inf")))
     found = [part for part, _, _ in parts if part is not None]
     broken = {name: reason for _, failures, _ in parts for name, reason in failures.items()}
     if not found:
@@ -195,5 +197,5 @@ def evaluate(
         labels=np.array([sample.label for sample in samples], dtype=np.int64),
         probabilities=torch.cat([part[1] for part in found])[order].numpy(),
         broken=broken,
-        clips_per_second=len(samples) * views.count / max(max(s for _, _, s in parts), 1e-9),
+        clips_per_second=sum(1 / max(part[2], 1e-9) for part in parts),
     )

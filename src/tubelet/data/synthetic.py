@@ -54,9 +54,9 @@ CLASSES: tuple[str, ...] = (*_RUNNING, "circling", "bouncing")
 _RANGES = {
     "x": ((0.42, 0.58), (0.50, 0.80)),
     "y": ((0.42, 0.58), (0.50, 0.80)),
-    "size": ((-0.15, -0.05), (math.log(1.7), math.log(2.8))),
-    "angle": ((0.0, 2 * math.pi), (0.8 * math.pi, 2.2 * math.pi)),
-    "gap": ((0.43, 0.53), (0.42, 0.65)),
+    "size": ((-0.05, 0.05), (math.log(1.9), math.log(3.0))),
+    "angle": ((0.0, 2 * math.pi), (0.5 * math.pi, 1.2 * math.pi)),
+    "gap": ((0.45, 0.55), (0.5, 0.7)),
 }
 _FRAME_RATES = (12, 15, 20, 24)
 _SPRITE = 112  # texels along a side of a sprite
@@ -130,8 +130,8 @@ def _motion(label: int, rng: np.random.Generator, time: Array) -> dict[str, Arra
     travel = {name: rng.uniform(*travels) for name, (_, travels) in _RANGES.items()}
     progress = {name: np.full_like(time, rng.random()) for name in _RANGES}
     axis = ("x", "y")[rng.integers(2)]
-    phase, periods = rng.random(), rng.uniform(1.5, 3)
-    turns = rng.uniform(1, 2) * float(rng.choice((-1, 1)))
+    phase, periods = rng.random(), rng.uniform(1, 1.6)
+    turns = rng.uniform(0.8, 1.3) * float(rng.choice((-1, 1)))
 
     kind = CLASSES[label]
     if kind in _RUNNING:
@@ -150,7 +150,7 @@ def _add_actors(frames: Array, rng: np.random.Generator, motion: dict[str, Array
     heading = rng.uniform(0, 2 * math.pi)  # of the axis along which the pair approaches and parts
     for side in (-0.5, 0.5):
         sprite = _sprite(rng)
-        radius = rng.uniform(0.19, 0.27) * np.exp(motion["size"])
+        radius = rng.uniform(0.15, 0.21) * np.exp(motion["size"])
         x = motion["x"] + side * motion["gap"] * math.cos(heading)
         y = motion["y"] + side * motion["gap"] * math.sin(heading)
         angle = motion["angle"] + rng.uniform(0, 2 * math.pi)
