@@ -23,7 +23,7 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 
 bench: .venv/installed-dev
-	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/step.py
 
 docs: .venv/installed-dev
 	$(BIN)/python docs/generate.py

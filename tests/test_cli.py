@@ -1,5 +1,6 @@
 """The command as a user types it."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -150,3 +151,13 @@ def test_recipes_are_listed_shown_and_explained(tubelet) -> None:
     _, out, _ = tubelet("recipe", "help", "finetune")
     assert "optim.base_lr  (float; required)" in out
     assert "label_smoothing" in out
+
+
+def test_a_full_disk_is_one_message(tubelet, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/pre/log.jsonl")
+
+    monkeypatch.setattr("tubelet.recipe.recipe_names", full)
+    code, _, err = tubelet("recipe", "list")
+    assert code == 2
+    assert "cannot write runs/pre/log.jsonl: No space left on device" in err

@@ -203,7 +203,9 @@ def make_loader(recipe: Recipe, manifest: Manifest, encoder: EncoderConfig, runt
         batch=optim.batch_size // shares,
         rank=runtime.rank,
         world=runtime.world,
-        workers=default_workers(runtime.world) if data.workers is None else data.workers,
+        workers=default_workers(runtime.world, device=runtime.device.type)
+        if data.workers is None
+        else data.workers,
         pin=runtime.device.type == "cuda",
         max_failures=data.max_failures,
     )

@@ -1,5 +1,6 @@
 """The `tubelet` command: one short function a verb, each importing what it needs when it is called."""
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -194,9 +195,19 @@ def recipe_help(
 
 
 def main() -> None:
-    """Run the command; a mistake that the user can mend ends in one message and exit code 2."""
+    """Run the command; what the user can mend ends in one message and exit code 2."""
     try:
         app()
     except UserError as error:
-        print(f"tubelet: {error}", file=sys.stderr)
-        sys.exit(2)
+        message = str(error)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        message = (
+            f"cannot write{where}: {error.strerror}. Make room or choose another folder, then run it again"
+        )
+    else:
+        return
+    print(f"tubelet: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -20,7 +20,7 @@ import tubelet
 from tubelet.build import train
 from tubelet.data.clips import AnyClip, Views
 from tubelet.data.dataset import read_clip
-from tubelet.data.loader import default_workers
+from tubelet.data.loader import available_cores
 from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.data.synthetic import SyntheticConfig, write_synthetic
 from tubelet.errors import UserError
@@ -135,7 +135,7 @@ def _facts(plan: Plan, seconds: float) -> list[tuple[str, str]]:
     """What a reader needs to judge the numbers."""
     data = plan.data
     return [
-        ("machine", f"{_processor()}, {default_workers()} cores, no GPU used"),
+        ("machine", f"{_processor()}, {available_cores()} cores, no GPU used"),
         (
             "versions",
             f"Tubelet {tubelet.__version__}, PyTorch {torch.__version__}, Python {platform.python_version()}",

@@ -159,7 +159,7 @@ def evaluate(
         batch=batch,
         rank=runtime.rank,
         world=runtime.world,
-        workers=default_workers(runtime.world) if workers is None else workers,
+        workers=default_workers(runtime.world, device=runtime.device.type) if workers is None else workers,
         pin=runtime.device.type == "cuda",
     )
     indices, probabilities, broken = [], [], dict[str, str]()

@@ -37,7 +37,8 @@ class DataConfig:
         clip: which frames of a video make a clip.
         augment: random changes to the training clips.
         repeats: clips from one decoded video (repeated augmentation); optim.batch_size counts videos.
-        workers: decoding processes beside each training process; null is one for each core.
+        workers: decoding processes beside each training process; null is one for each core, or half as many
+            where the network computes on the CPU too.
         max_failures: share of the videos that may fail to be read before the run stops, in [0, 1].
     """
 
@@ -155,7 +156,8 @@ class TestDataConfig:
         root: folder of the data set, with its lists (test.csv, …) and classes.txt.
         split: list to test on.
         clip: which frames of a video make a clip; null is as the model was trained.
-        workers: decoding processes beside each testing process; null is one for each core.
+        workers: decoding processes beside each testing process; null is one for each core, or half as many
+            where the network computes on the CPU too.
     """
 
     __test__ = False  # not a test case, whatever its name says

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from tubelet.models.positions import sinusoid_table
+from tubelet.models.positions import sinusoid_3d_table, sinusoid_table
+from tubelet.patches import Size3
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,21 @@ def test_the_table_is_a_float32_row_of_the_batch():
     table = sinusoid_table(7, 6)
     assert table.shape == (1, 7, 6)
     assert table.dtype == torch.float32
+
+
+def test_sinusoid_3d_equals_the_formula_axis_by_axis() -> None:
+    grid, dim = Size3(2, 3, 4), 16
+    table = sinusoid_3d_table(grid, dim)
+    assert table.shape == (1, grid.volume, dim)
+    for token in range(grid.volume):
+        places = (token // 12, token // 4 % 3, token % 4)
+        expected = []
+        for place, width in zip(places, (4, 6, 6), strict=True):
+            angles = [place / 100 ** (k / (width / 2)) for k in range(width // 2)]
+            expected += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+        assert table[0, token].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_sinusoid_3d_refuses_a_width_that_does_not_divide() -> None:
+    with pytest.raises(ValueError, match="multiple of 16"):
+        sinusoid_3d_table(Size3(2, 2, 2), 24)

@@ -115,9 +115,19 @@ def view_loader(
     )
 
 
-def default_workers(world: int = 1) -> int:
-    """One decoding process for each core that this process may count as its own."""
-    return max(1, len(os.sched_getaffinity(0)) // world) if hasattr(os, "sched_getaffinity") else 1
+def available_cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers(world: int = 1, *, device: str) -> int:
+    """Decoding processes for each of `world` processes: one a core beside a GPU, beside a CPU half as many.
+
+    On a CPU the network computes on the other half: threads that share a core with a decoder wait for each
+    other and halve the speed.
+    """
+    cores = available_cores() // world
+    return max(1, cores // 2 if device == "cpu" else cores)
 
 
 def _start_worker(_: int) -> None:

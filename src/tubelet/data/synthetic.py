@@ -399,7 +399,7 @@ def _encode(frames: npt.NDArray[np.uint8], fps: int) -> bytes:
     file = io.BytesIO()
     # One thread, as files are written side by side. Without mbtree, x264's look-ahead rate control, whose
     # result for frames as small as these differs from run to run.
-    options = {"crf": "20", "preset": "veryfast", "g": "16", "threads": "1", "mbtree": "0"}
+    options = {"crf": "16", "preset": "veryfast", "g": "16", "threads": "1", "mbtree": "0"}
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"

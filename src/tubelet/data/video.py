@@ -108,6 +108,10 @@ def _stream(container: av.container.InputContainer, path: Path | str) -> av.Vide
     stream = container.streams.best("video")
     if not isinstance(stream, av.VideoStream):
         raise VideoError(f"{path}: no video in this file")
+    if stream.codec_context is None:
+        raise VideoError(
+            f"{path}: this build of PyAV has no decoder for it; install its wheel: pip install av"
+        )
     stream.thread_count = 1  # one thread a worker: more only get in each other's way
     stream.codec_context.open()  # some decoders read skip_frame once, when they open
     return stream

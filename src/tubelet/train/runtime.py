@@ -30,7 +30,7 @@ class RuntimeConfig:
             fp32. Weights, their averages and the optimizer stay fp32 in both.
         parallel: what several processes do: `ddp` copies the weights to each, `fsdp` shards them (FSDP2).
         compile: compile the blocks of the model with `torch.compile`.
-        threads: CPU threads of each process; null leaves PyTorch's choice.
+        threads: CPU threads of each process; null is half of its cores, as the other half decode.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -67,6 +67,8 @@ class Runtime:
     def __enter__(self) -> Self:
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
+        elif self.device.type == "cpu":
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // (2 * self.world)))
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         if self.world > 1:
