@@ -12,13 +12,14 @@ SOURCE = Path(__file__).parents[1] / "src"
 # named; a module or package that is not here has no layer yet and fails.
 BELOW: dict[str, set[str]] = {
     "tubelet.errors": set(),
+    "tubelet.files": set(),
     "tubelet.patches": {"tubelet.errors"},
     "tubelet.masking": {"tubelet.errors", "tubelet.patches"},
 }
 FOUNDATION = set(BELOW)
 BELOW["tubelet.models"] = FOUNDATION
 BELOW["tubelet.data"] = FOUNDATION
-BELOW["tubelet.train"] = {"tubelet.errors"}
+BELOW["tubelet.train"] = {"tubelet.errors", "tubelet.files"}
 BELOW["tubelet.tasks"] = FOUNDATION | {"tubelet.models", "tubelet.data"}
 BELOW["tubelet.interop"] = FOUNDATION | {"tubelet.models", "tubelet.data"}
 BELOW["tubelet.recipe"] = set(BELOW)
@@ -26,7 +27,18 @@ BELOW["tubelet.recipe_help"] = {"tubelet.errors", "tubelet.recipe"}
 BELOW["tubelet.progress"] = {"tubelet.errors"}
 JOINTS = {
     f"tubelet.{name}"
-    for name in ("build", "zoo", "evaluation", "prediction", "visualize", "report", "flops", "demo")
+    for name in (
+        "build",
+        "zoo",
+        "evaluation",
+        "prediction",
+        "visualize",
+        "report",
+        "charts",
+        "findings",
+        "flops",
+        "demo",
+    )
 }
 BELOW |= {joint: set(BELOW) | JOINTS for joint in JOINTS}
 BELOW["tubelet.cli"] = set(BELOW)

@@ -8,20 +8,9 @@ import matplotlib
 import numpy as np
 import pytest
 
-from tubelet.report import (
-    Chart,
-    Curve,
-    Picture,
-    Report,
-    Result,
-    Worst,
-    _label_box,
-    _overlap,
-    _spots,
-    _spread,
-    render,
-    write_report,
-)
+from tubelet.charts import _label_box, _overlap, _spots, _spread
+from tubelet.findings import Chart, Curve, Picture, Report, Result, Worst
+from tubelet.report import render, write_report
 
 WEBP, PNG = b"RIFF-not-really", b"PNG-not-really"
 REPORT = Report(

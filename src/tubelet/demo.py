@@ -25,6 +25,8 @@ from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.data.synthetic import SyntheticConfig, write_synthetic
 from tubelet.errors import UserError
 from tubelet.evaluation import Evaluation, evaluate
+from tubelet.files import replacing
+from tubelet.findings import Chart, Curve, Picture, Report, Result, Worst
 from tubelet.flops import gflops_per_view, parameter_count
 from tubelet.masking import RunningCellMasking, TubeMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
@@ -32,8 +34,7 @@ from tubelet.models.classifier import VideoClassifier
 from tubelet.prediction import clip_of, views_of
 from tubelet.progress import Bar
 from tubelet.recipe import Recipe, difference, load_recipe, to_plain, to_yaml
-from tubelet.report import Chart, Curve, Picture, Report, Result, Worst, write_report
-from tubelet.train.checkpoint import replacing
+from tubelet.report import write_report
 from tubelet.train.runtime import Runtime
 from tubelet.visualize import film_strip, reconstruction
 from tubelet.zoo import load_model
@@ -74,19 +75,21 @@ def run_demo(out: Path, *, quick: bool = False, seed: int = 0) -> Path:
     if report.exists():
         print(f"This demo is finished already. Its report: {report.resolve()}")
         return report
-    started = time.monotonic()
+    clock = _Clock(out / "seconds.json")
 
     _say(1, "write the motion data set")
     with Bar("writing videos") as bar:
         write_synthetic(out / "data", plan.data, progress=bar.show)
+    clock.save()
     for number, (name, recipe) in enumerate(runs.items(), start=2):
         _say(number, _TITLES[name])
         train(recipe, out / name)
+        clock.save()
     _say(len(runs) + 2, "test on videos never seen")
     manifest = read_manifest(out / "data", "test")
     tests = list(_test_all(out, manifest))
     _say(len(runs) + 3, "write the report")
-    facts = _facts(plan, time.monotonic() - started)
+    facts = _facts(plan, clock.save())
     write_report(_report(out, manifest, runs, tests, facts), report)
     print(f"\nOpen the report in a browser: {report.resolve()}")
     return report
@@ -107,10 +110,26 @@ def _say(step: int, what: str) -> None:
 def _recipes(out: Path, plan: Plan) -> Iterator[tuple[str, Recipe]]:
     """The demo's runs in order, by folder name."""
     for name in _TITLES:
-        settings = [f"data.root={out / 'data'}", *plan.overrides]
+        settings = [f"data.root={json.dumps(str(out / 'data'))}", *plan.overrides]
         if name in ("finetune_mar", "finetune_full"):
-            settings.append(f"init={out / 'pretrain'}")
+            settings.append(f"init={json.dumps(str(out / 'pretrain'))}")
         yield name, load_recipe(f"demo/{name}", *settings)
+
+
+class _Clock:
+    """The time that the demo's steps took, interruptions left out; a file carries it over them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.started = time.monotonic()
+        self.before = float(json.loads(path.read_text())) if path.exists() else 0.0
+
+    def save(self) -> float:
+        """Write down and return the seconds so far."""
+        seconds = self.before + time.monotonic() - self.started
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(seconds))
+        return seconds
 
 
 def _claim(out: Path, plan: Plan, runs: dict[str, Recipe]) -> None:
@@ -135,7 +154,7 @@ def _facts(plan: Plan, seconds: float) -> list[tuple[str, str]]:
     """What a reader needs to judge the numbers."""
     data = plan.data
     return [
-        ("machine", f"{_processor()}, {available_cores()} cores, no GPU used"),
+        ("machine", f"{_processor()}, {available_cores()} cores, {_gpu()}"),
         (
             "versions",
             f"Tubelet {tubelet.__version__}, PyTorch {torch.__version__}, Python {platform.python_version()}",
@@ -155,6 +174,10 @@ def _processor() -> str:
         return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def _gpu() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
 
 
 def _commit() -> str:
@@ -273,7 +296,7 @@ def _report(
         recipes=[(name, to_yaml(recipe)) for name, recipe in runs.items()],
         facts=facts,
         broken=sorted(full.broken),
-        tested=len(manifest),
+        tested=len(full.names),
     )
 
 

@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from tubelet.errors import UserError
+from tubelet.files import replacing
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.recipe import parse, to_plain
-from tubelet.train.checkpoint import replacing
 
 Model = MaskedAutoencoder | VideoClassifier
 

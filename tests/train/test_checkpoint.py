@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.train.toy import OPTIM, ToyBatch, ToyTask
 from tubelet.errors import UserError
-from tubelet.train.checkpoint import CheckpointStore, full_state, full_weights, replacing, restore
+from tubelet.train.checkpoint import CheckpointStore, full_state, full_weights, restore
 from tubelet.train.ema import WeightAverage
 from tubelet.train.optim import make_optimizer
 
@@ -147,24 +147,3 @@ def test_a_truncated_file_is_named(tmp_path: Path, kept: float) -> None:
     store.last.write_bytes(whole[: int(len(whole) * kept)])
     with pytest.raises(UserError, match=r"last\.pt is damaged .*remove it"):
         store.load_last()
-
-
-def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-
-    def fail() -> None:
-        with replacing(path) as temporary:
-            temporary.write_text("new")
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        fail()
-    assert path.read_text() == "old"
-    with path.open() as reader:
-        with replacing(path) as temporary:
-            temporary.write_text("new")
-            assert path.read_text() == "old"
-        assert reader.read() == "old"  # who reads meanwhile sees the whole old file
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]

@@ -56,7 +56,7 @@ _RANGES = {
     "y": ((0.42, 0.58), (0.50, 0.80)),
     "size": ((-0.05, 0.05), (math.log(1.9), math.log(3.0))),
     "angle": ((0.0, 2 * math.pi), (0.5 * math.pi, 1.2 * math.pi)),
-    "gap": ((0.45, 0.55), (0.5, 0.7)),
+    "gap": ((0.45, 0.55), (0.55, 0.75)),
 }
 _FRAME_RATES = (12, 15, 20, 24)
 _SPRITE = 112  # texels along a side of a sprite
@@ -129,7 +129,6 @@ def _motion(label: int, rng: np.random.Generator, time: Array) -> dict[str, Arra
     base = {name: rng.uniform(*bases) for name, (bases, _) in _RANGES.items()}
     travel = {name: rng.uniform(*travels) for name, (_, travels) in _RANGES.items()}
     progress = {name: np.full_like(time, rng.random()) for name in _RANGES}
-    axis = ("x", "y")[rng.integers(2)]
     phase, periods = rng.random(), rng.uniform(1, 1.6)
     turns = rng.uniform(0.8, 1.3) * float(rng.choice((-1, 1)))
 
@@ -138,7 +137,7 @@ def _motion(label: int, rng: np.random.Generator, time: Array) -> dict[str, Arra
         name, direction = _RUNNING[kind]
         progress[name] = time if direction > 0 else 1 - time
     elif kind == "bouncing":  # a triangle wave spreads as evenly as a straight run
-        progress[axis] = np.abs(1 - 2 * ((phase + periods * time) % 1))
+        progress["y"] = np.abs(1 - 2 * ((phase + periods * time) % 1))
     else:  # an orbit about a place nearer to the middle: the spread stays that of a straight run
         angle = 2 * math.pi * (phase + turns * time)
         for name, wave in (("x", np.cos(angle)), ("y", np.sin(angle))):
@@ -147,12 +146,12 @@ def _motion(label: int, rng: np.random.Generator, time: Array) -> dict[str, Arra
 
 
 def _add_actors(frames: Array, rng: np.random.Generator, motion: dict[str, Array]) -> None:
-    heading = rng.uniform(0, 2 * math.pi)  # of the axis along which the pair approaches and parts
+    heading = rng.uniform(0, 2 * math.pi) + motion["angle"]  # of the axis between the two
     for side in (-0.5, 0.5):
         sprite = _sprite(rng)
         radius = rng.uniform(0.15, 0.21) * np.exp(motion["size"])
-        x = motion["x"] + side * motion["gap"] * math.cos(heading)
-        y = motion["y"] + side * motion["gap"] * math.sin(heading)
+        x = motion["x"] + side * motion["gap"] * np.cos(heading)
+        y = motion["y"] + side * motion["gap"] * np.sin(heading)
         angle = motion["angle"] + rng.uniform(0, 2 * math.pi)
         _paint(frames, sprite, _keep_inside(x), _keep_inside(y), radius, angle)
 

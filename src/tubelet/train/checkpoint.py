@@ -1,7 +1,6 @@
 """Saving and resuming: files that are whole or not there, in one format for any number of processes."""
 
 import json
-import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from tubelet.errors import UserError
+from tubelet.files import replacing
 from tubelet.train.ema import WeightAverage
 
 Weights = dict[str, Tensor]
@@ -149,19 +149,6 @@ class CheckpointStore:
                 f"cannot write to {folder}: {error}; files written before are intact: make room or mend the "
                 "folder, then give the same command again to resume"
             ) from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write to; it takes that name once complete, or goes."""
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _save(value: Any, path: Path) -> None:

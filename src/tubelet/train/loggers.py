@@ -10,7 +10,7 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, TextColumn
 
 from tubelet.errors import UserError
-from tubelet.train.checkpoint import replacing
+from tubelet.files import replacing
 
 
 class Logger(Protocol):
