@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tubelet.build import train
+from tubelet.build import run_recipe
 from tubelet.data.synthetic import SyntheticConfig, write_synthetic
 from tubelet.recipe import Recipe, load_recipe
 
@@ -127,5 +127,5 @@ def trained(motion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in TINY_RECIPES.items():
         path = runs / f"{name}.yaml"
         path.write_text(dedent(text.replace("ROOT", str(motion)).replace("INIT", str(runs / "pretrain"))))
-        train(load_recipe(str(path)), runs / name)
+        run_recipe(load_recipe(str(path)), runs / name)
     return runs

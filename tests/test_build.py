@@ -1,14 +1,20 @@
 """From a recipe to a trained model, on real videos."""
 
 import json
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from tubelet.build import train
+from tubelet.build import run_recipe
 from tubelet.errors import UserError
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
@@ -38,7 +44,7 @@ def test_fine_tuning_starts_from_the_pretrained_encoder_and_decoder(
     tiny_recipe: Load, trained: Path, tmp_path: Path
 ) -> None:
     recipe = tiny_recipe("mar", "optim.base_lr=0", "optim.weight_decay=0", init=trained / "pretrain")
-    train(recipe, tmp_path / "run")
+    run_recipe(recipe, tmp_path / "run")
     before, after = load_model(trained / "pretrain"), load_model(tmp_path / "run")
     assert after.decoder is not None
     assert before.decoder is not None
@@ -49,7 +55,7 @@ def test_fine_tuning_starts_from_the_pretrained_encoder_and_decoder(
 
 
 def test_training_changes_the_weights_and_lowers_the_loss(tiny_recipe: Load, tmp_path: Path) -> None:
-    train(tiny_recipe("pretrain", "optim.epochs=12", "save.log_steps=3"), tmp_path / "run")
+    run_recipe(tiny_recipe("pretrain", "optim.epochs=12", "save.log_steps=3"), tmp_path / "run")
     losses = [line["loss"] for line in logged(tmp_path / "run")]
     assert losses[-1] < losses[0]
 
@@ -59,7 +65,7 @@ def test_a_finished_run_returns_at_once_and_changes_nothing(
 ) -> None:
     run = shutil.copytree(trained / "finetune", tmp_path / "run")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    metrics = train(tiny_recipe("finetune"), run)
+    metrics = run_recipe(tiny_recipe("finetune"), run)
     assert metrics["val/top1"] == logged(run)[-1]["val/top1"]
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
@@ -70,11 +76,11 @@ def test_the_folder_of_another_recipe_is_refused_with_the_difference(
     with pytest.raises(
         UserError, match=r"holds the run of another recipe.*\n.*optim\.base_lr: 0\.01 -> 0\.5"
     ):
-        train(tiny_recipe("finetune", "optim.base_lr=0.5"), trained / "finetune")
+        run_recipe(tiny_recipe("finetune", "optim.base_lr=0.5"), trained / "finetune")
 
 
 def test_where_it_computes_does_not_make_another_recipe(tiny_recipe: Load, trained: Path) -> None:
-    train(tiny_recipe("finetune", "runtime.threads=1", "data.workers=1"), trained / "finetune")
+    run_recipe(tiny_recipe("finetune", "runtime.threads=1", "data.workers=1"), trained / "finetune")
 
 
 @pytest.mark.parametrize(
@@ -93,13 +99,13 @@ def test_what_does_not_fit_is_refused_before_the_folder_is_made(
     tiny_recipe: Load, tmp_path: Path, override: str, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        train(tiny_recipe("finetune", override), tmp_path / "run")
+        run_recipe(tiny_recipe("finetune", override), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_init_of_another_architecture_is_refused(tiny_recipe: Load, trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"another architecture.*\n.*decoder\.dim: 16 -> 32"):
-        train(
+        run_recipe(
             tiny_recipe("pretrain", "model.decoder.dim=32", f"init={trained / 'pretrain'}"), tmp_path / "run"
         )
 
@@ -108,7 +114,7 @@ def test_pretraining_goes_on_from_another_models_weights(
     tiny_recipe: Load, trained: Path, tmp_path: Path
 ) -> None:
     start = trained / "pretrain"
-    train(
+    run_recipe(
         tiny_recipe("pretrain", f"init={start}", "optim.base_lr=0", "optim.weight_decay=0"), tmp_path / "run"
     )
     model = load_model(tmp_path / "run")
@@ -123,7 +129,7 @@ def test_a_broken_video_is_replaced_and_reported(
     data = shutil.copytree(motion, tmp_path / "data")
     broken = data / "videos/train/00003.mp4"
     broken.write_bytes(broken.read_bytes()[:300])
-    train(tiny_recipe("pretrain", f"data.root={data}", "optim.epochs=1"), tmp_path / "run")
+    run_recipe(tiny_recipe("pretrain", f"data.root={data}", "optim.epochs=1"), tmp_path / "run")
     failures = json.loads((tmp_path / "run" / "failures.json").read_text())
     assert list(failures) == ["videos/train/00003.mp4"]
     assert "1 videos could not be read" in capsys.readouterr().out
@@ -134,4 +140,102 @@ def test_too_many_broken_videos_stop_the_run(tiny_recipe: Load, motion: Path, tm
     for path in (data / "videos/train").iterdir():
         path.write_text("no video")
     with pytest.raises(UserError, match="videos cannot be read"):
-        train(tiny_recipe("pretrain", f"data.root={data}"), tmp_path / "run")
+        run_recipe(tiny_recipe("pretrain", f"data.root={data}"), tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("name", ["pretrain", "mar"])
+def test_two_processes_train_as_one(
+    tiny_recipe: Load, trained: Path, tmp_path: Path, name: str, parallel: str
+) -> None:
+    overrides = ["optim.epochs=1", "save.log_steps=1", "runtime.precision=fp32", "runtime.device=cpu"]
+    if name == "mar":
+        overrides.append("drop_path=0")  # the only randomness that is not an item's own
+    one = run_recipe(tiny_recipe(name, *overrides, init=trained / "pretrain"), tmp_path / "one")
+    verb = "pretrain" if name == "pretrain" else "finetune"
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        free_port(),
+    ]
+    words = [
+        "-m",
+        "tubelet",
+        verb,
+        str(tmp_path / f"{name}.yaml"),
+        *overrides,
+        f"runtime.parallel={parallel}",
+    ]
+    result = subprocess.run(
+        [*command, *words, "--out", str(tmp_path / "two")], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    alone, together = logged(tmp_path / "one"), logged(tmp_path / "two")
+    keys = ("loss", "reconstruction", "val/top1")
+    for a, b in zip(alone, together, strict=True):
+        assert {k: a[k] for k in keys if k in a} == pytest.approx({k: b[k] for k in keys if k in b}, abs=1e-4)
+    assert one["loss"] == pytest.approx(together[-2 if name == "mar" else -1]["loss"], abs=1e-4)
+    first, second = (load_model(tmp_path / run).state_dict() for run in ("one", "two"))
+    for key, value in first.items():
+        torch.testing.assert_close(second[key], value, atol=2e-3, rtol=0)
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_whole_group_saves_and_the_run_goes_on(tiny_recipe: Load, tmp_path: Path) -> None:
+    """As schedulers and torchrun send it: the decoding processes get it too."""
+    tiny_recipe("pretrain")
+    words = [str(tmp_path / "pretrain.yaml"), "optim.epochs=400", "data.workers=2", "save.log_steps=1"]
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tubelet", "pretrain", *words, "--out", str(run)],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while process.poll() is None and not (run / "log.jsonl").exists():
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert "give the same command again" in errors
+    assert (run / "last.pt").exists()
+    assert (run / "model.safetensors").exists()
+
+
+def test_an_unreadable_validation_video_is_counted(tiny_recipe: Load, motion: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(motion, tmp_path / "data")
+    (data / "videos/val/00002.mp4").write_text("no video")
+    metrics = run_recipe(tiny_recipe("finetune", f"data.root={data}", "optim.epochs=1"), tmp_path / "run")
+    assert metrics["val/broken"] == 1
+
+
+def test_a_missing_validation_list_is_found_before_the_folder_is_made(
+    tiny_recipe: Load, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"has no vall\.csv"):
+        run_recipe(tiny_recipe("finetune", "data.val=vall"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "override", ["encoder.heads=3", "encoder.image_size=50", "encoder.dim=24 encoder.positions=sinusoid_3d"]
+)
+def test_a_model_that_cannot_be_is_one_message(tiny_recipe: Load, tmp_path: Path, override: str) -> None:
+    with pytest.raises(UserError, match="settings do not fit each other"):
+        run_recipe(tiny_recipe("finetune", *override.split()), tmp_path / "run")
+
+
+def test_a_damaged_recipe_in_the_folder_is_named(tiny_recipe: Load, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("")
+    with pytest.raises(UserError, match=r"recipe\.yaml is damaged"):
+        run_recipe(tiny_recipe("pretrain"), tmp_path / "run")

@@ -128,7 +128,7 @@ def test_a_folder_without_a_list_is_named(tubelet, tmp_path: Path) -> None:
     code, _, err = tubelet("pretrain", "demo/pretrain", f"data.root={tmp_path}")
     assert code == 2
     assert "has no train.csv" in err
-    assert "tubelet prepare" in err
+    assert "docs/data.md" in err
 
 
 def test_predict_names_what_it_cannot_read_and_goes_on(
@@ -160,4 +160,4 @@ def test_a_full_disk_is_one_message(tubelet, monkeypatch) -> None:
     monkeypatch.setattr("tubelet.recipe.recipe_names", full)
     code, _, err = tubelet("recipe", "list")
     assert code == 2
-    assert "cannot write runs/pre/log.jsonl: No space left on device" in err
+    assert "runs/pre/log.jsonl: No space left on device" in err

@@ -13,13 +13,14 @@ SOURCE = Path(__file__).parents[1] / "src"
 BELOW: dict[str, set[str]] = {
     "tubelet.errors": set(),
     "tubelet.files": set(),
+    "tubelet.machine": set(),
     "tubelet.patches": {"tubelet.errors"},
     "tubelet.masking": {"tubelet.errors", "tubelet.patches"},
 }
 FOUNDATION = set(BELOW)
 BELOW["tubelet.models"] = FOUNDATION
 BELOW["tubelet.data"] = FOUNDATION
-BELOW["tubelet.train"] = {"tubelet.errors", "tubelet.files"}
+BELOW["tubelet.train"] = {"tubelet.errors", "tubelet.files", "tubelet.machine"}
 BELOW["tubelet.tasks"] = FOUNDATION | {"tubelet.models", "tubelet.data"}
 BELOW["tubelet.interop"] = FOUNDATION | {"tubelet.models", "tubelet.data"}
 BELOW["tubelet.recipe"] = set(BELOW)

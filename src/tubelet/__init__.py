@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tubelet import visualize as visualize
-    from tubelet.build import train as train
+    from tubelet.build import run_recipe as run_recipe
     from tubelet.data.clips import DenseClip as DenseClip
     from tubelet.data.clips import SegmentClip as SegmentClip
     from tubelet.data.clips import Views as Views
@@ -48,8 +48,8 @@ _PUBLIC = {
     "predict": "prediction",
     "read_clip": "data.dataset",
     "read_manifest": "data.manifest",
+    "run_recipe": "build",
     "save_model": "zoo",
-    "train": "build",
 }
 
 __all__ = sorted([*_PUBLIC, "visualize"])

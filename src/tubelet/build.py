@@ -17,6 +17,7 @@ from tubelet.data.loader import TrainLoader, default_workers
 from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.errors import UserError
 from tubelet.evaluation import evaluate
+from tubelet.files import replacing
 from tubelet.models.autoencoder import MaskedAutoencoder, PixelTarget
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
@@ -31,7 +32,7 @@ from tubelet.train.runtime import Runtime
 from tubelet.zoo import Model, load_model, write_model
 
 
-def train(recipe: Recipe, out: Path | str) -> dict[str, float]:
+def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
     """Run a recipe to its end, from where it stopped if it was begun in `out` before.
 
     Writes into `out`: `recipe.yaml`, `log.jsonl`, `last.pt` to resume from, the model (`model.safetensors`,
@@ -47,16 +48,22 @@ def train(recipe: Recipe, out: Path | str) -> dict[str, float]:
     with Runtime(recipe.runtime) as runtime:
         torch.manual_seed(recipe.seed)
         manifest = read_manifest(recipe.data.root, recipe.data.train)
-        model = make_model(recipe, manifest)
-        loader = make_loader(recipe, manifest, model.config.encoder, runtime)
-        task = make_task(recipe, model)
-        if runtime.is_main:
-            claim(out, recipe)
-        runtime.barrier()
-        store = CheckpointStore(out, export=lambda folder, weights: export_model(folder, model, weights))
         validation = None
         if isinstance(recipe, FinetuneRecipe) and recipe.data.val:
             validation = read_manifest(recipe.data.root, recipe.data.val)
+            check_labels(validation)
+        model = make_model(recipe, manifest)
+        loader = make_loader(recipe, manifest, model.config.encoder, runtime)
+        task = make_task(recipe, model)
+        refused = None
+        if runtime.is_main:
+            try:
+                claim(out, recipe)
+            except UserError as error:
+                refused = error
+        if any(runtime.gather(refused)):  # so that the other processes stop as well
+            raise refused or UserError("the main process refused the folder")
+        store = CheckpointStore(out, export=lambda folder, weights: export_model(folder, model, weights))
 
         def validate(task: nn.Module) -> dict[str, float]:
             assert isinstance(recipe, FinetuneRecipe)
@@ -70,7 +77,8 @@ def train(recipe: Recipe, out: Path | str) -> dict[str, float]:
                 runtime=runtime,
                 workers=recipe.data.workers,
             )
-            return {"top1": outcome.top(1), "top5": outcome.top(5)}
+            broken = {"broken": float(len(outcome.broken))} if outcome.broken else {}
+            return {"top1": outcome.top(1), "top5": outcome.top(5)} | broken
 
         with Logs(*make_loggers(recipe, out, runtime)) as logs:
             metrics = fit(
@@ -92,8 +100,23 @@ def train(recipe: Recipe, out: Path | str) -> dict[str, float]:
 
 
 def make_model(recipe: Recipe, manifest: Manifest) -> Model:
-    """The model that a recipe trains, with its first weights: from `init`, else random."""
+    """The model that a recipe trains, with its first weights: from `init`, else random.
+
+    Raises:
+        UserError: the settings of the model do not fit each other, the data set or `init`.
+    """
     start = load_model(recipe.init) if recipe.init else None
+    try:
+        model = _make_model(recipe, start, manifest)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"the model's settings do not fit each other: {error}") from error
+    model.card = make_card(recipe, manifest)
+    return model
+
+
+def _make_model(recipe: Recipe, start: Model | None, manifest: Manifest) -> Model:
     model: Model
     if isinstance(recipe, PretrainRecipe):
         model = MaskedAutoencoder(recipe.model)
@@ -106,7 +129,8 @@ def make_model(recipe: Recipe, manifest: Manifest) -> Model:
         if not manifest.classes:
             raise UserError(f"{manifest.root} has no classes.txt: fine-tuning needs class names and labels")
         model = make_classifier(recipe, start, len(manifest.classes))
-    model.card = make_card(recipe, manifest)
+    if isinstance(recipe, FinetuneRecipe) and recipe.masking:
+        recipe.masking.fixed(model.grid)  # fails here rather than in the first step
     return model
 
 
@@ -189,12 +213,7 @@ def make_loader(recipe: Recipe, manifest: Manifest, encoder: EncoderConfig, runt
             f"{manifest.root / manifest.split}.csv; lower it"
         )
     if isinstance(recipe, FinetuneRecipe):
-        unlabeled = [sample.path for sample in manifest.samples if sample.label is None]
-        if unlabeled:
-            raise UserError(
-                f"{manifest.root / manifest.split}.csv: {len(unlabeled)} videos have no label, "
-                f"{unlabeled[0]} for one"
-            )
+        check_labels(manifest)
     dataset = TrainDataset(
         manifest, data.clip, data.augment, size=encoder.image_size, repeats=data.repeats, seed=recipe.seed
     )
@@ -203,12 +222,20 @@ def make_loader(recipe: Recipe, manifest: Manifest, encoder: EncoderConfig, runt
         batch=optim.batch_size // shares,
         rank=runtime.rank,
         world=runtime.world,
-        workers=default_workers(runtime.world, device=runtime.device.type)
-        if data.workers is None
-        else data.workers,
+        workers=default_workers(runtime.device.type) if data.workers is None else data.workers,
         pin=runtime.device.type == "cuda",
         max_failures=data.max_failures,
     )
+
+
+def check_labels(manifest: Manifest) -> None:
+    """Raises a UserError where a video has no label."""
+    unlabeled = [sample.path for sample in manifest.samples if sample.label is None]
+    if unlabeled:
+        raise UserError(
+            f"{manifest.root / manifest.split}.csv: {len(unlabeled)} videos have no label, "
+            f"{unlabeled[0]} for one"
+        )
 
 
 def make_task(recipe: Recipe, model: Model) -> PretrainTask | ClassifyTask:
@@ -249,9 +276,11 @@ def claim(out: Path, recipe: Recipe) -> None:
     """
     path = out / "recipe.yaml"
     if path.exists():
-        changed = difference(
-            _identity(yaml.safe_load(path.read_text(encoding="utf-8"))), _identity(to_plain(recipe))
-        )
+        try:
+            there = _identity(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, TypeError, KeyError, AttributeError):
+            raise UserError(f"{path} is damaged; remove {out}, or choose another folder with --out") from None
+        changed = difference(there, _identity(to_plain(recipe)))
         if changed:
             listed = "\n  ".join(changed)
             raise UserError(
@@ -262,18 +291,23 @@ def claim(out: Path, recipe: Recipe) -> None:
     if (out / "last.pt").exists():
         raise UserError(f"{out} holds a run without its recipe.yaml; choose another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(to_yaml(recipe), encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(to_yaml(recipe), encoding="utf-8")
 
 
 def report_failures(loader: TrainLoader, out: Path, runtime: Runtime) -> None:
     """Write down which videos could not be read, by any process."""
     failures = {name: why for part in runtime.gather(loader.failures) for name, why in part.items()}
     if failures and runtime.is_main:
-        (out / "failures.json").write_text(json.dumps(failures, indent=2) + "\n", encoding="utf-8")
+        with replacing(out / "failures.json") as temporary:
+            temporary.write_text(json.dumps(failures, indent=2) + "\n", encoding="utf-8")
         print(f"{len(failures)} videos could not be read and were replaced: see {out / 'failures.json'}")
 
 
 def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What makes two runs the same: all but where they compute."""
-    identity = {key: value for key, value in settings.items() if key != "runtime"}
-    return identity | {"data": {k: v for k, v in settings["data"].items() if k != "workers"}}
+    return {
+        **settings,
+        "data": {k: v for k, v in settings["data"].items() if k != "workers"},
+        "runtime": {"precision": settings["runtime"]["precision"]},
+    }

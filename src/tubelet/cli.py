@@ -1,6 +1,5 @@
 """The `tubelet` command: one short function a verb, each importing what it needs when it is called."""
 
-import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +14,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-prepare = typer.Typer(help="Make or list a data set.", no_args_is_help=True)
+prepare = typer.Typer(help="Make a data set.", no_args_is_help=True)
 recipe = typer.Typer(help="Look at the shipped recipes and their settings.", no_args_is_help=True)
 app.add_typer(prepare, name="prepare")
 app.add_typer(recipe, name="recipe")
@@ -26,21 +25,24 @@ Settings = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as optim.epochs=30."),
 ]
 RunFolder = Annotated[
-    Path | None, typer.Option(help="The run's folder; by default runs/ and the recipe's name.")
+    Path | None,
+    typer.Option(help="The run's folder; by default runs/ and the recipe's name, as runs/demo-pretrain."),
 ]
 ModelSource = Annotated[str, typer.Argument(metavar="MODEL", help="A run or a model folder.")]
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("runs/demo"),
+    out: Annotated[
+        Path | None, typer.Option(help="Where everything goes: runs/demo, or runs/demo-quick with --quick.")
+    ] = None,
     quick: Annotated[bool, typer.Option(help="Every step in about a minute, too short to learn.")] = False,
     seed: Annotated[int, typer.Option(help="Of the data set and the training.")] = 0,
 ) -> None:
     """The whole story on a made data set: prepare, pre-train, fine-tune, test, and a report to look at."""
     from tubelet.demo import run_demo
 
-    run_demo(out, quick=quick, seed=seed)
+    run_demo(out or Path("runs/demo-quick" if quick else "runs/demo"), quick=quick, seed=seed)
 
 
 @prepare.command("synthetic")
@@ -76,14 +78,17 @@ def finetune(recipe: RecipeName, settings: Settings = None, out: RunFolder = Non
 
 
 def _train(verb: str, name: str, settings: list[str] | None, out: Path | None) -> None:
-    from tubelet.build import train
+    from tubelet.build import run_recipe
     from tubelet.recipe import load_recipe
+    from tubelet.train.runtime import is_main_process
 
     loaded = load_recipe(name, *settings or ())
     if loaded.task != verb:
         raise UserError(f"{name} is a recipe to {loaded.task}: use `tubelet {loaded.task} {name}`")
-    out = out or Path("runs") / Path(name).with_suffix("")
-    metrics = train(loaded, out)
+    out = out or Path("runs") / Path(name).with_suffix("").as_posix().strip("/").replace("/", "-")
+    metrics = run_recipe(loaded, out)
+    if not is_main_process():
+        return
     shown = "  ".join(
         f"{key} {metrics[key]:.4g}" for key in ("loss", "val/top1", "val/top5") if key in metrics
     )
@@ -100,13 +105,17 @@ def evaluate(
     from tubelet.evaluation import run_evaluation
     from tubelet.progress import Bar
     from tubelet.recipe import evaluate_recipe
+    from tubelet.train.runtime import is_main_process
 
     chosen = evaluate_recipe(*settings or ())
-    with Bar("testing") as bar:
-        outcome = run_evaluation(model, chosen, bar.show)
     if dump:
-        outcome.save(dump)
-    print(outcome.summary())
+        dump.parent.mkdir(parents=True, exist_ok=True)
+    with Bar("testing") as bar:
+        outcome = run_evaluation(model, chosen, bar.show if is_main_process() else None)
+    if is_main_process():
+        print(outcome.summary())
+        if dump:
+            outcome.save(dump)
 
 
 @app.command()
@@ -201,12 +210,8 @@ def main() -> None:
     except UserError as error:
         message = str(error)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        where = f" {error.filename}" if error.filename else ""
-        message = (
-            f"cannot write{where}: {error.strerror}. Make room or choose another folder, then run it again"
-        )
+        what = f"{error.filename}: " if error.filename else ""
+        message = f"{what}{error.strerror or error}. What was finished is kept: mend this and run it again"
     else:
         return
     print(f"tubelet: {message}", file=sys.stderr)

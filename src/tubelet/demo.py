@@ -11,16 +11,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
 from PIL import Image
 
 import tubelet
-from tubelet.build import train
+from tubelet.build import run_recipe
 from tubelet.data.clips import AnyClip, Views
 from tubelet.data.dataset import read_clip
-from tubelet.data.loader import available_cores
 from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.data.synthetic import SyntheticConfig, write_synthetic
 from tubelet.errors import UserError
@@ -28,6 +28,7 @@ from tubelet.evaluation import Evaluation, evaluate
 from tubelet.files import replacing
 from tubelet.findings import Chart, Curve, Picture, Report, Result, Worst
 from tubelet.flops import gflops_per_view, parameter_count
+from tubelet.machine import available_cores
 from tubelet.masking import RunningCellMasking, TubeMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
@@ -75,24 +76,25 @@ def run_demo(out: Path, *, quick: bool = False, seed: int = 0) -> Path:
     if report.exists():
         print(f"This demo is finished already. Its report: {report.resolve()}")
         return report
-    clock = _Clock(out / "seconds.json")
+    with _Clock(out / "seconds.json") as clock:
+        _tell(out, plan, runs, report, clock)
+    print(f"\nOpen the report in a browser: {report.resolve()}")
+    return report
 
+
+def _tell(out: Path, plan: Plan, runs: dict[str, Recipe], report: Path, clock: "_Clock") -> None:
     _say(1, "write the motion data set")
     with Bar("writing videos") as bar:
         write_synthetic(out / "data", plan.data, progress=bar.show)
-    clock.save()
     for number, (name, recipe) in enumerate(runs.items(), start=2):
         _say(number, _TITLES[name])
-        train(recipe, out / name)
-        clock.save()
+        run_recipe(recipe, out / name)
     _say(len(runs) + 2, "test on videos never seen")
     manifest = read_manifest(out / "data", "test")
     tests = list(_test_all(out, manifest))
     _say(len(runs) + 3, "write the report")
-    facts = _facts(plan, clock.save())
+    facts = _facts(plan, clock.seconds())
     write_report(_report(out, manifest, runs, tests, facts), report)
-    print(f"\nOpen the report in a browser: {report.resolve()}")
-    return report
 
 
 _TITLES = {
@@ -117,19 +119,23 @@ def _recipes(out: Path, plan: Plan) -> Iterator[tuple[str, Recipe]]:
 
 
 class _Clock:
-    """The time that the demo's steps took, interruptions left out; a file carries it over them."""
+    """The time that the demo took, interruptions left out: a file carries it over them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.started = time.monotonic()
         self.before = float(json.loads(path.read_text())) if path.exists() else 0.0
 
-    def save(self) -> float:
-        """Write down and return the seconds so far."""
-        seconds = self.before + time.monotonic() - self.started
+    def seconds(self) -> float:
+        """The seconds so far."""
+        return self.before + time.monotonic() - self.started
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         with replacing(self.path) as temporary:
-            temporary.write_text(json.dumps(seconds))
-        return seconds
+            temporary.write_text(json.dumps(self.seconds()))
 
 
 def _claim(out: Path, plan: Plan, runs: dict[str, Recipe]) -> None:
@@ -137,7 +143,7 @@ def _claim(out: Path, plan: Plan, runs: dict[str, Recipe]) -> None:
     path = out / "demo.json"
     settings = {"data": asdict(plan.data)} | {name: to_plain(recipe) for name, recipe in runs.items()}
     if path.exists():
-        changed = difference(json.loads(path.read_text(encoding="utf-8")), settings)
+        changed = difference(_placeless(json.loads(path.read_text(encoding="utf-8"))), _placeless(settings))
         if changed:
             listed = "\n  ".join(changed)
             raise UserError(
@@ -148,6 +154,15 @@ def _claim(out: Path, plan: Plan, runs: dict[str, Recipe]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _placeless(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without the paths, which follow from the demo's own folder."""
+    return {
+        name: {key: value for key, value in part.items() if key != "init"}
+        | ({"data": {k: v for k, v in part["data"].items() if k != "root"}} if "data" in part else {})
+        for name, part in settings.items()
+    }
 
 
 def _facts(plan: Plan, seconds: float) -> list[tuple[str, str]]:
@@ -288,7 +303,7 @@ def _report(
         ),
         results=[result for _, _, result in tests],
         charts=_charts(out),
-        reconstructions=list(_paintings(out, manifest)),
+        reconstructions=list(_paintings(out, manifest, full.names)),
         confusion=full.confusion(),
         confusion_of=tests[0][0].name,
         classes=manifest.classes,
@@ -328,11 +343,12 @@ def _charts(out: Path) -> list[Chart]:
     ]
 
 
-def _paintings(out: Path, manifest: Manifest, videos: int = 4) -> Iterator[Picture]:
+def _paintings(out: Path, manifest: Manifest, readable: list[str], videos: int = 4) -> Iterator[Picture]:
     model = load_model(out / "pretrain")
     assert isinstance(model, MaskedAutoencoder)
-    chosen = manifest.samples[:: max(1, len(manifest) // videos)][:videos]
-    for number, sample in enumerate(chosen):
+    by_name = {sample.path: sample for sample in manifest.samples}
+    for number, name in enumerate(readable[:: max(1, len(readable) // videos)][:videos]):
+        sample = by_name[name]
         clip = read_clip(str(manifest.locate(sample)), clip_of(model), size=model.config.encoder.image_size)
         for ratio in PAINTED_RATIOS:
             generator = torch.Generator().manual_seed(number)

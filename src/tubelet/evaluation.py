@@ -142,7 +142,7 @@ def evaluate(
         runtime: processes and device.
         masking: recognise on the tokens that this leaves visible; None is as the model was trained.
         batch: videos at a time in each process.
-        workers: decoding processes; None is one for each core.
+        workers: decoding processes; None is one for each core, or half as many beside a CPU's network.
         progress: called with (videos done, videos in all) of this process.
 
     Raises:
@@ -159,7 +159,7 @@ def evaluate(
         batch=batch,
         rank=runtime.rank,
         world=runtime.world,
-        workers=default_workers(runtime.world, device=runtime.device.type) if workers is None else workers,
+        workers=default_workers(runtime.device.type) if workers is None else workers,
         pin=runtime.device.type == "cuda",
     )
     indices, probabilities, broken = [], [], dict[str, str]()

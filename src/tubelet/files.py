@@ -8,8 +8,8 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write to; it takes that name once complete and on the disk, or goes."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """A temporary file beside `path` to write to; it takes that name once it is on the disk, or goes."""
+    temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
         with temporary.open("rb+") as file:

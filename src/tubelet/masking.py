@@ -10,6 +10,7 @@ from typing import Literal, Protocol, Self
 import torch
 from torch import Tensor
 
+from tubelet.errors import UserError
 from tubelet.patches import Size3
 
 
@@ -228,4 +229,4 @@ def _split(noise: Tensor, keep: int) -> TokenMask:
 
 def _check_ratio(ratio: float) -> None:
     if not 0 <= ratio < 1:
-        raise ValueError(f"ratio is the share of tokens masked and must lie in [0, 1), found {ratio}")
+        raise UserError(f"ratio is the share of tokens masked and must lie in [0, 1), found {ratio}")

@@ -51,6 +51,10 @@ class DataConfig:
     workers: int | None = None
     max_failures: float = 0.05
 
+    def __post_init__(self) -> None:
+        _at_least(1, repeats=self.repeats)
+        _at_least(0, workers=self.workers, max_failures=self.max_failures)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SaveConfig:
@@ -65,6 +69,9 @@ class SaveConfig:
     every_epochs: int = 1
     every_seconds: float = 300.0
     log_steps: int = 10
+
+    def __post_init__(self) -> None:
+        _at_least(1, every_epochs=self.every_epochs, log_steps=self.log_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +98,9 @@ class PretrainRecipe:
     seed: int = 0
     save: SaveConfig = field(default_factory=SaveConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        _at_least(0, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +154,10 @@ class FinetuneRecipe:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
+        _at_least(0, seed=self.seed)
+        for name in ("drop_path", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} must lie in [0, 1), found {getattr(self, name)}")
         if self.reconstruction and not self.masking:
             raise UserError("reconstruction needs a masking: without one there is nothing to paint")
 
@@ -187,6 +201,15 @@ class EvaluateRecipe:
     batch_size: int = 8
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
+    def __post_init__(self) -> None:
+        _at_least(1, batch_size=self.batch_size)
+
+
+def _at_least(least: int, **settings: float | None) -> None:
+    for name, value in settings.items():
+        if value is not None and value < least:
+            raise UserError(f"{name} must be at least {least}, found {value}")
+
 
 Recipe = PretrainRecipe | FinetuneRecipe
 TASKS: dict[str, type[Recipe]] = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe}
@@ -229,11 +252,6 @@ def recipe_names() -> list[str]:
     """The shipped recipes."""
     root = _shipped()
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
-
-
-def recipe_text(name: str) -> str:
-    """The file of a shipped recipe, with its comments."""
-    return _read(name)
 
 
 def to_plain(value: Any) -> Any:

@@ -166,5 +166,4 @@ def test_processes_share_a_test_without_overlap(manifest: MakeManifest):
 
 
 def test_there_is_always_a_worker():
-    assert default_workers(world=10_000, device="cuda") == 1
-    assert default_workers(device="cuda") >= default_workers(device="cpu") >= 1
+    assert default_workers("cuda") >= default_workers("cpu") >= 1

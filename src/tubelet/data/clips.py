@@ -5,6 +5,8 @@ from typing import Literal
 
 import numpy as np
 
+from tubelet.errors import UserError
+
 
 @dataclass(frozen=True, kw_only=True)
 class DenseClip:
@@ -20,6 +22,10 @@ class DenseClip:
     kind: Literal["dense"] = "dense"
     frames: int = 16
     stride: int = 4
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.stride < 1:
+            raise UserError(f"frames and stride must be at least 1, found {self.frames} and {self.stride}")
 
     def sample(self, length: int, rng: np.random.Generator) -> list[int]:
         """A clip at a random start in a video of `length` frames."""
@@ -48,6 +54,10 @@ class SegmentClip:
 
     kind: Literal["segment"] = "segment"
     frames: int = 16
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise UserError(f"frames must be at least 1, found {self.frames}")
 
     def sample(self, length: int, rng: np.random.Generator) -> list[int]:
         """A random frame from each segment of a video of `length` frames."""
@@ -79,7 +89,7 @@ class Views:
 
     def __post_init__(self) -> None:
         if self.clips < 1 or self.crops < 1:
-            raise ValueError(f"clips and crops must be at least 1, found {self.clips} x {self.crops}")
+            raise UserError(f"clips and crops must be at least 1, found {self.clips} x {self.crops}")
 
     @property
     def count(self) -> int:

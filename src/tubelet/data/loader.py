@@ -1,6 +1,6 @@
 """Batches out of data sets, in worker processes, resumable at any batch."""
 
-import os
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from tubelet.data.dataset import Batch, TrainDataset, ViewDataset, collate
 from tubelet.errors import UserError
+from tubelet.machine import cores_per_process
 
 
 class TrainLoader:
@@ -115,20 +116,17 @@ def view_loader(
     )
 
 
-def available_cores() -> int:
-    """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def default_workers(world: int = 1, *, device: str) -> int:
-    """Decoding processes for each of `world` processes: one a core beside a GPU, beside a CPU half as many.
+def default_workers(device: str) -> int:
+    """Decoding processes for this process: one a core beside a GPU, beside a CPU half as many.
 
     On a CPU the network computes on the other half: threads that share a core with a decoder wait for each
     other and halve the speed.
     """
-    cores = available_cores() // world
+    cores = cores_per_process()
     return max(1, cores // 2 if device == "cpu" else cores)
 
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)  # one core a worker
+    for number in (signal.SIGTERM, signal.SIGINT):  # the training process decides when to stop
+        signal.signal(number, signal.SIG_IGN)

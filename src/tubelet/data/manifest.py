@@ -141,5 +141,9 @@ def _no_list(root: Path, split: str) -> str:
     if not root.is_dir():
         return f"no data set at {root}: the folder does not exist. Set data.root to a folder with {split}.csv"
     found = sorted(path.name for path in root.glob("*.csv"))
-    beside = f" It holds {', '.join(found)}." if found else " Make one with `tubelet prepare`."
+    beside = (
+        f" It holds {', '.join(found)}."
+        if found
+        else " Write one with a column path (and label): docs/data.md says how."
+    )
     return f"{root} has no {split}.csv, the list of the {split} videos.{beside}"

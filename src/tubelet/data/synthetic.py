@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from tubelet.data.manifest import SPLITS, Sample, write_manifest
 from tubelet.errors import UserError
+from tubelet.machine import available_cores
 
 # Class -> the parameter that runs and its direction. Angles grow clockwise, as y points down.
 _RUNNING = {
@@ -312,7 +313,7 @@ def write_synthetic(
         done = len(everything) - len(missing)
         if progress:
             progress(done, len(everything))
-        for _ in _run(missing, os.cpu_count() or 1 if workers is None else workers):
+        for _ in _run(missing, available_cores() if workers is None else workers):
             done += 1
             if progress:
                 progress(done, len(everything))

@@ -16,10 +16,12 @@ import torch
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
+from tubelet.errors import UserError
+
 _EXACT_SEEKS = {"mov", "matroska", "mpegts"}  # FFmpeg's names of the containers
 
 
-class VideoError(Exception):
+class VideoError(UserError):
     """A video that cannot be read: the message names the file and says what is wrong with it."""
 
 

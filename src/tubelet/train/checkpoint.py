@@ -101,15 +101,15 @@ class CheckpointStore:
         return self.folder / "last.pt"
 
     def save_last(self, state: dict[str, Any]) -> None:
-        """Write `last.pt`, then the shareable model; `state` is that of `full_state` and more.
+        """Write the shareable model, then `last.pt`; `state` is that of `full_state` and more.
 
         Raises:
             UserError: when the disk is full or the folder cannot be written; the former `last.pt` is intact.
         """
         with self._writing(self.folder):
-            _save(state, self.last)
-            if self.export is not None:
+            if self.export is not None:  # first: what last.pt says is done is there
                 self.export(self.folder, {**state["model"], **state.get("ema", {})})
+            _save(state, self.last)
 
     def save_best(self, weights: Weights, metrics: dict[str, float]) -> None:
         """Write the shareable model and its `metrics.json` into `best/`; raises as `save_last` does."""

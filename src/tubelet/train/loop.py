@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -152,7 +152,7 @@ def fit(
         for epoch in range(progress.epoch, config.epochs):
             position = progress.step - epoch * steps_per_epoch  # above 0 only after an interruption
             task.train()
-            meter.restart()
+            meter.resume()
             batches = meter.waiting(loader.batches(epoch, position * config.accumulate))
             for _ in range(position, steps_per_epoch):
                 # Gradients of one step
@@ -198,15 +198,12 @@ def fit(
                     log(place | meter.read() | {"lr": lr, "grad_norm": float(grad_norm)})
                 if stop:
                     save()
-                    number = max(caught or 0 for caught in runtime.gather(signals.caught))
-                    interrupted = Interrupted(progress.step, number)
-                    if runtime.is_main:
-                        print(interrupted, file=sys.stderr, flush=True)
-                    raise interrupted
+                    _stop(runtime, progress.step, signals.caught)
                 if due and progress.step < (epoch + 1) * steps_per_epoch:  # the end is saved after validation
                     save()
                     saved_at = time.monotonic()
             del batches  # lets the loader's workers go
+            meter.pause()
 
             # Validate
             last_epoch = epoch + 1 == config.epochs
@@ -229,12 +226,24 @@ def fit(
             progress.epoch = epoch + 1
 
             # Save
-            if runtime.any(
-                progress.epoch % save_every == 0 or last_epoch or time.monotonic() - saved_at > save_seconds
-            ):
+            due, stop = runtime.any_of(
+                progress.epoch % save_every == 0 or last_epoch or time.monotonic() - saved_at > save_seconds,
+                signals.caught is not None,
+            )
+            if due or stop:
                 save()
                 saved_at = time.monotonic()
+            if stop:
+                _stop(runtime, progress.step, signals.caught)
     return progress.metrics
+
+
+def _stop(runtime: Runtime, step: int, caught: int | None) -> NoReturn:
+    """Leave the loop, in every process, after a signal to any of them."""
+    interrupted = Interrupted(step, max(number or 0 for number in runtime.gather(caught)))
+    if runtime.is_main:
+        print(interrupted, file=sys.stderr, flush=True)
+    raise interrupted
 
 
 def _steps_per_epoch(loader: Loader, config: OptimConfig) -> int:

@@ -25,6 +25,15 @@ class Meter:
         self._count = 0
         self._clips = 0
         self._waited = 0.0
+        self._elapsed = 0.0
+        self.resume()
+
+    def pause(self) -> None:
+        """Stop the clock, as between epochs; what was summed up stays."""
+        self._elapsed += time.perf_counter() - self._started
+
+    def resume(self) -> None:
+        """The clock goes on."""
         self._started = time.perf_counter()
 
     def waiting(self, items: Iterable[T]) -> Iterator[T]:
@@ -53,11 +62,11 @@ class Meter:
 
         Starts anew; every process must call it.
         """
-        elapsed = time.perf_counter() - self._started
+        self.pause()
         values = {name: total / self._count for name, total in self._sums.items()}
         speeds = {
-            "clips_per_s": self._clips * self.runtime.world / elapsed,
-            "data_wait": self._waited / elapsed,
+            "clips_per_s": self._clips * self.runtime.world / self._elapsed,
+            "data_wait": self._waited / self._elapsed,
         }
         device = self.runtime.device
         means = self.runtime.mean(values | {k: torch.tensor(v, device=device) for k, v in speeds.items()})

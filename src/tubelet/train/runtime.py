@@ -18,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from tubelet.errors import UserError
+from tubelet.machine import cores_per_process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,10 @@ class RuntimeConfig:
     parallel: Literal["ddp", "fsdp"] = "ddp"
     compile: bool = False
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads must be at least 1, or null, found {self.threads}")
 
 
 class Runtime:
@@ -68,7 +73,7 @@ class Runtime:
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
         elif self.device.type == "cpu":
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // (2 * self.world)))
+            torch.set_num_threads(max(1, cores_per_process() // 2))
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         if self.world > 1:
@@ -198,7 +203,14 @@ def _place() -> tuple[int, int, int]:
     ):
         if "MASTER_ADDR" in os.environ and rank in os.environ and world in os.environ:
             return int(os.environ[rank]), int(os.environ[world]), int(os.environ.get(local, 0))
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        raise UserError("several SLURM tasks, but MASTER_ADDR is not set: export the first node's name as it")
     return 0, 1, 0
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that prints and writes; needs no process group."""
+    return _place()[0] == 0
 
 
 def _device(kind: str, local_rank: int, world: int) -> torch.device:
