@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from tubelet.findings import Chart, Report, figures, percent
+from tubelet.findings import Chart, Report, percent, rounded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,7 +128,7 @@ def trade_off_chart(report: Report) -> str:
             )
 
     alt = "Top-1 accuracy over GFLOPs a view: " + "; ".join(
-        f"{r.name} {percent(r.top1)} % at {figures(r.gflops)}" for r in results
+        f"{r.name} {percent(r.top1)} % at {rounded(r.gflops)}" for r in results
     )
     return _draw(draw, size=_TRADE_OFF, right=16, labels=("GFLOPs a view", "Top-1 (%)"), alt=alt)
 
@@ -139,7 +139,7 @@ def curves_chart(chart: Chart, colors: dict[str, str]) -> str:
     curves = [(curve, xs[np.isfinite(ys)], ys[np.isfinite(ys)]) for curve, xs, ys in curves]
     curves = [(curve, xs, ys) for curve, xs, ys in curves if len(ys)]
     several = len(chart.curves) > 1
-    texts = [f"{curve.name} {figures(ys[-1])}" if several else figures(ys[-1]) for curve, _, ys in curves]
+    texts = [f"{curve.name} {rounded(ys[-1])}" if several else rounded(ys[-1]) for curve, _, ys in curves]
 
     def draw(axes: "Axes") -> None:
         shades = [_stand_in(colors[curve.name]) if several else _INK for curve, _, _ in curves]

@@ -123,7 +123,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def figures(value: float) -> str:
+def rounded(value: float) -> str:
     """About three significant figures."""
     if 0 < abs(value) < 0.1:
         return f"{value:.3g}"

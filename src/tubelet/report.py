@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tubelet.charts import curves_chart, group_colors, trade_off_chart
 from tubelet.files import replacing
-from tubelet.findings import Report, Result, figures, percent
+from tubelet.findings import Report, Result, percent, rounded
 
 _MOST_CLASSES = 24  # a larger confusion matrix cannot be read
 _MOST_KEY_FIGURES = 4
@@ -70,7 +70,7 @@ def _key_figures(report: Report) -> str:
     colors = group_colors(report)
     figures = "".join(
         f'<div style="--color: {colors[r.group]}"><dt>{escape(r.name)}'
-        f"<small>top-1, {figures(r.gflops)} GFLOPs a view</small></dt>"
+        f"<small>top-1, {rounded(r.gflops)} GFLOPs a view</small></dt>"
         f"<dd>{percent(r.top1)}<span>%</span></dd></div>"
         for r in chosen[:_MOST_KEY_FIGURES]
     )
@@ -89,9 +89,9 @@ _COLUMNS = (
     _Column("Masked", "%", lambda r: f"{100 * r.masked:.0f}"),
     _Column("Top-1", "%", lambda r: percent(r.top1), lambda r: r.top1),
     _Column("Top-5", "%", lambda r: percent(r.top5), lambda r: r.top5),
-    _Column("GFLOPs", "a view", lambda r: figures(r.gflops), lambda r: -r.gflops),
-    _Column("Parameters", "million", lambda r: figures(r.parameters / 1e6)),
-    _Column("Speed", "clips/s", lambda r: figures(r.clips_per_second), lambda r: r.clips_per_second),
+    _Column("GFLOPs", "a view", lambda r: rounded(r.gflops), lambda r: -r.gflops),
+    _Column("Parameters", "million", lambda r: rounded(r.parameters / 1e6)),
+    _Column("Speed", "clips/s", lambda r: rounded(r.clips_per_second), lambda r: r.clips_per_second),
     _Column("Views", "clips × crops", lambda r: r.views.replace(" x ", " × ")),
 )
 

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from types import FrameType
 
 import numpy as np
 import torch
@@ -128,5 +129,10 @@ def default_workers(device: str) -> int:
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)  # one core a worker
-    for number in (signal.SIGTERM, signal.SIGINT):  # the training process decides when to stop
-        signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _let_pass_once)
+
+
+def _let_pass_once(number: int, _: FrameType | None) -> None:
+    """A scheduler signals the whole group, but the training process has a step to end and needs its data."""
+    signal.signal(number, signal.SIG_DFL)
