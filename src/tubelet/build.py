@@ -51,7 +51,7 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
         validation = None
         if isinstance(recipe, FinetuneRecipe) and recipe.data.val:
             validation = read_manifest(recipe.data.root, recipe.data.val)
-            check_labels(validation)
+            validation.require_labels()
         model = make_model(recipe, manifest)
         loader = make_loader(recipe, manifest, model.config.encoder, runtime)
         task = make_task(recipe, model)
@@ -213,7 +213,7 @@ def make_loader(recipe: Recipe, manifest: Manifest, encoder: EncoderConfig, runt
             f"{manifest.root / manifest.split}.csv; lower it"
         )
     if isinstance(recipe, FinetuneRecipe):
-        check_labels(manifest)
+        manifest.require_labels()
     dataset = TrainDataset(
         manifest, data.clip, data.augment, size=encoder.image_size, repeats=data.repeats, seed=recipe.seed
     )
@@ -226,16 +226,6 @@ def make_loader(recipe: Recipe, manifest: Manifest, encoder: EncoderConfig, runt
         pin=runtime.device.type == "cuda",
         max_failures=data.max_failures,
     )
-
-
-def check_labels(manifest: Manifest) -> None:
-    """Raises a UserError where a video has no label."""
-    unlabeled = [sample.path for sample in manifest.samples if sample.label is None]
-    if unlabeled:
-        raise UserError(
-            f"{manifest.root / manifest.split}.csv: {len(unlabeled)} videos have no label, "
-            f"{unlabeled[0]} for one"
-        )
 
 
 def make_task(recipe: Recipe, model: Model) -> PretrainTask | ClassifyTask:

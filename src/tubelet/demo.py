@@ -347,8 +347,8 @@ def _paintings(out: Path, manifest: Manifest, readable: list[str], videos: int =
     model = load_model(out / "pretrain")
     assert isinstance(model, MaskedAutoencoder)
     by_name = {sample.path: sample for sample in manifest.samples}
-    for number, name in enumerate(readable[:: max(1, len(readable) // videos)][:videos]):
-        sample = by_name[name]
+    for number, path in enumerate(readable[:: max(1, len(readable) // videos)][:videos]):
+        sample = by_name[path]
         clip = read_clip(str(manifest.locate(sample)), clip_of(model), size=model.config.encoder.image_size)
         for ratio in PAINTED_RATIOS:
             generator = torch.Generator().manual_seed(number)

@@ -148,11 +148,7 @@ def evaluate(
     Raises:
         UserError: a video has no label, or no video can be read.
     """
-    unlabeled = [sample.path for sample in manifest.samples if sample.label is None]
-    if unlabeled:
-        raise UserError(
-            f"{manifest.root / manifest.split}.csv: {len(unlabeled)} videos have no label: {unlabeled[0]}"
-        )
+    manifest.require_labels()
     dataset = ViewDataset(manifest, clip, views, size=model.config.encoder.image_size)
     loader = view_loader(
         dataset,

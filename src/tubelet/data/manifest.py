@@ -50,6 +50,14 @@ class Manifest:
         """The file of a sample."""
         return self.root / sample.path
 
+    def require_labels(self) -> None:
+        """Raise a UserError where a video has no label."""
+        unlabeled = [sample.path for sample in self.samples if sample.label is None]
+        if unlabeled:
+            raise UserError(
+                f"{self.root / self.split}.csv: {len(unlabeled)} videos have no label, {unlabeled[0]} for one"
+            )
+
 
 COLUMNS = tuple(field.name for field in fields(Sample))
 _NUMBERS: dict[str, type[int] | type[float]] = {
