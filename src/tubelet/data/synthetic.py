@@ -55,8 +55,8 @@ CLASSES: tuple[str, ...] = (*_RUNNING, "circling", "bouncing")
 _RANGES = {
     "x": ((0.42, 0.58), (0.50, 0.80)),
     "y": ((0.42, 0.58), (0.50, 0.80)),
-    "size": ((-0.05, 0.05), (math.log(1.9), math.log(3.0))),
-    "angle": ((0.0, 2 * math.pi), (0.5 * math.pi, 1.2 * math.pi)),
+    "size": ((0.0, 0.1), (math.log(2.2), math.log(3.4))),
+    "angle": ((-0.1 * math.pi, 0.1 * math.pi), (0.4 * math.pi, 0.7 * math.pi)),
     "gap": ((0.45, 0.55), (0.55, 0.75)),
 }
 _FRAME_RATES = (12, 15, 20, 24)
@@ -130,7 +130,7 @@ def _motion(label: int, rng: np.random.Generator, time: Array) -> dict[str, Arra
     base = {name: rng.uniform(*bases) for name, (bases, _) in _RANGES.items()}
     travel = {name: rng.uniform(*travels) for name, (_, travels) in _RANGES.items()}
     progress = {name: np.full_like(time, rng.random()) for name in _RANGES}
-    phase, periods = rng.random(), rng.uniform(1, 1.6)
+    phase, periods = rng.random(), rng.uniform(1.4, 2.1)
     turns = rng.uniform(0.8, 1.3) * float(rng.choice((-1, 1)))
 
     kind = CLASSES[label]
@@ -142,17 +142,16 @@ def _motion(label: int, rng: np.random.Generator, time: Array) -> dict[str, Arra
     else:  # an orbit about a place nearer to the middle: the spread stays that of a straight run
         angle = 2 * math.pi * (phase + turns * time)
         for name, wave in (("x", np.cos(angle)), ("y", np.sin(angle))):
-            progress[name] = 0.5 + 0.68 * (progress[name] - 0.5) + 0.3 * wave
+            progress[name] = 0.5 + 0.5 * (progress[name] - 0.5) + 0.36 * wave
     return {name: base[name] + travel[name] * (progress[name] - 0.5) for name in _RANGES}
 
 
 def _add_actors(frames: Array, rng: np.random.Generator, motion: dict[str, Array]) -> None:
-    heading = rng.uniform(0, 2 * math.pi) + motion["angle"]  # of the axis between the two
     for side in (-0.5, 0.5):
         sprite = _sprite(rng)
         radius = rng.uniform(0.15, 0.21) * np.exp(motion["size"])
-        x = motion["x"] + side * motion["gap"] * np.cos(heading)
-        y = motion["y"] + side * motion["gap"] * np.sin(heading)
+        x = motion["x"] + side * motion["gap"] * np.cos(motion["angle"])
+        y = motion["y"] + side * motion["gap"] * np.sin(motion["angle"])
         angle = motion["angle"] + rng.uniform(0, 2 * math.pi)
         _paint(frames, sprite, _keep_inside(x), _keep_inside(y), radius, angle)
 
