@@ -1,10 +1,120 @@
 """Write the generated parts of the documentation: `make docs`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
+from tubelet.flops import gflops_per_view, parameter_count
+from tubelet.masking import RunningCellMasking
+from tubelet.models.classifier import ClassifierConfig, VideoClassifier
+from tubelet.models.encoder import EncoderConfig
+from tubelet.models.heads import BridgingHeadConfig, LinearHeadConfig
+from tubelet.published import PUBLISHED
 from tubelet.recipe_help import explain
 
-OUT = Path(__file__).parent / "settings.md"
+DOCS = Path(__file__).parent
+
+# Width, depth, heads, MLP width, patch side of the published encoders.
+SIZES = {
+    "ViT-S": (384, 12, 6, 1536, 16),
+    "ViT-B": (768, 12, 12, 3072, 16),
+    "ViT-L": (1024, 24, 16, 4096, 16),
+    "ViT-H": (1280, 32, 16, 5120, 16),
+    "ViT-g": (1408, 40, 16, 6144, 14),
+}
+
+# (method, size, share masked, published GFLOPs, published millions of parameters)
+COSTS: tuple[tuple[str, str, float, float | None, float | None], ...] = (
+    ("VideoMAE", "ViT-S", 0, 57, 22),
+    ("VideoMAE", "ViT-B", 0, 180, 87),
+    ("VideoMAE", "ViT-L", 0, 597, 305),
+    ("VideoMAE", "ViT-H", 0, None, None),
+    ("VideoMAE V2", "ViT-g", 0, None, None),
+    ("MAE-ST", "ViT-B", 0, 180, 87),
+    ("MAE-ST", "ViT-L", 0, 598, 304),
+    ("MAE-ST", "ViT-H", 0, 1193, 632),
+    ("MAR", "ViT-B", 0, None, 94),
+    ("MAR", "ViT-B", 0.25, 138.04, 94),
+    ("MAR", "ViT-B", 0.5, 86.35, 94),
+    ("MAR", "ViT-B", 0.75, 40.95, 94),
+    ("MAR", "ViT-L", 0, None, 311),
+    ("MAR", "ViT-L", 0.25, None, 311),
+    ("MAR", "ViT-L", 0.5, 276, 311),
+    ("MAR", "ViT-L", 0.75, 131, 311),
+)
+
+
+def classifier(method: str, size: str, ratio: float) -> VideoClassifier:
+    """A published classifier of 400 classes, without weights."""
+    dim, depth, heads, mlp_dim, patch = SIZES[size]
+    mar, learned = method == "MAR", method == "MAE-ST"
+    encoder = EncoderConfig(
+        dim=dim,
+        depth=depth,
+        heads=heads,
+        mlp_dim=mlp_dim,
+        patch_size=patch,
+        positions="separable" if learned else "sinusoid",
+        class_token=learned,
+        key_bias=learned,
+        final_norm=mar,
+    )
+    with torch.device("meta"):
+        return VideoClassifier(
+            ClassifierConfig(
+                encoder=encoder,
+                classes=400,
+                head=BridgingHeadConfig() if mar else LinearHeadConfig(),
+                masking=RunningCellMasking(ratio=ratio) if ratio else None,
+            )
+        )
+
+
+def upstream_extra(method: str, size: str, ratio: float) -> float:
+    """GFLOPs that MAR's own code spends on embedding the tokens that it then drops."""
+    dim, _, _, _, patch = SIZES[size]
+    tokens = 8 * (224 // patch) ** 2
+    return ratio * tokens * (2 * patch * patch * 3) * dim / 1e9 if method == "MAR" else 0.0
+
+
+def costs() -> Iterator[str]:
+    """The table of computing and parameters, line by line."""
+    yield "| model, 16 x 224 x 224, 400 classes | masked | GFLOPs | published | parameters | published |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for method, size, ratio, gflops, millions in COSTS:
+        model = classifier(method, size, ratio)
+        ours, count = gflops_per_view(model), parameter_count(model)
+        shown = f"{ours:.2f}"
+        if gflops and abs(ours / gflops - 1) > 0.01:
+            shown += f" (+ {upstream_extra(method, size, ratio):.2f})"
+        cells = (
+            f"{method} {size}",
+            f"{ratio:.0%}",
+            shown,
+            "" if gflops is None else f"{gflops:g}",
+            f"{count:,}",
+            "" if millions is None else f"{millions:g} M",
+        )
+        yield "| " + " | ".join(cells) + " |"
+
+
+def zoo() -> Iterator[str]:
+    """The table of published checkpoints, line by line."""
+    yield "| name | holds | trained on | top-1 / top-5 | protocol | license | where |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for row in PUBLISHED:
+        accuracy = " / ".join(f"{value}" for value in (row.top1, row.top5) if value is not None)
+        cells = (
+            f"`{row.name}`",
+            f"{row.contains}, {row.size}",
+            row.data,
+            accuracy,
+            row.protocol or "",
+            row.license,
+            "by its name" if row.source else "by hand",
+        )
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def settings() -> str:
@@ -21,6 +131,21 @@ def settings() -> str:
     return "\n".join(lines) + "\n"
 
 
+def models() -> str:
+    """`models.md` with its tables made anew; what is between them is written by hand."""
+    page = (DOCS / "models.md").read_text(encoding="utf-8")
+    for name, lines in (("costs", costs()), ("zoo", zoo())):
+        before, found, rest = page.partition(f"<!-- {name} -->\n")
+        _, also_found, after = rest.partition(f"<!-- end of {name} -->\n")
+        if not (found and also_found):
+            raise ValueError(f"docs/models.md has lost the marks of its table {name}")
+        page = before + found + "\n".join(lines) + "\n" + f"<!-- end of {name} -->\n" + after
+    return page
+
+
+PAGES = {"settings.md": settings, "models.md": models}
+
 if __name__ == "__main__":
-    OUT.write_text(settings(), encoding="utf-8")
-    print(OUT)
+    for page, make in PAGES.items():
+        (DOCS / page).write_text(make(), encoding="utf-8")
+        print(DOCS / page)

@@ -19,7 +19,7 @@ from tubelet.errors import UserError
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
 from tubelet.recipe import Recipe, load_recipe
-from tubelet.zoo import load_model
+from tubelet.zoo import load_model, save_model
 
 Load = Callable[..., Recipe]
 
@@ -52,6 +52,42 @@ def test_fine_tuning_starts_from_the_pretrained_encoder_and_decoder(
         expected, found = getattr(before, part).state_dict(), getattr(after, part).state_dict()
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_linear_head_keeps_the_encoders_last_norm_where_asked(
+    tiny_recipe: Load, trained: Path, tmp_path: Path
+) -> None:
+    start = load_model(trained / "pretrain")
+    with torch.no_grad():
+        start.state_dict()["encoder.norm.weight"].normal_()
+    save_model(start, tmp_path / "start")
+    frozen = ("optim.base_lr=0", "optim.weight_decay=0", "encoder=null", f"init={tmp_path / 'start'}")
+    run_recipe(tiny_recipe("finetune", *frozen, "head.keep_norm=true"), tmp_path / "kept")
+    norm, kept, ones = "head.norm.weight", load_model(tmp_path / "kept"), torch.ones(start.config.encoder.dim)
+    assert torch.equal(kept.state_dict()[norm], start.state_dict()["encoder.norm.weight"])
+    run_recipe(tiny_recipe("finetune", *frozen), tmp_path / "fresh")
+    assert torch.equal(load_model(tmp_path / "fresh").state_dict()[norm], ones)
+    with pytest.raises(UserError, match="keep_norm"):
+        run_recipe(tiny_recipe("finetune", "head.keep_norm=true"), tmp_path / "no-start")
+
+
+def test_fine_tuning_starts_from_a_file_of_another_code_base(
+    tiny_recipe: Load, trained: Path, tmp_path: Path
+) -> None:
+    start = load_model(trained / "pretrain")
+    save_model(start, tmp_path / "hf", layout="huggingface")
+    recipe = tiny_recipe("mar", "optim.base_lr=0", "optim.weight_decay=0", init=tmp_path / "hf")
+    run_recipe(recipe, tmp_path / "run")
+    found = load_model(tmp_path / "run").encoder.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in start.encoder.state_dict().items())
+
+
+def test_computing_activations_again_changes_no_loss(tiny_recipe: Load, tmp_path: Path) -> None:
+    for run, recompute in (("kept", "false"), ("again", "true")):
+        run_recipe(tiny_recipe("pretrain", f"runtime.recompute={recompute}"), tmp_path / run)
+    kept, again = (load_model(tmp_path / run).state_dict() for run in ("kept", "again"))
+    for name, tensor in kept.items():
+        torch.testing.assert_close(again[name], tensor, rtol=0, atol=1e-6)
 
 
 def test_training_changes_the_weights_and_lowers_the_loss(tiny_recipe: Load, tmp_path: Path) -> None:
@@ -239,3 +275,18 @@ def test_a_damaged_recipe_in_the_folder_is_named(tiny_recipe: Load, tmp_path: Pa
     (tmp_path / "run" / "recipe.yaml").write_text("")
     with pytest.raises(UserError, match=r"recipe\.yaml is damaged"):
         run_recipe(tiny_recipe("pretrain"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "left"),
+    [
+        ("pretrain", "masking.ratio=0.001", "all"),
+        ("pretrain", "masking.kind=random masking.ratio=0.999", "none"),
+        ("mar", "masking.ratio=0.2", "all"),
+    ],
+)
+def test_a_masking_that_leaves_nothing_to_do_is_refused(
+    tiny_recipe: Load, trained: Path, tmp_path: Path, name: str, override: str, left: str
+) -> None:
+    with pytest.raises(UserError, match=f"leaves {left} of the clip's"):
+        run_recipe(tiny_recipe(name, *override.split(), init=trained / "pretrain"), tmp_path / "run")

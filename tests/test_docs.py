@@ -2,13 +2,32 @@
 
 import runpy
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tubelet.flops import gflops_per_view, parameter_count
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_table_of_settings_is_up_to_date() -> None:
-    generate = runpy.run_path(str(ROOT / "docs" / "generate.py"))
-    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == generate["settings"]()
+GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+
+
+@pytest.mark.parametrize("page", GENERATE["PAGES"])
+def test_the_generated_pages_are_up_to_date(page: str) -> None:
+    assert (ROOT / "docs" / page).read_text(encoding="utf-8") == GENERATE["PAGES"][page]()
+
+
+@pytest.mark.parametrize("row", GENERATE["COSTS"], ids=str)
+def test_computing_and_parameters_are_the_published_ones(row: tuple[Any, ...]) -> None:
+    method, size, ratio, gflops, millions = row
+    model = GENERATE["classifier"](method, size, ratio)
+    if gflops is not None:
+        counted = gflops_per_view(model) + GENERATE["upstream_extra"](method, size, ratio)
+        assert counted == pytest.approx(gflops, rel=0.004)
+    if millions is not None:
+        assert parameter_count(model) / 1e6 == pytest.approx(millions, rel=0.01)
 
 
 def test_every_setting_is_explained() -> None:

@@ -147,3 +147,22 @@ def test_videos_without_labels_are_refused(
     write_manifest(tmp_path, "test", samples, read_manifest(motion, "test").classes)
     with pytest.raises(UserError, match="12 videos have no label"):
         tested(tmp_path)
+
+
+def test_a_complementary_test_averages_the_scores_of_masks_that_cover_the_clip(
+    model: VideoClassifier, tested: Callable[..., Evaluation], motion: Path
+) -> None:
+    outcome = tested(motion, complementary=True)
+    even, odd = RunningCellMasking(ratio=0.5).complements(model.grid)
+    for name, probabilities in zip(outcome.names, outcome.probabilities, strict=True):
+        video = read_views(str(motion / name), SegmentClip(frames=4), Views(), 32)
+        with torch.no_grad():
+            scores = (model(video, even) + model(video, odd)) / 2
+        np.testing.assert_allclose(probabilities, scores.softmax(1)[0].numpy(), atol=1e-6)
+
+
+def test_a_complementary_test_needs_masks_that_fill_the_clip(
+    tested: Callable[..., Evaluation], motion: Path
+) -> None:
+    with pytest.raises(UserError, match=r"0\.5 or 0\.75"):
+        tested(motion, complementary=True, masking=RunningCellMasking(ratio=0.25))

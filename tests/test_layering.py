@@ -31,6 +31,8 @@ JOINTS = {
     for name in (
         "build",
         "zoo",
+        "published",
+        "download",
         "evaluation",
         "prediction",
         "visualize",
@@ -38,6 +40,7 @@ JOINTS = {
         "charts",
         "findings",
         "flops",
+        "inspection",
         "demo",
     )
 }

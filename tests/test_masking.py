@@ -1,17 +1,21 @@
 """Masks, against published counts, checksums and tables and against plain Python."""
 
 import hashlib
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from tubelet.errors import UserError
 from tubelet.masking import (
     AnyMasking,
+    BlockMasking,
+    DualMasking,
+    FrameMasking,
     RandomMasking,
     RunningCellMasking,
     TokenMask,
@@ -26,13 +30,34 @@ B16 = Size3(8, 16, 16)
 GOLDEN = Path(__file__).parent / "golden" / "mar_masks.safetensors"
 
 RATIOS = st.floats(0, 1, exclude_max=True)
-EVEN = st.integers(1, 4).map(lambda n: 2 * n)
-GRIDS = st.builds(Size3, st.integers(1, 6), EVEN, EVEN)
-MASKINGS: st.SearchStrategy[AnyMasking] = st.one_of(
-    st.builds(TubeMasking, ratio=RATIOS),
-    st.builds(RandomMasking, ratio=RATIOS),
-    st.builds(RunningCellMasking, ratio=RATIOS, same_start=st.booleans(), shuffle_time=st.booleans()),
+COUNTS = st.integers(1, 6)
+GRIDS = st.builds(Size3, COUNTS, COUNTS, COUNTS)
+EVEN_GRIDS = st.builds(lambda t, h, w: Size3(t, 2 * h, 2 * w), COUNTS, st.integers(1, 4), st.integers(1, 4))
+
+
+@st.composite
+def running_cells(draw: st.DrawFn) -> tuple[AnyMasking, Size3]:
+    """Cells of any size, and a grid that they fill."""
+    cell = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    masking = RunningCellMasking(
+        ratio=draw(RATIOS), cell=cell, same_start=draw(st.booleans()), shuffle_time=draw(st.booleans())
+    )
+    return masking, Size3(draw(COUNTS), cell[0] * draw(st.integers(1, 3)), cell[1] * draw(st.integers(1, 3)))
+
+
+PARTITIONS: st.SearchStrategy[tuple[AnyMasking, Size3]] = st.one_of(
+    *(st.tuples(st.builds(kind, ratio=RATIOS), GRIDS) for kind in (TubeMasking, RandomMasking, FrameMasking)),
+    st.tuples(st.builds(BlockMasking, ratio=RATIOS), GRIDS),
+    running_cells(),
 )
+SKIPPING = st.floats(0.25, 0.99)  # less skips no slot
+DUALS = st.tuples(st.builds(DualMasking, ratio=RATIOS, decoder_ratio=SKIPPING), EVEN_GRIDS)
+ALL = st.one_of(PARTITIONS, DUALS)
+KINDS: list[type[AnyMasking]] = [
+    TubeMasking, RandomMasking, FrameMasking, BlockMasking, RunningCellMasking, DualMasking,
+]  # fmt: skip
+
+few = settings(max_examples=40, deadline=None)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -48,10 +73,13 @@ def picture(mask: TokenMask, grid: Size3) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------- all maskings
 
 
-@given(MASKINGS, GRIDS, st.integers(1, 4), st.integers(0, 99))
-def test_visible_and_masked_are_all_tokens_ascending(masking: AnyMasking, grid: Size3, batch: int, seed: int):
+@few
+@given(PARTITIONS, st.integers(1, 4), st.integers(0, 99))
+def test_visible_and_masked_are_all_tokens_ascending(case: tuple[AnyMasking, Size3], batch: int, seed: int):
+    masking, grid = case
     mask = masking.sample(grid, batch, generator(seed))
     assert mask.visible.shape[0] == mask.masked.shape[0] == batch
+    assert mask.scored is None
     for visible, masked in zip(mask.visible.tolist(), mask.masked.tolist(), strict=True):
         assert visible == sorted(visible)
         assert masked == sorted(masked)
@@ -59,46 +87,106 @@ def test_visible_and_masked_are_all_tokens_ascending(masking: AnyMasking, grid: 
     assert mask.visible.dtype == mask.masked.dtype == torch.int64
 
 
-@given(MASKINGS, GRIDS, st.integers(0, 99))
-def test_the_same_generator_gives_the_same_masks(masking: AnyMasking, grid: Size3, seed: int):
+@few
+@given(DUALS, st.integers(1, 4), st.integers(0, 99))
+def test_a_dual_mask_scores_the_painted_tokens_that_are_not_seen(
+    case: tuple[DualMasking, Size3], batch: int, seed: int
+):
+    masking, grid = case
+    mask = masking.sample(grid, batch, generator(seed))
+    assert mask.visible.dtype == mask.masked.dtype == torch.int64
+    assert mask.scored is not None
+    assert len(mask.visible) == len(mask.masked) == len(mask.scored) == batch
+    for visible, painted, scored in zip(
+        mask.visible.tolist(), mask.masked.tolist(), mask.scored.tolist(), strict=True
+    ):
+        assert sorted(set(visible)) == visible
+        assert sorted(set(painted)) == painted
+        assert all(0 <= token < grid.volume for token in visible + painted)
+        assert scored == [token not in visible for token in painted]
+
+
+@few
+@given(ALL, st.integers(0, 99))
+def test_the_same_generator_gives_the_same_masks(case: tuple[AnyMasking, Size3], seed: int):
+    masking, grid = case
     first, again = (masking.sample(grid, 3, generator(seed)) for _ in range(2))
     assert torch.equal(first.visible, again.visible)
     assert torch.equal(first.masked, again.masked)
 
 
-@given(MASKINGS, GRIDS)
-def test_a_row_follows_from_its_own_noise(masking: AnyMasking, grid: Size3):
-    noise = torch.rand(3, masking.noise_size(grid), generator=generator())
-    together = masking.from_noise(grid, noise)
-    alone = masking.from_noise(grid, noise[1:2])
-    assert torch.equal(together.visible[1:2], alone.visible)
+@few
+@given(ALL, st.lists(st.integers(-(2**63), 2**63 - 1), min_size=2, max_size=4))
+def test_an_items_mask_follows_from_its_own_seed(case: tuple[AnyMasking, Size3], seeds: list[int]):
+    masking, grid = case
+    size = masking.noise_size(grid)
+    together = masking.from_noise(grid, row_noise(torch.tensor(seeds), size))
+    for row, seed in enumerate(seeds):
+        alone = masking.from_noise(grid, row_noise(torch.tensor([seed]), size))
+        assert torch.equal(together.visible[row], alone.visible[0])
+        assert torch.equal(together.masked[row], alone.masked[0])
+        if together.scored is not None:
+            assert alone.scored is not None
+            assert torch.equal(together.scored[row], alone.scored[0])
 
 
-@pytest.mark.parametrize("masking", [TubeMasking(ratio=0.5), RandomMasking(ratio=0.5), RunningCellMasking()])
-def test_rows_differ(masking: AnyMasking):
-    rows = masking.sample(B14, 8, generator()).visible
+@pytest.mark.parametrize("kind", [TubeMasking, RandomMasking, BlockMasking, RunningCellMasking, DualMasking])
+def test_rows_differ(kind: type[AnyMasking]):
+    rows = kind(ratio=0.5).sample(B14, 8, generator()).visible
     assert len({tuple(row) for row in rows.tolist()}) == 8
 
 
-@pytest.mark.parametrize("kind", [TubeMasking, RandomMasking, RunningCellMasking])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, float("nan")])
 def test_ratios_out_of_range_are_refused(kind: type[AnyMasking], ratio: float):
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\)"):
+    with pytest.raises(UserError, match=r"must lie in \[0, 1\), found"):
         kind(ratio=ratio)
 
 
-@pytest.mark.parametrize(
-    "masking", [TubeMasking(ratio=0), RandomMasking(ratio=0), RunningCellMasking(ratio=0)]
-)
-def test_ratio_zero_hides_nothing(masking: AnyMasking):
-    mask = masking.sample(B14, 2, generator())
+@pytest.mark.parametrize("kind", KINDS)
+def test_ratio_zero_hides_nothing(kind: type[AnyMasking]):
+    mask = kind(ratio=0).sample(B14, 2, generator())
     assert mask.visible.tolist() == [list(range(1568))] * 2
-    assert mask.masked.shape == (2, 0)
+    if mask.scored is None:
+        assert mask.masked.shape == (2, 0)
+    else:
+        assert not mask.scored.any()
+
+
+def test_of_equal_noise_the_first_is_the_lower():
+    """Otherwise the mask would depend on how a processor sorts."""
+    noise = torch.full((1, 1568), 0.25)
+    assert RandomMasking(ratio=0.5).from_noise(B14, noise).visible[0].tolist() == list(range(784))
+    tubes = TubeMasking(ratio=0.5).from_noise(B14, noise[:, :196])
+    assert tubes.visible[0, :98].tolist() == list(range(98))
+    tall = Size3(64, 2, 2)
+    frames = FrameMasking(ratio=0.5).from_noise(tall, noise[:, :64])
+    assert frames.visible[0].tolist() == list(range(128))
+    cells = RunningCellMasking()
+    fixed = RunningCellMasking(shuffle_time=False)
+    assert torch.equal(
+        cells.from_noise(tall, noise[:, :65]).visible, fixed.from_noise(tall, noise[:, :65]).visible
+    )
+
+
+def test_of_equally_distant_tokens_a_block_hides_the_last():
+    grid = Size3(1, 2, 100)
+    noise = torch.tensor([[0.5, 0.5, 0.0, 0.5, 0.5, 0.5]])  # columns run away from the left edge
+    mask = BlockMasking(ratio=0.755).from_noise(grid, noise)
+    rows = [(mask.masked[0] // 100 == row).sum().item() for row in range(2)]
+    assert rows == [75, 76]
 
 
 def test_masks_move_between_devices():
     mask = TubeMasking().sample(B14, 2, generator()).to("meta")
     assert mask.visible.device.type == mask.masked.device.type == "meta"
+    assert mask.scored is None
+
+
+def test_what_is_scored_moves_with_the_mask():
+    mask = DualMasking().sample(B14, 2, generator()).to("meta")
+    assert mask.scored is not None
+    assert mask.scored.device.type == mask.masked.device.type == "meta"
 
 
 # ------------------------------------------------------------------------------------------------ tube
@@ -143,6 +231,77 @@ def test_random_masking_keeps_the_lowest_noise():
     assert mask.masked.tolist() == [[0, 2, 4]]
 
 
+# ----------------------------------------------------------------------------------------------- frame
+
+
+@few
+@given(st.builds(FrameMasking, ratio=RATIOS), GRIDS, st.integers(0, 99))
+def test_frame_masking_hides_the_times_with_the_highest_noise(masking: FrameMasking, grid: Size3, seed: int):
+    noise = row_noise(torch.tensor([seed, seed + 1]), masking.noise_size(grid))
+    seen = picture(masking.from_noise(grid, noise), grid)
+    for row in range(2):
+        values = noise[row].tolist()
+        hidden = sorted(range(grid.t), key=values.__getitem__)[grid.t - int(masking.ratio * grid.t) :]
+        for t, plane in enumerate(seen[row]):
+            assert plane.flatten().tolist() == [int(t not in hidden)] * grid.h * grid.w
+
+
+@pytest.mark.parametrize(("ratio", "times"), [(0.75, 6), (0.9, 7), (0.5, 4), (0.1, 0)])
+def test_frame_masking_hides_whole_times(ratio: float, times: int):
+    seen = picture(FrameMasking(ratio=ratio).sample(B14, 50, generator()), B14).flatten(2)
+    assert (seen == seen[..., :1]).all()
+    assert ((seen[..., 0] == 0).sum(1) == times).all()
+
+
+def test_frame_masking_hides_every_time_equally_often():
+    seen = picture(FrameMasking(ratio=0.5).sample(Size3(4, 1, 1), 4000, generator()), Size3(4, 1, 1))
+    assert (seen.float().mean(0) - 0.5).abs().max() < 0.04
+
+
+# ----------------------------------------------------------------------------------------------- block
+
+
+@few
+@given(st.builds(BlockMasking, ratio=RATIOS), GRIDS, st.integers(0, 99))
+def test_block_masking_hides_the_tokens_nearest_to_its_center(masking: BlockMasking, grid: Size3, seed: int):
+    noise = row_noise(torch.tensor([seed]), masking.noise_size(grid))
+    mask = masking.from_noise(grid, noise)
+    center, extent = noise[0, :3].tolist(), [4 ** (x - 0.5) for x in noise[0, 3:].tolist()]
+    distance = [
+        max(
+            abs((place + 0.5) / side - c) / e
+            for place, side, c, e in zip(token, grid, center, extent, strict=True)
+        )
+        for token in product(*map(range, grid))
+    ]
+    hidden, seen = ([distance[token] for token in index[0]] for index in (mask.masked, mask.visible))
+    assert len(hidden) == int(masking.ratio * grid.volume)
+    assert max(hidden, default=0) <= min(seen, default=9) + 1e-6
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.75, 0.9])
+def test_a_block_is_a_box_but_for_its_outermost_layer(ratio: float):
+    seen = picture(BlockMasking(ratio=ratio).sample(B14, 40, generator()), B14)
+    whole = 0
+    for row in seen:
+        hidden = row == 0
+        assert hidden.sum() == int(ratio * 1568)
+        box = [(int(at.min()), int(at.max())) for at in hidden.nonzero().T]
+        inside = hidden[tuple(slice(first + 1, last) for first, last in box)]
+        assert inside.all()
+        whole += inside.numel()
+    assert whole > 40
+
+
+def test_blocks_have_many_shapes_and_places():
+    seen = picture(BlockMasking(ratio=0.25).sample(B14, 200, generator()), B14)
+    sides = [tuple((row == 0).nonzero().unique(dim=0).amax(0).tolist()) for row in seen]
+    assert len(set(sides)) > 50
+    share = (seen == 0).float().mean(0)
+    assert share.min() > 0.02
+    assert share.max() < 0.6
+
+
 # --------------------------------------------------------------------------------------- running cells
 
 HASHES = {
@@ -182,6 +341,93 @@ def test_the_fixed_mask_is_the_published_one(ratio: float):
 @pytest.mark.parametrize(("ratio", "start"), HASHES)
 def test_masks_with_a_start_are_the_published_ones(ratio: float, start: int):
     assert sha(started(ratio, start)) == HASHES[ratio, start]
+
+
+@pytest.mark.parametrize(("ratio", "start"), HASHES)
+def test_fixed_masks_begin_where_they_are_told(ratio: float, start: int):
+    seen = picture(RunningCellMasking(ratio=ratio).fixed(B14, batch=2, start=start), B14)
+    assert [sha(row) for row in seen] == [HASHES[ratio, start]] * 2
+
+
+@few
+@given(RATIOS, EVEN_GRIDS, st.integers(0, 3))
+def test_masks_are_mars_formula(ratio: float, grid: Size3, start: int):
+    seen = picture(RunningCellMasking(ratio=ratio).fixed(grid, start=start), grid)[0].tolist()
+    masked = int(ratio * grid.volume) // (grid.t * (grid.h // 2) * (grid.w // 2))
+    slots = [0] * masked + [1] * (4 - masked)
+    for t, r, c in product(*map(range, grid)):
+        assert seen[t][r][c] == slots[(2 * (r % 2) + c % 2 - t - start) % 4]
+
+
+@few
+@given(running_cells(), st.integers(0, 20))
+def test_cells_of_any_size_run_with_evenly_spread_slots(case: tuple[RunningCellMasking, Size3], start: int):
+    masking, (times, height, width) = case
+    rows, columns = masking.cell
+    slots = rows * columns
+    grid = Size3(times, height, width)
+    seen = picture(masking.fixed(grid, start=start), grid)[0].tolist()
+    begin = picture(masking.fixed(grid), grid)[0].tolist()
+    hidden = int(masking.ratio * grid.volume) // (grid.volume // slots)
+    first = [1 - begin[0][slot // columns][slot % columns] for slot in range(slots)]
+    assert sum(first) == hidden
+    for t, r, c in product(*map(range, grid)):
+        slot = r % rows * columns + c % columns
+        assert seen[t][r][c] == 1 - first[(slot - t - start) % slots]
+    if masking.cell == (2, 2):
+        assert first == [1] * hidden + [0] * (4 - hidden)
+        return
+    for length in range(1, slots):  # in every window there are as many as in any other, give or take one
+        counts = {sum((first + first)[at : at + length]) for at in range(slots)}
+        assert counts <= {length * hidden // slots, -(-length * hidden // slots)}
+
+
+@pytest.mark.parametrize("cell", [(1, 1), (1, 2), (2, 7), (7, 7), (14, 2)])
+@pytest.mark.parametrize("ratio", [0.25, 0.5, 0.75])
+def test_larger_cells_hide_as_much_at_all_times(cell: tuple[int, int], ratio: float):
+    seen = picture(
+        RunningCellMasking(ratio=ratio, cell=cell, same_start=False).sample(B14, 3, generator()), B14
+    )
+    slots = cell[0] * cell[1]
+    cells = seen.reshape(3, 8, 14 // cell[0], cell[0], 14 // cell[1], cell[1])
+    assert ((cells == 0).sum((3, 5)) == int(ratio * slots)).all()
+
+
+def test_cells_without_tokens_are_refused():
+    with pytest.raises(UserError, match=r"cell is in tokens and must be 1 x 1 or larger, found \(0, 2\)"):
+        RunningCellMasking(cell=(0, 2))
+
+
+@pytest.mark.parametrize(("ratio", "count"), [(0.0, 1), (0.5, 2), (0.6, 2), (0.75, 4), (0.9, 4)])
+@pytest.mark.parametrize("grid", [B14, Size3(3, 4, 6)])
+def test_complements_show_every_token_once(ratio: float, count: int, grid: Size3):
+    masking = RunningCellMasking(ratio=ratio)
+    masks = masking.complements(grid, batch=3)
+    assert len(masks) == count
+    for row in range(3):
+        shown = [token for mask in masks for token in mask.visible[row].tolist()]
+        assert sorted(shown) == list(range(grid.volume))
+        for mask in masks:
+            both = mask.visible[row].tolist() + mask.masked[row].tolist()
+            assert sorted(both) == list(range(grid.volume))
+    assert torch.equal(masks[0].visible, masking.fixed(grid, 3).visible)
+
+
+def test_the_complement_of_one_half_is_the_other():
+    first, second = RunningCellMasking(ratio=0.5).complements(B14)
+    assert torch.equal(first.masked, second.visible)
+    assert torch.equal(first.visible, second.masked)
+
+
+@pytest.mark.parametrize(
+    "masking",
+    [RunningCellMasking(ratio=0.25), RunningCellMasking(cell=(2, 4)), RunningCellMasking(cell=(1, 2))],
+)
+def test_masks_without_complements_say_so(masking: RunningCellMasking):
+    with pytest.raises(
+        UserError, match=r"2 x 2 cells and a ratio of 0\.5 or 0\.75.*found cell=\(\d, \d\) and"
+    ):
+        masking.complements(B16)
 
 
 @pytest.mark.parametrize("ratio", PHASES)
@@ -252,11 +498,88 @@ def test_without_shuffling_time_runs_in_order():
     assert {sha(row) for row in seen} == runs
 
 
-def test_odd_grids_are_refused():
-    with pytest.raises(ValueError, match="even grid of tokens, found 7 x 6"):
+def test_grids_that_cells_do_not_fill_are_refused():
+    with pytest.raises(ValueError, match="of 2 x 2 tokens need a grid that they fill, found 7 x 6"):
         RunningCellMasking().fixed(Size3(8, 7, 6))
-    with pytest.raises(ValueError, match="even grid of tokens, found 6 x 7"):
+    with pytest.raises(ValueError, match="of 2 x 2 tokens need a grid that they fill, found 6 x 7"):
         RunningCellMasking().sample(Size3(8, 6, 7), 2, generator())
+    with pytest.raises(ValueError, match="of 4 x 2 tokens need a grid that they fill, found 14 x 14"):
+        RunningCellMasking(cell=(4, 2)).fixed(B14)
+
+
+# ------------------------------------------------------------------------------------------------ dual
+
+
+def decoded_by_v2(grid: Size3, ratio: float, start: int) -> list[int]:
+    """VideoMAE V2's running cells: a pointer that steps through a queue, 1 where nothing is decoded."""
+    skipped = int(4 * ratio)
+    queue = [1] * skipped + [0] * (4 - skipped)
+    decoded, pointer = [], start
+    for t in range(grid.t):
+        pointer += 1
+        cell = [queue[(i + pointer) % 4] for i in range(4)]
+        for r, c in product(range(grid.h), range(grid.w)):
+            if not cell[r % 2 * 2 + c % 2]:
+                decoded.append((t * grid.h + r) * grid.w + c)
+    return decoded
+
+
+def test_the_decoders_cells_in_these_tests_are_the_published_ones():
+    decoded = decoded_by_v2(Size3(8, 2, 2), 0.5, 0)
+    skipped = [int(token not in decoded) for token in range(32)]
+    assert skipped == [1, 0, 0, 1, 0, 0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 0] * 2
+
+
+@few
+@given(DUALS, st.integers(0, 3), st.integers(0, 99))
+def test_dual_masks_are_tubes_and_running_cells(case: tuple[DualMasking, Size3], start: int, seed: int):
+    masking, grid = case
+    noise = row_noise(torch.tensor([seed]), masking.noise_size(grid))
+    noise[:, -1] = start / 4 + 0.1
+    mask = masking.from_noise(grid, noise)
+    area = grid.h * grid.w
+    places = sorted(range(area), key=noise[0].tolist().__getitem__)[: area - int(masking.ratio * area)]
+    seen = [t * area + place for t in range(grid.t) for place in sorted(places)]
+    assert mask.visible[0].tolist() == seen
+    assert mask.masked[0].tolist() == decoded_by_v2(grid, masking.decoder_ratio, start)
+    assert mask.scored is not None
+    assert mask.scored[0].tolist() == [token not in set(seen) for token in mask.masked[0].tolist()]
+
+
+@pytest.mark.parametrize(
+    ("grid", "visible", "decoded", "scored"), [(B14, 160, 784, 704), (B16, 208, 1024, 920)]
+)
+def test_dual_counts_are_those_published(grid: Size3, visible: int, decoded: int, scored: int):
+    mask = DualMasking(ratio=0.9, decoder_ratio=0.5).sample(grid, 6, generator())
+    assert mask.visible.shape == (6, visible)
+    assert mask.masked.shape == (6, decoded)
+    assert mask.scored is not None
+    assert mask.scored.shape == (6, decoded)
+    assert mask.scored.sum(1).tolist() == [scored] * 6
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.2])
+def test_a_dual_mask_that_skips_nothing_is_a_tube_mask(ratio: float):
+    dual = DualMasking(ratio=0.9, decoder_ratio=ratio)
+    noise = row_noise(torch.arange(4), dual.noise_size(B14))
+    mask, tubes = dual.from_noise(B14, noise), TubeMasking(ratio=0.9).from_noise(B14, noise[:, :-1])
+    assert torch.equal(mask.visible, tubes.visible)
+    assert torch.equal(mask.masked, tubes.masked)
+    assert mask.scored is None
+
+
+def test_all_four_starts_of_the_decoders_cells_are_drawn():
+    masks = DualMasking().sample(Size3(4, 2, 2), 400, generator()).masked.tolist()
+    maps = [decoded_by_v2(Size3(4, 2, 2), 0.5, start) for start in range(4)]
+    assert sum(masks.count(wanted) for wanted in maps) == 400
+    assert all(60 < masks.count(wanted) < 140 for wanted in maps)
+
+
+def test_what_dual_masking_cannot_do_is_refused():
+    with pytest.raises(ValueError, match="dual masking needs an even grid of tokens, found 7 x 6"):
+        DualMasking().sample(Size3(8, 7, 6), 1, generator())
+    with pytest.raises(UserError, match=r"must lie in \[0, 1\), found 1"):
+        DualMasking(decoder_ratio=1)
 
 
 # ------------------------------------------------------------------------------------- boolean tensors

@@ -11,7 +11,9 @@ from tubelet.data.clips import SegmentClip, Views
 from tubelet.data.dataset import read_views
 from tubelet.errors import UserError
 from tubelet.models.card import ModelCard
-from tubelet.zoo import load_model
+from tubelet.models.classifier import ClassifierConfig, VideoClassifier
+from tubelet.models.encoder import EncoderConfig
+from tubelet.zoo import load_model, save_model
 
 
 @pytest.fixture
@@ -50,3 +52,18 @@ def test_what_cannot_predict_says_so(trained: Path, video: Path) -> None:
     model.card = ModelCard()
     with pytest.raises(UserError, match="does not say how its clips are sampled"):
         tubelet.predict(model, video)
+
+
+@pytest.mark.parametrize(("classes", "kind"), [(12, "dense"), (174, "segment")])
+def test_a_file_that_does_not_tell_its_clips_is_sampled_as_published(
+    video: Path, tmp_path: Path, classes: int, kind: str
+) -> None:
+    encoder = EncoderConfig(
+        frames=4, image_size=32, dim=32, depth=1, heads=2, mlp_dim=64, patch_size=8, final_norm=False
+    )
+    save_model(
+        VideoClassifier(ClassifierConfig(encoder=encoder, classes=classes)), tmp_path / "x.pth", "videomae"
+    )
+    model = load_model(tmp_path / "x.pth", heads=2, image_size=32, frames=4)
+    assert model.card.clip["kind"] == kind
+    assert len(tubelet.predict(model, video).top(3)) == 3

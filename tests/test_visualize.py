@@ -11,10 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from tubelet.errors import UserError
-from tubelet.masking import RandomMasking, TokenMask, TubeMasking, take
-from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder, PixelTarget, clip_patches
+from tubelet.masking import DualMasking, RandomMasking, TokenMask, TubeMasking, take
+from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder, clip_patches
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
+from tubelet.models.target import PixelTarget
 from tubelet.visualize import GRAY, Animation, film_strip, reconstruction
 
 SIZE, FRAMES, GUTTER, FACTOR = 32, 4, 6, 5
@@ -80,16 +81,48 @@ def test_panels_have_the_clips_pixels(model: MaskedAutoencoder, clip: Tensor, ma
     assert (painted[hidden] != truth[hidden]).mean() > 0.5
 
 
-@pytest.mark.parametrize("normalize", ["channel", None])
-def test_a_perfect_decoder_paints_the_original(
-    clip: Tensor, mask: TokenMask, normalize, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target = PixelTarget(normalize=normalize)
+def perfect(target: PixelTarget, clip: Tensor, monkeypatch: pytest.MonkeyPatch) -> MaskedAutoencoder:
+    """A model whose decoder knows the answer."""
     model = MaskedAutoencoder(replace(CONFIG, target=target))
     patches = clip_patches(clip[None], CONFIG.encoder)
-    monkeypatch.setattr(model.decoder, "forward", lambda encoded, mask: target(take(patches, mask.masked)))
+
+    def paint(encoded: Tensor, mask: TokenMask) -> Tensor:
+        return target(take(patches, mask.masked), mask.masked, model.encoder)
+
+    monkeypatch.setattr(model.decoder, "forward", paint)
+    return model
+
+
+@pytest.mark.parametrize("pixels", ["unit", "model"])
+@pytest.mark.parametrize("normalize", ["channel", "patch", None])
+def test_a_perfect_decoder_paints_the_original(
+    clip: Tensor, mask: TokenMask, normalize, pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = perfect(PixelTarget(normalize=normalize, pixels=pixels), clip, monkeypatch)
     original, _, painted = panels(reconstruction(model, clip, mask))
     assert np.abs(original - painted).max() <= 1
+
+
+def test_a_frame_that_is_not_predicted_holds_the_one_before(
+    clip: Tensor, mask: TokenMask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = perfect(PixelTarget(frames=2, spacing="stride"), clip, monkeypatch)
+    original, _, painted = panels(reconstruction(model, clip, mask))
+    hidden = pixels_of(mask.masked[0])
+    for frame in range(FRAMES):
+        wanted = np.where(hidden[frame, ..., None], original[frame // 2 * 2], original[frame])
+        assert np.abs(painted[frame] - wanted).max() <= 1
+
+
+def test_with_a_dual_mask_the_seen_tokens_stay_as_they_are(model: MaskedAutoencoder, clip: Tensor) -> None:
+    mask = DualMasking(ratio=0.5).sample(model.grid, 1, torch.Generator().manual_seed(2))
+    original, masked, painted = panels(reconstruction(model, clip, mask))
+    seen = pixels_of(mask.visible[0])
+    both = seen & pixels_of(mask.masked[0])
+    assert both.any()
+    np.testing.assert_array_equal(painted[seen], original[seen])
+    np.testing.assert_array_equal(masked[seen], original[seen])
+    assert (masked[~seen] == GRAY).all()
 
 
 def test_default_mask_is_a_fixed_tube(model: MaskedAutoencoder, clip: Tensor) -> None:

@@ -17,12 +17,17 @@ if TYPE_CHECKING:
     from tubelet.data.video import VideoError as VideoError
     from tubelet.errors import UserError as UserError
     from tubelet.evaluation import evaluate as evaluate
+    from tubelet.inspection import inspect as inspect
+    from tubelet.masking import BlockMasking as BlockMasking
+    from tubelet.masking import DualMasking as DualMasking
+    from tubelet.masking import FrameMasking as FrameMasking
     from tubelet.masking import RandomMasking as RandomMasking
     from tubelet.masking import RunningCellMasking as RunningCellMasking
     from tubelet.masking import TokenMask as TokenMask
     from tubelet.masking import TubeMasking as TubeMasking
     from tubelet.models.autoencoder import MaskedAutoencoder as MaskedAutoencoder
     from tubelet.models.classifier import VideoClassifier as VideoClassifier
+    from tubelet.models.resize import resize_model as resize_model
     from tubelet.prediction import predict as predict
     from tubelet.recipe import load_recipe as load_recipe
     from tubelet.zoo import load_model as load_model
@@ -30,7 +35,10 @@ if TYPE_CHECKING:
 
 # Public name -> where it lives; imported on first use, so that the command's help is instant.
 _PUBLIC = {
+    "BlockMasking": "masking",
     "DenseClip": "data.clips",
+    "DualMasking": "masking",
+    "FrameMasking": "masking",
     "Manifest": "data.manifest",
     "MaskedAutoencoder": "models.autoencoder",
     "RandomMasking": "masking",
@@ -43,11 +51,13 @@ _PUBLIC = {
     "VideoError": "data.video",
     "Views": "data.clips",
     "evaluate": "evaluation",
+    "inspect": "inspection",
     "load_model": "zoo",
     "load_recipe": "recipe",
     "predict": "prediction",
     "read_clip": "data.dataset",
     "read_manifest": "data.manifest",
+    "resize_model": "models.resize",
     "run_recipe": "build",
     "save_model": "zoo",
 }

@@ -18,10 +18,15 @@ from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.errors import UserError
 from tubelet.evaluation import evaluate
 from tubelet.files import replacing
-from tubelet.models.autoencoder import MaskedAutoencoder, PixelTarget
+from tubelet.masking import AnyMasking
+from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
+from tubelet.models.heads import LinearHeadConfig
+from tubelet.models.layers import checkpoint_activations
+from tubelet.models.target import PixelTarget
+from tubelet.patches import Size3
 from tubelet.recipe import FinetuneRecipe, PretrainRecipe, Recipe, difference, to_plain, to_yaml
 from tubelet.tasks.classify import ClassifyTask
 from tubelet.tasks.pretrain import PretrainTask
@@ -113,6 +118,8 @@ def make_model(recipe: Recipe, manifest: Manifest) -> Model:
     except ValueError as error:
         raise UserError(f"the model's settings do not fit each other: {error}") from error
     model.card = make_card(recipe, manifest)
+    if recipe.runtime.recompute:
+        checkpoint_activations(model)
     return model
 
 
@@ -129,9 +136,20 @@ def _make_model(recipe: Recipe, start: Model | None, manifest: Manifest) -> Mode
         if not manifest.classes:
             raise UserError(f"{manifest.root} has no classes.txt: fine-tuning needs class names and labels")
         model = make_classifier(recipe, start, len(manifest.classes))
-    if isinstance(recipe, FinetuneRecipe) and recipe.masking:
-        recipe.masking.fixed(model.grid)  # fails here rather than in the first step
+    if recipe.masking:
+        _check_masking(recipe.masking, model.grid)
     return model
+
+
+def _check_masking(masking: AnyMasking, grid: Size3) -> None:
+    """Fail here rather than in the first step, or with a loss over nothing."""
+    mask = masking.from_noise(grid, torch.zeros(1, masking.noise_size(grid)))
+    if not mask.visible.numel() or not mask.masked.numel():
+        left = "all" if mask.visible.numel() else "none"
+        raise UserError(
+            f"masking.ratio={masking.ratio:g} leaves {left} of the clip's {grid.t} x {grid.h} x {grid.w} "
+            "tokens visible, as it rounds to whole slots: give another"
+        )
 
 
 def make_classifier(recipe: FinetuneRecipe, start: Model | None, classes: int) -> VideoClassifier:
@@ -155,6 +173,9 @@ def make_classifier(recipe: FinetuneRecipe, start: Model | None, classes: int) -
             )
         decoder = donor.config
     bridging = recipe.head.kind == "bridging"  # the head that works on normalised tokens
+    keep_norm = isinstance(recipe.head, LinearHeadConfig) and recipe.head.keep_norm
+    if keep_norm and not (start and start.config.encoder.final_norm):
+        raise UserError("head.keep_norm=true needs an init whose encoder ends in a LayerNorm")
     config = ClassifierConfig(
         encoder=replace(encoder, final_norm=bridging),
         classes=classes,
@@ -171,6 +192,8 @@ def make_classifier(recipe: FinetuneRecipe, start: Model | None, classes: int) -
             if bridging or not name.startswith("norm.")
         }
         model.encoder.load_state_dict(weights)
+        if keep_norm:
+            model.head.norm.load_state_dict(start.encoder.norm.state_dict())
         if model.decoder and donor and painting and painting.decoder is None:
             model.decoder.load_state_dict(donor.state_dict())
     return model

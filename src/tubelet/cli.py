@@ -28,7 +28,20 @@ RunFolder = Annotated[
     Path | None,
     typer.Option(help="The run's folder; by default runs/ and the recipe's name, as runs/demo-pretrain."),
 ]
-ModelSource = Annotated[str, typer.Argument(metavar="MODEL", help="A run or a model folder.")]
+ModelSource = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run, any family's checkpoint, a Hugging Face folder or id, or a name of `tubelet zoo`.",
+    ),
+]
+Heads = Annotated[int | None, typer.Option(help="The encoder's attention heads, if shapes do not tell.")]
+DecoderHeads = Annotated[int | None, typer.Option(help="The decoder's attention heads, likewise.")]
+BridgeHeads = Annotated[int | None, typer.Option(help="The bridging classifier's attention heads, likewise.")]
+ImageSize = Annotated[
+    int | None, typer.Option(help="Side of its frames in pixels, if the file does not tell.")
+]
+Frames = Annotated[int | None, typer.Option(help="Frames of its clips, if the file does not tell.")]
 
 
 @app.command()
@@ -174,6 +187,72 @@ def visualize(
     mask = TubeMasking(ratio=ratio).sample(loaded.grid, 1, torch.Generator().manual_seed(seed))
     reconstruction(loaded, clip, mask).save(out)
     print(out)
+
+
+@app.command()
+def inspect(
+    model: ModelSource,
+    heads: Heads = None,
+    decoder_heads: DecoderHeads = None,
+    bridge_heads: BridgeHeads = None,
+    image_size: ImageSize = None,
+    frames: Frames = None,
+) -> None:
+    """Say what is in a checkpoint: family, sizes, parameters, GFLOPs, and what it lacks."""
+    from tubelet.inspection import inspect
+
+    given = {
+        "heads": heads,
+        "decoder_heads": decoder_heads,
+        "bridge_heads": bridge_heads,
+        "image_size": image_size,
+        "frames": frames,
+    }
+    print(inspect(model, **given))
+
+
+@app.command()
+def convert(
+    model: ModelSource,
+    out: Annotated[Path, typer.Argument(help="The file to write; a folder for tubelet and huggingface.")],
+    to: Annotated[
+        str, typer.Option(help="tubelet, videomae, videomaev2, mae_st, mmaction2, mar or huggingface")
+    ] = "tubelet",
+    heads: Heads = None,
+    decoder_heads: DecoderHeads = None,
+    bridge_heads: BridgeHeads = None,
+    image_size: ImageSize = None,
+    frames: Frames = None,
+) -> None:
+    """Write a model in another code base's layout. What that cannot hold is refused by name."""
+    from tubelet.zoo import load_model, save_model
+
+    loaded = load_model(
+        model,
+        heads=heads,
+        decoder_heads=decoder_heads,
+        bridge_heads=bridge_heads,
+        image_size=image_size,
+        frames=frames,
+    )
+    save_model(loaded, out, to)
+    print(out)
+
+
+@app.command()
+def zoo(
+    name: Annotated[str | None, typer.Argument(help="One of them, to read all about it.")] = None,
+) -> None:
+    """List the published checkpoints that can be loaded by name."""
+    from tubelet.published import PUBLISHED, find
+
+    if name:
+        print(find(name).describe())
+        return
+    width = max(len(row.name) for row in PUBLISHED)
+    for row in PUBLISHED:
+        accuracy = f"{row.top1:5.1f} %" if row.top1 else "       "
+        print(f"{row.name:{width}}  {row.contains:11}  {accuracy}  {row.license}")
 
 
 @recipe.command("list")

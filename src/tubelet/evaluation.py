@@ -1,7 +1,7 @@
 """Multi-view testing: every video once, its views' class probabilities averaged, nothing replaced."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tubelet.data.dataset import ViewDataset
 from tubelet.data.loader import default_workers, view_loader
 from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.errors import UserError
-from tubelet.masking import RunningCellMasking
+from tubelet.masking import RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
 from tubelet.prediction import clip_of, views_of
 from tubelet.recipe import EvaluateRecipe
@@ -114,6 +114,7 @@ def run_evaluation(
             views=recipe.views or views_of(model),
             runtime=runtime,
             masking=recipe.masking,
+            complementary=recipe.complementary,
             batch=recipe.batch_size,
             workers=recipe.data.workers,
             progress=progress,
@@ -128,6 +129,7 @@ def evaluate(
     views: Views,
     runtime: Runtime,
     masking: RunningCellMasking | None = None,
+    complementary: bool = False,
     batch: int = 8,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -141,12 +143,13 @@ def evaluate(
         views: how many clips and crops of each video.
         runtime: processes and device.
         masking: recognise on the tokens that this leaves visible; None is as the model was trained.
+        complementary: average the class scores over masks that together show every token once.
         batch: videos at a time in each process.
         workers: decoding processes; None is one for each core, or half as many beside a CPU's network.
         progress: called with (videos done, videos in all) of this process.
 
     Raises:
-        UserError: a video has no label, or no video can be read.
+        UserError: a video has no label, no video can be read, or there are no complementary masks.
     """
     manifest.require_labels()
     dataset = ViewDataset(manifest, clip, views, size=model.config.encoder.image_size)
@@ -167,9 +170,9 @@ def evaluate(
         if len(loaded):
             batch_on_device = loaded.to(runtime.device)
             started = time.perf_counter()
-            mask = masking and masking.fixed(model.grid, len(loaded), runtime.device)
+            masks = _masks(model, masking, complementary, len(loaded), runtime.device)
             with torch.no_grad(), runtime.autocast():
-                logits = model(batch_on_device.video, mask)
+                logits = torch.stack([model(batch_on_device.video, mask) for mask in masks]).mean(0)
             scores = logits.float().softmax(1).unflatten(0, (-1, views.count)).mean(1).cpu()
             seconds.append((time.perf_counter() - started) / len(loaded))
             probabilities.append(scores)
@@ -195,3 +198,19 @@ def evaluate(
         broken=broken,
         clips_per_second=sum(1 / max(part[2], 1e-9) for part in parts),
     )
+
+
+def _masks(
+    model: VideoClassifier,
+    masking: RunningCellMasking | None,
+    complementary: bool,
+    clips: int,
+    device: torch.device,
+) -> Sequence[TokenMask | None]:
+    """The masks to average over; None is the model's own."""
+    masking = masking or (model.config.masking if complementary else None)
+    if complementary:
+        if masking is None:
+            raise UserError("complementary=true needs a masking: this model looks at all tokens at once")
+        return masking.complements(model.grid, clips, device)
+    return [masking.fixed(model.grid, clips, device) if masking else None]

@@ -18,10 +18,11 @@ from tubelet.data.clips import AnyClip, DenseClip, Views
 from tubelet.data.transforms import Augment
 from tubelet.errors import UserError, did_you_mean
 from tubelet.masking import AnyMasking, RunningCellMasking, TubeMasking
-from tubelet.models.autoencoder import AutoencoderConfig, PixelTarget
+from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
 from tubelet.models.heads import AnyHeadConfig, LinearHeadConfig
+from tubelet.models.target import PixelTarget
 from tubelet.train.optim import OptimConfig
 from tubelet.train.runtime import RuntimeConfig
 
@@ -190,6 +191,8 @@ class EvaluateRecipe:
         data: the videos and their labels.
         views: clips and crops of a video that are averaged over; null is what the model's recipe says.
         masking: recognise on the tokens that this leaves visible; null is as the model was trained.
+        complementary: average the class scores over the masks that together show every token once (two at
+            one half masked, four at three quarters), as MAR's complementary test does.
         batch_size: videos decoded and tested at a time in each process.
         runtime: device, precision and processes.
     """
@@ -198,6 +201,7 @@ class EvaluateRecipe:
     data: TestDataConfig
     views: Views | None = None
     masking: RunningCellMasking | None = None
+    complementary: bool = False
     batch_size: int = 8
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 

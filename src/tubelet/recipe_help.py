@@ -2,7 +2,8 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from tubelet.errors import UserError, did_you_mean
 from tubelet.recipe import TASKS, EvaluateRecipe
@@ -52,8 +53,10 @@ def _options(annotation: Any) -> tuple[Any, ...]:
 
 
 def _type_name(annotation: Any) -> str:
-    if getattr(annotation, "__origin__", None) is Literal:
+    if get_origin(annotation) is Literal:
         return " | ".join(map(str, annotation.__args__))
+    if get_origin(annotation) in (Union, UnionType):
+        return " | ".join("null" if part is type(None) else _type_name(part) for part in get_args(annotation))
     if isinstance(annotation, type) and not getattr(annotation, "__args__", ()):
         return annotation.__name__
     return str(annotation).replace("None", "null").replace("pathlib.Path", "Path")

@@ -131,11 +131,12 @@ def _paint(model: MaskedAutoencoder, video: Tensor, mask: TokenMask) -> tuple[Te
     patches = clip_patches(video, config.encoder)
     with _evaluating(model):
         predicted = model(video, mask).predicted.float()
-    pixels = config.target.to_pixels(predicted, take(patches, mask.masked))
+    pixels = config.target.to_pixels(predicted, take(patches, mask.masked), mask.masked, model.encoder)
     masked = torch.full_like(patches, GRAY)
-    masked[0, mask.visible[0]] = patches[0, mask.visible[0]]
     painted = masked.clone()
     painted[0, mask.masked[0]] = (pixels[0] * 255).round().clamp(0, 255).to(torch.uint8)
+    for panel in (masked, painted):
+        panel[0, mask.visible[0]] = patches[0, mask.visible[0]]
     size = config.encoder.tubelet_size
     return unpatchify(masked, model.grid, size), unpatchify(painted, model.grid, size)
 

@@ -1,30 +1,79 @@
-"""Models on disk: a folder with `model.safetensors` and a `config.json` that says all about it."""
+"""Models on disk and on the net: any published checkpoint, or Tubelet's own folder, in and out."""
 
 import json
-from dataclasses import asdict
+import logging
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from tubelet.errors import UserError
+from tubelet.data.clips import DenseClip, SegmentClip
+from tubelet.download import fetch_hub, fetch_published
+from tubelet.errors import UserError, did_you_mean
 from tubelet.files import replacing
+from tubelet.interop import huggingface
+from tubelet.interop.families import Foreign, read, read_folder, read_json, write
+from tubelet.interop.files import read_checkpoint
+from tubelet.interop.shapes import Given
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
+from tubelet.models.resize import resize_model
+from tubelet.progress import Bar
+from tubelet.published import PUBLISHED, find
 from tubelet.recipe import parse, to_plain
 
 Model = MaskedAutoencoder | VideoClassifier
 
 FORMAT = 1  # of config.json
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+_log = logging.getLogger("tubelet")
 
 
-def save_model(model: Model, folder: Path | str) -> None:
-    """Write a model as a Tubelet folder: architecture, weights, and its card."""
-    write_model(Path(folder), model, dict(model.state_dict()))
+def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
+    """Write a model.
+
+    Args:
+        model: what to write.
+        path: the folder to write for the layouts `tubelet` and `huggingface`, the file for the others.
+        layout: `tubelet` holds all: architecture, weights and card. `videomae`, `videomaev2`, `mae_st`,
+            `mmaction2`, `mar` and `huggingface` are what those code bases load.
+
+    Raises:
+        UserError: no such layout, or it cannot hold this model: what it cannot hold is named.
+    """
+    path = Path(path)
+    if layout == "tubelet":
+        _refuse_file(path)
+        write_model(path, model, dict(model.state_dict()))
+        return
+    outer, weights = write(model.config, {n: x.detach().cpu() for n, x in model.state_dict().items()}, layout)
+    if layout == "huggingface":
+        _refuse_file(path)
+        path.mkdir(parents=True, exist_ok=True)
+        config = huggingface.write_config(model.config, model.card.classes)
+        _write_json(path / CONFIG, config)
+        _write_json(path / "preprocessor_config.json", huggingface.write_preprocessor(model.config.encoder))
+        with replacing(path / WEIGHTS) as temporary:
+            temporary.write_bytes(save(weights, metadata={"format": "pt"}))
+        return
+    content: dict[str, Any] = {outer: weights}
+    if isinstance(model.config, ClassifierConfig) and model.config.masking and layout == "mar":
+        content["cfg"] = json.dumps({"TRAIN": {"MAE": {"MASK_RATIO": model.config.masking.ratio}}})
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: the layout {layout} is one file, such as {path / 'model.pth'}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _refuse_file(path: Path) -> None:
+    if path.is_file():
+        raise UserError(f"{path} is a file: choose a folder for the model")
 
 
 def write_model(folder: Path, model: Model, weights: dict[str, Tensor]) -> None:
@@ -38,64 +87,175 @@ def write_model(folder: Path, model: Model, weights: dict[str, Tensor]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / WEIGHTS) as path:
         path.write_bytes(save({name: tensor.contiguous() for name, tensor in weights.items()}))
-    with replacing(folder / CONFIG) as path:
-        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    _write_json(folder / CONFIG, config)
 
 
-def load_model(source: Path | str) -> Model:
-    """Read a model, in evaluation mode on the CPU.
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(
+    source: Path | str,
+    *,
+    heads: int | None = None,
+    decoder_heads: int | None = None,
+    bridge_heads: int | None = None,
+    image_size: int | None = None,
+    frames: int | None = None,
+) -> Model:
+    """Read any model, in evaluation mode on the CPU. Whose it is, its content tells.
 
     Args:
-        source: a Tubelet folder, such as a finished run.
+        source: a Tubelet folder, such as a finished run; a checkpoint file of VideoMAE, VideoMAE V2, MAE-ST,
+            MAR or mmaction2; a Hugging Face folder or hub id (`owner/name`); or a name of `tubelet zoo`,
+            which is downloaded once.
+        heads: attention heads of the encoder, where shapes do not tell and no published model is as wide.
+        decoder_heads: the same of the decoder.
+        bridge_heads: the same of MAR's bridging classifier.
+        image_size: side of the frames in pixels that the model was made for, where the file does not tell
+            (224 otherwise). Where it does tell another, the positions are resized, and a line says so.
+        frames: frames of a clip, likewise (16 otherwise).
 
     Raises:
-        UserError: there is no model, its files are damaged, or weights and architecture do not fit.
+        UserError: nothing is there, it is damaged, unsafe or of no known family, weights are missing or left
+            over, or something is needed that the file does not tell.
     """
-    folder = Path(source)
+    given = Given(
+        heads=heads,
+        decoder_heads=decoder_heads,
+        bridge_heads=bridge_heads,
+        image_size=image_size,
+        frames=frames,
+    )
+    path = Path(source)
+    published = None
+    if not path.exists():
+        known = {row.name for row in PUBLISHED}
+        if str(source) in known:
+            published = find(str(source))
+            with Bar(f"downloading {published.name}, megabytes") as bar:
+                path = fetch_published(
+                    published, progress=lambda done, total: bar.show(done // 10**6, total // 10**6)
+                )
+            said = {name: value for name, value in asdict(given).items() if value is not None}
+            given = Given(**{**published.given, **said})
+        elif _is_hub_id(str(source)):
+            try:
+                path = fetch_hub(str(source))
+            except UserError as error:
+                raise UserError(f"there is no folder {source} here, and {error}") from error
+        else:
+            raise UserError(
+                f"no model at {source}: there is no such file or folder, and `tubelet zoo` has no such name"
+                + did_you_mean(str(source), known)
+            )
+    if path.is_file() and path.name == WEIGHTS and (path.parent / CONFIG).is_file():
+        path = path.parent
+    model = _read_own(path, given) if _is_own(path) else _read_foreign(path, given)
+    if published:
+        provenance = {**model.card.provenance, "name": published.name}
+        model.card = replace(model.card, license=published.license, provenance=provenance)
+    wanted = (
+        given.image_size or model.config.encoder.image_size,
+        given.frames or model.config.encoder.frames,
+    )
+    if wanted != (model.config.encoder.image_size, model.config.encoder.frames):
+        old = model.config.encoder
+        try:
+            model = resize_model(model, image_size=wanted[0], frames=wanted[1])
+        except ValueError as error:
+            raise UserError(f"{source} cannot be resized: {error}") from None
+        _log.warning(
+            "%s was made for %d frames of %d pixels: its positions were resized in time, height and width to "
+            "%d frames of %d pixels",
+            *(source, old.frames, old.image_size, wanted[1], wanted[0]),
+        )
+    return model.eval()
+
+
+def _is_hub_id(source: str) -> bool:
+    """Whether it is `owner/name`, not a file that is missing."""
+    is_file = source.endswith((".pth", ".pt", ".pyth", ".bin", ".ckpt", ".safetensors"))
+    return source.count("/") == 1 and not source.startswith((".", "/", "~")) and not is_file
+
+
+def _is_own(path: Path) -> bool:
+    """Whether it is a Tubelet folder, or meant to be one."""
+    if not path.is_dir():
+        return False
+    return not (path / CONFIG).is_file() or "model_type" not in read_json(path / CONFIG)
+
+
+def _read_foreign(path: Path, given: Given) -> Model:
+    try:
+        foreign: Foreign = read_folder(path, given) if path.is_dir() else read(read_checkpoint(path), given)
+        model = _make(foreign.config)
+    except UserError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: its sizes do not fit each other: {error}") from None
+    _check(model, foreign.weights, str(path), "its architecture")
+    model.load_state_dict(foreign.weights)
+    provenance = {"family": foreign.family, "file": path.name, "members": sorted(foreign.others)}
+    model.card = ModelCard(classes=foreign.classes, clip=_published_clip(model), provenance=provenance)
+    return model
+
+
+def _make(config: AutoencoderConfig | ClassifierConfig) -> Model:
+    return MaskedAutoencoder(config) if isinstance(config, AutoencoderConfig) else VideoClassifier(config)
+
+
+def _published_clip(model: Model) -> dict[str, Any]:
+    """How clips are sampled, which foreign files do not tell: 174 classes are Something-Something V2's, whose
+    recipes spread the frames over the video; all others take every fourth frame."""
+    frames = model.config.encoder.frames
+    spread = isinstance(model, VideoClassifier) and model.config.classes == 174
+    return asdict(SegmentClip(frames=frames) if spread else DenseClip(frames=frames, stride=4))
+
+
+def _read_own(folder: Path, given: Given) -> Model:
+    """A Tubelet folder."""
+    if any((given.heads, given.decoder_heads, given.bridge_heads)):
+        raise UserError(
+            f"{folder} tells its attention heads itself: leave out heads=, decoder_heads= and bridge_heads="
+        )
     config = _read_config(folder)
-    kinds: dict[str, tuple[Any, Any]] = {
-        "autoencoder": (AutoencoderConfig, MaskedAutoencoder),
-        "classifier": (ClassifierConfig, VideoClassifier),
-    }
+    kinds: dict[str, Any] = {"autoencoder": AutoencoderConfig, "classifier": ClassifierConfig}
     if config.get("tubelet") != FORMAT or config.get("kind") not in kinds:
         raise UserError(
             f"{folder / CONFIG} is not a model that this version reads: expected tubelet={FORMAT} and a kind "
             f"of {', '.join(kinds)}, found tubelet={config.get('tubelet')} and kind={config.get('kind')}"
         )
-    make_config, make_model = kinds[config["kind"]]
-    model: Model = make_model(parse(make_config, config["model"], str(folder / CONFIG)))
+    parsed = parse(kinds[config["kind"]], config.get("model", {}), str(folder / CONFIG))
+    try:
+        model = _make(parsed)
+    except ValueError as error:
+        raise UserError(f"{folder / CONFIG}: its sizes do not fit each other: {error}") from None
     model.card = parse(ModelCard, config.get("card", {}), str(folder / CONFIG))
     try:
         weights = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{folder / WEIGHTS} cannot be read: {error}") from error
-    _check(model, weights, folder)
+    _check(model, weights, str(folder / WEIGHTS), CONFIG)
     model.load_state_dict(weights)
-    return model.eval()
+    return model
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(_no_model(folder))
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path} is not a model's config: expected an object, found {type(config).__name__}")
-    return config
+    return read_json(path)
 
 
 def _no_model(folder: Path) -> str:
-    if not folder.exists():
-        return f"no model at {folder}: there is no such folder"
     if (folder / "recipe.yaml").is_file():
         return f"the run in {folder} has not saved a model yet: give its command again to go on with it"
     return f"no model in {folder}: expected a folder with {CONFIG} and {WEIGHTS}"
 
 
-def _check(model: Model, weights: dict[str, Tensor], folder: Path) -> None:
+def _check(model: Model, weights: dict[str, Tensor], source: str, config: str) -> None:
     """Every weight is there, of the right shape, and none is left over."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
@@ -106,4 +266,4 @@ def _check(model: Model, weights: dict[str, Tensor], folder: Path) -> None:
     ]
     if wrong:
         listed = "\n  ".join(wrong[:10])
-        raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}, {len(wrong)} weights differ:\n  {listed}")
+        raise UserError(f"{source} does not fit {config}, {len(wrong)} weights differ:\n  {listed}")

@@ -107,11 +107,16 @@ def test_a_failure_within_the_limit_is_counted(manifest: MakeManifest, workers: 
     assert list(loader.failures) == ["gone.mp4"]
 
 
-def test_a_video_that_fails_in_every_epoch_counts_once(manifest: MakeManifest):
+def test_a_video_that_fails_in_every_epoch_counts_and_is_named_once(
+    manifest: MakeManifest, caplog: pytest.LogCaptureFixture
+):
     loader = TrainLoader(training(manifest(11, {3: "gone.mp4"})), batch=4, max_failures=0.1)
     for epoch in range(3):
         list(loader.batches(epoch))
     assert len(loader.failures) == 1
+    assert [record.getMessage() for record in caplog.records if "gone.mp4" in record.getMessage()] == [
+        f"{loader.failures['gone.mp4']}; another video takes its place"
+    ]
 
 
 def test_too_many_failures_stop_the_run_and_are_named(manifest: MakeManifest):

@@ -1,5 +1,7 @@
 """Models small enough for tests, and clips for them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,9 +9,26 @@ from torch import Tensor, nn
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
+from tubelet.models.target import PixelTarget
 
 TINY = EncoderConfig(frames=4, image_size=16, patch_size=4, dim=24, depth=2, heads=3, mlp_dim=48)
 TINY_DECODER = DecoderConfig(dim=16, depth=1, heads=2, mlp_dim=32)
+
+# As MAE-ST's public code makes them, and as its released models are.
+MAE_ST = AutoencoderConfig(
+    encoder=replace(
+        TINY, positions="separable", class_token=True, key_bias=True, mean=(0.45,) * 3, std=(0.225,) * 3
+    ),
+    decoder=replace(
+        TINY_DECODER, positions="separable", class_token="learned", embed_bias=True, key_bias=True
+    ),
+    target=PixelTarget(normalize="patch", pixels="model", frames=2),
+)
+MAE_ST_RELEASED = replace(
+    MAE_ST,
+    decoder=replace(MAE_ST.decoder, positions="joint", class_token="encoder"),
+    target=replace(MAE_ST.target, spacing="stride"),
+)
 
 
 def randomize(module: nn.Module) -> None:

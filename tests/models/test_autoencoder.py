@@ -1,54 +1,71 @@
-"""The masked autoencoder: its target, its loss and its gradients."""
+"""The masked autoencoder: its loss, its gradients and what it refuses."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.models.conftest import TINY, TINY_DECODER, count, without_gradient
-from tubelet.masking import AnyMasking, RandomMasking, RunningCellMasking, TokenMask, TubeMasking
-from tubelet.models.autoencoder import (
-    AutoencoderConfig,
-    MaskedAutoencoder,
-    PixelTarget,
-    Reconstruction,
-    clip_patches,
+from tests.models.conftest import (
+    MAE_ST,
+    MAE_ST_RELEASED,
+    TINY,
+    TINY_DECODER,
+    count,
+    randomize,
+    without_gradient,
 )
+from tubelet.masking import (
+    AnyMasking,
+    BlockMasking,
+    DualMasking,
+    FrameMasking,
+    RandomMasking,
+    RunningCellMasking,
+    TokenMask,
+    TubeMasking,
+)
+from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder, Reconstruction, clip_patches
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
+from tubelet.models.target import PixelTarget
 from tubelet.patches import patchify
+
+VIDEOMAE = AutoencoderConfig(encoder=TINY, decoder=TINY_DECODER)
+CONFIGS = {
+    "videomae": VIDEOMAE,
+    "mae_st": MAE_ST,
+    "mae_st_released": MAE_ST_RELEASED,
+    "all_learned": replace(
+        MAE_ST,
+        encoder=replace(MAE_ST.encoder, positions="joint", layer_scale=0.1),
+        decoder=replace(MAE_ST.decoder, class_token=None, positions="sinusoid_3d", layer_scale=0.1),
+    ),
+}
+MASKINGS: list[AnyMasking] = [
+    TubeMasking(ratio=0.75),
+    RandomMasking(ratio=0.9),
+    FrameMasking(ratio=0.5),
+    BlockMasking(ratio=0.75),
+    RunningCellMasking(ratio=0.5),
+    RunningCellMasking(ratio=0.75, cell=(1, 4)),
+    DualMasking(ratio=0.75),
+]
+
+
+def make(config: AutoencoderConfig) -> MaskedAutoencoder:
+    torch.manual_seed(0)
+    model = MaskedAutoencoder(config)
+    randomize(model)
+    return model
 
 
 @pytest.fixture
 def mask() -> TokenMask:
     return RandomMasking(ratio=0.75).sample(TINY.grid, 2, torch.Generator().manual_seed(0))
-
-
-def test_the_target_is_normalised_by_token_and_channel(video: Tensor):
-    patches = patchify(video, TINY.tubelet_size)
-    target = PixelTarget()(patches)
-    assert target.dtype == torch.float32
-    for token in range(patches.shape[1]):
-        pixels = patches[1, token].numpy().reshape(32, 3).astype(np.float64) / 255
-        expected = (pixels - pixels.mean(0)) / (pixels.std(0, ddof=1) + 1e-6)
-        np.testing.assert_allclose(target[1, token].numpy().reshape(32, 3), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_the_target_of_a_flat_token_is_zero():
-    assert not PixelTarget()(torch.full((1, 2, 96), 200, dtype=torch.uint8)).abs().gt(1e-1).any()
-
-
-def test_without_normalising_the_target_is_the_pixels(video: Tensor):
-    patches = patchify(video, TINY.tubelet_size)
-    target = PixelTarget(normalize=None)
-    torch.testing.assert_close(target(patches) * 255, patches.float())
-    assert torch.equal(target.to_pixels(target(patches), patches), target(patches))
-
-
-def test_to_pixels_undoes_the_target(video: Tensor):
-    patches = patchify(video, TINY.tubelet_size)
-    target = PixelTarget()
-    torch.testing.assert_close(target.to_pixels(target(patches), patches), patches / 255, rtol=0, atol=1e-5)
 
 
 def test_the_loss_is_the_mean_squared_error_in_float32():
@@ -58,11 +75,55 @@ def test_the_loss_is_the_mean_squared_error_in_float32():
     assert loss.item() == pytest.approx(float(((predicted.float() - target) ** 2).mean()), rel=1e-6)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 5), st.integers(0, 99))
+def test_tokens_that_are_not_scored_do_not_count_in_the_loss(rows: int, tokens: int, values: int, seed: int):
+    generator = np.random.default_rng(seed)
+    predicted, target = generator.normal(size=(2, rows, tokens, values))
+    scored = generator.random((rows, tokens)) < 0.5
+    scored[0, 0] = True
+    errors = [
+        np.mean((predicted[row, token] - target[row, token]) ** 2)
+        for row in range(rows)
+        for token in range(tokens)
+        if scored[row, token]
+    ]
+    loss = Reconstruction(torch.tensor(predicted), torch.tensor(target), torch.tensor(scored)).loss
+    assert loss.item() == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_when_all_tokens_are_scored_the_loss_is_the_same():
+    predicted, target = torch.randn(2, 3, 4, 5)
+    everything = torch.ones(3, 4, dtype=torch.bool)
+    torch.testing.assert_close(
+        Reconstruction(predicted, target, everything).loss, Reconstruction(predicted, target).loss
+    )
+
+
+def test_with_a_dual_mask_the_seen_tokens_are_painted_and_do_not_count(
+    autoencoder: MaskedAutoencoder, video: Tensor
+):
+    mask = DualMasking(ratio=0.5).sample(TINY.grid, 2, torch.Generator().manual_seed(0))
+    out = autoencoder(video, mask)
+    assert out.predicted.shape == (2, 16, 96)
+    errors = [
+        ((out.predicted[row, k] - out.target[row, k]) ** 2).mean()
+        for row in range(2)
+        for k, token in enumerate(mask.masked[row].tolist())
+        if token not in mask.visible[row].tolist()
+    ]
+    assert 0 < len(errors) < 32
+    torch.testing.assert_close(out.loss, torch.stack(errors).mean())
+    out.loss.backward()
+    assert without_gradient(autoencoder) == []
+
+
 def test_the_target_is_that_of_the_masked_tokens(
     autoencoder: MaskedAutoencoder, video: Tensor, mask: TokenMask
 ):
     out = autoencoder(video, mask)
-    everything = PixelTarget()(patchify(video, TINY.tubelet_size))
+    index = torch.arange(32).expand(2, -1)
+    everything = PixelTarget()(patchify(video, TINY.tubelet_size), index, autoencoder.encoder)
     for row in range(2):
         assert torch.equal(out.target[row], everything[row, mask.masked[row]])
     assert out.predicted.shape == out.target.shape == (2, 24, 96)
@@ -80,12 +141,32 @@ def test_predictions_do_not_know_the_masked_pixels(
     assert torch.equal(autoencoder.decoder(encoded, mask), autoencoder(video, mask).predicted)
 
 
-@pytest.mark.parametrize(
-    "masking", [TubeMasking(ratio=0.75), RandomMasking(ratio=0.9), RunningCellMasking(ratio=0.5)]
-)
+@pytest.mark.parametrize("masking", MASKINGS)
 def test_every_parameter_gets_a_gradient(autoencoder: MaskedAutoencoder, video: Tensor, masking: AnyMasking):
-    autoencoder(video, masking.sample(autoencoder.grid, 2)).loss.backward()
+    mask = masking.sample(autoencoder.grid, 2, torch.Generator().manual_seed(0))
+    autoencoder(video, mask).loss.backward()
     assert without_gradient(autoencoder) == []
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_parameter_of_every_architecture_gets_a_gradient(name: str, video: Tensor, mask: TokenMask):
+    model = make(CONFIGS[name])
+    model(video, mask).loss.backward()
+    assert without_gradient(model) == []
+
+
+def test_models_of_mae_st_paint_the_chosen_frames(video: Tensor, mask: TokenMask):
+    for config in (MAE_ST, MAE_ST_RELEASED):
+        out = make(config)(video, mask)
+        assert out.predicted.shape == out.target.shape == (2, 24, 48)
+
+
+def test_features_leave_the_class_token_out(video: Tensor, mask: TokenMask):
+    model = make(MAE_ST)
+    patches = patchify(video, TINY.tubelet_size)
+    assert model.encode(video).shape == (2, 32, 24)
+    assert torch.equal(model.encode(video), model.encoder(patches)[:, 1:])
+    assert torch.equal(model.encode(video, mask), model.encoder(patches, mask.visible)[:, 1:])
 
 
 def test_encode_gives_all_features_or_those_of_the_visible_tokens(
@@ -114,6 +195,54 @@ def test_a_clip_of_another_kind_is_refused(video: Tensor):
         clip_patches(video, TINY)
 
 
+def a_mask(visible: Tensor | None = None, masked: Tensor | None = None) -> TokenMask:
+    index = torch.arange(32).expand(2, -1)
+    return TokenMask(index[:, :8] if visible is None else visible, index[:, 8:] if masked is None else masked)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        torch.zeros(2, 8, dtype=torch.int32),
+        torch.zeros(2, 32, dtype=torch.bool),
+        torch.zeros(2, 8),
+        torch.zeros(1, 8, dtype=torch.int64),
+        torch.zeros(3, 8, dtype=torch.int64),
+        torch.zeros(8, dtype=torch.int64),
+        torch.zeros(2, 2, 4, dtype=torch.int64),
+    ],
+    ids=["int32", "bool", "float", "one row", "three rows", "no rows", "a grid"],
+)
+@pytest.mark.parametrize("name", ["visible", "masked"])
+def test_a_mask_of_another_kind_is_refused(video: Tensor, name: str, index: Tensor):
+    expected = rf"expected mask\.{name} to be int64 of shape \(2, K\), one row a clip, found {index.dtype} \("
+    with pytest.raises(ValueError, match=expected):
+        clip_patches(video, TINY, a_mask(**{name: index}))
+
+
+@pytest.mark.parametrize(("bad", "found"), [(-1, "-1 to 5"), (32, "5 to 32")])
+@pytest.mark.parametrize("name", ["visible", "masked"])
+def test_a_mask_of_tokens_that_are_not_there_is_refused(video: Tensor, name: str, bad: int, found: str):
+    index = torch.full((2, 4), 5)
+    index[1, 2] = bad
+    with pytest.raises(ValueError, match=rf"mask\.{name} to hold token numbers of 0 to 31, found {found}$"):
+        clip_patches(video, TINY, a_mask(**{name: index}))
+
+
+def test_a_mask_that_hides_nothing_is_taken(video: Tensor):
+    nothing = torch.empty(2, 0, dtype=torch.int64)
+    assert clip_patches(video, TINY, a_mask(masked=nothing)).shape == (2, 32, 96)
+
+
+@pytest.mark.parametrize("call", ["forward", "encode"])
+def test_the_model_checks_its_clip_and_mask(autoencoder: MaskedAutoencoder, video: Tensor, call: str):
+    answer = getattr(autoencoder, call)
+    with pytest.raises(ValueError, match="expected uint8 video"):
+        answer(video / 255, a_mask())
+    with pytest.raises(ValueError, match=r"expected mask\.visible to hold token numbers of 0 to 31"):
+        answer(video, a_mask(visible=torch.full((2, 4), 32)))
+
+
 @pytest.mark.parametrize(
     ("dim", "heads", "parameters"), [(384, 6, 24_029_376), (768, 12, 94_210_944)], ids=["small", "base"]
 )
@@ -136,7 +265,54 @@ def test_the_default_is_the_base_model():
     assert config.encoder.patch_values == 1536
 
 
-def test_the_forward_pass_compiles_without_graph_breaks(video: Tensor, mask: TokenMask):
-    model = MaskedAutoencoder(AutoencoderConfig(encoder=TINY, decoder=TINY_DECODER))
+# The published sizes of MAE-ST's models: width, depth, heads; parameters as released (a joint decoder that
+# takes over the encoder's class token) and as its public code makes them (a separable one with its own).
+MAE_ST_SIZES = [
+    (768, 12, 12, 100_596_736, 99_898_880),
+    (1024, 24, 16, 318_429_440, 317_731_584),
+    (1280, 32, 16, 646_375_936, 645_678_080),
+]
+
+
+@pytest.mark.parametrize(("dim", "depth", "heads", "released", "native"), MAE_ST_SIZES)
+def test_models_of_mae_st_have_the_published_number_of_parameters(
+    dim: int, depth: int, heads: int, released: int, native: int
+):
+    encoder = EncoderConfig(
+        dim=dim,
+        depth=depth,
+        heads=heads,
+        mlp_dim=4 * dim,
+        positions="separable",
+        class_token=True,
+        key_bias=True,
+    )
+    decoder = DecoderConfig(dim=512, depth=4, heads=8, mlp_dim=2048, embed_bias=True, key_bias=True)
+    target = PixelTarget(normalize="patch", pixels="model", frames=8)
+    with torch.device("meta"):
+        joint = replace(decoder, positions="joint", class_token="encoder")
+        assert count(MaskedAutoencoder(AutoencoderConfig(encoder=encoder, decoder=joint, target=target))) == (
+            released
+        )
+        own = replace(decoder, positions="separable", class_token="learned")
+        assert count(MaskedAutoencoder(AutoencoderConfig(encoder=encoder, decoder=own, target=target))) == (
+            native
+        )
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_forward_pass_compiles_without_graph_breaks(name: str, video: Tensor, mask: TokenMask):
+    model = make(CONFIGS[name])
     compiled = torch.compile(model, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(video, mask).loss, model(video, mask).loss)
+    torch.testing.assert_close(compiled(video, mask), model(video, mask), rtol=0, atol=1e-5)
+
+
+def test_the_forward_pass_compiles_with_a_dual_mask(video: Tensor):
+    model = make(VIDEOMAE)
+    mask = DualMasking(ratio=0.75).sample(TINY.grid, 2, torch.Generator().manual_seed(0))
+
+    def loss(video: Tensor, mask: TokenMask) -> Tensor:
+        return model(video, mask).loss
+
+    compiled = torch.compile(loss, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(video, mask), loss(video, mask), rtol=0, atol=1e-5)

@@ -4,15 +4,26 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.models.conftest import TINY, TINY_DECODER, count, randomize, without_gradient
+from tests.models.conftest import (
+    MAE_ST,
+    MAE_ST_RELEASED,
+    TINY,
+    TINY_DECODER,
+    count,
+    randomize,
+    without_gradient,
+)
 from tubelet.masking import RunningCellMasking, TokenMask
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
-from tubelet.models.heads import BridgingHeadConfig
+from tubelet.models.heads import BridgingHeadConfig, LinearHead
+from tubelet.patches import patchify
 
 PLAIN = ClassifierConfig(encoder=replace(TINY, final_norm=False), classes=5)
 MAR = ClassifierConfig(
@@ -22,6 +33,15 @@ MAR = ClassifierConfig(
     masking=RunningCellMasking(ratio=0.5),
     decoder=TINY_DECODER,
 )
+
+
+MAE_ST_PLAIN = ClassifierConfig(encoder=replace(MAE_ST.encoder, final_norm=False), classes=5)
+MAE_ST_MAR = replace(
+    MAR, encoder=MAE_ST.encoder, decoder=MAE_ST_RELEASED.decoder, target=MAE_ST_RELEASED.target
+)
+CONFIGS = {"plain": PLAIN, "mar": MAR, "mae_st": MAE_ST_PLAIN, "mae_st_mar": MAE_ST_MAR}
+GENERATOR = torch.Generator().manual_seed(1)
+CLIP = torch.randint(0, 256, (2, 4, 3, 16, 16), dtype=torch.uint8, generator=GENERATOR)
 
 
 def make(config: ClassifierConfig) -> VideoClassifier:
@@ -41,6 +61,26 @@ def test_without_masking_all_tokens_count(video: Tensor):
     everything = TokenMask(torch.arange(32).expand(2, -1), torch.empty(2, 0, dtype=torch.int64))
     torch.testing.assert_close(model(video), model(video, everything))
     assert model(video).shape == (2, 5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(sorted(CONFIGS)), st.integers(0, 99))
+def test_all_tokens_visible_is_no_mask(name: str, seed: int):
+    model = make(replace(CONFIGS[name], masking=None))
+    torch.manual_seed(seed)
+    randomize(model.head)
+    everything = TokenMask(torch.arange(32).expand(2, -1), torch.empty(2, 0, dtype=torch.int64))
+    torch.testing.assert_close(model(CLIP, everything), model(CLIP), rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(sorted(CONFIGS)), st.permutations(range(32)), st.integers(1, 32))
+def test_scores_do_not_depend_on_any_order_of_any_visible_tokens(name: str, order: list[int], count: int):
+    model = make(CONFIGS[name])
+    masked = torch.tensor([sorted(order[count:])] * 2, dtype=torch.int64)
+    visible, ordered = torch.tensor([order[:count]] * 2), torch.tensor([sorted(order[:count])] * 2)
+    found = model(CLIP, TokenMask(visible, masked))
+    torch.testing.assert_close(found, model(CLIP, TokenMask(ordered, masked)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("config", [PLAIN, MAR], ids=["plain", "mar"])
@@ -140,9 +180,68 @@ def test_mar_has_the_published_number_of_parameters_at_inference(classes: int, p
     assert count(model) == parameters - 512  # published with a mask token that the head never uses
 
 
-def test_the_forward_passes_compile_without_graph_breaks(video: Tensor, mask: TokenMask):
-    model = make(MAR)
+@pytest.mark.parametrize(
+    ("dim", "depth", "heads", "parameters"),
+    [(768, 12, 12, 86_702_224), (1024, 24, 16, 304_506_256), (1280, 32, 16, 632_424_080)],
+    ids=["base", "large", "huge"],
+)
+def test_classifiers_of_mae_st_have_the_published_number_of_parameters(
+    dim: int, depth: int, heads: int, parameters: int
+):
+    encoder = EncoderConfig(
+        dim=dim,
+        depth=depth,
+        heads=heads,
+        mlp_dim=4 * dim,
+        positions="separable",
+        class_token=True,
+        key_bias=True,
+        final_norm=False,
+    )
+    with torch.device("meta"):
+        assert count(VideoClassifier(ClassifierConfig(encoder=encoder, classes=400))) == parameters
+
+
+def test_a_classifier_of_mae_st_takes_the_mean_before_its_norm_and_leaves_the_class_token_out(video: Tensor):
+    model = make(MAE_ST_PLAIN)
+    tokens = model.encoder(patchify(video, TINY.tubelet_size))
+    assert tokens.shape == (2, 33, 24)
+    head = model.head
+    assert isinstance(head, LinearHead)
+    mean = sum(tokens[:, k] for k in range(1, 33)) / 32
+    expected = head.classify(F.layer_norm(mean, (24,), head.norm.weight, head.norm.bias, 1e-6))
+    torch.testing.assert_close(model(video), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(model.encode(video), tokens[:, 1:])
+
+
+def test_a_joint_pass_with_a_class_token_paints_as_the_autoencoder_does(video: Tensor, mask: TokenMask):
+    model = make(MAE_ST_MAR)
+    autoencoder = MaskedAutoencoder(MAE_ST_RELEASED)
+    autoencoder.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("head.")})
+    logits, painted = model.forward_jointly(video, mask)
+    torch.testing.assert_close(painted, autoencoder(video, mask))
+    torch.testing.assert_close(logits, model(video, mask))
+    assert painted.predicted.shape == (2, 16, 48)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_forward_pass_compiles_without_graph_breaks(name: str, video: Tensor):
+    model = make(CONFIGS[name])
     compiled = torch.compile(model, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(video), model(video))
-    joint = torch.compile(model.forward_jointly, fullgraph=True, backend="eager")
-    torch.testing.assert_close(joint(video, mask)[0], model(video, mask))
+    torch.testing.assert_close(compiled(video), model(video), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_forward_pass_with_a_mask_compiles_without_graph_breaks(
+    name: str, video: Tensor, mask: TokenMask
+):
+    model = make(CONFIGS[name])
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(video, mask), model(video, mask), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mar", "mae_st_mar"])
+def test_a_joint_pass_compiles_without_graph_breaks(name: str, video: Tensor, mask: TokenMask):
+    model = make(CONFIGS[name])
+    compiled = torch.compile(model.forward_jointly, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(video, mask), model.forward_jointly(video, mask), rtol=0, atol=1e-5)

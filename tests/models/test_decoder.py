@@ -1,11 +1,15 @@
 """The decoder: what it paints, and where."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import Tensor, nn
 
-from tests.models.conftest import TINY_DECODER, count, randomize
+from tests.models.conftest import MAE_ST, MAE_ST_RELEASED, TINY_DECODER, count, randomize
 from tubelet.masking import RandomMasking, TokenMask
 from tubelet.models.decoder import DecoderConfig, PixelDecoder
+from tubelet.models.positions import resize_table, sinusoid_table
 from tubelet.patches import Size3
 
 GRID = Size3(2, 4, 4)
@@ -28,7 +32,7 @@ def test_predictions_are_those_of_the_whole_grid_in_raster_order(decoder: PixelD
     for row in range(2):
         grid = decoder.mask_token.expand(1, 32, -1).clone()
         grid[0, mask.visible[row]] = decoder.embed(encoded[row])
-        painted = decoder.transformer(grid + decoder.position)
+        painted = decoder.transformer(grid + decoder.positions())
         expected = decoder.predict(decoder.norm(painted))[0, mask.masked[row]]
         torch.testing.assert_close(decoder(encoded, mask)[row], expected, rtol=1e-4, atol=1e-5)
 
@@ -72,3 +76,114 @@ def test_decoders_have_the_published_number_of_parameters(dim: int, heads: int, 
             values=1536,
         )
     assert count(decoder) == parameters + 2 * dim * dim + dim  # with the embedding and the mask token
+
+
+# ----------------------------------------------------------------------------------------- class token
+
+
+def make(config: DecoderConfig, prefix: int = 0) -> PixelDecoder:
+    decoder = PixelDecoder(config, grid=GRID, encoder_dim=24, values=6, prefix=prefix).eval()
+    randomize(decoder)
+    return decoder
+
+
+def painted_in_raster_order(
+    decoder: PixelDecoder, encoded: Tensor, mask: TokenMask, summary: Tensor | None
+) -> Tensor:
+    """As MAE-ST does it: the whole grid, the class token before it, positions added, then the masked rows.
+
+    Args:
+        summary: (B, 1, D) the class token before its position is added; None has none.
+    """
+    painted = []
+    for row in range(len(encoded)):
+        grid = decoder.mask_token[0].expand(32, -1).clone()
+        grid[mask.visible[row]] = decoder.embed(encoded[row])
+        tokens = grid + decoder.positions()[0]
+        if summary is not None:
+            tokens = torch.cat([summary[row] + decoder.get_parameter("positions.class_place")[0], tokens])
+        out = decoder.predict(decoder.norm(decoder.transformer(tokens[None])))[0]
+        painted.append(out[-32:][mask.masked[row]])
+    return torch.stack(painted)
+
+
+@pytest.mark.parametrize("positions", ["joint", "separable"])
+def test_a_learned_class_token_is_the_decoders_own(positions, mask: TokenMask):
+    decoder = make(replace(MAE_ST.decoder, positions=positions), prefix=1)
+    encoded = torch.randn(2, 1 + mask.visible.shape[1], 24)
+    summary = decoder.get_parameter("class_token").expand(2, -1, -1)
+    expected = painted_in_raster_order(decoder, encoded[:, 1:], mask, summary)
+    torch.testing.assert_close(decoder(encoded, mask), expected, rtol=1e-4, atol=1e-4)
+    changed = torch.cat([torch.randn(2, 1, 24), encoded[:, 1:]], dim=1)
+    assert torch.equal(decoder(changed, mask), decoder(encoded, mask))
+
+
+def test_a_learned_class_token_needs_none_in_the_encoder(mask: TokenMask):
+    decoder = make(MAE_ST.decoder)
+    encoded = torch.randn(2, mask.visible.shape[1], 24)
+    summary = decoder.get_parameter("class_token").expand(2, -1, -1)
+    expected = painted_in_raster_order(decoder, encoded, mask, summary)
+    torch.testing.assert_close(decoder(encoded, mask), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_encoders_class_token_is_handed_on(mask: TokenMask):
+    decoder = make(MAE_ST_RELEASED.decoder, prefix=1)
+    assert "class_token" not in dict(decoder.named_parameters())
+    encoded = torch.randn(2, 1 + mask.visible.shape[1], 24)
+    expected = painted_in_raster_order(decoder, encoded[:, 1:], mask, decoder.embed(encoded[:, :1]))
+    torch.testing.assert_close(decoder(encoded, mask), expected, rtol=1e-4, atol=1e-4)
+    changed = torch.cat([torch.randn(2, 1, 24), encoded[:, 1:]], dim=1)
+    assert not torch.allclose(decoder(changed, mask), decoder(encoded, mask), atol=1e-3)
+
+
+def test_without_a_class_token_that_of_the_encoder_is_left_out(mask: TokenMask):
+    decoder = make(TINY_DECODER, prefix=1)
+    encoded = torch.randn(2, 1 + mask.visible.shape[1], 24)
+    expected = painted_in_raster_order(decoder, encoded[:, 1:], mask, None)
+    torch.testing.assert_close(decoder(encoded, mask), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_class_token_that_the_encoder_does_not_have_is_refused():
+    with pytest.raises(
+        ValueError, match=r"decoder\.class_token is encoder, but the encoder has no class token"
+    ):
+        PixelDecoder(MAE_ST_RELEASED.decoder, grid=GRID, encoder_dim=24, values=6)
+
+
+def test_tokens_that_are_both_seen_and_painted_enter_twice():
+    """As in VideoMAE V2: what the encoder made of the token, and a mask token in the same place."""
+    decoder = make(TINY_DECODER)
+    mask = TokenMask(torch.tensor([[0, 3]]), torch.tensor([[1, 3, 8]]))
+    encoded = torch.randn(1, 2, 24)
+    position = decoder.positions()[0]
+    tokens = torch.cat(
+        [
+            decoder.embed(encoded[0]) + position[[0, 3]],
+            decoder.mask_token[0] + position[[1, 3, 8]],
+        ]
+    )
+    expected = decoder.predict(decoder.norm(decoder.transformer(tokens[None])))[:, 2:]
+    torch.testing.assert_close(decoder(encoded, mask), expected)
+
+
+def test_a_decoder_may_have_nothing_to_paint(decoder: PixelDecoder):
+    everything = TokenMask(torch.arange(32)[None], torch.empty(1, 0, dtype=torch.int64))
+    assert decoder(torch.randn(1, 32, 24), everything).shape == (1, 0, 6)
+
+
+def test_the_settings_reach_the_decoders_parts():
+    decoder = make(
+        replace(
+            TINY_DECODER, embed_bias=True, key_bias=True, layer_scale=0.1, norm_eps=0.25, final_norm_eps=0.5
+        )
+    )
+    assert decoder.embed.bias is not None
+    assert decoder.norm.eps == 0.5
+    assert {x.eps for x in decoder.transformer.modules() if isinstance(x, nn.LayerNorm)} == {0.25}
+    names = {name for name, _ in decoder.named_parameters()}
+    assert {"transformer.blocks.0.attention.qkv.bias", "transformer.blocks.0.scale1"} <= names
+
+
+def test_positions_made_for_another_grid_are_resized():
+    decoder = make(replace(TINY_DECODER, position_grid=(4, 2, 4)))
+    assert torch.equal(decoder.positions(), resize_table(sinusoid_table(32, 16), Size3(4, 2, 4), GRID))

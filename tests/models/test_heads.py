@@ -1,6 +1,7 @@
 """Heads: from tokens to class scores."""
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ BRIDGING = BridgingHeadConfig(dim=16, depth=2, heads=2, mlp_dim=32)
 def test_the_linear_head_normalises_the_mean():
     head = LinearHead(LinearHeadConfig(), dim=8, classes=5)
     randomize(head)
+    assert isinstance(head.classify, nn.Linear)
     x = torch.randn(3, 7, 8)
     mean = x.mean(1)
     centered = mean - mean.mean(-1, keepdim=True)
@@ -62,6 +64,7 @@ def test_dropout_is_on_in_training_alone(config: LinearHeadConfig | BridgingHead
 
 def test_the_linear_head_starts_small():
     head = LinearHead(LinearHeadConfig(init_scale=0.001), dim=512, classes=400)
+    assert isinstance(head.classify, nn.Linear)
     assert head.classify.weight.std().item() == pytest.approx(2e-5, rel=0.05)
     assert not head.classify.bias.any()
 
@@ -82,3 +85,35 @@ def test_the_bridging_head_has_the_published_number_of_parameters(classes: int, 
 def test_the_kind_chooses_the_head():
     made: list[nn.Module] = [make_head(config, dim=8, classes=2) for config in (LinearHeadConfig(), BRIDGING)]
     assert [type(head) for head in made] == [LinearHead, BridgingHead]
+
+
+def test_the_linear_head_may_take_the_first_token_alone():
+    head = LinearHead(LinearHeadConfig(pool="first"), dim=8, classes=5)
+    randomize(head)
+    x = torch.randn(3, 7, 8)
+    expected = F.linear(
+        F.layer_norm(x[:, 0], (8,), head.norm.weight, head.norm.bias, 1e-6), *head.classify.parameters()
+    )
+    torch.testing.assert_close(head(x), expected)
+    changed = torch.cat([x[:, :1], torch.randn(3, 4, 8)], dim=1)
+    assert torch.equal(head(changed), head(x))
+
+
+def test_the_epsilon_of_the_linear_heads_norm_is_a_setting():
+    head = LinearHead(LinearHeadConfig(norm_eps=0.5), dim=8, classes=5)
+    randomize(head)
+    mean = torch.randn(3, 8)
+    centered = mean - mean.mean(-1, keepdim=True)
+    normal = centered / (centered.square().mean(-1, keepdim=True) + 0.5).sqrt()
+    expected = head.classify(normal * head.norm.weight + head.norm.bias)
+    torch.testing.assert_close(head(mean[:, None]), expected)
+
+
+@pytest.mark.parametrize("pool", ["mean", "first"])
+def test_without_classes_the_linear_head_gives_normalised_features(pool: Literal["mean", "first"]):
+    head = LinearHead(LinearHeadConfig(pool=pool), dim=8, classes=0)
+    randomize(head)
+    x = torch.randn(3, 7, 8)
+    pooled = x.mean(1) if pool == "mean" else x[:, 0]
+    torch.testing.assert_close(head(x), F.layer_norm(pooled, (8,), head.norm.weight, head.norm.bias, 1e-6))
+    assert {name for name, _ in head.named_parameters()} == {"norm.weight", "norm.bias"}

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.models.conftest import TINY, TINY_DECODER, randomize
+from tests.models.conftest import MAE_ST, MAE_ST_RELEASED, TINY, TINY_DECODER, randomize
 from tubelet.data.dataset import Batch
 from tubelet.masking import RunningCellMasking, TokenMask, row_noise
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
@@ -21,6 +21,9 @@ MAR = ClassifierConfig(
     head=BridgingHeadConfig(dim=16, depth=2, heads=2, mlp_dim=32),
     masking=MASKING,
     decoder=TINY_DECODER,
+)
+MAE_ST_MAR = replace(
+    MAR, encoder=MAE_ST.encoder, decoder=MAE_ST_RELEASED.decoder, target=MAE_ST_RELEASED.target
 )
 
 
@@ -68,8 +71,9 @@ def test_a_masking_shows_some_tokens_alone(batch: Batch):
     torch.testing.assert_close(losses["loss"], cross_entropy(logits, batch.label, 0.1))
 
 
-def test_a_decoder_adds_its_weighted_loss(batch: Batch):
-    task = task_with(MAR, 0.1, weight=0.3)
+@pytest.mark.parametrize("config", [MAR, MAE_ST_MAR], ids=["mar", "mae_st"])
+def test_a_decoder_adds_its_weighted_loss(batch: Batch, config: ClassifierConfig):
+    task = task_with(config, 0.1, weight=0.3)
     losses = task(batch)
     logits, painted = task.model.forward_jointly(batch.video, mask_of(batch))
     reconstruction = (painted.predicted - painted.target).square().mean()
@@ -103,3 +107,18 @@ def test_layers_count_from_the_patch_embedding_to_the_rest():
     assert set(layers.values()) == {0, 1, 2, 3}
     assert layers["model.head.transformer.blocks.0.norm1.weight"] == 3
     assert layers["model.decoder.transformer.blocks.0.norm1.weight"] == 3
+
+
+def test_the_class_token_and_learned_positions_are_of_the_first_layer():
+    """As in MAE-ST: with layer-wise decay they learn as slowly as the patch embedding."""
+    task = task_with(MAE_ST_MAR)
+    first = {name for name, _ in task.named_parameters() if task.layer_of(name) == 0}
+    assert first == {
+        "model.encoder.embed.project.weight",
+        "model.encoder.embed.project.bias",
+        "model.encoder.class_token",
+        "model.encoder.positions.time",
+        "model.encoder.positions.space",
+        "model.encoder.positions.class_place",
+    }
+    assert task.layer_of("model.decoder.positions.table") == task.layer_count()

@@ -5,35 +5,60 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.models.conftest import TINY, TINY_DECODER, randomize
+from tests.models.conftest import MAE_ST, MAE_ST_RELEASED, TINY, TINY_DECODER, randomize
 from tubelet.data.dataset import Batch
-from tubelet.masking import AnyMasking, RandomMasking, RunningCellMasking, TubeMasking, row_noise
-from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder, PixelTarget
+from tubelet.masking import (
+    AnyMasking,
+    BlockMasking,
+    DualMasking,
+    FrameMasking,
+    RandomMasking,
+    RunningCellMasking,
+    TubeMasking,
+    row_noise,
+)
+from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.patches import patchify
 from tubelet.tasks.pretrain import PretrainTask
 
-MASKINGS = [TubeMasking(ratio=0.75), RandomMasking(ratio=0.75), RunningCellMasking()]
+VIDEOMAE = AutoencoderConfig(encoder=TINY, decoder=TINY_DECODER)
+MASKINGS: list[AnyMasking] = [
+    TubeMasking(ratio=0.75),
+    RandomMasking(ratio=0.75),
+    FrameMasking(ratio=0.5),
+    BlockMasking(ratio=0.75),
+    RunningCellMasking(),
+    DualMasking(ratio=0.75),
+]
 
 
-def task_with(masking: AnyMasking) -> PretrainTask:
+def task_with(masking: AnyMasking, config: AutoencoderConfig = VIDEOMAE) -> PretrainTask:
     torch.manual_seed(0)
-    model = MaskedAutoencoder(AutoencoderConfig(encoder=TINY, decoder=TINY_DECODER))
+    model = MaskedAutoencoder(config)
     randomize(model)
     return PretrainTask(model, masking)
 
 
+@pytest.mark.parametrize(
+    "config", [VIDEOMAE, MAE_ST, MAE_ST_RELEASED], ids=["videomae", "mae_st", "released"]
+)
 @pytest.mark.parametrize("masking", MASKINGS)
-def test_the_loss_is_the_mean_squared_error_over_masked_tokens(batch: Batch, masking: AnyMasking):
-    task = task_with(masking)
+def test_the_loss_is_the_mean_squared_error_over_hidden_tokens(
+    batch: Batch, masking: AnyMasking, config: AutoencoderConfig
+):
+    task = task_with(masking, config)
     patches = patchify(batch.video, TINY.tubelet_size)
-    target = PixelTarget()(patches)
+    everything = torch.arange(TINY.grid.volume).expand(4, -1)
+    target = config.target(patches, everything, task.model.encoder)
     errors = []
     for row in range(4):
         noise = row_noise(batch.seed[row : row + 1], masking.noise_size(TINY.grid))
         mask = masking.from_noise(TINY.grid, noise)
         encoded = task.model.encoder(patches[row : row + 1], mask.visible)
         predicted = task.model.decoder(encoded, mask)[0]
-        errors.append((predicted - target[row, mask.masked[0]]).square())
+        for found, token in zip(predicted, mask.masked[0].tolist(), strict=True):
+            if token not in mask.visible[0].tolist():
+                errors.append((found - target[row, token]).square())
     losses = task(batch)
     assert set(losses) == {"loss"}
     torch.testing.assert_close(losses["loss"], torch.stack(errors).mean())

@@ -1,5 +1,6 @@
 """Batches out of data sets, in worker processes, resumable at any batch."""
 
+import logging
 import signal
 from collections.abc import Iterator
 from types import FrameType
@@ -11,6 +12,8 @@ from torch.utils.data import DataLoader
 from tubelet.data.dataset import Batch, TrainDataset, ViewDataset, collate
 from tubelet.errors import UserError
 from tubelet.machine import cores_per_process
+
+_log = logging.getLogger("tubelet")
 
 
 class TrainLoader:
@@ -78,6 +81,8 @@ class TrainLoader:
             yield batch
 
     def _check(self, batch: Batch) -> None:
+        for name in batch.failures.keys() - self.failures.keys():
+            _log.warning("%s; another video takes its place", batch.failures[name])
         self.failures.update(batch.failures)
         if len(self.failures) > self.max_failures * len(self.dataset):
             why = f"more than data.max_failures={self.max_failures:g} allows"

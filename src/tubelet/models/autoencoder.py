@@ -1,7 +1,7 @@
 """The masked autoencoder: hide most tokens of a clip, encode the rest, paint the hidden ones back."""
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from tubelet.masking import TokenMask, take
 from tubelet.models.card import ModelCard
 from tubelet.models.decoder import DecoderConfig, PixelDecoder
 from tubelet.models.encoder import EncoderConfig, VideoEncoder
+from tubelet.models.target import PixelTarget
 from tubelet.patches import Size3, patchify
 
 
@@ -20,55 +21,20 @@ class Reconstruction(NamedTuple):
     Attributes:
         predicted: (B, M, P) predictions for the masked tokens.
         target: (B, M, P) what they should have been.
+        scored: (B, M) bool, which of them count in the loss; None is all.
     """
 
     predicted: Tensor
     target: Tensor
+    scored: Tensor | None = None
 
     @property
     def loss(self) -> Tensor:
-        """The mean squared error, a scalar."""
-        return functional.mse_loss(self.predicted.float(), self.target)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PixelTarget:
-    """What the decoder learns to predict.
-
-    Attributes:
-        normalize: "channel" subtracts each token's mean and divides by its standard deviation, channel by
-            channel (VideoMAE's code; unbiased variance, 1e-6 added to the deviation); None predicts pixels
-            in [0, 1].
-    """
-
-    normalize: Literal["channel"] | None = "channel"
-
-    def __call__(self, patches: Tensor) -> Tensor:
-        """uint8 tokens (B, M, P) to float32 targets (B, M, P)."""
-        pixels = patches.float() / 255
-        if self.normalize is None:
-            return pixels
-        mean, std = patch_statistics(patches)
-        by_channel = pixels.unflatten(-1, (-1, mean.shape[-1]))
-        return ((by_channel - mean) / std).flatten(-2)
-
-    def to_pixels(self, predicted: Tensor, patches: Tensor) -> Tensor:
-        """Predictions (B, M, P) as pixels in [0, 1], with the true tokens' own mean and deviation.
-
-        A normalised prediction says nothing of its token's brightness and contrast; those are taken from
-        the true patches (uint8 (B, M, P)), as every published picture of these models does.
-        """
-        if self.normalize is None:
-            return predicted
-        mean, std = patch_statistics(patches)
-        return (predicted.unflatten(-1, (-1, mean.shape[-1])) * std + mean).flatten(-2)
-
-
-def patch_statistics(patches: Tensor, channels: int = 3) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each token and channel, for pixels in [0, 1]: two of (B, M, 1, C), float32."""
-    pixels = (patches.float() / 255).unflatten(-1, (-1, channels))
-    variance, mean = torch.var_mean(pixels, dim=-2, keepdim=True)
-    return mean, variance.sqrt() + 1e-6
+        """The mean squared error over the tokens that count, a scalar."""
+        if self.scored is None:
+            return functional.mse_loss(self.predicted.float(), self.target)
+        errors = (self.predicted.float() - self.target).square().mean(-1)
+        return (errors * self.scored).sum() / self.scored.sum()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +60,7 @@ class MaskedAutoencoder(nn.Module):
         self.config = config
         self.card = ModelCard()
         self.encoder = VideoEncoder(config.encoder)
-        self.decoder = make_decoder(config.decoder, config.encoder)
+        self.decoder = make_decoder(config.decoder, config.encoder, config.target)
 
     @property
     def grid(self) -> Size3:
@@ -103,33 +69,46 @@ class MaskedAutoencoder(nn.Module):
 
     def forward(self, video: Tensor, mask: TokenMask) -> Reconstruction:
         """Paint the masked tokens of a clip: uint8 (B, T, C, H, W)."""
-        patches = clip_patches(video, self.config.encoder)
-        return reconstruct(
-            self.encoder(patches, mask.visible), patches, mask, self.decoder, self.config.target
-        )
+        patches = clip_patches(video, self.config.encoder, mask)
+        encoded = self.encoder(patches, mask.visible)
+        return reconstruct(self.encoder, self.decoder, self.config.target, encoded, patches, mask)
 
     def encode(self, video: Tensor, mask: TokenMask | None = None) -> Tensor:
         """Features of every token (B, N, D), or of the visible ones (B, V, D), of uint8 (B, T, C, H, W)."""
-        return self.encoder(clip_patches(video, self.config.encoder), mask and mask.visible)
+        patches = clip_patches(video, self.config.encoder, mask)
+        return self.encoder(patches, mask and mask.visible)[:, self.config.encoder.prefix :]
 
 
-def make_decoder(decoder: DecoderConfig, encoder: EncoderConfig) -> PixelDecoder:
-    """The decoder that fits an encoder."""
-    return PixelDecoder(decoder, grid=encoder.grid, encoder_dim=encoder.dim, values=encoder.patch_values)
+def make_decoder(decoder: DecoderConfig, encoder: EncoderConfig, target: PixelTarget) -> PixelDecoder:
+    """The decoder that fits an encoder and a target."""
+    return PixelDecoder(
+        decoder,
+        grid=encoder.grid,
+        encoder_dim=encoder.dim,
+        values=target.values(encoder),
+        prefix=encoder.prefix,
+    )
 
 
 def reconstruct(
-    encoded: Tensor, patches: Tensor, mask: TokenMask, decoder: PixelDecoder, target: PixelTarget
+    encoder: VideoEncoder,
+    decoder: PixelDecoder,
+    target: PixelTarget,
+    encoded: Tensor,
+    patches: Tensor,
+    mask: TokenMask,
 ) -> Reconstruction:
     """Paint the masked tokens from the encoded visible ones."""
-    return Reconstruction(decoder(encoded, mask), target(take(patches, mask.masked)))
+    wanted = target(take(patches, mask.masked), mask.masked, encoder)
+    return Reconstruction(decoder(encoded, mask), wanted, mask.scored)
 
 
-def clip_patches(video: Tensor, config: EncoderConfig) -> Tensor:
-    """Check a clip and cut it into tokens: uint8 (B, T, C, H, W) to uint8 (B, N, P).
+def clip_patches(video: Tensor, config: EncoderConfig, mask: TokenMask | None = None) -> Tensor:
+    """Check a clip and its mask, and cut the clip into tokens: uint8 (B, T, C, H, W) to uint8 (B, N, P).
 
     Raises:
-        ValueError: the dtype or a size is not what the encoder takes.
+        ValueError: a dtype, a size or an index is not what the encoder takes. Indices are looked at on the
+            CPU alone: a GPU would have to wait for it.
     """
     size = config.image_size
     expected = (config.frames, len(config.mean), size, size)
@@ -138,4 +117,22 @@ def clip_patches(video: Tensor, config: EncoderConfig) -> Tensor:
             f"expected uint8 video of shape (B, T, C, H, W) = (B, {', '.join(map(str, expected))}), "
             f"found {video.dtype} {tuple(video.shape)}"
         )
+    if mask is not None:
+        for name, index in (("visible", mask.visible), ("masked", mask.masked)):
+            _check_index(f"mask.{name}", index, batch=len(video), tokens=config.grid.volume)
     return patchify(video, config.tubelet_size)
+
+
+def _check_index(name: str, index: Tensor, *, batch: int, tokens: int) -> None:
+    if index.dtype != torch.int64 or index.ndim != 2 or len(index) != batch:
+        raise ValueError(
+            f"expected {name} to be int64 of shape ({batch}, K), one row a clip, found {index.dtype} "
+            f"{tuple(index.shape)}"
+        )
+    if index.device.type != "cpu" or torch.compiler.is_compiling() or not index.numel():
+        return
+    least, most = index.aminmax()
+    if least < 0 or most >= tokens:
+        raise ValueError(
+            f"expected {name} to hold token numbers of 0 to {tokens - 1}, found {int(least)} to {int(most)}"
+        )

@@ -5,17 +5,12 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from tubelet.masking import RunningCellMasking, TokenMask
-from tubelet.models.autoencoder import (
-    PixelTarget,
-    Reconstruction,
-    clip_patches,
-    make_decoder,
-    reconstruct,
-)
+from tubelet.models.autoencoder import Reconstruction, clip_patches, make_decoder, reconstruct
 from tubelet.models.card import ModelCard
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig, VideoEncoder
 from tubelet.models.heads import AnyHeadConfig, LinearHeadConfig, make_head
+from tubelet.models.target import PixelTarget
 from tubelet.patches import Size3
 
 
@@ -26,7 +21,8 @@ class ClassifierConfig:
     Attributes:
         encoder: the encoder.
         head: how tokens become class scores.
-        classes: number of classes K.
+        classes: number of classes K; 0 has no last layer and gives the normalised mean of the tokens (D), as
+            published encoders without a classifier do.
         masking: recognise on the tokens that this leaves visible; None uses all.
         decoder: the reconstruction branch that MAR trains beside the head; None has none.
         target: what that branch predicts.
@@ -54,7 +50,7 @@ class VideoClassifier(nn.Module):
         self.card = ModelCard()
         self.encoder = VideoEncoder(config.encoder, drop_path=drop_path)
         self.head = make_head(config.head, dim=config.encoder.dim, classes=config.classes)
-        self.decoder = make_decoder(config.decoder, config.encoder) if config.decoder else None
+        self.decoder = make_decoder(config.decoder, config.encoder, config.target) if config.decoder else None
 
     @property
     def grid(self) -> Size3:
@@ -84,10 +80,12 @@ class VideoClassifier(nn.Module):
         """
         if self.decoder is None:
             raise ValueError("this classifier has no decoder: it cannot reconstruct")
-        patches = clip_patches(video, self.config.encoder)
+        patches = clip_patches(video, self.config.encoder, mask)
         encoded = self.encoder(patches, mask.visible)
-        return self.head(encoded), reconstruct(encoded, patches, mask, self.decoder, self.config.target)
+        painted = reconstruct(self.encoder, self.decoder, self.config.target, encoded, patches, mask)
+        return self.head(encoded[:, self.config.encoder.prefix :]), painted
 
     def encode(self, video: Tensor, mask: TokenMask | None = None) -> Tensor:
         """Features of every token (B, N, D), or of the visible ones (B, V, D), of uint8 (B, T, C, H, W)."""
-        return self.encoder(clip_patches(video, self.config.encoder), mask and mask.visible)
+        patches = clip_patches(video, self.config.encoder, mask)
+        return self.encoder(patches, mask and mask.visible)[:, self.config.encoder.prefix :]

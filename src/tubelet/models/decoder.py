@@ -1,13 +1,14 @@
 """The pixel decoder: paints the masked tokens from what the encoder made of the visible ones."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from tubelet.masking import TokenMask, take
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
-from tubelet.models.positions import Positions, position_table
+from tubelet.models.positions import PositionKind, Positions
 from tubelet.patches import Size3
 
 
@@ -20,14 +21,29 @@ class DecoderConfig:
         depth: number of transformer blocks.
         heads: attention heads of a block.
         mlp_dim: hidden width of a block's MLP.
-        positions: the position table, as in the encoder.
+        positions: the positions, as in the encoder.
+        position_grid: the grid that a fixed table was made for, as in the encoder.
+        class_token: `learned` is the decoder's own (MAE-ST's public code), `encoder` is the encoder's class
+            token handed on (MAE-ST's released models); None has none.
+        embed_bias: whether the map from the encoder's width has a bias: MAE-ST's has.
+        key_bias: whether keys have a bias: MAE-ST's do, VideoMAE's do not.
+        layer_scale: first value of learned factors on the blocks' branches; None has none.
+        norm_eps: epsilon of the blocks' LayerNorms.
+        final_norm_eps: epsilon of the LayerNorm after the last block.
     """
 
     dim: int = 384
     depth: int = 4
     heads: int = 6
     mlp_dim: int = 1536
-    positions: Positions = "sinusoid"
+    positions: PositionKind = "sinusoid"
+    position_grid: tuple[int, int, int] | None = None
+    class_token: Literal["learned", "encoder"] | None = None
+    embed_bias: bool = False
+    key_bias: bool = False
+    layer_scale: float | None = None
+    norm_eps: float = NORM_EPS
+    final_norm_eps: float = NORM_EPS
 
 
 class PixelDecoder(nn.Module):
@@ -37,20 +53,41 @@ class PixelDecoder(nn.Module):
         config: the architecture.
         grid: the clip, in tokens.
         encoder_dim: the encoder's width.
+        prefix: the encoder's class tokens, 0 or 1.
         values: numbers predicted for one token.
+
+    Raises:
+        ValueError: the encoder has no class token to hand on.
     """
 
-    position: Tensor
-
-    def __init__(self, config: DecoderConfig, *, grid: Size3, encoder_dim: int, values: int) -> None:
+    def __init__(
+        self, config: DecoderConfig, *, grid: Size3, encoder_dim: int, values: int, prefix: int = 0
+    ) -> None:
         super().__init__()
-        self.config = config
-        self.embed = nn.Linear(encoder_dim, config.dim, bias=False)
+        if config.class_token == "encoder" and not prefix:
+            raise ValueError("decoder.class_token is encoder, but the encoder has no class token to hand on")
+        self.config, self.prefix = config, prefix
+        self.embed = nn.Linear(encoder_dim, config.dim, bias=config.embed_bias)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.dim))
-        table = position_table(config.positions, grid, config.dim)
-        self.register_buffer("position", table, persistent=False)
-        self.transformer = Transformer(config.dim, config.depth, config.heads, config.mlp_dim)
-        self.norm = nn.LayerNorm(config.dim, eps=NORM_EPS)
+        own_token = config.class_token == "learned"
+        self.class_token = nn.Parameter(torch.zeros(1, 1, config.dim)) if own_token else None
+        self.positions = Positions(
+            config.positions,
+            grid,
+            config.dim,
+            class_token=config.class_token is not None,
+            made_for=Size3(*config.position_grid) if config.position_grid else None,
+        )
+        self.transformer = Transformer(
+            config.dim,
+            config.depth,
+            config.heads,
+            config.mlp_dim,
+            key_bias=config.key_bias,
+            layer_scale=config.layer_scale,
+            norm_eps=config.norm_eps,
+        )
+        self.norm = nn.LayerNorm(config.dim, eps=config.final_norm_eps)
         self.predict = nn.Linear(config.dim, values)
         init_weights(self.transformer)
         init_weights(self.predict)
@@ -60,13 +97,19 @@ class PixelDecoder(nn.Module):
         """Predict the masked tokens.
 
         Args:
-            encoded: (B, V, D) the encoder's output for mask.visible.
+            encoded: (B, prefix + V, D) the encoder's output for mask.visible.
             mask: which tokens those are, and which to predict.
 
         Returns:
             (B, M, values), in the order of mask.masked.
         """
-        seen = self.embed(encoded) + take(self.position, mask.visible)
-        blank = self.mask_token + take(self.position, mask.masked)
-        painted = self.transformer(torch.cat([seen, blank.to(seen.dtype)], dim=1))
-        return self.predict(self.norm(painted[:, seen.shape[1] :]))
+        embedded, position = self.embed(encoded), self.positions()
+        seen = embedded[:, self.prefix :] + take(position, mask.visible)
+        blank = (self.mask_token + take(position, mask.masked)).to(seen.dtype)
+        tokens = [seen, blank]
+        if self.positions.class_place is not None:
+            summary = embedded[:, :1] if self.class_token is None else self.class_token
+            placed = summary + self.positions.class_place
+            tokens.insert(0, placed.expand(len(seen), -1, -1).to(seen.dtype))
+        painted = self.transformer(torch.cat(tokens, dim=1))
+        return self.predict(self.norm(painted[:, painted.shape[1] - blank.shape[1] :]))

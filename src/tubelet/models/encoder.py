@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tubelet.masking import take
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
-from tubelet.models.positions import Positions, position_table
+from tubelet.models.positions import PositionKind, Positions
 from tubelet.patches import Size3, token_grid
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -27,10 +27,17 @@ class EncoderConfig:
         depth: number of transformer blocks.
         heads: attention heads of a block.
         mlp_dim: hidden width of a block's MLP.
-        positions: the position table: `sinusoid` over the flat token index (VideoMAE, MAR), or
-            `sinusoid_3d` over time, row and column apart.
+        positions: `sinusoid` over the flat token index (VideoMAE, MAR) and `sinusoid_3d` over time, row and
+            column apart are fixed; `joint` and `separable` (one for the place, one for the time) are learned
+            (MAE-ST).
+        position_grid: the grid of tokens (time, height, width) that a fixed table was made for, where the
+            clip's is another: the table is resized to it.
+        class_token: a learned token before the others (MAE-ST).
+        key_bias: whether keys have a bias: MAE-ST's do, VideoMAE's do not.
+        layer_scale: first value of learned factors on the blocks' branches; None has none.
         final_norm: a LayerNorm after the last block. Pre-trained encoders and MAR's have it; classifiers
             that normalise the mean of the tokens instead do not.
+        norm_eps: epsilon of the LayerNorms.
         mean: pixel mean of each channel, for pixels in [0, 1].
         std: pixel standard deviation of each channel, for pixels in [0, 1].
     """
@@ -43,8 +50,13 @@ class EncoderConfig:
     depth: int = 12
     heads: int = 12
     mlp_dim: int = 3072
-    positions: Positions = "sinusoid"
+    positions: PositionKind = "sinusoid"
+    position_grid: tuple[int, int, int] | None = None
+    class_token: bool = False
+    key_bias: bool = False
+    layer_scale: float | None = None
     final_norm: bool = True
+    norm_eps: float = NORM_EPS
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -63,6 +75,11 @@ class EncoderConfig:
         """Numbers in one token's pixels."""
         return self.tubelet_size.volume * len(self.mean)
 
+    @property
+    def prefix(self) -> int:
+        """Tokens before those of the clip: 1 where there is a class token, else 0."""
+        return int(self.class_token)
+
 
 class PatchEmbedding(nn.Module):
     """Pixels to tokens: normalise by the model's own pixel statistics, then one linear map."""
@@ -80,7 +97,11 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """uint8 (B, N, P) to (B, N, D)."""
-        return self.project(torch.addcmul(self.shift, patches.float(), self.scale))
+        return self.project(self.normalize(patches))
+
+    def normalize(self, patches: Tensor) -> Tensor:
+        """uint8 (B, N, P) to float32, less the pixel mean and over the pixel deviation of each channel."""
+        return torch.addcmul(self.shift, patches.float(), self.scale)
 
 
 class VideoEncoder(nn.Module):
@@ -91,20 +112,33 @@ class VideoEncoder(nn.Module):
         drop_path: the last block's drop-path rate while training.
     """
 
-    position: Tensor
-
     def __init__(self, config: EncoderConfig, *, drop_path: float = 0.0) -> None:
         super().__init__()
         self.config = config
         self.grid = config.grid
         self.embed = PatchEmbedding(config)
-        table = position_table(config.positions, self.grid, config.dim)
-        self.register_buffer("position", table, persistent=False)
-        self.transformer = Transformer(
-            config.dim, config.depth, config.heads, config.mlp_dim, drop_path=drop_path
+        self.positions = Positions(
+            config.positions,
+            self.grid,
+            config.dim,
+            class_token=config.class_token,
+            made_for=Size3(*config.position_grid) if config.position_grid else None,
         )
-        self.norm = nn.LayerNorm(config.dim, eps=NORM_EPS) if config.final_norm else nn.Identity()
+        self.class_token = nn.Parameter(torch.empty(1, 1, config.dim)) if config.class_token else None
+        self.transformer = Transformer(
+            config.dim,
+            config.depth,
+            config.heads,
+            config.mlp_dim,
+            key_bias=config.key_bias,
+            layer_scale=config.layer_scale,
+            norm_eps=config.norm_eps,
+            drop_path=drop_path,
+        )
+        self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if config.final_norm else nn.Identity()
         init_weights(self.transformer)
+        if self.class_token is not None:
+            nn.init.trunc_normal_(self.class_token, std=0.02)
 
     def forward(self, patches: Tensor, visible: Tensor | None = None) -> Tensor:
         """Encode all tokens, or the visible ones alone: the others are dropped before any work is done.
@@ -114,9 +148,13 @@ class VideoEncoder(nn.Module):
             visible: int64 (B, V), the tokens to see; all of them when None.
 
         Returns:
-            (B, V or N, D).
+            (B, prefix + V or N, D): the class token, where there is one, comes first.
         """
-        position = self.position
+        position = self.positions()
         if visible is not None:
             patches, position = take(patches, visible), take(position, visible)
-        return self.norm(self.transformer(self.embed(patches) + position))
+        tokens = self.embed(patches) + position
+        if self.class_token is not None and self.positions.class_place is not None:
+            summary = self.class_token + self.positions.class_place
+            tokens = torch.cat([summary.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        return self.norm(self.transformer(tokens))

@@ -10,14 +10,22 @@ from tubelet.models.layers import NORM_EPS, Transformer, init_weights
 
 @dataclass(frozen=True, kw_only=True)
 class LinearHeadConfig:
-    """Mean of the tokens, LayerNorm, one linear layer: VideoMAE's fine-tuned classifier.
+    """Mean of the tokens, LayerNorm, one linear layer: VideoMAE's and MAE-ST's fine-tuned classifiers.
 
     Attributes:
+        pool: `mean` of all tokens, or the `first` one alone, which is how Hugging Face's port classifies
+            where its config says `use_mean_pooling: false`.
+        norm_eps: epsilon of the LayerNorm.
+        keep_norm: whether fine-tuning starts the LayerNorm from the pre-trained encoder's last one, as MAE-ST
+            does, or afresh, as VideoMAE does.
         dropout: dropout before the last layer, in [0, 1).
         init_scale: factor on the last layer's first weights.
     """
 
     kind: Literal["linear"] = "linear"
+    pool: Literal["mean", "first"] = "mean"
+    norm_eps: float = NORM_EPS
+    keep_norm: bool = False
     dropout: float = 0.0
     init_scale: float = 0.001
 
@@ -50,15 +58,18 @@ class LinearHead(nn.Module):
 
     def __init__(self, config: LinearHeadConfig, *, dim: int, classes: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.pool = config.pool
+        self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
-        self.classify = nn.Linear(dim, classes)
-        nn.init.trunc_normal_(self.classify.weight, std=0.02 * config.init_scale)
-        nn.init.zeros_(self.classify.bias)
+        self.classify = nn.Linear(dim, classes) if classes else nn.Identity()
+        if isinstance(self.classify, nn.Linear):
+            nn.init.trunc_normal_(self.classify.weight, std=0.02 * config.init_scale)
+            nn.init.zeros_(self.classify.bias)
 
     def forward(self, encoded: Tensor) -> Tensor:
-        """Class scores (logits)."""
-        return self.classify(self.dropout(self.norm(encoded.mean(1))))
+        """Class scores (logits), or (B, D) features where there are no classes."""
+        pooled = encoded.mean(1) if self.pool == "mean" else encoded[:, 0]
+        return self.classify(self.dropout(self.norm(pooled)))
 
 
 class BridgingHead(nn.Module):

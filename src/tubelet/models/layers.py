@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 NORM_EPS = 1e-6  # of every LayerNorm in VideoMAE, MAE-ST and MAR
 
@@ -75,26 +76,57 @@ class Mlp(nn.Sequential):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)); with layer scale both branches have learned factors."""
 
     def __init__(
-        self, dim: int, heads: int, mlp_dim: int, *, key_bias: bool = False, drop_path: float = 0.0
+        self,
+        dim: int,
+        heads: int,
+        mlp_dim: int,
+        *,
+        key_bias: bool = False,
+        layer_scale: float | None = None,
+        norm_eps: float = NORM_EPS,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attention = Attention(dim, heads, key_bias=key_bias)
-        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.scale1 = _layer_scale(dim, layer_scale)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = Mlp(dim, mlp_dim)
+        self.scale2 = _layer_scale(dim, layer_scale)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) to (B, N, D)."""
-        x = x + self.drop_path(self.attention(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        attended = self.attention(self.norm1(x))
+        x = x + self.drop_path(attended if self.scale1 is None else attended * self.scale1)
+        computed = self.mlp(self.norm2(x))
+        return x + self.drop_path(computed if self.scale2 is None else computed * self.scale2)
+
+
+def _layer_scale(dim: int, start: float | None) -> nn.Parameter | None:
+    """A factor for each feature (arXiv 2103.17239)."""
+    return None if start is None else nn.Parameter(torch.full((dim,), start))
 
 
 class Transformer(nn.Module):
-    """A stack of blocks. The drop-path rate grows linearly from 0 to `drop_path` with depth."""
+    """A stack of blocks. The drop-path rate grows linearly from 0 to `drop_path` with depth.
+
+    Args:
+        dim: width of the tokens.
+        depth: number of blocks.
+        heads: attention heads of a block.
+        mlp_dim: hidden width of a block's MLP.
+        key_bias: whether keys have a bias.
+        layer_scale: first value of the branches' learned factors; None has none.
+        norm_eps: epsilon of the LayerNorms.
+        drop_path: the last block's rate.
+    """
+
+    recompute = False
+    """Whether training keeps only the blocks' inputs and computes the rest again in the backward pass."""
 
     def __init__(
         self,
@@ -104,19 +136,40 @@ class Transformer(nn.Module):
         mlp_dim: int,
         *,
         key_bias: bool = False,
+        layer_scale: float | None = None,
+        norm_eps: float = NORM_EPS,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
-            Block(dim, heads, mlp_dim, key_bias=key_bias, drop_path=rate) for rate in rates
+            Block(
+                dim,
+                heads,
+                mlp_dim,
+                key_bias=key_bias,
+                layer_scale=layer_scale,
+                norm_eps=norm_eps,
+                drop_path=rate,
+            )
+            for rate in rates
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) to (B, N, D)."""
         for block in self.blocks:
-            x = block(x)
+            if self.recompute and self.training:
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
         return x
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Trade a third more computing for most of a training step's memory, in all transformers of a model."""
+    for module in model.modules():
+        if isinstance(module, Transformer):
+            module.recompute = True
 
 
 def init_weights(module: nn.Module) -> None:

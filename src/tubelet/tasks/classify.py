@@ -6,6 +6,7 @@ from torch.nn import functional
 from tubelet.data.dataset import Batch
 from tubelet.masking import row_noise
 from tubelet.models.classifier import VideoClassifier
+from tubelet.models.positions import tokens_and_positions
 
 
 class ClassifyTask(nn.Module):
@@ -51,13 +52,17 @@ class ClassifyTask(nn.Module):
         losses["accuracy"] = (logits.argmax(1) == batch.label).float().mean()
         return losses
 
+    def no_weight_decay(self) -> set[str]:
+        """Learned positions and tokens, which no published recipe decays."""
+        return tokens_and_positions(self)
+
     def layer_count(self) -> int:
         """The layer of all that is not in the encoder, for layer-wise learning-rate decay."""
         return self.model.config.encoder.depth + 1
 
     def layer_of(self, name: str) -> int:
-        """A parameter's layer: 0 for the patch embedding, 1 to depth for the blocks, above them the rest."""
-        if name.startswith("model.encoder.embed."):
+        """A parameter's layer: 0 for what is before the blocks, 1 to depth for them, above them the rest."""
+        if name.startswith(("model.encoder.embed.", "model.encoder.positions.", "model.encoder.class_token")):
             return 0
         if name.startswith("model.encoder.transformer.blocks."):
             return int(name.split(".")[4]) + 1

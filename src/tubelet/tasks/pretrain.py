@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from tubelet.data.dataset import Batch
 from tubelet.masking import AnyMasking, row_noise
 from tubelet.models.autoencoder import MaskedAutoencoder
+from tubelet.models.positions import tokens_and_positions
 
 
 class PretrainTask(nn.Module):
@@ -25,3 +26,7 @@ class PretrainTask(nn.Module):
         grid = self.model.grid
         mask = self.masking.from_noise(grid, row_noise(batch.seed, self.masking.noise_size(grid)))
         return {"loss": self.model(batch.video, mask).loss}
+
+    def no_weight_decay(self) -> set[str]:
+        """Learned positions and tokens, which no published recipe decays."""
+        return tokens_and_positions(self)

@@ -31,6 +31,8 @@ class RuntimeConfig:
             fp32. Weights, their averages and the optimizer stay fp32 in both.
         parallel: what several processes do: `ddp` copies the weights to each, `fsdp` shards them (FSDP2).
         compile: compile the blocks of the model with `torch.compile`.
+        recompute: keep only the blocks' inputs for the backward pass and compute the rest again (activation
+            checkpointing): a third more computing, a fraction of the memory.
         threads: CPU threads of each process; null is half of its cores, as the other half decode.
     """
 
@@ -38,6 +40,7 @@ class RuntimeConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     parallel: Literal["ddp", "fsdp"] = "ddp"
     compile: bool = False
+    recompute: bool = False
     threads: int | None = None
 
     def __post_init__(self) -> None:

@@ -1,0 +1,118 @@
+"""What the shapes of a foreign checkpoint tell of its architecture, and what they do not."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from tubelet.errors import UserError
+from tubelet.patches import Size3
+
+HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
+"""Width -> attention heads, of every published encoder (small, base, large, huge, giant)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What the user says of a file because its shapes cannot.
+
+    Attributes:
+        heads: attention heads of the encoder.
+        decoder_heads: attention heads of the decoder.
+        bridge_heads: attention heads of the bridging classifier.
+        image_size: side of the frames that the model was made for, in pixels.
+        frames: frames of the clips that it was made for.
+    """
+
+    heads: int | None = None
+    decoder_heads: int | None = None
+    bridge_heads: int | None = None
+    image_size: int | None = None
+    frames: int | None = None
+
+
+def encoder_heads(given: Given, dim: int, source: str) -> int:
+    """The encoder's heads: as given, or those of the published model of this width."""
+    if given.heads is None and dim not in HEADS:
+        raise UserError(
+            f"{source}: the shapes do not tell the encoder's attention heads, and no published model is "
+            f"{dim} wide: give heads=N"
+        )
+    return _divides("heads", given.heads or HEADS[dim], dim, source)
+
+
+def decoder_heads(given: Given, dim: int, width: int, source: str) -> int:
+    """The decoder's heads: as given, or of the published `width`."""
+    if given.decoder_heads is None and dim % width:
+        raise UserError(
+            f"{source}: the shapes do not tell the decoder's attention heads, and its {dim} features are not "
+            f"a multiple of {width}: give decoder_heads=N"
+        )
+    return _divides("decoder_heads", given.decoder_heads or dim // width, dim, source)
+
+
+def bridge_heads(given: Given, dim: int, source: str) -> int:
+    """The bridging classifier's heads: as given, or 128 wide, as published."""
+    if given.bridge_heads is None and dim % 128:
+        raise UserError(
+            f"{source}: the shapes do not tell the bridging classifier's attention heads, and its {dim} "
+            "features are not a multiple of 128: give bridge_heads=N"
+        )
+    return _divides("bridge_heads", given.bridge_heads or dim // 128, dim, source)
+
+
+def _divides(name: str, heads: int, dim: int, source: str) -> int:
+    if heads < 1 or dim % heads:
+        raise UserError(f"{source}: {name}={heads} does not divide the width {dim}")
+    return heads
+
+
+def depth(weights: Mapping[str, Tensor], prefix: str) -> int:
+    """How many blocks `prefix.0.`, `prefix.1.`, ... there are."""
+    start = prefix + "."
+    numbers = {name.removeprefix(start).split(".")[0] for name in weights if name.startswith(start)}
+    return sum(number.isdigit() for number in numbers)
+
+
+def width(weights: Mapping[str, Tensor], name: str, axis: int, source: str) -> int:
+    """The size of a tensor that must be there.
+
+    Raises:
+        UserError: it is not, or has fewer axes.
+    """
+    if name not in weights or weights[name].ndim <= axis:
+        found = tuple(weights[name].shape) if name in weights else "nothing"
+        raise UserError(f"{source} does not fit its own architecture: expected {name}, found {found}")
+    return weights[name].shape[axis]
+
+
+def tubelet(weights: Mapping[str, Tensor], name: str, source: str) -> Size3:
+    """The size of a token, from the kernel of the patch embedding (D, C, t, h, w)."""
+    width(weights, name, 4, source)
+    return Size3(*weights[name].shape[2:])
+
+
+def grid_of(tokens: int, image_size: int, frames: int, size: Size3, source: str) -> tuple[int, int]:
+    """Check image size and frames against the number of tokens of a position table.
+
+    Returns:
+        (image_size, frames): as given where they fit, else the given image size and the frames that follow.
+    """
+    area = (image_size // size.h) ** 2
+    if (frames // size.t) * area == tokens:
+        return image_size, frames
+    if area and tokens % area == 0:
+        return image_size, tokens // area * size.t
+    raise UserError(
+        f"{source} has positions for {tokens} tokens, which frames of {image_size} pixels do not make: give "
+        "image_size=N and frames=N as they were in training"
+    )
+
+
+def square(count: int, what: str, source: str) -> int:
+    """The side of a square of tokens."""
+    side = math.isqrt(count)
+    if side * side != count:
+        raise UserError(f"{source}: expected {what} for a square of tokens, found {count}")
+    return side

@@ -1,0 +1,83 @@
+"""The same model for other clips: positions stretched over another grid of tokens."""
+
+from dataclasses import replace
+from typing import TypeVar, overload
+
+from torch import Tensor
+
+from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
+from tubelet.models.classifier import ClassifierConfig, VideoClassifier
+from tubelet.models.decoder import DecoderConfig
+from tubelet.models.encoder import EncoderConfig
+from tubelet.models.positions import resize_table
+from tubelet.patches import Size3
+
+Config = TypeVar("Config", EncoderConfig, DecoderConfig)
+
+
+@overload
+def resize_model(
+    model: MaskedAutoencoder, *, image_size: int | None = None, frames: int | None = None
+) -> MaskedAutoencoder: ...
+@overload
+def resize_model(
+    model: VideoClassifier, *, image_size: int | None = None, frames: int | None = None
+) -> VideoClassifier: ...
+def resize_model(
+    model: MaskedAutoencoder | VideoClassifier, *, image_size: int | None = None, frames: int | None = None
+) -> MaskedAutoencoder | VideoClassifier:
+    """A new model for clips of another size, with the same weights, and the card but for the clip's frames.
+
+    Positions are resized in time, height and width: learned ones are interpolated once, fixed ones are
+    computed for the old grid and interpolated (`position_grid` remembers it), so that a place in the frame
+    and a moment of the clip keep their meaning. A table computed afresh over the flat index would not: token
+    200 is another place in another grid.
+
+    Args:
+        model: what to resize; it is not changed.
+        image_size: side of the frames in pixels; None keeps it.
+        frames: frames of a clip; None keeps it.
+
+    Raises:
+        ValueError: a size does not divide into whole tokens.
+    """
+    old = model.config.encoder
+    encoder = replace(old, image_size=image_size or old.image_size, frames=frames or old.frames)
+    encoder = _for_grid(encoder, old.grid, encoder.grid)
+    weights = model.state_dict()
+    for part in ("encoder.positions", "decoder.positions"):
+        _resize_learned(weights, part, old.grid, encoder.grid)
+    resized: MaskedAutoencoder | VideoClassifier
+    target = model.config.target
+    if target.frames is not None:
+        target = replace(target, frames=target.frames * encoder.grid.t // old.grid.t)
+    decoder = model.config.decoder and _for_grid(model.config.decoder, old.grid, encoder.grid)
+    if isinstance(model.config, AutoencoderConfig):
+        assert decoder
+        resized = MaskedAutoencoder(replace(model.config, encoder=encoder, decoder=decoder, target=target))
+    else:
+        assert isinstance(model.config, ClassifierConfig)
+        resized = VideoClassifier(replace(model.config, encoder=encoder, decoder=decoder, target=target))
+    resized.load_state_dict(weights)
+    clip = {**model.card.clip, "frames": encoder.frames} if model.card.clip else {}
+    resized.card = replace(model.card, clip=clip)
+    like = next(model.parameters())
+    return resized.to(like.device, like.dtype).train(model.training)
+
+
+def _for_grid(config: Config, old: Size3, new: Size3) -> Config:
+    """Fixed positions remember the grid they are computed for, where it is another than the clip's."""
+    if config.positions in ("joint", "separable"):
+        return config
+    made_for = config.position_grid or (old.t, old.h, old.w)
+    return replace(config, position_grid=None if made_for == new else made_for)
+
+
+def _resize_learned(weights: dict[str, Tensor], part: str, old: Size3, new: Size3) -> None:
+    for name, before, after in (
+        ("table", old, new),
+        ("time", Size3(old.t, 1, 1), Size3(new.t, 1, 1)),
+        ("space", Size3(1, old.h, old.w), Size3(1, new.h, new.w)),
+    ):
+        if f"{part}.{name}" in weights:
+            weights[f"{part}.{name}"] = resize_table(weights[f"{part}.{name}"], before, after)
