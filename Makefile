@@ -23,6 +23,7 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 
 bench: .venv/installed-dev
+	$(BIN)/tubelet bench data
 	$(BIN)/python benchmarks/step.py
 
 docs: .venv/installed-dev

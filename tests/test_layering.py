@@ -26,6 +26,7 @@ BELOW["tubelet.interop"] = FOUNDATION | {"tubelet.models", "tubelet.data"}
 BELOW["tubelet.recipe"] = set(BELOW)
 BELOW["tubelet.recipe_help"] = {"tubelet.errors", "tubelet.recipe"}
 BELOW["tubelet.progress"] = {"tubelet.errors"}
+BELOW["tubelet.prepare"] = FOUNDATION | {"tubelet.data", "tubelet.progress"}
 JOINTS = {
     f"tubelet.{name}"
     for name in (
@@ -42,6 +43,10 @@ JOINTS = {
         "flops",
         "inspection",
         "demo",
+        "bench_data",
+        "bench_files",
+        "bench_peers",
+        "bench_report",
     )
 }
 BELOW |= {joint: set(BELOW) | JOINTS for joint in JOINTS}

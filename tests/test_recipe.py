@@ -1,25 +1,34 @@
 """Recipes: read, checked, changed from the command line, written and compared."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tubelet.build import make_classifier, make_task
 from tubelet.data.clips import DenseClip, SegmentClip
+from tubelet.data.erasing import RandomErasing
+from tubelet.data.protocols import MMAction2Clip, VideoMAESegmentClip
+from tubelet.data.randaugment import RandAugment
 from tubelet.data.transforms import MultiScaleCrop, ResizedCrop
 from tubelet.errors import UserError, did_you_mean
 from tubelet.masking import RandomMasking, RunningCellMasking, TubeMasking
-from tubelet.models.heads import BridgingHeadConfig
+from tubelet.models.encoder import EncoderConfig
+from tubelet.models.heads import BridgingHeadConfig, LinearHeadConfig
 from tubelet.recipe import (
     FinetuneRecipe,
     PretrainRecipe,
     Recipe,
     difference,
+    evaluate_recipe,
     load_recipe,
     parse,
     recipe_names,
     to_plain,
     to_yaml,
 )
+from tubelet.tasks.mixing import Mixing
 
 PRETRAIN = """
 task: pretrain
@@ -128,6 +137,53 @@ def test_an_override_that_is_not_yaml_is_refused(pretrain: str):
     assert "seed: '[1' is not a valid YAML value" in complaint(pretrain, "seed=[1")
 
 
+def test_clips_augmentation_and_mixing_are_settings(finetune: str):
+    recipe = finetuning(
+        finetune,
+        "data.clip={kind: videomae_segment, short: lead}",
+        "data.augment.randaugment={policy: rand-m9-mstd0.5-inc1, cropped: true}",
+        "data.augment.erasing={}",
+        "data.augment.flip_labels=swap",
+        "mixing={cutmix: 0}",
+    )
+    assert recipe.data.clip == VideoMAESegmentClip(short="lead")
+    assert recipe.data.augment.randaugment == RandAugment(policy="rand-m9-mstd0.5-inc1", cropped=True)
+    assert recipe.data.augment.erasing == RandomErasing(probability=0.25)
+    assert recipe.data.augment.crop == ResizedCrop()
+    assert recipe.mixing == Mixing(mixup=0.8, cutmix=0)
+    assert finetuning(finetune).mixing is None
+    assert make_task(recipe, make_classifier(recipe_of_tiny(recipe), None, 3)).mixing == recipe.mixing
+
+
+def recipe_of_tiny(recipe: FinetuneRecipe) -> FinetuneRecipe:
+    """The recipe for a model that is made in no time."""
+    encoder = EncoderConfig(frames=4, image_size=32, dim=32, depth=1, heads=2, mlp_dim=32)
+    return replace(recipe, encoder=encoder, masking=None, reconstruction=None, head=LinearHeadConfig())
+
+
+DOCUMENTED = [
+    found
+    for line in (Path(__file__).parents[1] / "docs/training.md").read_text(encoding="utf-8").splitlines()
+    if line.startswith("| ")
+    for found in re.findall("`([^`]*data.clip=[^`]*)`", line)
+]
+
+
+def test_the_documentation_has_the_published_recipes():
+    assert len(DOCUMENTED) == 8
+
+
+@pytest.mark.parametrize("settings", DOCUMENTED)
+def test_what_the_documentation_says_to_type_is_understood(finetune: str, settings: str):
+    overrides = re.split(r" (?=[a-z_.]+=)", settings.removeprefix("tubelet evaluate ... "))
+    if "evaluate" in settings:
+        assert evaluate_recipe("data.root=/data", *overrides).data.clip == MMAction2Clip()
+    else:
+        recipe = finetuning(finetune, *overrides)
+        assert recipe != finetuning(finetune)
+        assert recipe.data.clip.frames == 16
+
+
 # -------------------------------------------------------------------------------------------- refusing
 
 
@@ -164,6 +220,21 @@ def test_a_value_out_of_range_is_refused_with_its_path(pretrain: str):
     message = complaint(pretrain, "masking={kind: tube, ratio: 1.5}")
     assert "masking" in message
     assert "must lie in [0, 1), found 1.5" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "where"),
+    [
+        ("data.augment.randaugment.policy=rand-m7", "'rand-m7' must end in -inc1"),
+        ("data.augment.erasing.probability=2", "probability must lie in [0, 1], found 2"),
+        ("data.augment.flip_labels=swop", "flip_labels"),
+        ("data.clip={kind: interval, target_fps: 0}", "target_fps must be above 0"),
+        ("mixing.switch=2", "switch must lie in [0, 1], found 2"),
+        ("mixing.mixap=1", "mixing.mixap is not a setting; did you mean 'mixup'?"),
+    ],
+)
+def test_augmentation_that_cannot_be_is_refused(finetune: str, override: str, where: str):
+    assert where in complaint(finetune, override)
 
 
 def test_an_unknown_kind_is_refused_with_its_path(pretrain: str):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 import tubelet
@@ -27,7 +26,7 @@ from tubelet.models.heads import LinearHeadConfig
 from tubelet.models.layers import checkpoint_activations
 from tubelet.models.target import PixelTarget
 from tubelet.patches import Size3
-from tubelet.recipe import FinetuneRecipe, PretrainRecipe, Recipe, difference, to_plain, to_yaml
+from tubelet.recipe import FinetuneRecipe, PretrainRecipe, Recipe, difference, load_recipe, to_plain, to_yaml
 from tubelet.tasks.classify import ClassifyTask
 from tubelet.tasks.pretrain import PretrainTask
 from tubelet.train.checkpoint import CheckpointStore, Weights
@@ -235,7 +234,7 @@ def make_loader(recipe: Recipe, manifest: Manifest, encoder: EncoderConfig, runt
             f"optim.batch_size={optim.batch_size} is more than the {len(manifest)} videos of "
             f"{manifest.root / manifest.split}.csv; lower it"
         )
-    if isinstance(recipe, FinetuneRecipe):
+    if isinstance(recipe, FinetuneRecipe) or data.balanced:
         manifest.require_labels()
     dataset = TrainDataset(
         manifest, data.clip, data.augment, size=encoder.image_size, repeats=data.repeats, seed=recipe.seed
@@ -248,6 +247,7 @@ def make_loader(recipe: Recipe, manifest: Manifest, encoder: EncoderConfig, runt
         workers=default_workers(runtime.device.type) if data.workers is None else data.workers,
         pin=runtime.device.type == "cuda",
         max_failures=data.max_failures,
+        balanced=data.balanced,
     )
 
 
@@ -260,6 +260,7 @@ def make_task(recipe: Recipe, model: Model) -> PretrainTask | ClassifyTask:
     return ClassifyTask(
         model,
         label_smoothing=recipe.label_smoothing,
+        mixing=recipe.mixing,
         reconstruction_weight=recipe.reconstruction.weight if recipe.reconstruction else 0.0,
     )
 
@@ -290,8 +291,8 @@ def claim(out: Path, recipe: Recipe) -> None:
     path = out / "recipe.yaml"
     if path.exists():
         try:
-            there = _identity(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (yaml.YAMLError, TypeError, KeyError, AttributeError):
+            there = _identity(to_plain(load_recipe(str(path))))
+        except UserError:
             raise UserError(f"{path} is damaged; remove {out}, or choose another folder with --out") from None
         changed = difference(there, _identity(to_plain(recipe)))
         if changed:

@@ -2,11 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tubelet.errors import UserError
+
+if TYPE_CHECKING:
+    from tubelet.prepare.plan import Plan
 
 app = typer.Typer(
     help="Masked video autoencoders: pre-train, fine-tune, recognise, look inside.",
@@ -14,10 +17,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-prepare = typer.Typer(help="Make a data set.", no_args_is_help=True)
+prepare = typer.Typer(
+    help="Make a data set: check every video, encode it if asked to, and write the lists to train from.",
+    no_args_is_help=True,
+)
 recipe = typer.Typer(help="Look at the shipped recipes and their settings.", no_args_is_help=True)
+bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 app.add_typer(prepare, name="prepare")
 app.add_typer(recipe, name="recipe")
+app.add_typer(bench, name="bench")
 
 RecipeName = Annotated[str, typer.Argument(help="A shipped recipe (`tubelet recipe list`) or a YAML file.")]
 Settings = Annotated[
@@ -42,6 +50,22 @@ ImageSize = Annotated[
     int | None, typer.Option(help="Side of its frames in pixels, if the file does not tell.")
 ]
 Frames = Annotated[int | None, typer.Option(help="Frames of its clips, if the file does not tell.")]
+
+Source = Annotated[
+    Path, typer.Argument(help="The folder with videos and lists, as downloaded; it is not touched.")
+]
+Out = Annotated[Path, typer.Option(help="The folder for train.csv, val.csv, test.csv and report.txt.")]
+Root = Annotated[Path | None, typer.Option(help="Where the videos are, if not in SOURCE.")]
+Encode = Annotated[
+    bool, typer.Option("--encode", help="Write small copies that train several times faster to OUT/videos.")
+]
+ShortSide = Annotated[int, typer.Option(help="Of those copies, in pixels; smaller videos keep their size.")]
+Preview = Annotated[bool, typer.Option("--preview", help="Draw a first training batch: OUT/preview.png.")]
+Workers = Annotated[int | None, typer.Option(help="Processes; by default one for each core.")]
+Fold = Annotated[int, typer.Option(min=1, max=3, help="Which of the three official splits.")]
+ClassFile = Annotated[
+    Path | None, typer.Option(help="Class names in order, or with their numbers; any project's file.")
+]
 
 
 @app.command()
@@ -76,6 +100,219 @@ def prepare_synthetic(
     with Bar("writing videos") as bar:
         write_synthetic(out, config, workers=workers, progress=bar.show)
     print(f"{out}: {train} videos to train on, {val} to validate on, {test} to test on")
+
+
+@prepare.command("kinetics400")
+def prepare_kinetics400(
+    source: Source,
+    out: Out,
+    root: Root = None,
+    classes: ClassFile = None,
+    encode: Encode = False,
+    short_side: ShortSide = 256,
+    preview: Preview = False,
+    workers: Workers = None,
+) -> None:
+    """Kinetics-400: train.csv, val.csv, test.csv and the clips, in class folders or not.
+
+    tubelet prepare kinetics400 /data/k400 --out data/k400 --encode
+    """
+    _kinetics(400, source, out, root, classes, encode, short_side, preview, workers)
+
+
+@prepare.command("kinetics600")
+def prepare_kinetics600(
+    source: Source,
+    out: Out,
+    root: Root = None,
+    classes: ClassFile = None,
+    encode: Encode = False,
+    short_side: ShortSide = 256,
+    preview: Preview = False,
+    workers: Workers = None,
+) -> None:
+    """Kinetics-600, as kinetics400.
+
+    tubelet prepare kinetics600 annotations/ --root /data/k600/videos --out data/k600
+    """
+    _kinetics(600, source, out, root, classes, encode, short_side, preview, workers)
+
+
+@prepare.command("kinetics700")
+def prepare_kinetics700(
+    source: Source,
+    out: Out,
+    root: Root = None,
+    classes: ClassFile = None,
+    encode: Encode = False,
+    short_side: ShortSide = 256,
+    preview: Preview = False,
+    workers: Workers = None,
+) -> None:
+    """Kinetics-700, as kinetics400.
+
+    tubelet prepare kinetics700 /data/k700 --out data/k700 --classes label_map_k700.txt
+    """
+    _kinetics(700, source, out, root, classes, encode, short_side, preview, workers)
+
+
+def _kinetics(
+    count: int,
+    source: Path,
+    out: Path,
+    root: Path | None,
+    classes: Path | None,
+    encode: bool,
+    short_side: int,
+    preview: bool,
+    workers: int | None,
+) -> None:
+    from tubelet.data.annotations import read_kinetics
+    from tubelet.data.classes import read_classes
+    from tubelet.prepare.finding import find_files
+    from tubelet.prepare.plan import plan_annotations
+
+    files, videos = find_files(source, root, out)
+    annotations = read_kinetics(files.texts, count, read_classes(classes) if classes else ())
+    _prepare(plan_annotations(annotations, videos), out, encode, short_side, preview, workers)
+
+
+@prepare.command("ssv2")
+def prepare_ssv2(
+    source: Source,
+    out: Out,
+    root: Root = None,
+    encode: Encode = False,
+    short_side: ShortSide = 256,
+    preview: Preview = False,
+    workers: Workers = None,
+) -> None:
+    """Something-Something v2: the JSON lists, labels.json and the .webm files.
+
+    tubelet prepare ssv2 /data/ssv2 --out data/ssv2 --encode
+    """
+    from tubelet.data.annotations import read_ssv2
+    from tubelet.prepare.finding import find_files
+    from tubelet.prepare.plan import plan_annotations
+
+    files, videos = find_files(source, root, out)
+    plan = plan_annotations(read_ssv2(files.texts), videos)
+    _prepare(plan, out, encode, short_side, preview, workers)
+
+
+@prepare.command("ucf101")
+def prepare_ucf101(
+    source: Source,
+    out: Out,
+    root: Root = None,
+    fold: Fold = 1,
+    encode: Encode = False,
+    short_side: ShortSide = 256,
+    preview: Preview = False,
+    workers: Workers = None,
+) -> None:
+    """UCF101: classInd.txt, trainlist01.txt, testlist01.txt and the class folders.
+
+    tubelet prepare ucf101 /data/UCF-101 --out data/ucf101 --fold 1
+    """
+    from tubelet.data.annotations import read_ucf101
+    from tubelet.prepare.finding import find_files
+    from tubelet.prepare.plan import plan_annotations
+
+    files, videos = find_files(source, root, out)
+    plan = plan_annotations(read_ucf101(files.texts, fold), videos)
+    _prepare(plan, out, encode, short_side, preview, workers)
+
+
+@prepare.command("hmdb51")
+def prepare_hmdb51(
+    source: Source,
+    out: Out,
+    root: Root = None,
+    fold: Fold = 1,
+    encode: Encode = False,
+    short_side: ShortSide = 256,
+    preview: Preview = False,
+    workers: Workers = None,
+) -> None:
+    """HMDB51: the *_test_split1.txt lists and the class folders.
+
+    tubelet prepare hmdb51 /data/hmdb51 --out data/hmdb51 --fold 1
+    """
+    from tubelet.data.annotations import read_hmdb51
+    from tubelet.prepare.finding import find_files
+    from tubelet.prepare.plan import plan_annotations
+
+    files, videos = find_files(source, root, out)
+    plan = plan_annotations(read_hmdb51(files.texts, fold), videos)
+    _prepare(plan, out, encode, short_side, preview, workers)
+
+
+@prepare.command("folder")
+def prepare_folder(
+    source: Annotated[Path, typer.Argument(help="The folder with the videos; it is not touched.")],
+    out: Out,
+    split_seed: Annotated[int, typer.Option(help="Of the split, where folders do not give it.")] = 0,
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="Folders are no classes: all videos are to pre-train on.")
+    ] = False,
+    encode: Encode = False,
+    short_side: ShortSide = 256,
+    preview: Preview = False,
+    workers: Workers = None,
+) -> None:
+    """Your own videos: a folder for each class, with train, val and test above or not; or just videos.
+
+    tubelet prepare folder ~/Videos/phone --out data/phone --encode --preview
+    """
+    from tubelet.prepare.finding import find_files
+    from tubelet.prepare.plan import plan_folder
+
+    files, _ = find_files(source, None, out)
+    plan = plan_folder(files, seed=split_seed, unlabelled=unlabelled)
+    _prepare(plan, out, encode, short_side, preview, workers)
+
+
+@prepare.command("list")
+def prepare_list(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="LIST...", help="Lists, one for each split, or a folder that holds them."),
+    ],
+    out: Out,
+    root: Annotated[Path | None, typer.Option(help="The folder that the lists' paths count from.")] = None,
+    classes: ClassFile = None,
+    columns: Annotated[
+        str, typer.Option(help="What the fields of a line are, if asked for: path,frames,label")
+    ] = "",
+    encode: Encode = False,
+    short_side: ShortSide = 256,
+    preview: Preview = False,
+    workers: Workers = None,
+) -> None:
+    """The lists of VideoMAE, MMAction2, MAR, MAE-ST and PySlowFast as they are; CSV, TSV, JSON and JSONL.
+
+    tubelet prepare list kinetics400_train_list_videos.txt kinetics400_val_list_videos.txt
+    --root /data/kinetics400 --classes kinetics_class2ind.txt --out data/k400
+    """
+    from tubelet.data.classes import read_classes
+    from tubelet.prepare.plan import plan_lists
+
+    names = read_classes(classes) if classes else ()
+    plan = plan_lists(sources, root, names, columns.split(",") if columns else ())
+    _prepare(plan, out, encode, short_side, preview, workers)
+
+
+def _prepare(
+    plan: "Plan", out: Path, encode: bool, short_side: int, preview: bool, workers: int | None
+) -> None:
+    from tubelet.prepare.run import PrepareConfig, prepare
+    from tubelet.progress import Bar
+
+    print(f"found {plan.kind}")
+    config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
+    print(prepare(plan, out, config, Bar).summary())
+    print(f"{out}: ready to train on (data.root={out})")
 
 
 @app.command()
@@ -280,6 +517,36 @@ def recipe_help(
 
     for key, kind, default, meaning in explain(task):
         print(f"{key}  ({kind}; {default})\n    {meaning}")
+
+
+@bench.command("data")
+def bench_data(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Videos, in folders below it as well; none: made files.")
+    ] = None,
+    files: Annotated[int, typer.Option(help="Files to read, at most.")] = 8,
+    rounds: Annotated[int, typer.Option(help="Measurements of each loader; the median counts.")] = 5,
+    frames: Annotated[int, typer.Option(help="Frames of a clip.")] = 16,
+    stride: Annotated[int | None, typer.Option(help="From one frame of a clip to the next.")] = None,
+    size: Annotated[int, typer.Option(help="Side of a clip in pixels.")] = 224,
+    workers: Annotated[
+        list[int] | None, typer.Option(help="Measure batches with so many workers, too; may be repeated.")
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Where made files are kept.")] = Path("runs/bench-videos"),
+    json: Annotated[Path | None, typer.Option("--json", help="Write all numbers there, too.")] = None,
+) -> None:
+    """How fast clips are read, where the time goes, what to change; beside the loaders that are installed."""
+    from tubelet.bench_data import bench_data
+    from tubelet.progress import Bar
+
+    with Bar("reading") as bar:
+        report = bench_data(
+            folder, cache=cache, files=files, rounds=rounds, frames=frames, stride=stride, size=size,
+            workers=workers or (), progress=bar.show,
+        )  # fmt: skip
+    print(report.text())
+    if json:
+        json.write_text(report.json(), encoding="utf-8")
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
 from tubelet.models.heads import AnyHeadConfig, LinearHeadConfig
 from tubelet.models.target import PixelTarget
+from tubelet.tasks.mixing import Mixing
 from tubelet.train.optim import OptimConfig
 from tubelet.train.runtime import RuntimeConfig
 
@@ -38,6 +39,7 @@ class DataConfig:
         clip: which frames of a video make a clip.
         augment: random changes to the training clips.
         repeats: clips from one decoded video (repeated augmentation); optim.batch_size counts videos.
+        balanced: draw every class equally often, videos of rare ones more than once an epoch; needs labels.
         workers: decoding processes beside each training process; null is one for each core, or half as many
             where the network computes on the CPU too.
         max_failures: share of the videos that may fail to be read before the run stops, in [0, 1].
@@ -49,6 +51,7 @@ class DataConfig:
     clip: AnyClip = field(default_factory=DenseClip)
     augment: Augment = field(default_factory=Augment)
     repeats: int = 1
+    balanced: bool = False
     workers: int | None = None
     max_failures: float = 0.05
 
@@ -132,6 +135,7 @@ class FinetuneRecipe:
         reconstruction: with a masking, also paint the tokens left out; null does not.
         drop_path: drop-path rate of the encoder's last block, in [0, 1).
         label_smoothing: probability given to all classes alike, in [0, 1).
+        mixing: mixup and cutmix of the training clips and their labels; null does not mix.
         optim: the optimization.
         views: clips and crops of a video that a test averages over.
         seed: of everything random.
@@ -149,6 +153,7 @@ class FinetuneRecipe:
     reconstruction: ReconstructionConfig | None = None
     drop_path: float = 0.1
     label_smoothing: float = 0.1
+    mixing: Mixing | None = None
     views: Views = field(default_factory=Views)
     seed: int = 0
     save: SaveConfig = field(default_factory=SaveConfig)

@@ -32,6 +32,11 @@ def same(a: Batch, b: Batch) -> bool:
     return all(torch.equal(getattr(a, name), getattr(b, name)) for name in tensors) and a.names == b.names
 
 
+def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether pixels are the same but for rounding; a frame or two pixels off they differ by 5 and more."""
+    return a.shape == b.shape and float((a.float() - b.float()).abs().mean()) < 4
+
+
 def test_an_item_has_the_shapes_promised(manifest: MakeManifest):
     item = training(manifest(), repeats=3)[0, 7]
     assert item.video.shape == (3, 4, 3, 32, 32)
@@ -71,7 +76,7 @@ def test_a_clip_is_made_of_the_frames_of_its_video(manifest: MakeManifest, video
     clip = TrainDataset(manifest(), SegmentClip(frames=8), whole, size=40)[0, 0].video[0]
     frames = torch.from_numpy(decode_all(videos / "0.mp4")).permute(0, 3, 1, 2)  # exactly 8
     assert frames.shape == (8, 3, 40, 56)
-    assert any(torch.equal(clip, crop_resize(frames, Box(0, left, 40, 40), 40)) for left in range(0, 17, 4))
+    assert any(alike(clip, crop_resize(frames, Box(0, left, 40, 40), 40)) for left in range(0, 17, 4))
 
 
 def test_a_video_without_label_has_minus_one(videos: Path):
@@ -114,7 +119,7 @@ def test_views_come_clip_by_clip_with_their_crops(manifest: MakeManifest, videos
     item = ViewDataset(manifest(), CLIP, Views(clips=3, crops=2), size=32)[9]
     frames = torch.from_numpy(decode_all(videos / "9.mp4")).permute(0, 3, 1, 2)
     expected = torch.cat([spread_crops(frames[CLIP.view(len(frames), k, 3)], 32, 2) for k in range(3)])
-    assert torch.equal(item.video, expected)
+    assert alike(item.video, expected)
     assert item.label.tolist() == [0] * 6
     assert item.index.tolist() == [9] * 6
     assert item.names == ["9.mp4"] * 6
@@ -148,4 +153,4 @@ def test_a_single_clip_is_the_central_view(videos: Path):
     assert torch.equal(read_clip(path, CLIP, size=32), read_views(path, CLIP, Views(), 32)[0])
     frames = torch.from_numpy(decode_all(videos / "10.mp4")).permute(0, 3, 1, 2)
     central = spread_crops(frames[15:23:2], 32, 1)[0]  # 38 frames: (38 - 8) / 2 = 15
-    assert torch.equal(read_clip(path, CLIP, size=32), central)
+    assert alike(read_clip(path, CLIP, size=32), central)

@@ -1,6 +1,8 @@
 """Batches: the same whatever the number of processes and workers, and resumable anywhere."""
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -172,3 +174,25 @@ def test_processes_share_a_test_without_overlap(manifest: MakeManifest):
 
 def test_there_is_always_a_worker():
     assert default_workers("cuda") >= default_workers("cpu") >= 1
+
+
+def test_a_balanced_epoch_draws_every_class_equally_often(manifest: MakeManifest):
+    listed = manifest(12)
+    rare = tuple(replace(sample, label=int(i >= 3)) for i, sample in enumerate(listed.samples))
+    loader = TrainLoader(training(replace(listed, samples=rare)), batch=4, balanced=True)
+    for epoch in range(2):
+        drawn = [int(i) for batch in loader.batches(epoch) for i in batch.index]
+        counts = Counter(drawn)
+        assert sum(counts[i] for i in range(3)) == sum(counts[i] for i in range(3, 12)) == 6
+        assert {counts[i] for i in range(3)} == {2}  # a rare class goes round evenly
+        assert max(counts[i] for i in range(3, 12)) == 1
+
+
+def test_a_balanced_epoch_is_the_same_for_any_number_of_processes(manifest: MakeManifest):
+    listed = manifest(12)
+    samples = tuple(replace(sample, label=i % 5) for i, sample in enumerate(listed.samples))
+    dataset = training(replace(listed, samples=samples))
+    whole = TrainLoader(dataset, batch=4, balanced=True)
+    halves = [TrainLoader(dataset, batch=2, rank=rank, world=2, balanced=True) for rank in (0, 1)]
+    for batch, *parts in zip(*(loader.batches(3) for loader in (whole, *halves)), strict=True):
+        assert batch.names == [name for part in parts for name in part.names]

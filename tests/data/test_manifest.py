@@ -40,6 +40,25 @@ def test_what_is_unknown_stays_unknown(tmp_path: Path):
     assert not (tmp_path / "classes.txt").exists()
 
 
+def test_a_video_may_show_several_classes(tmp_path: Path):
+    samples = (Sample("a.mp4", labels=(0, 2)), Sample("b.mp4", labels=(1,)), Sample("c.mp4"))
+    write_manifest(tmp_path, "train", samples, ["run", "walk", "jump"])
+    assert (tmp_path / "train.csv").read_text().splitlines()[1] == "a.mp4,,,,,,,0;2"
+    manifest = read_manifest(tmp_path, "train")
+    assert manifest.samples == samples
+    with pytest.raises(UserError, match=r"3 videos have no label, a.mp4 for one; 2 have several"):
+        manifest.require_labels()
+
+
+def test_a_video_may_lie_anywhere(tmp_path: Path):
+    elsewhere = tmp_path / "videos" / "a.mp4"
+    write_manifest(tmp_path / "lists", "train", [Sample(elsewhere.as_posix()), Sample("../videos/a.mp4")])
+    manifest = read_manifest(tmp_path / "lists", "train")
+    elsewhere.parent.mkdir()
+    elsewhere.touch()
+    assert all(manifest.locate(sample).samefile(elsewhere) for sample in manifest.samples)
+
+
 def test_writing_makes_the_folder(tmp_path: Path):
     write_manifest(tmp_path / "new" / "set", "train", [Sample("a.mp4")])
     assert len(read_manifest(tmp_path / "new" / "set", "train")) == 1
@@ -92,6 +111,9 @@ def test_an_empty_line_among_the_classes_is_refused(tmp_path: Path):
         ("path,fps\na.mp4,25 fps\n", r"train.csv:2: fps must be .*'25 fps'"),
         ("path,label\na.mp4,2\n", r"train.csv:2: label 2 has no line in classes.txt \(2 classes\)"),
         ("path,label\na.mp4,-1\n", r"train.csv:2: label -1 has no line"),
+        ("path,labels\na.mp4,0;2\n", r"train.csv:2: label 2 has no line in classes.txt \(2 classes\)"),
+        ("path,labels\na.mp4,0;walk\n", r"train.csv:2: labels must be numbers with ; .*'0;walk'"),
+        ("path,label,labels\na.mp4,0,0;1\n", r"train.csv:2: both label and labels"),
         ("path,label\na, b.mp4,1\n", r"train.csv:2: more or fewer cells than columns"),
         ("path,label\na.mp4\n", r"train.csv:2: more or fewer cells than columns"),
         ("path,label\na.mp4,0\n,1\n", r"train.csv:3: the path is empty"),

@@ -1,5 +1,7 @@
 """Crops, sizes and flips, against Pillow and against counts made by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tubelet.data.erasing import RandomErasing
+from tubelet.data.mirror import mirrored_classes
+from tubelet.data.randaugment import RandAugment
 from tubelet.data.transforms import (
     AnyCrop,
     Augment,
@@ -183,3 +188,95 @@ def test_the_short_side_is_scaled_and_the_crops_reach_both_ends(height: int, wid
     ends = (whole[:, :48, :48], whole[:, -48:, -48:])
     for crop, end in zip((crops[0, 0], crops[2, 0]), ends, strict=True):
         assert (crop.int() - end).abs().max() <= 2
+
+
+# ------------------------------------------------------------------------------------- fine-tuning's chain
+
+SIDES = ("moving left", "moving right", "turning left", "opening")
+MIRRORED = mirrored_classes(SIDES)
+
+
+def left_to_right() -> torch.Tensor:
+    return coordinates(32, 32, frames=2)
+
+
+def test_a_flip_swaps_the_labels_where_asked():
+    augment = Augment(flip=1.0, flip_labels="swap")
+    for label, expected in ((0, 1), (1, 0), (3, 3)):
+        clip, found = augment.labeled(left_to_right(), 32, np.random.default_rng(0), label, MIRRORED)
+        assert found == expected
+        assert clip[0, 1, 0, 0] > clip[0, 1, 0, -1]
+
+
+def test_a_class_without_counterpart_is_not_flipped():
+    augment = Augment(flip=1.0, flip_labels="swap")
+    clip, found = augment.labeled(left_to_right(), 32, np.random.default_rng(0), 2, MIRRORED)
+    assert found == 2
+    assert clip[0, 1, 0, 0] < clip[0, 1, 0, -1]
+
+
+def test_a_plain_flip_keeps_the_label():
+    augment = Augment(flip=1.0)
+    clip, found = augment.labeled(left_to_right(), 32, np.random.default_rng(0), 2)
+    assert found == 2
+    assert clip[0, 1, 0, 0] > clip[0, 1, 0, -1]
+
+
+def test_a_clip_without_label_is_flipped_and_has_none():
+    augment = Augment(flip=1.0, flip_labels="swap")
+    clip, found = augment.labeled(left_to_right(), 32, np.random.default_rng(0), None, MIRRORED)
+    assert found is None
+    assert clip[0, 1, 0, 0] > clip[0, 1, 0, -1]
+
+
+def test_labels_swap_exactly_as_often_as_clips_are_flipped():
+    augment = Augment(flip=0.5, flip_labels="swap")
+    rng = np.random.default_rng(0)
+    swapped = 0
+    for _ in range(400):
+        clip, label = augment.labeled(left_to_right(), 16, rng, 0, MIRRORED)
+        assert (label == 1) == bool(clip[0, 1, 0, 0] > clip[0, 1, 0, -1])
+        swapped += label == 1
+    assert abs(swapped - 200) < 5 * (400 * 0.25) ** 0.5
+
+
+FULL = Augment(
+    randaugment=RandAugment(),
+    crop=ResizedCrop(scale=(0.08, 1.0)),
+    flip=0.5,
+    erasing=RandomErasing(probability=0.5),
+)
+
+
+def test_the_whole_chain_gives_clips_of_the_size_and_follows_from_the_generator():
+    clip = clip_of(70, 90)
+    outs = [FULL(clip, 48, np.random.default_rng(seed)) for seed in (3, 3, 4)]
+    assert outs[0].shape == (3, 3, 48, 48)
+    assert outs[0].dtype == torch.uint8
+    assert torch.equal(outs[0], outs[1])
+    assert not torch.equal(outs[0], outs[2])
+    assert torch.equal(clip, clip_of(70, 90))
+
+
+@pytest.mark.parametrize("cropped", [False, True])
+def test_the_chain_is_its_parts_in_order(cropped: bool):
+    augment = replace(FULL, randaugment=RandAugment(cropped=cropped))
+    assert augment.whole_frames is not cropped
+    assert augment.randaugment is not None
+    assert augment.erasing is not None
+    clip = clip_of(70, 90)
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        expected = clip if cropped else augment.randaugment(clip, rng)
+        box, flip, _ = augment.place(70, 90, 48, rng)
+        expected = crop_resize(expected, box, 48)
+        expected = expected.flip(-1) if flip else expected
+        expected = augment.randaugment(expected, rng) if cropped else expected
+        expected = augment.erasing(expected, rng)
+        assert torch.equal(augment(clip, 48, np.random.default_rng(seed)), expected)
+
+
+@pytest.mark.parametrize("flip", [-0.1, 1.1])
+def test_a_probability_that_is_none_is_refused(flip: float):
+    with pytest.raises(ValueError, match=r"flip must lie in \[0, 1\]"):
+        Augment(flip=flip)

@@ -38,6 +38,10 @@ class ToyBatch:
     def to(self, device: torch.device) -> "ToyBatch":
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
+    def record_stream(self, stream: Any) -> None:
+        for tensor in (self.x, self.y):
+            tensor.record_stream(stream)
+
     def __len__(self) -> int:
         return len(self.names)
 

@@ -1,37 +1,50 @@
-"""Which frames make a clip: pure functions from a video's length to frame numbers."""
+"""Which frames make a clip: pure functions from a video's length to frame numbers.
+
+Here are the two that new recipes start from; `protocols` has the published ones.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from tubelet.data.protocols import (
+    IntervalClip,
+    MARSegmentClip,
+    MMAction2Clip,
+    VideoMAEClip,
+    VideoMAESegmentClip,
+)
 from tubelet.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class DenseClip:
-    """Frames a fixed stride apart (VideoMAE's pre-training, arXiv 2203.12602, section 4.1).
+    """Frames a fixed stride apart (VideoMAE's and V2's pre-training, arXiv 2203.12602, section 4.1).
 
     A video shorter than the clip repeats the last frame that the stride reaches.
 
     Attributes:
         frames: frames of a clip.
         stride: frames of the video from one frame of the clip to the next.
+        short: in a video shorter than frames * stride, the stride may reach the video's `last` frame, or
+            only the ones `before` it (VideoMAE's code).
     """
 
     kind: Literal["dense"] = "dense"
     frames: int = 16
     stride: int = 4
+    short: Literal["last", "before"] = "last"
 
     def __post_init__(self) -> None:
         if self.frames < 1 or self.stride < 1:
             raise UserError(f"frames and stride must be at least 1, found {self.frames} and {self.stride}")
 
-    def sample(self, length: int, rng: np.random.Generator) -> list[int]:
+    def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """A clip at a random start in a video of `length` frames."""
         return self._from(int(rng.integers(self._slack(length) + 1)), length)
 
-    def view(self, length: int, clip: int, clips: int) -> list[int]:
+    def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
         """Clip number `clip` of `clips` spread evenly over the video; a single one lies in the middle."""
         part = clip / (clips - 1) if clips > 1 else 0.5
         return self._from(round(part * self._slack(length)), length)
@@ -40,7 +53,10 @@ class DenseClip:
         return max(length - self.frames * self.stride, 0)
 
     def _from(self, start: int, length: int) -> list[int]:
-        last = start + (length - 1 - start) // self.stride * self.stride
+        reach = length - 1 - start
+        if self.short == "before" and length < self.frames * self.stride:
+            reach = max(length - 2, 0)
+        last = start + reach // self.stride * self.stride
         return [min(start + k * self.stride, last) for k in range(self.frames)]
 
 
@@ -59,11 +75,11 @@ class SegmentClip:
         if self.frames < 1:
             raise UserError(f"frames must be at least 1, found {self.frames}")
 
-    def sample(self, length: int, rng: np.random.Generator) -> list[int]:
+    def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """A random frame from each segment of a video of `length` frames."""
         return self._at(rng.random(self.frames), length)
 
-    def view(self, length: int, clip: int, clips: int) -> list[int]:
+    def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
         """The frame at the same place in every segment: (clip + 1/2) / clips of the way through it."""
         return self._at(np.full(self.frames, (clip + 0.5) / clips), length)
 
@@ -72,7 +88,15 @@ class SegmentClip:
         return np.minimum(place.astype(int), length - 1).tolist()
 
 
-AnyClip = DenseClip | SegmentClip
+AnyClip = (
+    DenseClip
+    | SegmentClip
+    | VideoMAEClip
+    | VideoMAESegmentClip
+    | IntervalClip
+    | MARSegmentClip
+    | MMAction2Clip
+)
 
 
 @dataclass(frozen=True, kw_only=True)

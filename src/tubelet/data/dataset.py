@@ -10,8 +10,9 @@ from torch.utils.data import Dataset
 
 from tubelet.data.clips import AnyClip, Views
 from tubelet.data.manifest import Manifest
-from tubelet.data.transforms import Augment, spread_crops
-from tubelet.data.video import VideoError, read_frames
+from tubelet.data.mirror import mirrored_classes
+from tubelet.data.transforms import Augment, Placed, spread_crops
+from tubelet.data.video import Crop, VideoError, VideoIndex, read_crops
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
         return self._each(lambda x: x.to(device, non_blocking=True))
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Say that a CUDA stream uses its memory too, so that it is not given away before."""
+        for tensor in (self.video, self.label, self.seed, self.index):
+            tensor.record_stream(stream)
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory."""
@@ -98,6 +104,7 @@ class TrainDataset(Dataset[Batch]):
         self.size = size
         self.repeats = repeats
         self.seed = seed
+        self.mirrored = mirrored_classes(manifest.classes)
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -119,15 +126,31 @@ class TrainDataset(Dataset[Batch]):
     def _clips(self, index: int, rng: np.random.Generator, failures: dict[str, str]) -> Batch:
         sample = self.manifest.samples[index]
         path = self.manifest.locate(sample)
+        square, augment, state = (self.size, self.size), self.augment, rng.bit_generator.state
+        placed: list[Placed] = []
 
-        def choose(length: int) -> list[int]:
-            return [number for _ in range(self.repeats) for number in self.clip.sample(length, rng)]
+        def plan(index: VideoIndex) -> list[Crop]:
+            rng.bit_generator.state = state  # it may be asked again
+            size, rate = (index.height, index.width), _rate(index)
+            frames = [self.clip.sample(len(index), rng, rate) for _ in range(self.repeats)]
+            if augment.whole_frames:
+                return [Crop(numbers, None, size) for numbers in frames]
+            placed[:] = [augment.place(*size, self.size, rng, sample.label, self.mirrored) for _ in frames]
+            return [
+                Crop(numbers, place.box, square, place.flip)
+                for numbers, place in zip(frames, placed, strict=True)
+            ]
 
-        frames = read_frames(path, choose)
-        clips = [self.augment(clip, self.size, rng) for clip in frames.chunk(self.repeats)]
+        clips = read_crops(path, plan)
+        if augment.whole_frames:
+            made = [augment.labeled(clip, self.size, rng, sample.label, self.mirrored) for clip in clips]
+        else:
+            made = [
+                (augment.finish(clip, rng), place.label) for clip, place in zip(clips, placed, strict=True)
+            ]
         return Batch(
-            video=torch.stack(clips),
-            label=_repeat(-1 if sample.label is None else sample.label, self.repeats),
+            video=torch.stack([clip for clip, _ in made]),
+            label=torch.tensor([-1 if label is None else label for _, label in made]),
             seed=torch.from_numpy(rng.integers(2**62, size=self.repeats)),
             index=_repeat(index, self.repeats),
             names=[sample.path] * self.repeats,
@@ -175,16 +198,24 @@ class ViewDataset(Dataset[Batch]):
 def read_views(path: str, clip: AnyClip, views: Views, size: int) -> Tensor:
     """All views of a video, from one decode: uint8 (clips * crops, T, C, size, size), clip by clip."""
 
-    def choose(length: int) -> list[int]:
-        return [number for k in range(views.clips) for number in clip.view(length, k, views.clips)]
+    def plan(index: VideoIndex) -> list[Crop]:
+        short = min(index.height, index.width)
+        height, width = (int(side * size / short) for side in (index.height, index.width))
+        rate = _rate(index)
+        numbers = (clip.view(len(index), k, views.clips, rate) for k in range(views.clips))
+        return [Crop(frames, None, (height, width)) for frames in numbers]
 
-    frames = read_frames(path, choose)
-    return torch.cat([spread_crops(part, size, views.crops) for part in frames.chunk(views.clips)])
+    return torch.cat([spread_crops(part, size, views.crops) for part in read_crops(path, plan)])
 
 
 def read_clip(path: str, clip: AnyClip, *, size: int) -> Tensor:
     """The central clip of a video and of its frame: uint8 (T, C, size, size)."""
     return read_views(path, clip, Views(), size)[0]
+
+
+def _rate(index: VideoIndex) -> float | None:
+    """The video's frames per second, None where they are not known."""
+    return index.fps or None
 
 
 def _no_rows(clip: AnyClip, size: int, failures: dict[str, str]) -> Batch:

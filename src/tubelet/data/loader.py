@@ -30,6 +30,7 @@ class TrainLoader:
         workers: worker processes that decode; 0 decodes in this one.
         pin: use page-locked memory, for copies to a GPU.
         max_failures: the share of the videos that may fail to be read, in [0, 1].
+        balanced: draw every class equally often, rare ones more than once an epoch; else each video once.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class TrainLoader:
         workers: int = 0,
         pin: bool = False,
         max_failures: float = 0.05,
+        balanced: bool = False,
     ) -> None:
         self.dataset = dataset
         self.batch = batch
         self.rank = rank
         self.world = world
         self.max_failures = max_failures
+        self.balanced = balanced
         self.failures: dict[str, str] = {}
         self._order: list[list[tuple[int, int]]] = []
         self._loader: DataLoader[Batch] = DataLoader(
@@ -70,7 +73,7 @@ class TrainLoader:
         Raises:
             UserError: more videos than `max_failures` allows cannot be read, or ten drawn in a row.
         """
-        shuffled = np.random.default_rng((self.dataset.seed, 0, epoch)).permutation(len(self.dataset))
+        shuffled = self._shuffled(np.random.default_rng((self.dataset.seed, 0, epoch)))
         per_batch = self.batch * self.world
         self._order[:] = [
             [(epoch, int(i)) for i in shuffled[b * per_batch + self.rank * self.batch :][: self.batch]]
@@ -79,6 +82,21 @@ class TrainLoader:
         for batch in self._loader:
             self._check(batch)
             yield batch
+
+    def _shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        """As many videos as there are, in the order of an epoch."""
+        count = len(self.dataset)
+        if not self.balanced:
+            return rng.permutation(count)
+        labels = np.array([sample.label for sample in self.dataset.manifest.samples])
+        of_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        drawn = np.resize(rng.permutation(len(of_class)), count)  # class after class, round and round
+        order = np.empty(count, dtype=np.int64)
+        for number, videos in enumerate(of_class):
+            places = np.flatnonzero(drawn == number)
+            rounds = -(-len(places) // len(videos))
+            order[places] = np.concatenate([rng.permutation(videos) for _ in range(rounds)])[: len(places)]
+        return rng.permutation(order)
 
     def _check(self, batch: Batch) -> None:
         for name in batch.failures.keys() - self.failures.keys():

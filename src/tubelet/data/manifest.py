@@ -3,12 +3,13 @@
     ROOT/train.csv      path,label,frames,fps,width,height,codec     (val.csv and test.csv alike)
     ROOT/classes.txt    one class name per line; `label` is the line number, from 0
 
-Paths are relative to ROOT, with forward slashes; they may hold spaces and commas (standard CSV quoting).
-Only `path` is required: pre-training needs no label, and what is unknown about a file stays empty.
+Paths are relative to ROOT or absolute, with forward slashes; they may hold spaces and commas (standard CSV
+quoting). Videos of several classes have a column `labels` instead of `label`: 3;17. Only `path` is required:
+pre-training needs no label, and what is unknown about a file stays empty.
 """
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -21,8 +22,9 @@ SPLITS = ("train", "val", "test")
 class Sample:
     """One video: its path relative to the manifest's root and what is known about it.
 
-    `label` is the class index, from 0; `frames` counts decodable frames; `fps` is frames per second;
-    `width` and `height` are in pixels, as shown; `codec` is FFmpeg's name of it.
+    `label` is the class index, from 0; `labels` are the indices of a video that shows several classes, and
+    then `label` is None; `frames` counts decodable frames; `fps` is frames per second; `width` and `height`
+    are in pixels, as shown; `codec` is FFmpeg's name of it.
     """
 
     path: str
@@ -32,6 +34,7 @@ class Sample:
     width: int | None = None
     height: int | None = None
     codec: str | None = None
+    labels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,22 @@ class Manifest:
         """Raise a UserError where a video has no label."""
         unlabeled = [sample.path for sample in self.samples if sample.label is None]
         if unlabeled:
+            several = sum(bool(sample.labels) for sample in self.samples)
             raise UserError(
                 f"{self.root / self.split}.csv: {len(unlabeled)} videos have no label, {unlabeled[0]} for one"
+                + (f"; {several} have several, in the column labels" if several else "")
             )
 
 
 COLUMNS = tuple(field.name for field in fields(Sample))
-_NUMBERS: dict[str, type[int] | type[float]] = {
-    "label": int, "frames": int, "fps": float, "width": int, "height": int,
+
+
+def _several(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(";"))
+
+
+_NUMBERS: dict[str, Callable[[str], int | float | tuple[int, ...]]] = {
+    "label": int, "frames": int, "fps": float, "width": int, "height": int, "labels": _several,
 }  # fmt: skip
 
 
@@ -88,16 +99,23 @@ def read_manifest(root: Path | str, split: str) -> Manifest:
 
 def write_manifest(root: Path, split: str, samples: Iterable[Sample], classes: Iterable[str] = ()) -> None:
     """Write `ROOT/SPLIT.csv`, and `ROOT/classes.txt` where class names are given."""
+    samples = list(samples)
+    columns = [column for column in COLUMNS if column != "labels" or any(s.labels for s in samples)]
     root.mkdir(parents=True, exist_ok=True)
     with (root / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow(columns)
         for sample in samples:
-            cells = (getattr(sample, column) for column in COLUMNS)
-            writer.writerow("" if cell is None else cell for cell in cells)
+            writer.writerow(_cell(getattr(sample, column)) for column in columns)
     names = list(classes)
     if names:
         (root / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def _cell(value: str | int | float | tuple[int, ...] | None) -> str | int | float:
+    if isinstance(value, tuple):
+        return ";".join(map(str, value))
+    return "" if value is None else value
 
 
 def _read_samples(path: Path, classes: tuple[str, ...]) -> tuple[Sample, ...]:
@@ -130,18 +148,22 @@ def _read_classes(path: Path) -> tuple[str, ...]:
 def _sample(row: dict[str, str], where: str, classes: tuple[str, ...]) -> Sample:
     if None in row or None in row.values():
         raise UserError(f"{where}: more or fewer cells than columns; quote a path that holds a comma")
-    values: dict[str, str | int | float | None] = {}
+    values: dict[str, str | int | float | tuple[int, ...]] = {}
     for column, text in row.items():
         convert = _NUMBERS.get(column, str)
         try:
-            values[column] = convert(text) if text else None
+            values |= {column: convert(text)} if text else {}
         except ValueError:
-            raise UserError(f"{where}: {column} must be a number, found '{text}'") from None
+            wanted = "numbers with ; between" if column == "labels" else "a number"
+            raise UserError(f"{where}: {column} must be {wanted}, found '{text}'") from None
     if not values.get("path"):
         raise UserError(f"{where}: the path is empty")
     sample = Sample(**values)  # type: ignore[arg-type]
-    if sample.label is not None and not 0 <= sample.label < len(classes):
-        raise UserError(f"{where}: label {sample.label} has no line in classes.txt ({len(classes)} classes)")
+    for label in (*sample.labels, *([] if sample.label is None else [sample.label])):
+        if not 0 <= label < len(classes):
+            raise UserError(f"{where}: label {label} has no line in classes.txt ({len(classes)} classes)")
+    if sample.labels and sample.label is not None:
+        raise UserError(f"{where}: both label and labels are filled in; a video has one class or several")
     return sample
 
 

@@ -1,5 +1,6 @@
 """What is done to the pixels of a clip: uint8 (T, C, H, W) in and out, every frame alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -7,6 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
+
+from tubelet.data.erasing import RandomErasing
+from tubelet.data.randaugment import RandAugment
+from tubelet.errors import UserError
 
 
 class Box(NamedTuple):
@@ -80,21 +85,97 @@ AnyCrop = MultiScaleCrop | ResizedCrop
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """The random changes to a training clip.
+    """The random changes to a training clip, in this order.
 
     Attributes:
+        randaugment: random operations on colors and geometry; null has none.
         crop: how the part of the frame that is kept is drawn.
         flip: probability of a mirror image; 0 where left and right matter.
+        flip_labels: a flipped clip may `keep` its class, or `swap` it for the one whose name has left and
+            right swapped; clips of a class that has no such counterpart are not flipped (MAR on
+            Something-Something).
+        erasing: noise over a random box; null has none.
     """
 
+    randaugment: RandAugment | None = None
     crop: AnyCrop = MultiScaleCrop()
     flip: float = 0.0
+    flip_labels: Literal["keep", "swap"] = "keep"
+    erasing: RandomErasing | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.flip <= 1:
+            raise UserError(f"flip must lie in [0, 1], found {self.flip}")
+
+    @property
+    def whole_frames(self) -> bool:
+        """Whether anything happens to frames before they are cropped: `place` alone does not do then."""
+        return self.randaugment is not None and not self.randaugment.cropped
 
     def __call__(self, clip: Tensor, size: int, rng: np.random.Generator) -> Tensor:
-        """uint8 (T, C, H, W) to uint8 (T, C, size, size)."""
-        box = self.crop.box(clip.shape[-2], clip.shape[-1], size, rng)
-        clip = crop_resize(clip, box, size)
-        return clip.flip(-1) if rng.random() < self.flip else clip
+        """uint8 (T, C, H, W) to uint8 (T, C, size, size), whatever the clip's class."""
+        return self.labeled(clip, size, rng, None)[0]
+
+    def labeled(
+        self,
+        clip: Tensor,
+        size: int,
+        rng: np.random.Generator,
+        label: int | None,
+        mirrored: Sequence[int | None] = (),
+    ) -> tuple[Tensor, int | None]:
+        """As the call, with the clip's class, which a flip may change; arguments as in `place`."""
+        if self.randaugment and self.whole_frames:
+            clip = self.randaugment(clip, rng)
+        placed = self.place(clip.shape[-2], clip.shape[-1], size, rng, label, mirrored)
+        clip = crop_resize(clip, placed.box, size)
+        return self.finish(clip.flip(-1) if placed.flip else clip, rng), placed.label
+
+    def place(
+        self,
+        height: int,
+        width: int,
+        size: int,
+        rng: np.random.Generator,
+        label: int | None = None,
+        mirrored: Sequence[int | None] = (),
+    ) -> "Placed":
+        """Draw what of a frame of (height, width) is shown and whether in a mirror.
+
+        Args:
+            height: of the frame in pixels.
+            width: likewise.
+            size: side of the outcome in pixels.
+            rng: what all that is random is drawn from.
+            label: the clip's class, or None.
+            mirrored: the class of each class's mirror image, as `mirrored_classes` has it.
+        """
+        box = self.crop.box(height, width, size, rng)
+        flip = rng.random() < self.flip
+        if not flip or label is None or self.flip_labels == "keep":
+            return Placed(box, flip, label)
+        image = mirrored[label]
+        return Placed(box, False, label) if image is None else Placed(box, True, image)
+
+    def finish(self, clip: Tensor, rng: np.random.Generator) -> Tensor:
+        """What happens after cropping: uint8 (T, C, size, size) to the same."""
+        if self.randaugment and self.randaugment.cropped:
+            clip = self.randaugment(clip, rng)
+        return self.erasing(clip, rng) if self.erasing else clip
+
+
+class Placed(NamedTuple):
+    """A crop that was drawn.
+
+    Attributes:
+        box: the part of the frame.
+        flip: whether left and right are swapped.
+        label: the class of what is then seen; None where it is not known.
+    """
+
+    box: Box
+    flip: bool
+    label: int | None
 
 
 def crop_resize(clip: Tensor, box: Box, size: int) -> Tensor:

@@ -1,202 +1,221 @@
-"""Frames out of video files, exactly the ones asked for and no more work than that takes.
+"""Frames out of videos, exactly the ones asked for and no more work than that takes.
 
-`probe` reads a file's packets without decoding them and learns its true frames; `read_frames` then seeks to
-the key frame before the first frame wanted, drops packets that no wanted frame needs, and matches what comes
-out by its time stamp. Containers that cannot seek exactly are decoded from their first frame instead.
+Two functions read: `read_frames` whole frames, `read_crops` all crops of a training or test item in one
+opening of the file, each frame decoded once however many crops show it. A video is a file, a folder of
+numbered pictures, or a file elsewhere (s3://, gs://, oss://, hf://, http://, https://).
 """
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal, Protocol, TypeVar
 
 import av
-import numpy as np
-import torch
-from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
+from tubelet.data.folders import crop_frames, folder_frames, folder_index
+from tubelet.data.index import VideoIndex as VideoIndex
+from tubelet.data.index import header_index, scan_index, video_stream
+from tubelet.data.packets import Decoding, WrongIndexError
+from tubelet.data.pixels import Crop as Crop
+from tubelet.data.pixels import CropPainter, FramePainter, shown_size
+from tubelet.data.sources import TIME_LIMIT, Deadline, open_container, remote_url
+from tubelet.data.sources import VideoError as VideoError
+from tubelet.data.torchcodec import CodecVideo
 from tubelet.errors import UserError
 
-_EXACT_SEEKS = {"mov", "matroska", "mpegts"}  # FFmpeg's names of the containers
+Backend = Literal["pyav", "torchcodec"]
+Plan = Callable[[VideoIndex], Sequence[Crop]]
 
 
-class VideoError(UserError):
-    """A video that cannot be read: the message names the file and says what is wrong with it."""
+def probe(path: Path | str, *, limit: float = TIME_LIMIT) -> VideoIndex:
+    """Index a video: every packet is read and one frame decoded.
 
-
-@dataclass(frozen=True)
-class VideoIndex:
-    """What one pass over a file's packets tells.
-
-    Attributes:
-        times: the frames' presentation times in order, in the stream's ticks: one for each frame.
-        keys: positions in `times` at which decoding can begin, ascending; the first is 0.
-        fps: mean frames per second.
-        width: pixels, as shown.
-        height: pixels, as shown.
-        codec: FFmpeg's name.
-    """
-
-    times: tuple[int, ...]
-    keys: tuple[int, ...]
-    fps: float
-    width: int
-    height: int
-    codec: str
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-
-def probe(path: Path | str) -> VideoIndex:
-    """Index a video without decoding it.
+    Args:
+        path: a file, a folder of pictures or the URL of a file.
+        limit: seconds after which to give up.
 
     Raises:
-        VideoError: the file cannot be opened, has no video or no frames.
+        VideoError: the file cannot be opened in time, has no video or no frames.
     """
-    try:
-        with _open(path) as container:
-            return _index(container, _stream(container, path), path)
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: {_reason(error)}") from error
+    if _is_folder(path):
+        return folder_index(Path(path))
+    deadline = Deadline(path, limit)
+    with open_container(path, deadline) as container:
+        stream = video_stream(container, path)
+        index = scan_index(container, stream, deadline)
+        try:
+            first = next(container.decode(stream), None)
+        except (av.FFmpegError, ValueError):
+            first = None  # others may decode
+        height, width = shown_size(first) if first else (index.height, index.width)
+        return replace(index, height=height, width=width)
 
 
 def read_frames(
     path: Path | str,
     wanted: Sequence[int] | Callable[[int], Sequence[int]],
     index: VideoIndex | None = None,
+    *,
+    backend: Backend = "pyav",
+    limit: float = TIME_LIMIT,
 ) -> Tensor:
-    """Decode frames by their number, with one opening of the file.
+    """Decode whole frames by their number, with one opening of the file.
 
     Args:
-        path: the file.
+        path: a file, a folder of pictures or the URL of a file.
         wanted: frame numbers from 0, in any order, repeats allowed; or what gives them for a length.
         index: what `probe` said of this file, where it is known already.
+        backend: the library that decodes.
+        limit: seconds after which to give up.
 
     Returns:
-        uint8 (len(wanted), C=3, H, W), RGB.
+        uint8 (len(wanted), C=3, H, W), RGB, as shown.
 
     Raises:
-        VideoError: the file cannot be read or one of the frames does not decode.
+        VideoError: the file cannot be read in time or one of the frames does not decode.
     """
-    try:
-        with _open(path) as container:
-            stream = _stream(container, path)
-            index = index or _index(container, stream, path)
-            chosen = wanted(len(index)) if callable(wanted) else wanted
-            numbers = sorted(set(chosen))
-            if not numbers or numbers[0] < 0 or numbers[-1] >= len(index):
-                raise VideoError(f"{path}: frames {list(chosen)} asked of a video of {len(index)} frames")
-            exact = _EXACT_SEEKS & set(container.format.name.split(","))
-            frames = _decode(container, stream, index, numbers) if exact else {}
-            if len(frames) < len(numbers):
-                frames = _decode_from_start(container, stream, index, numbers)
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: {_reason(error)}") from error
-    missing = [number for number in numbers if number not in frames]
-    if missing:
-        raise VideoError(f"{path}: {len(missing)} of {len(numbers)} frames do not decode: {missing[:5]}")
-    if len({frame.shape for frame in frames.values()}) > 1:
-        raise VideoError(f"{path}: the frames' size changes within the file")
-    return torch.from_numpy(np.stack([frames[number] for number in chosen])).permute(0, 3, 1, 2)
+
+    def start(known: VideoIndex) -> _FrameJob:
+        return _FrameJob(wanted(len(known)) if callable(wanted) else wanted)
+
+    def whole(known: VideoIndex) -> list[Crop]:
+        return [Crop(start(known).numbers, None, (known.height, known.width))]
+
+    if backend != "pyav" or _is_folder(path):
+        return _read_converted(path, whole, index, backend, Deadline(path, limit))[0]
+    return _read(path, start, index, Deadline(path, limit)).painter.finish()
 
 
-def _open(path: Path | str) -> av.container.InputContainer:
-    return av.open(str(path), metadata_errors="replace")  # titles in another encoding do no harm
+def read_crops(
+    path: Path | str,
+    plan: Plan,
+    index: VideoIndex | None = None,
+    *,
+    backend: Backend = "pyav",
+    limit: float = TIME_LIMIT,
+) -> list[Tensor]:
+    """Decode, crop and scale all that an item needs of a video, with one opening of the file.
+
+    Args:
+        path: a file, a folder of pictures or the URL of a file.
+        plan: gives the crops for what is known of the video. It is asked again, and only the last answer
+            counts, where the file turns out to be other than its header says.
+        index: what `probe` said of this file, where it is known already.
+        backend: the library that decodes.
+        limit: seconds after which to give up.
+
+    Returns:
+        For each crop uint8 (T, C=3, H, W), RGB.
+
+    Raises:
+        VideoError: the file cannot be read in time or one of the frames does not decode.
+    """
+    if backend != "pyav" or _is_folder(path):
+        return _read_converted(path, plan, index, backend, Deadline(path, limit))
+    job = _read(path, lambda known: _CropJob(list(plan(known)), known), index, Deadline(path, limit))
+    return [painter.finish() for painter in job.painters]
 
 
-def _stream(container: av.container.InputContainer, path: Path | str) -> av.VideoStream:
-    stream = container.streams.best("video")
-    if not isinstance(stream, av.VideoStream):
-        raise VideoError(f"{path}: no video in this file")
-    if stream.codec_context is None:
-        raise VideoError(
-            f"{path}: this build of PyAV has no decoder for it; install its wheel: pip install av"
-        )
-    stream.thread_count = 1  # one thread a worker: more only get in each other's way
-    stream.codec_context.open()  # some decoders read skip_frame once, when they open
-    return stream
+class _Job(Protocol):
+    """What is asked of a file, and where its frames go."""
+
+    numbers: list[int]
+
+    def take(self, number: int, frame: av.VideoFrame) -> None: ...
 
 
-def _index(container: av.container.InputContainer, stream: av.VideoStream, path: Path | str) -> VideoIndex:
-    shown = sorted(
-        (packet.pts, packet.is_keyframe)
-        for packet in container.demux(stream)
-        if packet.size and packet.pts is not None and not packet.is_discard
-    )
-    container.seek(0)
-    if not shown:
-        raise VideoError(f"{path}: no frames in this file")
-    context = stream.codec_context
-    times = tuple(pts for pts, _ in shown)
-    seconds = float((times[-1] - times[0]) * stream.time_base) if stream.time_base else 0.0
-    return VideoIndex(
-        times=times,
-        keys=(0, *(number for number, (_, key) in enumerate(shown) if key and number)),
-        fps=(len(times) - 1) / seconds if seconds > 0 else float(stream.average_rate or 0),
-        width=context.width,
-        height=context.height,
-        codec=context.name,
-    )
+class _FrameJob:
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self.numbers = list(numbers)
+        self.painter = FramePainter(self.numbers)
+        self._size: tuple[int, int] | None = None
+
+    def take(self, number: int, frame: av.VideoFrame) -> None:
+        self._size = self._size or shown_size(frame)
+        if shown_size(frame) != self._size:
+            raise _OtherSizeError(shown_size(frame))
+        self.painter.paint(number, frame)
 
 
-def _decode(
-    container: av.container.InputContainer, stream: av.VideoStream, index: VideoIndex, numbers: list[int]
-) -> dict[int, np.ndarray]:
-    """RGB pictures (H, W, 3) by frame number: one run of the decoder from each key frame that is needed."""
-    frames: dict[int, np.ndarray] = {}
-    reformatter = VideoReformatter()
-    context = stream.codec_context
-    groups: dict[int, dict[int, int]] = {}  # key frame -> time and number of what is wanted up to the next
-    for number in numbers:
-        group = groups.setdefault(index.keys[bisect_right(index.keys, number) - 1], {})
-        group[index.times[number]] = number
-    for key, by_time in groups.items():
-        last = max(by_time.values())
-        reached = False
-        container.seek(index.times[key], stream=stream, backward=True)
-        for packet in container.demux(stream):
-            reached = reached or packet.pts == index.times[key]
-            if not reached and not packet.size:
-                break
-            if not reached:
-                continue  # a seek may land on an earlier key frame
-            context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in by_time else "NONREF"
-            for frame in context.decode(packet if packet.size else None):
-                if frame.pts in by_time:
-                    frames[by_time[frame.pts]] = _to_rgb(frame, reformatter)
-            if last in frames or not packet.size:
-                break
-    return frames
+class _CropJob:
+    def __init__(self, crops: Sequence[Crop], index: VideoIndex) -> None:
+        self.numbers = [number for crop in crops for number in crop.frames]
+        self.painters = [CropPainter(crop) for crop in crops]
+        self._size = (index.height, index.width)
+
+    def take(self, number: int, frame: av.VideoFrame) -> None:
+        if shown_size(frame) != self._size:
+            raise _OtherSizeError(shown_size(frame))
+        for painter in self.painters:
+            painter.paint(number, frame)
 
 
-def _decode_from_start(
-    container: av.container.InputContainer, stream: av.VideoStream, index: VideoIndex, numbers: list[int]
-) -> dict[int, np.ndarray]:
-    """As `_decode`, without seeking."""
-    counted = container.format.name == "avi"  # it has no presentation times; FFmpeg guesses, and errs
-    by_time: dict[int | None, int] = {index.times[number]: number for number in numbers}
+class _OtherSizeError(Exception):
+    """A frame is not of the size that was expected: (height, width) as shown."""
+
+
+_AnyJob = TypeVar("_AnyJob", bound=_Job)
+
+
+def _read(
+    path: Path | str,
+    start: Callable[[VideoIndex], _AnyJob],
+    index: VideoIndex | None,
+    deadline: Deadline,
+) -> _AnyJob:
+    """Open a file, learn about it, start the job and see it through."""
+    with open_container(path, deadline) as container:
+        stream = video_stream(container, path)
+        guess = None if index else header_index(container, stream)
+        known = index or guess or scan_index(container, stream, deadline)
+        guessed, sizes = guess is not None, {(known.height, known.width)}
+        while True:
+            job = start(known)
+            wanted = _checked(job.numbers, known, path)
+            try:
+                Decoding(container, stream, known, wanted, deadline, guessed).run(job.take)
+            except WrongIndexError:
+                container.seek(0)
+                known, guessed = scan_index(container, stream, deadline), False
+            except _OtherSizeError as error:  # rotated, as a rule; the header does not tell
+                height, width = error.args[0]
+                if (height, width) in sizes or len(sizes) > 1 or isinstance(job, _FrameJob):
+                    raise VideoError(f"{path}: the frames' size changes within the file") from error
+                container.seek(0)
+                sizes.add((height, width))
+                known = replace(known, height=height, width=width)
+            else:
+                return job
+
+
+def _read_converted(
+    path: Path | str, plan: Plan, index: VideoIndex | None, backend: Backend, deadline: Deadline
+) -> list[Tensor]:
+    """Crops of frames that come as RGB, one step after the other."""
+    frames: dict[int, Tensor]
+    if _is_folder(path):
+        crops = plan(known := index or folder_index(Path(path)))
+        frames = folder_frames(Path(path), sorted(_wanted(crops, known, path)), deadline)
+    elif backend == "torchcodec":
+        video = CodecVideo(remote_url(path) or path, deadline)
+        crops = plan(known := index or video.index())
+        frames = video.frames(_wanted(crops, known, path))
+    else:
+        raise UserError(f"backend must be pyav or torchcodec, found {backend}")
+    return [crop_frames(frames, crop) for crop in crops]
+
+
+def _wanted(crops: Sequence[Crop], index: VideoIndex, path: Path | str) -> set[int]:
+    return _checked([number for crop in crops for number in crop.frames], index, path)
+
+
+def _checked(numbers: list[int], index: VideoIndex, path: Path | str) -> set[int]:
     wanted = set(numbers)
-    frames: dict[int, np.ndarray] = {}
-    reformatter = VideoReformatter()
-    container.seek(0)
-    stream.codec_context.skip_frame = "DEFAULT"
-    for count, frame in enumerate(container.decode(stream)):
-        number = count if counted else by_time.get(frame.pts)
-        if number in wanted:
-            frames[number] = _to_rgb(frame, reformatter)
-            if len(frames) == len(numbers):
-                break
-    return frames
+    if not wanted or min(wanted) < 0 or max(wanted) >= len(index):
+        raise VideoError(f"{path}: frames {numbers} asked of a video of {len(index)} frames")
+    return wanted
 
 
-def _to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
-    """(H, W, 3) uint8. One converter for all frames and one thread: setting either up costs far more."""
-    return reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    return f"cannot be read as a video ({getattr(error, 'strerror', None) or error})"
+def _is_folder(path: Path | str) -> bool:
+    return not remote_url(path) and Path(path).is_dir()

@@ -7,44 +7,56 @@ from tubelet.data.dataset import Batch
 from tubelet.masking import row_noise
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.positions import tokens_and_positions
+from tubelet.tasks.mixing import Mixing
 
 
 class ClassifyTask(nn.Module):
     """A batch of labeled clips to the classification loss.
 
     A model with a masking is trained on the tokens that the masking's random form leaves visible; one with a
-    decoder as well also paints the others, and the two losses are added (MAR, arXiv 2207.11660, III-D).
+    decoder as well also paints the others, and the two losses are added (MAR, arXiv 2207.11660, III-D). While
+    training, clips may be mixed first: the model then sees and paints the mixed ones.
 
     Args:
         model: the classifier to train.
         label_smoothing: probability given to all classes alike, in [0, 1).
         reconstruction_weight: factor on the reconstruction loss.
+        mixing: how clips are mixed with each other, and their labels with them; None does not.
     """
 
     def __init__(
-        self, model: VideoClassifier, *, label_smoothing: float = 0.0, reconstruction_weight: float = 0.0
+        self,
+        model: VideoClassifier,
+        *,
+        label_smoothing: float = 0.0,
+        reconstruction_weight: float = 0.0,
+        mixing: Mixing | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.label_smoothing = label_smoothing
         self.reconstruction_weight = reconstruction_weight
+        self.mixing = mixing
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalars: `loss`, its parts, and `accuracy` on these clips in [0, 1]."""
+        """Scalars: `loss`, its parts, and `accuracy` in [0, 1]: against each clip's own label if mixed."""
         masking, grid = self.model.config.masking, self.model.grid
+        video, target = batch.video, batch.label
+        if self.mixing and self.training:
+            video, target = self.mixing(video, batch.label, batch.seed, self.model.config.classes)
         losses: dict[str, Tensor] = {}
         if masking is None:
-            logits = self.model(batch.video)
+            logits = self.model(video)
         else:
             mask = masking.from_noise(grid, row_noise(batch.seed, masking.noise_size(grid)))
             if self.model.decoder is None:
-                logits = self.model(batch.video, mask)
+                logits = self.model(video, mask)
             else:
-                logits, painted = self.model.forward_jointly(batch.video, mask)
+                logits, painted = self.model.forward_jointly(video, mask)
                 losses["reconstruction"] = painted.loss
         logits = logits.float()
         losses["classification"] = functional.cross_entropy(
-            logits, batch.label, label_smoothing=self.label_smoothing
+            logits, target, label_smoothing=self.label_smoothing
         )
         losses["loss"] = losses["classification"]
         if "reconstruction" in losses:

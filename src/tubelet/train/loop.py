@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,11 @@ class Batch(Protocol):
     def names(self) -> list[str]:
         """The file of each clip, for error messages."""
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> Self:
         """The batch on the device."""
+
+    def record_stream(self, stream: Any) -> None:
+        """Say that a CUDA stream uses its memory too."""
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -153,7 +156,7 @@ def fit(
             position = progress.step - epoch * steps_per_epoch  # above 0 only after an interruption
             task.train()
             meter.resume()
-            batches = meter.waiting(loader.batches(epoch, position * config.accumulate))
+            batches = meter.waiting(runtime.ahead(loader.batches(epoch, position * config.accumulate)))
             for _ in range(position, steps_per_epoch):
                 # Gradients of one step
                 lr = learning_rate(progress.step, total_steps, warmup_steps, peak, floor, start)
@@ -162,7 +165,7 @@ def fit(
                     seed_step(seed, progress.step, micro, runtime.rank)
                     with runtime.no_sync(model, skip=micro < config.accumulate - 1):
                         with runtime.autocast():
-                            output = model(batch.to(runtime.device))
+                            output = model(batch)
                         (output["loss"] / config.accumulate).backward()
                     meter.add(output, clips=len(batch))
                     names.append(batch.names)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tubelet.errors import UserError
 from tubelet.machine import cores_per_process
+
+
+class Movable(Protocol):
+    """What can be copied to a device while that is at work on something else."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same on the device."""
+
+    def record_stream(self, stream: Any) -> None:
+        """Say that a CUDA stream uses its memory too."""
+
+
+Moved = TypeVar("Moved", bound=Movable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +136,27 @@ class Runtime:
         for module in [*blocks, task]:
             fully_shard(module, mesh=mesh)
         return task
+
+    def ahead(self, batches: Iterator[Moved]) -> Iterator[Moved]:
+        """The batches on this process's device; on a GPU each is copied while the one before it is in use.
+
+        The copies run on a stream of their own and need pinned memory to overlap with the computing.
+        """
+        if self.device.type != "cuda":
+            yield from (batch.to(self.device) for batch in batches)
+            return
+        copying, computing = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
+        waiting: Moved | None = None
+        for batch in batches:
+            with torch.cuda.stream(copying):
+                coming = batch.to(self.device)
+            if waiting is not None:
+                yield waiting
+            computing.wait_stream(copying)  # before its first use; memory is freed on its own stream
+            coming.record_stream(computing)
+            waiting = coming
+        if waiting is not None:
+            yield waiting
 
     def autocast(self) -> torch.autocast:
         """The context of forward passes: bf16 where configured, else no change."""

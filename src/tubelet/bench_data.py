@@ -1,0 +1,257 @@
+"""How fast clips are read here, where the time goes, and how that compares with other loaders.
+
+What is measured is the CPU time of one process with one thread, so that other work on the machine does
+little harm. All loaders read the same clips of the same files, in turns, and medians over the rounds are
+told.
+"""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tubelet.bench_files import write_bench_files
+from tubelet.bench_peers import Job, Loader, peers
+from tubelet.bench_report import Part, Report, Row, hints
+from tubelet.data.clips import DenseClip
+from tubelet.data.dataset import TrainDataset
+from tubelet.data.index import VideoIndex, header_index, scan_index, video_stream
+from tubelet.data.loader import TrainLoader
+from tubelet.data.manifest import Manifest, Sample
+from tubelet.data.packets import Decoding
+from tubelet.data.rows import VIDEO_SUFFIXES
+from tubelet.data.sources import Deadline, open_container
+from tubelet.data.transforms import Augment
+from tubelet.data.video import Crop, VideoError, probe, read_crops
+from tubelet.errors import UserError
+from tubelet.machine import available_cores
+
+OURS = "tubelet"
+
+
+def bench_data(
+    folder: Path | None = None,
+    *,
+    cache: Path = Path("runs/bench-videos"),
+    files: int = 8,
+    rounds: int = 5,
+    frames: int = 16,
+    stride: int | None = None,
+    size: int = 224,
+    seconds: float = 10,
+    workers: Sequence[int] = (),
+    progress: Callable[[int, int], object] | None = None,
+) -> Report:
+    """Measure reading training clips, on files of the user's or on made ones.
+
+    Args:
+        folder: videos, in folders below it as well; without it files are made in `cache`.
+        cache: where the made files go and stay.
+        files: of each set, at most.
+        rounds: measurements of each loader, in turns; the median is told.
+        frames: of a clip.
+        stride: frames of the video from one of the clip to the next; by default 4, and 2 on the files that
+            are like Something-Something.
+        size: side of the clip in pixels.
+        seconds: length of the made files.
+        workers: numbers of worker processes with which to measure whole batches, too.
+        progress: called with the rounds done and all of them.
+
+    Raises:
+        UserError: there are no videos in the folder, or none that can be read.
+    """
+    if folder is not None:
+        sets = {str(folder): _readable(_sample(folder, files))}
+    else:
+        sets = write_bench_files(cache, files, seconds=seconds)
+    others, missing = peers()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        parts = []
+        for done, (name, paths) in enumerate(sets.items()):
+            clip = DenseClip(frames=frames, stride=stride or (2 if "ssv2" in name else 4))
+            jobs = [Job(path, clip, size, k, (k + 0.5) / len(paths)) for k, path in enumerate(paths)]
+
+            def show(k: int, done: int = done) -> None:
+                if progress:
+                    progress(done * rounds + k, len(sets) * rounds)
+
+            part = _measure(name, jobs, others, missing, rounds, show)
+            part.loader_clips_per_second = {count: _batches(jobs, count) for count in workers}
+            parts.append(part)
+    finally:
+        torch.set_num_threads(threads)
+    for part in parts:
+        part.hints = hints(part, parts)
+    return Report(
+        machine=f"{_processor()}, {available_cores()} cores, Python {platform.python_version()}",
+        job=f"{frames} frames to {size} x {size}, one random crop",
+        parts=parts,
+        missing=missing,
+    )
+
+
+def _measure(
+    name: str,
+    jobs: list[Job],
+    others: dict[str, Loader],
+    missing: dict[str, str],
+    rounds: int,
+    show: Callable[[int], None],
+) -> Part:
+    """All loaders in turns on the same clips, the first round for warming up."""
+    views = {f"{OURS}, {count} views of one decode": _ours(count) for count in (2, 4)}
+    loaders = {OURS: _ours(1), **views, **others}
+    times: dict[str, list[float]] = {name: [] for name in loaders}
+    stages: list[tuple[float, float, float]] = []
+    for k in range(rounds + 1):
+        for loader_name, load in list(loaders.items()):
+            start = time.process_time()
+            try:
+                for job in jobs:
+                    load(job)
+            except Exception as error:  # a peer that cannot read these files must not end the rest
+                if loader_name in others:
+                    missing[f"{loader_name} on {name}"] = str(error).strip().partition("\n")[0]
+                    del loaders[loader_name]
+                    continue
+                raise
+            if k:
+                times[loader_name].append((time.process_time() - start) * 1e3 / len(jobs))
+        measured = [_stages(job) for job in jobs]
+        if k:
+            stages.append(_mean([stage.ms for stage in measured]))
+        show(k)
+    ms = {name: statistics.median(times[name]) for name in loaders}
+    opening, demuxing, decoding = (statistics.median(column) for column in zip(*stages, strict=True))
+    rows = [
+        Row(name, one := ms[name] / (int(name.split()[1]) if name in views else 1), one / ms[OURS])
+        for name in loaders
+    ]
+    first = measured[0].index
+    return Part(
+        name=name,
+        files=len(jobs),
+        about=f"{first.codec} {first.width} x {first.height}, {first.fps:.3g} frames a second, "
+        f"{len(first)} frames, stride {jobs[0].clip.stride}",
+        kilobytes=statistics.mean(job.path.stat().st_size for job in jobs) / 1000,
+        group=statistics.mean(len(stage.index) / len(stage.index.keys) for stage in measured),
+        decoded=statistics.mean(stage.decoded for stage in measured),
+        spanned=statistics.mean(stage.spanned for stage in measured),
+        open_ms=opening,
+        demux_ms=demuxing,
+        decode_ms=decoding,
+        pixels_ms=ms[OURS] - opening - demuxing - decoding,
+        floor_ratio=ms[OURS] / decoding,
+        clips_per_core_second=1e3 / ms[OURS],
+        rows=sorted(rows, key=lambda row: row.ms),
+    )
+
+
+def _ours(views: int) -> Loader:
+    """All views of a clip from one decode."""
+
+    def load(job: Job) -> list[torch.Tensor]:
+        def plan(index: VideoIndex) -> list[Crop]:
+            numbers = job.frames(len(index))
+            boxes = [job.box(index.height, index.width, view) for view in range(views)]
+            return [Crop(numbers, box, (job.size, job.size), job.flip(v)) for v, box in enumerate(boxes)]
+
+        return read_crops(job.path, plan)
+
+    return load
+
+
+@dataclass(frozen=True)
+class _Stages:
+    ms: tuple[float, float, float]
+    decoded: int
+    spanned: int
+    index: VideoIndex
+
+
+def _stages(job: Job) -> _Stages:
+    """CPU time of opening, of reading packets and of libavcodec alone on the packets that we send it."""
+    deadline = Deadline(job.path, 60)
+    began = time.process_time()
+    with open_container(job.path, deadline) as container:
+        stream = video_stream(container, job.path)
+        index = header_index(container, stream) or scan_index(container, stream, deadline)
+        opened = time.process_time()
+        times = {index.times[number] for number in job.frames(len(index))}
+        run = Decoding(container, stream, index, set(job.frames(len(index))), deadline)
+        packets = list(run.packets())
+        demuxed = time.process_time()
+        context, decoded = stream.codec_context, 0
+        for packet in packets:
+            if packet is not None:
+                context.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
+            decoded += len(context.decode(packet))
+            if packet is None:
+                context.flush_buffers()
+        ended = time.process_time()
+    spans = ((opened - began) * 1e3, (demuxed - opened) * 1e3, (ended - demuxed) * 1e3)
+    return _Stages(spans, decoded, run.spanned, index)
+
+
+def _batches(jobs: list[Job], workers: int, least: float = 3.0) -> float:
+    """Clips a second of wall time out of the training loader, in batches of 8, after the first two."""
+    samples = tuple(Sample(str(job.path.resolve())) for job in jobs) * (
+        512 // len(jobs) + 1
+    )  # one epoch: its end waits
+    manifest = Manifest(Path("/"), "bench", samples, ())
+    dataset = TrainDataset(manifest, jobs[0].clip, Augment(), size=jobs[0].size)
+    loader = TrainLoader(dataset, batch=8, workers=workers)
+    seen, start, epoch = 0, 0.0, 0
+    while True:
+        for number, batch in enumerate(loader.batches(epoch)):
+            if epoch == 0 and number == 1:
+                start = time.perf_counter()
+            elif epoch or number > 1:
+                seen += len(batch)
+            if seen and time.perf_counter() - start > least:
+                return seen / (time.perf_counter() - start)
+        epoch += 1
+
+
+def _sample(folder: Path, count: int) -> list[Path]:
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}: give one with videos, or none to measure on made files")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not found:
+        raise UserError(f"{folder}: no videos in this folder")
+    return [found[k * len(found) // min(count, len(found))] for k in range(min(count, len(found)))]
+
+
+def _readable(paths: list[Path]) -> list[Path]:
+    good = []
+    reason = ""
+    for path in paths:
+        try:
+            probe(path)
+        except VideoError as error:
+            reason = str(error)
+        else:
+            good.append(path)
+    if not good:
+        raise UserError(f"none of the {len(paths)} videos tried can be read; the last: {reason}")
+    return good
+
+
+def _mean(rows: list[tuple[float, float, float]]) -> tuple[float, float, float]:
+    a, b, c = (statistics.mean(column) for column in zip(*rows, strict=True))
+    return a, b, c
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,123 @@
+"""Class names and their numbers, from the files in which projects keep them."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tubelet.data.rows import Row
+from tubelet.errors import UserError, did_you_mean
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """The class names of a file in the order of their numbers.
+
+    One name a line, or a name and its number in either order (`kinetics_class2ind.txt`, `classInd.txt`,
+    a table `id,name`), or JSON: an array, or an object from name to number or from number to name. Numbers
+    may count from 0 or from 1.
+
+    Raises:
+        UserError: the file cannot be read, or a number is missing or given twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        content: Any = json.loads(text) if path.suffix.lower() == ".json" else None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; it should hold class names") from None
+    except ValueError as error:
+        raise UserError(f"{path} does not parse: {error}") from None
+    if isinstance(content, list):
+        return tuple(map(str, content))
+    if isinstance(content, dict):
+        pairs = [_pair(str(key), str(value)) for key, value in content.items()]
+        where = [f"{path}: {key}" for key in content]
+    else:
+        lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        if lines and re.fullmatch(r"(id|index|label)\s*[,;\t]\s*(name|class|label)", lines[0][1].lower()):
+            lines = lines[1:]
+        pairs = [_split(line) for _, line in lines]
+        where = [f"{path}:{n}" for n, _ in lines]
+        names = Counter(pair[1] for pair in pairs if pair)
+        if sum(pair is None for pair in pairs) * 2 > len(pairs) or len(names) == 1 < len(pairs):
+            return tuple(line for _, line in lines)
+    named: dict[int, str] = {}
+    for pair, place in zip(pairs, where, strict=True):
+        if pair is None:
+            raise UserError(f"{place}: expected a class name and its number, as the others have")
+        number, name = pair
+        if number in named:
+            raise UserError(f"{place}: number {number} is {named[number]} already")
+        named[number] = name
+    first = min(named, default=0)
+    if not named or sorted(named) != list(range(first, first + len(named))) or first not in (0, 1):
+        raise UserError(f"{path}: the class numbers must count from 0 or 1 without a gap")
+    return tuple(named[number] for number in sorted(named))
+
+
+def _split(line: str) -> tuple[int, str] | None:
+    if match := re.fullmatch(r"(\d+)\s*[,;:\t ]\s*(.*\S)", line):
+        return int(match[1]), match[2].strip("\"'")
+    if match := re.fullmatch(r"(.*\S)\s*[,;:\t ]\s*(\d+)", line):
+        return int(match[2]), match[1].strip("\"'")
+    return None
+
+
+def _pair(key: str, value: str) -> tuple[int, str] | None:
+    if value.isdecimal():
+        return int(value), key.strip('"')
+    return (int(key), value.strip('"')) if key.isdecimal() else None
+
+
+def plain(name: str) -> str:
+    """A class name as it is compared: blanks and underscores, case and quotes make no difference."""
+    return re.sub(r"[\s_]+", " ", name.strip().strip('"')).lower()
+
+
+def number_labels(
+    rows: Sequence[Row], classes: Sequence[str] = ()
+) -> tuple[list[Row], tuple[str, ...], list[str]]:
+    """The rows with class numbers from 0, the class names, and what should be known of how they came about.
+
+    Args:
+        rows: with numbers or names as labels.
+        classes: the names in the order of their numbers; otherwise names are sorted, and numbers without
+            names are called `class 0` and so on.
+
+    Raises:
+        UserError: a label is not among the classes, or some are numbers and some names.
+    """
+    numbers = [(label, row) for row in rows for label in row.labels if isinstance(label, int)]
+    names = [(label, row) for row in rows for label in row.labels if isinstance(label, str)]
+    if numbers and names:
+        odd = names[0][1] if len(names) < len(numbers) else numbers[0][1]
+        raise UserError(f"{odd.where}: labels are numbers in some lines and names in others; use one of them")
+    if names:
+        order = tuple(classes) or tuple(sorted({label for label, _ in names}))
+        exact = {name: number for number, name in enumerate(order)}
+        alike = {plain(name): number for number, name in enumerate(order)}
+        for label, row in names:
+            if label not in exact and plain(label) not in alike:
+                hint = did_you_mean(label, order)
+                raise UserError(f"{row.where}: '{label}' is not among the {len(order)} classes{hint}")
+            exact.setdefault(label, alike[plain(label)])
+        return [_numbered(row, [exact[str(label)] for label in row.labels]) for row in rows], order, []
+    if not numbers:
+        return list(rows), (), []
+    highest, row = max(numbers, key=lambda pair: pair[0])
+    if not classes:
+        count = highest + 1
+        note = f"class names are unknown: {count} classes have numbers; --classes FILE names them"
+        return list(rows), tuple(f"class {k}" for k in range(count)), [note]
+    if highest == len(classes) and all(label for label, _ in numbers):
+        lowered = [_numbered(row, [int(label) - 1 for label in row.labels]) for row in rows]
+        return lowered, tuple(classes), ["the labels of the list count from 1; those written count from 0"]
+    if highest >= len(classes):
+        raise UserError(f"{row.where}: label {highest} has no class: there are {len(classes)}, from 0")
+    return list(rows), tuple(classes), []
+
+
+def _numbered(row: Row, labels: Sequence[int]) -> Row:
+    return replace(row, labels=tuple(labels))

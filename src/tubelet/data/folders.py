@@ -1,0 +1,82 @@
+"""Folders of numbered pictures, read as if each were a video."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from tubelet.data.index import VideoIndex
+from tubelet.data.pixels import Crop
+from tubelet.data.sources import Deadline, VideoError
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
+
+
+def folder_pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder, numbers in their names in numeric order.
+
+    Raises:
+        VideoError: there are none.
+    """
+    pictures = [path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES]
+    if not pictures:
+        raise VideoError(f"{folder}: no images in this folder")
+    return sorted(pictures, key=lambda path: _natural(path.stem))
+
+
+def folder_index(folder: Path) -> VideoIndex:
+    """A folder as a video whose every frame is a key frame; how fast it runs is not known.
+
+    Raises:
+        VideoError: there are no pictures, or the first is broken.
+    """
+    pictures = folder_pictures(folder)
+    picture = _read(pictures[0])
+    every = range(len(pictures))
+    height, width = picture.shape[:2]
+    return VideoIndex(every, every, 0.0, width, height, pictures[0].suffix.lower().lstrip("."))
+
+
+def folder_frames(folder: Path, numbers: Sequence[int], deadline: Deadline) -> dict[int, Tensor]:
+    """uint8 (C=3, H, W), RGB, by frame number.
+
+    Raises:
+        VideoError: a picture cannot be read, their sizes differ, or the time is over.
+    """
+    pictures = folder_pictures(folder)
+    frames = {}
+    for number in sorted(set(numbers)):
+        deadline.check()
+        frames[number] = torch.from_numpy(_read(pictures[number])).permute(2, 0, 1)
+    if len({frame.shape for frame in frames.values()}) > 1:
+        raise VideoError(f"{folder}: the frames' size changes within the folder")
+    return frames
+
+
+def crop_frames(frames: dict[int, Tensor], crop: Crop) -> Tensor:
+    """One crop of frames that are RGB already: uint8 (T, C, H, W)."""
+    clip = torch.stack([frames[number] for number in crop.frames])
+    if crop.box:
+        top, left, height, width = crop.box
+        clip = clip[..., top : top + height, left : left + width]
+    if clip.shape[-2:] != crop.size:
+        clip = functional.resize(clip, list(crop.size), antialias=True)
+    return (clip.flip(-1) if crop.flip else clip).contiguous()
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as picture:
+            return np.array(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise VideoError(f"{path}: cannot be read as an image ({error})") from error
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    parts = re.split(r"(\d+)", name)
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]

@@ -1,0 +1,120 @@
+"""What a video file holds, learnt without decoding it: its frames' times and where decoding can begin."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import av.stream
+
+from tubelet.data.sources import Deadline, VideoError
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """What one pass over a file's packets tells.
+
+    Attributes:
+        times: the frames' presentation times in order, in the stream's ticks: one for each frame.
+        keys: positions in `times` at which decoding can begin, ascending; the first is 0.
+        fps: mean frames per second, 0 where the file does not tell.
+        width: pixels, as shown.
+        height: pixels, as shown.
+        codec: FFmpeg's name.
+    """
+
+    times: Sequence[int]
+    keys: Sequence[int]
+    fps: float
+    width: int
+    height: int
+    codec: str
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+def video_stream(container: av.container.InputContainer, path: Path | str) -> av.VideoStream:
+    """The stream to show, its decoder open and with one thread.
+
+    Raises:
+        VideoError: there is none, or no decoder for it.
+    """
+    try:
+        stream = container.streams.best("video")
+    except IndexError:  # found while probing, in a broken file, and not listed
+        stream = None
+    if not isinstance(stream, av.VideoStream):
+        raise VideoError(f"{path}: no video in this file")
+    if stream.codec_context is None:
+        raise VideoError(
+            f"{path}: this build of PyAV has no decoder for it; install its wheel: pip install av"
+        )
+    discard = getattr(av.stream, "Discard", None)  # since PyAV 17
+    for other in container.streams:
+        if discard and other is not stream:
+            other.discard = discard.all  # sound is not even read
+    stream.thread_count = 1  # one thread a worker: more only get in each other's way
+    stream.codec_context.open()  # some decoders read skip_frame once, when they open
+    return stream
+
+
+def scan_index(
+    container: av.container.InputContainer, stream: av.VideoStream, deadline: Deadline
+) -> VideoIndex:
+    """Read every packet, then go back to the start. Right for any file; costs reading all of it.
+
+    Raises:
+        VideoError: there are no frames, or the time is over.
+    """
+    shown = []
+    for packet in container.demux(stream):
+        deadline.check()
+        if packet.size and packet.pts is not None and not packet.is_discard:
+            shown.append((packet.pts, packet.is_keyframe))
+    container.seek(0)
+    if not shown:
+        raise VideoError(f"{deadline.path}: no frames in this file")
+    shown.sort()
+    times = tuple(pts for pts, _ in shown)
+    return _index(stream, times, (number for number, (_, key) in enumerate(shown) if key))
+
+
+def header_index(container: av.container.InputContainer, stream: av.VideoStream) -> VideoIndex | None:
+    """What the header of an MP4 tells, where it alone can be relied on; reads no packet.
+
+    The header as PyAV shows it has decoding times. They are the presentation times but for a shift where
+    frames are evenly spaced or come in order. `Decoding` checks every packet that it reads against them.
+
+    Returns:
+        None where the packets have to be read: another container, a part of the file is missing or cut out,
+        or frames are spaced unevenly and reordered.
+    """
+    entries = list(getattr(stream, "index_entries", ()))  # since PyAV 17
+    start = stream.start_time
+    if "mov" not in container.format.name.split(",") or not entries or start is None:
+        return None
+    whole = len(entries) == stream.frames and not any(entry.is_discard for entry in entries)
+    last = max(entry.pos + entry.size for entry in entries)
+    if not whole or not entries[0].is_keyframe or last > container.size:
+        return None
+    decoding = [entry.timestamp for entry in entries]
+    steps = {late - early for early, late in pairwise(decoding)}
+    if any(step <= 0 for step in steps) or (len(steps) > 1 and stream.codec_context.has_b_frames):
+        return None
+    times = tuple(time - decoding[0] + start for time in decoding)
+    return _index(stream, times, (number for number, entry in enumerate(entries) if entry.is_keyframe))
+
+
+def _index(stream: av.VideoStream, times: tuple[int, ...], keys: Iterable[int]) -> VideoIndex:
+    context = stream.codec_context
+    seconds = float((times[-1] - times[0]) * stream.time_base) if stream.time_base else 0.0
+    return VideoIndex(
+        times=times,
+        keys=(0, *(number for number in keys if number)),
+        fps=(len(times) - 1) / seconds if seconds > 0 else float(stream.average_rate or 0),
+        width=context.width,
+        height=context.height,
+        codec=context.name,
+    )

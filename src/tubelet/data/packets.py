@@ -1,0 +1,175 @@
+"""Decode the frames that are wanted and as few others as possible.
+
+Decoding begins at the key frame before a wanted frame and ends with the last packet that is wanted from
+there; whatever lies between two such runs is never sent to the decoder. Of the packets that are sent, those
+of unwanted frames go with `skip_frame` at NONREF, and the decoder drops the frames that no other refers to.
+Pixels of the frames that are kept are those of a full decode.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import av
+
+from tubelet.data.index import VideoIndex
+from tubelet.data.sources import Deadline, VideoError
+
+_EXACT_SEEKS = {"mov", "matroska", "mpegts"}  # FFmpeg's names of the containers
+
+Take = Callable[[int, av.VideoFrame], None]
+
+
+class WrongIndexError(Exception):
+    """A packet is not where the index has it."""
+
+
+@dataclass
+class Decoding:
+    """One reading of the wanted frames of one open file.
+
+    Attributes:
+        container: the open file.
+        stream: its video, from `video_stream`.
+        index: what is known of it.
+        wanted: numbers of frames.
+        deadline: when to give up.
+        guessed: the index is from the header alone, so that packets have to confirm it.
+        sent: packets sent to the decoder so far.
+        decoded: frames that the decoder has handed out so far.
+    """
+
+    container: av.container.InputContainer
+    stream: av.VideoStream
+    index: VideoIndex
+    wanted: set[int]
+    deadline: Deadline
+    guessed: bool = False
+    sent: int = 0
+    decoded: int = 0
+    _by_time: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._by_time = {self.index.times[number]: number for number in self.wanted}
+
+    @property
+    def spanned(self) -> int:
+        """Frames of the video from the first key frame that is needed to the last wanted frame."""
+        first = self.index.keys[bisect_right(self.index.keys, min(self.wanted)) - 1]
+        return max(self.wanted) - first + 1
+
+    def run(self, take: Take) -> None:
+        """Hand every wanted frame to `take(number, frame)`, once, in the order in which they decode.
+
+        Raises:
+            VideoError: some frames do not decode, or the time is over.
+            WrongIndexError: a guessed index is wrong; nothing taken so far is to be trusted.
+        """
+        missing = set(self.wanted)
+
+        def take_once(number: int, frame: av.VideoFrame) -> None:
+            if number in missing:
+                missing.discard(number)
+                take(number, frame)
+
+        if _EXACT_SEEKS & set(self.container.format.name.split(",")):
+            self._run(take_once)
+        if missing and self.guessed:
+            raise WrongIndexError
+        if missing:
+            self._run_from_start(take_once, missing)
+        if missing:
+            self._fail(missing)
+
+    def packets(self) -> Iterator[av.Packet | None]:
+        """The packets to send to the decoder in their order; None: drain and flush it."""
+        groups: dict[int, set[int]] = {}  # key frame -> times of what is wanted up to the next
+        for number in sorted(self.wanted):
+            key = self.index.keys[bisect_right(self.index.keys, number) - 1]
+            groups.setdefault(key, set()).add(self.index.times[number])
+        known = set(self.index.times) if self.guessed else set()
+        sent: set[int] = set()
+        began: set[int] = set()  # key frames sent in this run, by time
+        read: set[int] = set()  # key frames read since the last seek, by time
+        source: Iterator[av.Packet] | None = None
+        position = 0  # of the last group, in index.keys
+        for key, times in groups.items():
+            left = times - sent
+            if not left:
+                continue
+            start = self.index.times[key]
+            place = bisect_right(self.index.keys, key) - 1
+            waiting = start not in began
+            if waiting:
+                if began:
+                    yield None
+                    began = set()
+                if source is None or start in read or place > position + 1:
+                    if source is not None or key:
+                        self.container.seek(start, stream=self.stream, backward=True)
+                    source = self.container.demux(self.stream)
+                    read = set()
+            assert source is not None
+            for packet in source:
+                self.deadline.check()
+                if not packet.size:
+                    break
+                if packet.is_keyframe and packet.pts is not None:
+                    read.add(packet.pts)
+                # A seek may land on an earlier key frame. The first shown frame need not be one: an edit
+                # list may cut into a group, and then everything from where the seek lands is needed.
+                if waiting and key and not (packet.pts == start and packet.is_keyframe):
+                    continue
+                if waiting:
+                    began = {start}
+                    waiting = False
+                if self.guessed and packet.pts not in known:
+                    raise WrongIndexError
+                if packet.pts is not None:
+                    sent.add(packet.pts)
+                    left.discard(packet.pts)
+                    if packet.is_keyframe:
+                        began.add(packet.pts)
+                yield packet
+                if not left:
+                    break
+            position = place
+        yield None
+
+    def _run(self, take: Take) -> None:
+        context = self.stream.codec_context
+        dropping = None
+        for packet in self.packets():
+            if packet is not None:
+                self.sent += 1
+                unwanted = packet.pts is not None and packet.pts not in self._by_time
+                if unwanted != dropping:  # setting it costs more than comparing
+                    dropping = unwanted
+                    context.skip_frame = "NONREF" if unwanted else "DEFAULT"
+            for frame in context.decode(packet):
+                self.decoded += 1
+                number = self._by_time.get(frame.pts) if frame.pts is not None else None
+                if number is not None:
+                    take(number, frame)
+            if packet is None:
+                context.flush_buffers()
+
+    def _run_from_start(self, take: Take, missing: set[int]) -> None:
+        """Without seeking."""
+        counted = self.container.format.name == "avi"  # it has no times of showing; FFmpeg guesses, and errs
+        self.container.seek(0)
+        self.stream.codec_context.skip_frame = "DEFAULT"
+        for count, frame in enumerate(self.container.decode(self.stream)):
+            self.deadline.check()
+            self.decoded += 1
+            number = count if counted else self._by_time.get(frame.pts) if frame.pts is not None else None
+            if number in self.wanted:
+                take(number, frame)
+                if not missing:
+                    break
+
+    def _fail(self, missing: set[int]) -> None:
+        raise VideoError(
+            f"{self.deadline.path}: {len(missing)} of {len(self.wanted)} frames do not decode:"
+            f" {sorted(missing)[:5]}"
+        )

@@ -1,0 +1,208 @@
+"""From decoded frames to RGB: a box of each frame cut out, scaled and converted in one step.
+
+The box is copied out of the frame's planes as they are, which moves half the bytes of RGB, and FFmpeg scales
+and converts it in one go: bilinear, wide enough to average where it shrinks, and accurately rounded. It
+writes planes, which are the channels of the clip.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from torch import Tensor
+
+from tubelet.data.transforms import Box
+
+_ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
+_LIMITED, _FULL = ColorRange.MPEG, ColorRange.JPEG
+_GBR = (2, 0, 1)  # FFmpeg's planes in the order R, G, B
+_HIGH_DEFINITION = 720  # lines; from here on untagged video is BT.709
+
+# FFmpeg's AVColorSpace to its scaler's name of the same matrix.
+_MATRICES = {
+    1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M, 9: Colorspace.BT2020, 10: Colorspace.BT2020,
+}  # fmt: skip
+
+# Formats whose planes can be cut: log2 of the chroma planes' subsampling across and down, bytes of a sample.
+_PLANAR = {
+    f"yuv{j}{name}p{deep}": (across, down, 2 if deep else 1)
+    for name, across, down in (("420", 1, 1), ("422", 1, 0), ("444", 0, 0))
+    for j, deep in (("", ""), ("j", ""), ("", "10le"))
+} | {"gbrp": (0, 0, 1)}
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What to make of some frames of a video.
+
+    Attributes:
+        frames: frame numbers from 0, in any order, repeats allowed.
+        box: the part of each frame, in pixels as shown; None for all of it.
+        size: (height, width) to scale it to.
+        flip: mirror it left to right.
+    """
+
+    frames: Sequence[int]
+    box: Box | None
+    size: tuple[int, int]
+    flip: bool = False
+
+
+class CropPainter:
+    """Fills the clip of one crop, frame by frame.
+
+    Attributes:
+        clip: uint8 (T, C=3, H, W), RGB; complete once every frame has been painted.
+    """
+
+    def __init__(self, crop: Crop) -> None:
+        self.clip = torch.empty(len(crop.frames), 3, *crop.size, dtype=torch.uint8)
+        self._crop = crop
+        self._pixels = self.clip.numpy()
+        self._places: dict[int, list[int]] = {}
+        for place, number in enumerate(crop.frames):
+            self._places.setdefault(number, []).append(place)
+        self._scaler = VideoReformatter()  # keeps its tables as long as sizes and formats stay
+        self._opener = VideoReformatter()
+        self._cut: av.VideoFrame | None = None
+
+    def paint(self, number: int, frame: av.VideoFrame) -> None:
+        """Put a frame into its places in the clip, if it has any."""
+        places = self._places.get(number)
+        if not places:
+            return
+        turns = quarter_turns(frame)
+        height, width = self._crop.size
+        if turns % 2:
+            height, width = width, height
+        box = self._crop.box and stored_box(self._crop.box, frame, turns)
+        part = self._part(frame, box) if box and box != (0, 0, frame.height, frame.width) else frame
+        scaled = _reformat(self._scaler, part, frame, height=height, width=width)
+        planes = scaled.planes
+        for channel, plane in enumerate(_GBR):
+            pixels = _samples(planes[plane], 1)[:, :width]
+            self._pixels[places[0], channel] = np.rot90(pixels, turns) if turns else pixels
+        for place in places[1:]:
+            self._pixels[place] = self._pixels[places[0]]
+
+    def finish(self) -> Tensor:
+        """The clip, mirrored if it is to be."""
+        return self.clip.flip(-1) if self._crop.flip else self.clip
+
+    def _part(self, frame: av.VideoFrame, box: Box) -> av.VideoFrame:
+        """The box as a frame of its own, which the next call writes over."""
+        if frame.format.name not in _PLANAR:
+            frame = _reformat(self._opener, frame, frame)
+        name = frame.format.name
+        across, down, bytes_each = _PLANAR[name]
+        if self._cut is None or self._cut.format.name != name:
+            self._cut = av.VideoFrame(box.width, box.height, name)
+        for k, (source, target) in enumerate(zip(frame.planes, self._cut.planes, strict=True)):
+            x, y = (across, down) if k else (0, 0)
+            from_ = _samples(source, bytes_each)[:, : source.width]
+            to = _samples(target, bytes_each)[:, : target.width]
+            to[:] = _window(from_, box.top, box.left, to.shape, y, x)
+        return self._cut
+
+
+class FramePainter:
+    """Whole frames as FFmpeg converts them without scaling: fast, and the same as PyAV's `to_ndarray`.
+
+    Args:
+        numbers: frame numbers, repeats allowed.
+    """
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self._numbers = numbers
+        self._pictures: dict[int, np.ndarray] = {}
+        self._scaler = VideoReformatter()  # one for all frames and one thread: setting either up costs more
+
+    def paint(self, number: int, frame: av.VideoFrame) -> None:
+        """Keep a frame."""
+        untagged = frame.colorspace not in _MATRICES and frame.format.name.startswith(("yuv", "nv", "p0"))
+        matrix = _matrix(frame) if untagged and frame.height >= _HIGH_DEFINITION else None
+        rgb = self._scaler.reformat(frame, format="rgb24", threads=1, src_colorspace=matrix)
+        self._pictures[number] = np.rot90(rgb.to_ndarray(), quarter_turns(frame))
+
+    def finish(self) -> Tensor:
+        """uint8 (T, C=3, H, W), RGB."""
+        frames = np.stack([self._pictures[number] for number in self._numbers])
+        return torch.from_numpy(frames).permute(0, 3, 1, 2)
+
+
+def quarter_turns(frame: av.VideoFrame) -> int:
+    """Quarter turns counterclockwise from the frame as stored to the frame as shown."""
+    return round(frame.rotation / 90) % 4
+
+
+def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
+    """(height, width) of the frame as shown."""
+    return (frame.width, frame.height) if quarter_turns(frame) % 2 else (frame.height, frame.width)
+
+
+def stored_box(box: Box, frame: av.VideoFrame, turns: int) -> Box:
+    """Where a box of the shown frame is in the stored one."""
+    top, left, height, width = box
+    if turns == 1:
+        return Box(left, frame.width - top - height, width, height)
+    if turns == 2:
+        return Box(frame.height - top - height, frame.width - left - width, height, width)
+    if turns == 3:
+        return Box(frame.height - left - width, top, width, height)
+    return box
+
+
+def _reformat(
+    scaler: VideoReformatter,
+    part: av.VideoFrame,
+    frame: av.VideoFrame,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+) -> av.VideoFrame:
+    """A part of a frame as planar RGB, by the frame's matrix and range."""
+    if not part.format.name.startswith(("yuv", "nv", "p0")):
+        return scaler.reformat(part, width, height, "gbrp", interpolation=_ACCURATE, threads=1)
+    full = frame.format.name.startswith("yuvj") or frame.color_range == _FULL
+    matrix = _matrix(frame)
+    return scaler.reformat(
+        part, width, height, "gbrp",
+        src_colorspace=matrix, dst_colorspace=matrix, interpolation=_ACCURATE,
+        src_color_range=_FULL if full else _LIMITED, dst_color_range=_FULL, threads=1,
+    )  # fmt: skip
+
+
+def _matrix(frame: av.VideoFrame) -> Colorspace:
+    untagged = Colorspace.ITU601 if frame.height < _HIGH_DEFINITION else Colorspace.ITU709
+    return _MATRICES.get(int(frame.colorspace), untagged)
+
+
+def _samples(plane: av.video.plane.VideoPlane, bytes_each: int) -> np.ndarray:
+    """A view (rows, samples and padding) of a plane."""
+    kind = np.uint8 if bytes_each == 1 else np.uint16
+    return np.frombuffer(memoryview(plane), kind).reshape(plane.height, plane.line_size // bytes_each)
+
+
+def _window(
+    plane: np.ndarray, top: int, left: int, shape: tuple[int, ...], down: int, across: int
+) -> np.ndarray:
+    """The samples of a plane under a box; between two samples where the box begins between them."""
+    rows = _line(plane, top, shape[0], down, 0)
+    return _line(rows, left, shape[1], across, 1)
+
+
+def _line(plane: np.ndarray, start: int, count: int, shift: int, axis: int) -> np.ndarray:
+    first = start >> shift
+    here = plane[first : first + count] if axis == 0 else plane[:, first : first + count]
+    if not shift or not start % 2:
+        return here
+    end = min(first + 1 + count, plane.shape[axis])
+    after = plane[first + 1 : end] if axis == 0 else plane[:, first + 1 : end]
+    if after.shape[axis] < count:  # the last sample has no neighbour
+        edge = plane[-1:] if axis == 0 else plane[:, -1:]
+        after = np.concatenate([after, edge], axis)
+    return ((here.astype(np.uint32) + after + axis) >> 1).astype(plane.dtype)

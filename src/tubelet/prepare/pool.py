@@ -1,0 +1,136 @@
+"""Work on many files in processes of their own, so that no file can stop the rest.
+
+A decoder may crash or hang on a broken file. Each process works on one file at a time and is replaced where
+it dies or takes too long; the file it had is then the one to blame.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import Generic, TypeVar
+
+from tubelet.errors import UserError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Lost:
+    """There is no result, and why."""
+
+    reason: str
+
+
+def work(
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    seconds: float | None = None,
+) -> Iterator[tuple[Job, Result | Lost]]:
+    """Call `function` on each job; results come as they are finished.
+
+    Args:
+        function: of a module, so that other processes find it. A mistake in it ends the work.
+        jobs: what to call it with.
+        workers: processes; 0 works in this one, without protection.
+        seconds: a job that takes longer is lost.
+    """
+    if workers < 1:
+        for job in jobs:
+            yield job, function(job)
+        return
+    waiting = list(reversed(jobs))
+    team: list[_Worker[Job, Result]] = []
+    try:
+        while waiting or any(worker.busy for worker in team):
+            while waiting and len(team) < workers:
+                team.append(_Worker(function))
+            for worker in team:
+                if not worker.busy and waiting:
+                    worker.give(waiting.pop())
+            for worker in [worker for worker in team if worker.busy]:
+                worker.overdue(seconds)
+            ready = wait([worker.connection for worker in team if worker.busy], timeout=0.5)
+            for worker in [worker for worker in team if worker.connection in ready or worker.late]:
+                job, result = worker.take(seconds)
+                if isinstance(result, Lost):
+                    team.remove(worker)
+                yield job, result
+    finally:
+        for worker in team:
+            worker.end()
+
+
+class _Worker(Generic[Job, Result]):
+    """One process and the job it has."""
+
+    def __init__(self, function: Callable[[Job], Result]) -> None:
+        context = get_context("spawn")  # forking a process that has threads is unsafe
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, function), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._job: list[Job] = []
+        self._since = 0.0
+        self._started = False
+        self.late = False
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._job)
+
+    def give(self, job: Job) -> None:
+        self._job = [job]
+        self._since = time.monotonic()
+        self.connection.send(job)
+
+    def overdue(self, seconds: float | None) -> None:
+        grace = 0 if self._started else 60  # a new process imports first
+        self.late = seconds is not None and time.monotonic() - self._since > seconds + grace
+
+    def take(self, seconds: float | None) -> tuple[Job, Result | Lost]:
+        """The job and its result. After a Lost the process is gone."""
+        (job,) = self._job
+        self._job = []
+        if self.late and not self.connection.poll():
+            self.end()
+            return job, Lost(f"took longer than {seconds:.0f} s")
+        try:
+            failed, result = self.connection.recv()
+        except (EOFError, ConnectionError):
+            self._process.join(5)
+            code = self._process.exitcode
+            self.end()
+            if not self._started and code == 1:  # Python's own failure, not a decoder's
+                raise UserError("the worker processes do not start; --workers 0 works without them") from None
+            return job, Lost(f"the decoder crashed on it (exit code {code})")
+        if failed:
+            raise UserError(result) if failed == "user" else RuntimeError(result)
+        self._started, self.late = True, False
+        return job, result
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+def _serve(connection: Connection, function: Callable[[Job], Result]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    try:
+        while True:
+            job = connection.recv()
+            try:
+                answer: tuple[str, object] = ("", function(job))
+            except UserError as error:
+                answer = ("user", str(error))
+            except Exception as error:
+                answer = ("program", f"{type(error).__name__}: {error} (working on {job})")
+            connection.send(answer)
+    except (EOFError, ConnectionError):
+        pass  # the main process is gone

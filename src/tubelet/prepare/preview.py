@@ -1,0 +1,43 @@
+"""A picture of the first clips that a training on a manifest would see."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib import get_data_path
+from PIL import Image, ImageDraw, ImageFont
+
+from tubelet.data.clips import SegmentClip
+from tubelet.data.dataset import TrainDataset, collate
+from tubelet.data.manifest import Manifest
+from tubelet.data.transforms import Augment
+from tubelet.errors import UserError
+
+_FRAMES, _SIDE, _GAP = 8, 112, 2
+_TITLE = 20  # pixels in height
+
+
+def save_preview(manifest: Manifest, path: Path, *, rows: int = 8, seed: int = 0) -> None:
+    """Draw a first training batch: a clip a row, eight frames each, below its classes and its name.
+
+    Raises:
+        UserError: no clip can be read.
+    """
+    dataset = TrainDataset(manifest, SegmentClip(frames=_FRAMES), Augment(), size=_SIDE, seed=seed)
+    chosen = np.random.default_rng(seed).permutation(len(dataset))[:rows]
+    batch = collate([dataset[0, int(index)] for index in chosen])
+    if not len(batch):
+        raise UserError(f"{manifest.root / manifest.split}.csv: no clip can be read: {batch.failures}")
+    width = _FRAMES * (_SIDE + _GAP) - _GAP
+    sheet = Image.new("RGB", (width, len(batch) * (_TITLE + _SIDE + _GAP)), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 13)
+    for row, clip in enumerate(batch.video):
+        top = row * (_TITLE + _SIDE + _GAP)
+        sample = manifest.samples[int(batch.index[row])]
+        labels = sample.labels or (() if sample.label is None else (sample.label,))
+        names = ", ".join(manifest.classes[label] for label in labels)
+        title = " - ".join(filter(None, (names, Path(sample.path).name)))
+        draw.text((2, top + 2), title, fill="black", font=font)
+        for k, frame in enumerate(clip.permute(0, 2, 3, 1).numpy()):
+            sheet.paste(Image.fromarray(frame), (k * (_SIDE + _GAP), top + _TITLE))
+    sheet.save(path)

@@ -1,0 +1,109 @@
+"""What came of preparing a data set, in words."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tubelet.data.manifest import SPLITS, Sample
+from tubelet.prepare.plan import Plan
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was listed, what was left out and what is odd.
+
+    Attributes:
+        plan: what should have been listed.
+        samples: the videos in the manifest, by split.
+        broken: why files are left out, by their names.
+        odd: what is odd about files that are listed, by their names.
+        duplicates: groups of names of files that hold the same.
+        across: names of files of which the same content is in several splits, with those splits.
+    """
+
+    plan: Plan
+    samples: dict[str, Sequence[Sample]]
+    broken: dict[str, str]
+    odd: dict[str, str]
+    duplicates: Sequence[Sequence[str]]
+    across: dict[str, str]
+
+    def summary(self) -> str:
+        """How much there is, with the first of each kind of trouble."""
+        return _printable("\n".join(self._lines(5)))
+
+    def text(self) -> str:
+        """Everything, one file a line."""
+        return _printable("\n".join([self.plan.kind, *self._lines(None)]) + "\n")
+
+    def _lines(self, most: int | None) -> Iterable[str]:
+        plan = self.plan
+        for split in SPLITS:
+            if samples := self.samples.get(split):
+                yield f"{split:5} {_counted(len(samples), 'video'):>14}  {_duration(samples)}"
+        if plan.classes:
+            yield self._classes()
+        yield from _listing("broken, left out", [f"{name}: {why}" for name, why in self.broken.items()], most)
+        missing = [f"{row.name} ({row.where})" for row in plan.missing]
+        yield from _listing("listed but not there", missing, most)
+        yield from _listing("odd, but listed", [f"{name}: {why}" for name, why in self.odd.items()], most)
+        yield from _listing("the same content", [_alike(names, most) for names in self.duplicates], most)
+        across = [f"{name}: {splits}" for name, splits in self.across.items()]
+        yield from _listing("in several splits at once", across, most)
+        if plan.classes:
+            samples = [sample for part in self.samples.values() for sample in part]
+            bare = [sample.path for sample in samples if sample.label is None and not sample.labels]
+            yield from _listing("without a label", bare, most)
+        yield from _listing("no videos, passed over", plan.ignored, most)
+        for note in plan.notes:
+            yield f"note: {note}"
+
+    def _classes(self) -> str:
+        counts = Counter(
+            label
+            for sample in self.samples.get("train", ())
+            for label in (sample.labels or (() if sample.label is None else (sample.label,)))
+        )
+        text = f"{_counted(len(self.plan.classes), 'class', 'classes')}"
+        if counts:
+            text += f", {min(counts.values())} to {max(counts.values())} videos to train on in each"
+        absent = [name for k, name in enumerate(self.plan.classes) if not counts[k]]
+        if absent and counts:
+            text += f"; none in {len(absent)} of them, such as {absent[0]}"
+        return text
+
+
+def _alike(names: Sequence[str], most: int | None) -> str:
+    rest = 0 if most is None else len(names) - most
+    return " = ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _printable(text: str) -> str:
+    """The text with question marks for what file names hold that is no text."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _listing(what: str, lines: Sequence[str], most: int | None) -> Iterable[str]:
+    if lines:
+        yield f"{what}: {len(lines)}"
+        yield from (f"  {line}" for line in lines[:most])
+        if most is not None and len(lines) > most:
+            yield f"  and {len(lines) - most} more in report.txt"
+
+
+def _counted(count: int, one: str, many: str | None = None) -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def _duration(samples: Sequence[Sample]) -> str:
+    seconds = sum((sample.frames or 0) / sample.fps for sample in samples if sample.fps)
+    hours = seconds / 3600
+    if hours >= 1:
+        return f"{hours:.1f} hours"
+    return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write everything to a text file."""
+    path.write_text(report.text(), encoding="utf-8")

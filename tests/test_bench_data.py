@@ -1,0 +1,121 @@
+"""The measurement of reading measures the same job for all, and says what it found."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import moving_frames, write_video
+from tubelet import bench_data as module
+from tubelet.bench_data import OURS, bench_data
+from tubelet.bench_files import write_bench_files
+from tubelet.bench_peers import Job, peers
+from tubelet.bench_report import Part, Report, Row, hints
+from tubelet.data.clips import DenseClip
+from tubelet.data.video import probe
+from tubelet.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bench")
+
+
+@pytest.fixture(scope="module")
+def report(cache: Path) -> Report:
+    return bench_data(cache=cache, files=1, rounds=1, frames=4, size=32, seconds=2.5)
+
+
+def test_made_files_are_like_the_data_sets(cache: Path, report: Report):
+    made = write_bench_files(cache, 1, seconds=2.5)
+    original, anew, webm = (probe(paths[0]) for paths in made.values())
+    assert (original.codec, original.width, original.height, len(original)) == ("h264", 340, 256, 75)
+    assert (anew.codec, anew.width, anew.height, len(anew)) == ("h264", 340, 256, 75)
+    assert anew.keys == (0, 16, 32, 48, 64)
+    assert len(original.keys) == 1
+    assert (webm.codec, webm.width, webm.height, len(webm)) == ("vp9", 427, 240, 12)
+
+
+def test_made_files_are_written_once(cache: Path, report: Report):
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*.*")}
+    write_bench_files(cache, 1, seconds=2.5)
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.*")} == before
+
+
+def test_the_report_has_all_that_was_measured(report: Report):
+    assert len(report.parts) == 3
+    for part in report.parts:
+        names = {row.name for row in part.rows}
+        assert {OURS, f"{OURS}, 2 views of one decode", f"{OURS}, 4 views of one decode"} <= names
+        assert names - {OURS} >= peers()[0].keys() - {key.partition(" on ")[0] for key in report.missing}
+        assert 4 <= part.decoded <= part.spanned
+        total = part.open_ms + part.demux_ms + part.decode_ms + part.pixels_ms
+        assert total == pytest.approx(1e3 / part.clips_per_core_second)
+        ours = next(row for row in part.rows if row.name == OURS)
+        assert ours.tubelet_is == 1
+        assert ours.ms == pytest.approx(total)
+
+
+def test_the_report_is_printed_and_is_json(report: Report):
+    text = report.text()
+    assert "kinetics-like, re-encoded" in text
+    assert "clips a second and core" in text
+    numbers = json.loads(report.json())
+    assert [part["name"] for part in numbers["parts"]] == [part.name for part in report.parts]
+
+
+def test_all_loaders_read_the_same_clip(tmp_path: Path):
+    path = write_video(tmp_path / "a.mp4", moving_frames(60, 96, 128), options={"g": "12", "crf": "12"})
+    job = Job(path, DenseClip(frames=4, stride=4), 64, seed=3, part=0.4)
+    (ours,) = module._ours(1)(job)
+    for name, load in peers()[0].items():
+        clip = torch.as_tensor(load(job))
+        if clip.is_floating_point():  # normalised, channels first
+            mean, std = (
+                torch.tensor(x)[:, None, None, None] for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+            )
+            clip = ((clip * std + mean) * 255).transpose(0, 1)
+        assert clip.shape == ours.shape, name
+        assert (clip.float() - ours.float()).abs().mean() < 12, name
+
+
+def test_a_missing_library_is_said(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "decord", None)
+    found, missing = peers()
+    assert not any("decord" in name for name in found)
+    assert "decord" in missing["decord + PIL, as VideoMAE"]
+
+
+def test_a_folder_of_the_users_is_measured_without_its_broken_files(tmp_path: Path):
+    write_video(tmp_path / "a" / "1.mp4", moving_frames(40), options={"g": "12"})
+    (tmp_path / "a" / "2.mp4").write_bytes(np.random.default_rng(0).bytes(900))
+    report = bench_data(tmp_path, rounds=1, frames=4, size=32, workers=(0,))
+    (part,) = report.parts
+    assert (part.name, part.files) == (str(tmp_path), 1)
+    assert part.loader_clips_per_second[0] > 0
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "broken"])
+def test_a_folder_without_videos_is_named(tmp_path: Path, kind: str):
+    folder = tmp_path / "videos"
+    if kind != "missing":
+        folder.mkdir()
+    if kind == "broken":
+        (folder / "a.mp4").write_text("no video")
+    with pytest.raises(UserError, match=r"no folder|no videos in this folder|none of the 1 videos"):
+        bench_data(folder, rounds=1)
+
+
+def test_long_groups_and_large_frames_are_hinted_at():
+    part = Part(
+        name="mine", files=1, about="h264 1280 x 720, 30 frames a second, 300 frames, stride 4",
+        kilobytes=1, group=250, decoded=110, spanned=200, open_ms=3, demux_ms=1, decode_ms=90, pixels_ms=6,
+        floor_ratio=1.1, clips_per_core_second=10,
+        rows=[Row(OURS, 100, 1), Row(f"{OURS}, 4 views of one decode", 30, 0.3)],
+    )  # fmt: skip
+    text = "\n".join(hints(part, [part]))
+    assert "key frame every 16 frames" in text
+    assert "short side of 256" in text
+    assert "data.repeats=4" in text

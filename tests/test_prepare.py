@@ -1,0 +1,444 @@
+"""From what was downloaded or filmed to a data set that trains, with one command."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import moving_frames, write_video
+from tests.prepare_files import phone_folder, small
+from tubelet.cli import main
+from tubelet.data.clips import SegmentClip
+from tubelet.data.dataset import TrainDataset
+from tubelet.data.manifest import Manifest, read_manifest
+from tubelet.data.transforms import Augment
+
+Prepare = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def prepare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Prepare:
+    """Run `tubelet prepare` in this process; gives exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tubelet", "prepare", *map(str, words), "--workers", "0"])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(bool(end.code))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def listed(out: Path, split: str = "train") -> dict[str, str | None]:
+    """Class names by the videos' names, with their folder."""
+    manifest = read_manifest(out, split)
+    return {
+        "/".join(Path(sample.path).parts[-2:]): None
+        if sample.label is None
+        else manifest.classes[sample.label]
+        for sample in manifest.samples
+    }
+
+
+def trains(manifest: Manifest) -> None:
+    dataset = TrainDataset(manifest, SegmentClip(frames=4), Augment(), size=32)
+    for index in range(len(dataset)):
+        batch = dataset[0, index]
+        assert batch.failures == {}
+        assert batch.video.shape == (1, 4, 3, 32, 32)
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        str(path): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+# --------------------------------------------------------------------------------------------------- folders
+
+
+@pytest.mark.parametrize("encode", [False, True])
+def test_a_folder_of_phone_videos_becomes_a_data_set_to_pretrain_on(
+    prepare: Prepare, tmp_path: Path, encode: bool
+):
+    phone = phone_folder(tmp_path / "my phone")
+    before = contents(phone)
+    words = ["--encode", "--short-side", 32] if encode else []
+    code, out, err = prepare("folder", "my phone", "--out", "data", "--preview", *words)
+    assert (code, err.strip()) == (0, "")
+    assert contents(phone) == before
+    manifest = read_manifest(tmp_path / "data", "train")
+    names = {Path(sample.path).name for sample in manifest.samples}
+    ending = "mp4" if encode else "mkv"
+    assert names == {
+        "Überraschung – видео.mp4",
+        "portrait.mp4" if encode else "portrait.mov",
+        "IMG 0001, copy (1).mp4",
+        f"odd.{ending}",
+    }
+    assert manifest.classes == ()
+    assert not (tmp_path / "data" / "val.csv").exists()
+    trains(manifest)
+    portrait = next(sample for sample in manifest.samples if "portrait" in sample.path)
+    assert (portrait.width, portrait.height) == ((32, 42) if encode else (48, 64))
+    for line in (
+        "broken.mp4: cannot be read as a video",
+        "empty.mp4: the file is empty",
+        "voice memo.mp4: no video in this file",
+        "notes.txt",
+    ):
+        assert line in out
+        assert line in (tmp_path / "data" / "report.txt").read_text()
+    with Image.open(tmp_path / "data" / "preview.png") as picture:
+        assert picture.width > picture.height > 300
+        assert len(np.unique(np.asarray(picture))) > 50
+
+
+def test_nothing_usable_is_one_line_and_exit_code_2(prepare: Prepare, tmp_path: Path):
+    (tmp_path / "videos").mkdir()
+    code, _, err = prepare("folder", "videos", "--out", "data")
+    assert code == 2
+    assert "no videos in videos" in err
+    (tmp_path / "videos" / "empty.mp4").touch()
+    (tmp_path / "videos" / "text.mp4").write_text("no video")
+    code, _, err = prepare("folder", "videos", "--out", "data")
+    assert code == 2
+    assert "none of the 2 videos can be used, empty.mp4 for one: the file is empty" in err
+    assert len(err.strip().splitlines()) == 1
+    assert "text.mp4: cannot be read" in (tmp_path / "data" / "report.txt").read_text()
+    code, _, err = prepare("folder", "gone", "--out", "data")
+    assert (code, "no folder gone" in err) == (2, True)
+
+
+def test_class_folders_are_split_by_class_and_seed(prepare: Prepare, tmp_path: Path):
+    for name, count in (("riding a bike", 12), ("running", 5)):
+        for k in range(count):
+            small(tmp_path / "videos" / name / f"{k}.mp4", seed=k, count=2)
+    assert prepare("folder", "videos", "--out", "data")[0] == 0
+    counts = {
+        split: [
+            list(listed(tmp_path / "data", split).values()).count(name)
+            for name in ("riding a bike", "running")
+        ]
+        for split in ("train", "val", "test")
+    }
+    assert counts == {"train": [10, 3], "val": [1, 1], "test": [1, 1]}
+    first = listed(tmp_path / "data", "test")
+    everything = [path for split in counts for path in listed(tmp_path / "data", split)]
+    assert len(set(everything)) == 17
+    prepare("folder", "videos", "--out", "again")
+    assert listed(tmp_path / "again", "test") == first
+    prepare("folder", "videos", "--out", "other", "--split-seed", 1)
+    assert listed(tmp_path / "other", "test") != first
+    prepare("folder", "videos", "--out", "plain", "--unlabelled")
+    assert set(listed(tmp_path / "plain").values()) == {None}
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("videos_train", "validation", "test_256")])
+def test_folders_may_give_the_splits(prepare: Prepare, tmp_path: Path, names: tuple[str, ...]):
+    for folder in names:
+        for k, label in enumerate(("a", "b")):
+            small(tmp_path / "videos" / folder / label / "same name.mp4", seed=len(folder) * 2 + k, count=2)
+    code, out, _ = prepare("folder", "videos", "--out", "data")
+    assert code == 0
+    assert "a folder for each of 2 classes, in folders for train, val, test" in out
+    for split in ("train", "val", "test"):
+        assert listed(tmp_path / "data", split) == {"a/same name.mp4": "a", "b/same name.mp4": "b"}
+
+
+def test_the_videos_may_lie_in_the_data_sets_own_folder(prepare: Prepare, tmp_path: Path):
+    small(tmp_path / "data" / "a" / "1.mp4", seed=1, count=2)
+    small(tmp_path / "data" / "b" / "2.mp4", seed=2, count=2)
+    for _ in range(2):
+        assert prepare("folder", "data", "--out", "data")[0] == 0
+        assert [sample.path for sample in read_manifest(tmp_path / "data", "train").samples] == [
+            "a/1.mp4",
+            "b/2.mp4",
+        ]
+    code, _, _ = prepare("folder", "data", "--out", "data/small", "--encode")
+    code_again, out, _ = prepare("folder", "data", "--out", "data/small", "--encode")
+    assert (code, code_again) == (0, 0)
+    assert "train       2 videos" in out
+
+
+# --------------------------------------------------------------------------------------- official data sets
+
+HEADER = "label,youtube_id,time_start,time_end,split\n"
+KINETICS = {
+    "train": [
+        ("riding a bike", "--kFPgcLuiQ", 20),
+        ("making tea", "-0a_bcdefgh", 5),
+        ("making tea", "gone4444444", 9),
+    ],
+    "val": [("riding a bike", "zzzzzzzzzz1", 0)],
+    "test": [("making tea", "zzzzzzzzzz2", 100)],
+}
+
+
+def kinetics(folder: Path, layout: str) -> None:
+    """Kinetics as CVDF serves it, as MMAction2 keeps it, or with class folders with blanks."""
+    for split, rows in KINETICS.items():
+        name = f"annotations/kinetics_{split}.csv" if layout == "mmaction2" else f"annotations/{split}.csv"
+        lines = [f"{label},{clip},{start},{start + 10},{split}\n" for label, clip, start in rows]
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(HEADER + "".join(lines))
+        for k, (label, clip, start) in enumerate(rows):
+            if clip.startswith("gone"):
+                continue
+            name = f"{clip}_{start:06}_{start + 10:06}.mp4"
+            where = {
+                "cvdf": f"{split}/{name}",
+                "mmaction2": f"videos_{split}/{label.replace(' ', '_')}/{name}",
+                "plain": f"{split}_256/{label}/{clip}.mp4",
+            }[layout]
+            small(folder / where, seed=k + len(split) * 9, count=3)
+
+
+@pytest.mark.parametrize("layout", ["cvdf", "mmaction2", "plain"])
+def test_kinetics_as_it_is_downloaded(prepare: Prepare, tmp_path: Path, layout: str):
+    kinetics(tmp_path / "k400", layout)
+    code, out, _ = prepare("kinetics400", "k400", "--out", "data")
+    assert code == 0
+    assert sorted(str(label) for label in listed(tmp_path / "data").values()) == [
+        "making tea",
+        "riding a bike",
+    ]
+    assert list(listed(tmp_path / "data", "val").values()) == ["riding a bike"]
+    assert list(listed(tmp_path / "data", "test").values()) == ["making tea"]
+    assert read_manifest(tmp_path / "data", "val").classes == ("making tea", "riding a bike")
+    assert "gone4444444 (k400/annotations" in out
+    trains(read_manifest(tmp_path / "data", "train"))
+
+
+def test_kinetics_replacements_come_before_what_they_replace(prepare: Prepare, tmp_path: Path):
+    kinetics(tmp_path / "k400", "cvdf")
+    name = "--kFPgcLuiQ_000020_000030.mp4"
+    small(tmp_path / "k400" / "replacement" / "replacement_for_corrupted_k400" / name, seed=99)
+    assert prepare("kinetics400", "k400", "--out", "data")[0] == 0
+    assert f"replacement_for_corrupted_k400/{name}" in listed(tmp_path / "data")
+
+
+def test_clips_of_one_kinetics_video_are_told_apart_by_their_times(prepare: Prepare, tmp_path: Path):
+    (tmp_path / "k").mkdir()
+    (tmp_path / "k" / "train.csv").write_text(
+        HEADER + "a,abcdefghijk,1,11,train\nb,abcdefghijk,30,40,train\n"
+    )
+    small(tmp_path / "k" / "abcdefghijk_000001_000011.mp4", seed=1)
+    small(tmp_path / "k" / "abcdefghijk_000030_000040.mp4", seed=2)
+    assert prepare("kinetics600", "k/train.csv", "--root", "k", "--out", "data")[0] == 0
+    assert list(listed(tmp_path / "data").values()) == ["a", "b"]
+
+
+def test_videos_that_are_elsewhere_are_asked_for(prepare: Prepare, tmp_path: Path):
+    kinetics(tmp_path / "k400", "cvdf")
+    code, _, err = prepare("kinetics400", "k400/annotations", "--out", "data")
+    assert code == 2
+    assert "none of the 5 videos in Kinetics annotations" in err
+    assert "--root" in err
+    assert prepare("kinetics700", "k400/annotations", "--root", "k400", "--out", "data")[0] == 0
+
+
+def test_something_something_as_it_is_downloaded(prepare: Prepare, tmp_path: Path):
+    source = tmp_path / "ssv2"
+    options = {"deadline": "realtime", "cpu-used": "8"}
+    for k in range(1, 5):
+        path = source / "20bn-something-something-v2" / f"{k}.webm"
+        write_video(path, moving_frames(12, 48, 84, seed=k), codec="libvpx-vp9", options=options, fps=12)
+    template = "Putting [something] on [something]"
+    files = {
+        "labels": {"Putting something on something": "1", "Pushing something": "0"},
+        "train": [
+            {
+                "id": "1",
+                "label": "putting a cup on a book",
+                "template": template,
+                "placeholders": ["a cup", "a book"],
+            },
+            {
+                "id": "2",
+                "label": "pushing a cup",
+                "template": "Pushing [something]",
+                "placeholders": ["a cup"],
+            },
+        ],
+        "validation": [{"id": "3", "label": "x", "template": template, "placeholders": []}],
+        "test": [{"id": "4"}],
+    }
+    (source / "labels").mkdir()
+    for name, content in files.items():
+        (source / "labels" / f"something-something-v2-{name}.json").write_text(json.dumps(content))
+    small(source / "20bn-something-something-v2" / "1.mp4", seed=1)  # converted, beside the original
+    code, out, _ = prepare("ssv2", "ssv2", "--out", "data", "--encode", "--short-side", 32, "--preview")
+    assert code == 0
+    folder = "20bn-something-something-v2"
+    assert listed(tmp_path / "data") == {
+        f"{folder}/1.mp4": "Putting something on something",
+        f"{folder}/2.mp4": "Pushing something",
+    }
+    assert listed(tmp_path / "data", "test") == {f"{folder}/4.mp4": None}
+    (sample,) = read_manifest(tmp_path / "data", "val").samples
+    assert (sample.frames, sample.width, sample.height, sample.label) == (12, 56, 32, 1)
+    assert sample.fps == pytest.approx(12, abs=0.01)
+    assert "without a label: 1" in out
+    trains(read_manifest(tmp_path / "data", "train"))
+
+
+def test_ucf101_as_it_is_downloaded(prepare: Prepare, tmp_path: Path):
+    names = ["ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01", "YoYo/v_YoYo_g09_c01", "YoYo/v_YoYo_g01_c01"]
+    for k, name in enumerate(names):
+        path = tmp_path / "UCF-101" / f"{name}.avi"
+        write_video(path, moving_frames(6, seed=k), codec="mpeg4", options={"bf": "2"})
+    lists = tmp_path / "UCF-101" / "ucfTrainTestlist"
+    lists.mkdir()
+    (lists / "classInd.txt").write_text("1 ApplyEyeMakeup\n2 YoYo\n")
+    (lists / "trainlist01.txt").write_text(f"{names[0]}.avi 1\n{names[1]}.avi 2\n")
+    (lists / "testlist01.txt").write_text(f"{names[2]}.avi\n")
+    code, out, _ = prepare("ucf101", "UCF-101", "--out", "data")
+    assert code == 0
+    assert list(listed(tmp_path / "data").values()) == ["ApplyEyeMakeup", "YoYo"]
+    assert (
+        listed(tmp_path / "data", "val") == listed(tmp_path / "data", "test") == {f"{names[2]}.avi": "YoYo"}
+    )
+    assert "val.csv repeats test.csv" in out
+    assert "in several splits" not in out
+    code, _, err = prepare("ucf101", "UCF-101", "--out", "data3", "--fold", 3)
+    assert (code, "trainlist03.txt" in err) == (2, True)
+
+
+def test_hmdb51_as_it_is_downloaded(prepare: Prepare, tmp_path: Path):
+    source = tmp_path / "hmdb51"
+    for k, name in enumerate(("brush_hair/a #1.avi", "wave/a #1.avi", "wave/b [x]!.avi")):
+        write_video(source / name, moving_frames(6, seed=k), codec="mpeg4")
+    (source / "splits").mkdir()
+    (source / "splits" / "brush_hair_test_split1.txt").write_text("a #1.avi 1 \n")
+    (source / "splits" / "wave_test_split1.txt").write_text("a #1.avi 1 \nb [x]!.avi 2 \n")
+    assert prepare("hmdb51", "hmdb51", "--out", "data")[0] == 0
+    assert listed(tmp_path / "data") == {"brush_hair/a #1.avi": "brush_hair", "wave/a #1.avi": "wave"}
+    assert listed(tmp_path / "data", "test") == {"wave/b [x]!.avi": "wave"}
+
+
+# ----------------------------------------------------------------------------------------------------- lists
+
+
+def test_kinetics_with_the_lists_of_mmaction2(prepare: Prepare, tmp_path: Path):
+    kinetics(tmp_path / "k400", "mmaction2")
+    classes = tmp_path / "kinetics_class2ind.txt"
+    classes.write_text("making tea 0\nriding a bike 1\n")
+    (tmp_path / "kinetics400_train_list_videos.txt").write_text(
+        "riding_a_bike/--kFPgcLuiQ_000020_000030.mp4 1\nmaking_tea/-0a_bcdefgh_000005_000015.mp4 0\n"
+    )
+    (tmp_path / "kinetics_val_list.txt").write_text("zzzzzzzzzz1 300 1\n")
+    lists = ["kinetics400_train_list_videos.txt", "kinetics_val_list.txt"]
+    code, out, _ = prepare("list", *lists, "--root", "k400", "--classes", classes, "--out", "data")
+    assert code == 0
+    assert "kinetics_val_list.txt: `name frames label`, 1 videos" in out
+    assert list(listed(tmp_path / "data").values()) == ["riding a bike", "making tea"]
+    assert list(listed(tmp_path / "data", "val").values()) == ["riding a bike"]
+    root = "k400/videos_train"
+    assert prepare("list", lists[0], "--root", root, "--classes", classes, "--out", "direct")[0] == 0
+    assert listed(tmp_path / "direct") == listed(tmp_path / "data")
+
+
+def test_lists_of_videomae_whose_paths_hold_blanks_and_equal_names(prepare: Prepare, tmp_path: Path):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for name, seed in (("a b/1.mp4", 1), ("c/1.mp4", 2), ("c/2, 3.mp4", 3)):
+        small(tmp_path / "videos" / name, seed=seed)
+    root = tmp_path / "videos"
+    (lists / "train.csv").write_text(f"{root}/a b/1.mp4 0\n{root}/c/1.mp4 1\n")
+    (lists / "val.csv").write_text(f"{root}/c/2, 3.mp4 1\n{root}/c/gone.mp4 1\n")
+    code, out, _ = prepare("list", "lists", "--out", "data", "--encode", "--short-side", 32)
+    assert code == 0
+    assert listed(tmp_path / "data") == {"a b/1.mp4": "class 0", "c/1.mp4": "class 1"}
+    assert [sample.path for sample in read_manifest(tmp_path / "data", "val").samples] == [
+        "videos/c/2, 3.mp4"
+    ]
+    assert "listed but not there: 1" in out
+    trains(read_manifest(tmp_path / "data", "train"))
+
+
+def test_a_listed_video_is_not_taken_for_another_of_its_name(prepare: Prepare, tmp_path: Path):
+    small(tmp_path / "v" / "x" / "b" / "1.mp4", seed=1)
+    (tmp_path / "train.txt").write_text("a/1.mp4 0\nb/1.mp4 1\n")
+    code, out, _ = prepare("list", "train.txt", "--root", "v", "--out", "data")
+    assert code == 0
+    assert listed(tmp_path / "data") == {"b/1.mp4": "class 1"}
+    assert "a/1.mp4 (train.txt:1)" in out
+    small(tmp_path / "v" / "y" / "b" / "1.mp4", seed=2)
+    code, _, err = prepare("list", "train.txt", "--root", "v", "--out", "data")
+    assert code == 2
+    assert "train.txt:2: 'b/1.mp4' may be x/b/1.mp4 or y/b/1.mp4 in v" in err
+
+
+def test_a_wrong_root_is_found_at_once(prepare: Prepare, tmp_path: Path):
+    (tmp_path / "train.txt").write_text("a/1.mp4 0\nb/1.mp4 1\n")
+    (tmp_path / "v").mkdir()
+    for words in (["--root", "v"], []):
+        code, _, err = prepare("list", "train.txt", *words, "--out", "data")
+        assert code == 2
+        assert "train.txt:1: no 'a/1.mp4' in" in err
+        assert "--root" in err
+    assert not (tmp_path / "data").exists()
+
+
+def test_several_labels_reach_the_manifest(prepare: Prepare, tmp_path: Path):
+    for k in range(3):
+        small(tmp_path / f"{k}.mp4", seed=k)
+    (tmp_path / "train.csv").write_text("path,label\n0.mp4,run;jump\n1.mp4,jump\n2.mp4,\n")
+    assert prepare("list", "train.csv", "--out", "data", "--preview")[0] == 0
+    manifest = read_manifest(tmp_path / "data", "train")
+    assert manifest.classes == ("jump", "run")
+    assert [(sample.label, sample.labels) for sample in manifest.samples] == [
+        (None, (1, 0)),
+        (None, (0,)),
+        (None, ()),
+    ]
+
+
+def test_folders_of_pictures_are_listed_or_made_into_videos(prepare: Prepare, tmp_path: Path):
+    for name in ("SomethingV2/frames/12", "SomethingV2/frames/13"):
+        (tmp_path / name).mkdir(parents=True)
+        for k, picture in enumerate(moving_frames(6), start=1):
+            Image.fromarray(picture).save(tmp_path / name / f"img_{k:05}.jpg")
+    (tmp_path / "train.csv").write_text("SomethingV2/frames/12 6 1\nSomethingV2/frames/13 6 0\n")
+    assert prepare("list", "train.csv", "--out", "data")[0] == 0
+    assert listed(tmp_path / "data") == {"frames/12": "class 1", "frames/13": "class 0"}
+    trains(read_manifest(tmp_path / "data", "train"))
+    assert prepare("list", "train.csv", "--out", "small", "--encode", "--short-side", 32)[0] == 0
+    assert listed(tmp_path / "small") == {"videos/12.mp4": "class 1", "videos/13.mp4": "class 0"}
+    trains(read_manifest(tmp_path / "small", "train"))
+
+
+def test_lists_to_pretrain_on_mix_videos_and_pictures(prepare: Prepare, tmp_path: Path):
+    small(tmp_path / "k 400" / "a.mp4")
+    (tmp_path / "ava" / "x").mkdir(parents=True)
+    for k, picture in enumerate(moving_frames(9, 40, 40), start=9600):
+        Image.fromarray(picture).save(tmp_path / "ava" / "x" / f"image_{k:06}.jpg")
+    (tmp_path / "hybrid.csv").write_text("k 400/a.mp4 0 -1\nava/x 9601 4\nava/x 9605 4\n")
+    assert prepare("list", "hybrid.csv", "--out", "data", "--encode", "--short-side", 32)[0] == 0
+    code, out, _ = prepare("list", "hybrid.csv", "--out", "as_it_is")
+    assert (code, "a part of a folder of pictures; --encode" in out) == (0, True)
+    samples = {sample.path: sample.frames for sample in read_manifest(tmp_path / "data", "train").samples}
+    assert samples == {"videos/k 400/a.mp4": 10, "videos/ava/x_009601.mp4": 4, "videos/ava/x_009605.mp4": 4}
+
+
+def test_what_prepare_writes_can_be_prepared_again(prepare: Prepare, tmp_path: Path):
+    for name in ("a/1.mp4", "b/2.mp4"):
+        small(tmp_path / "videos" / name, seed=len(name))
+    assert prepare("folder", "videos", "--out", "data")[0] == 0
+    assert prepare("list", "data", "--out", "small", "--encode", "--short-side", 16)[0] == 0
+    assert list(listed(tmp_path / "small").values()) == ["a", "b"]
+    with (tmp_path / "small" / "train.csv").open(newline="") as file:
+        assert [row["height"] for row in csv.DictReader(file)] == ["16", "16"]

@@ -1,0 +1,215 @@
+"""Encoding for training: every kind of file becomes small upright H.264 of short groups, with its times."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import decode_all, moving_frames, write_video
+from tests.prepare_files import FAST, cut, small, upright, write_audio, write_rotated
+from tubelet.data.video import probe
+from tubelet.prepare.check import check_file, stamp_of
+from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
+
+
+def encode(source: Path, short_side: int = 32, **pictures: int) -> tuple[Path, Encoded]:
+    target = source.parent / "out" / f"{source.stem}.mp4"
+    job = EncodeJob.of(str(source), stamp_of(str(source)), target, short_side, **pictures)
+    return target, encode_file(job)
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one.astype(float) - other.astype(float)).mean())
+
+
+def test_a_video_becomes_small_h264_of_short_groups_without_sound(tmp_path: Path):
+    frames = moving_frames(40, 96, 144)
+    path = write_video(tmp_path / "a.mkv", frames, codec="mpeg4", options={"bf": "2", "qscale": "2"})
+    target, result = encode(path, 48)
+    assert (result.error, result.note) == ("", "")
+    assert (result.frames, result.width, result.height, result.codec) == (40, 72, 48, "h264")
+    assert result.size == target.stat().st_size
+    index = probe(target)
+    assert index.keys == (0, 16, 32)
+    assert index.fps == pytest.approx(25)
+    with av.open(str(target)) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+        stream = container.streams.video[0]
+        assert stream.codec_context.pix_fmt == "yuv420p"
+        kinds = {int(frame.pict_type) for frame in container.decode(stream)}
+        assert kinds == {1, 2}  # I and P
+    content = target.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_a_rotation_flag_is_applied(tmp_path: Path, degrees: int):
+    frames = upright(6, 64, 48)
+    target, result = encode(write_rotated(tmp_path / "a.mp4", frames, degrees), 48)
+    assert (result.width, result.height) == (48, 64)
+    decoded = decode_all(target)
+    assert difference(decoded, frames) < 4
+    with av.open(str(target)) as container:
+        assert next(container.decode(video=0)).rotation == 0
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(47, 65, (44, 32)), (65, 47, (32, 44)), (21, 31, (32, 20))]
+)
+def test_odd_and_small_sizes_become_even_ones(tmp_path: Path, height: int, width: int, size: tuple[int, int]):
+    frames = moving_frames(4, height, width)
+    _, result = encode(write_video(tmp_path / "a.mkv", frames, codec="ffv1", pixels="bgr0"))
+    assert (result.width, result.height) == size
+
+
+def test_pixels_that_are_not_square_become_square(tmp_path: Path):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options=FAST)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width, stream.pix_fmt = 48, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for picture in moving_frames(4, 48, 48):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode(None))
+    target, result = encode(path, 48)
+    assert (result.width, result.height) == (64, 48)
+    with av.open(str(target)) as container:
+        assert (container.streams.video[0].sample_aspect_ratio or 1) == 1
+
+
+def test_variable_times_are_kept(tmp_path: Path):
+    times = np.cumsum(np.random.default_rng(0).integers(15, 90, size=30)).tolist()
+    for name in ("a.mp4", "a.mkv"):
+        path = write_video(tmp_path / name, moving_frames(30), times=times, options={"bf": "2"})
+        target, result = encode(path)
+        with av.open(str(target)) as container:
+            kept = [frame.time for frame in container.decode(video=0)]
+        assert np.array(kept) == pytest.approx((np.array(times) - times[0]) / 1000, abs=0.001)
+        assert result.frames == 30
+
+
+def test_the_guessed_times_of_avi_do_not_matter(tmp_path: Path):
+    path = write_video(tmp_path / "a.avi", moving_frames(20), codec="mpeg4", options={"bf": "2"})
+    target, result = encode(path)
+    assert result.frames == 20
+    steps = np.diff(probe(target).times)
+    assert (steps == steps[0]).all()
+    assert result.fps == pytest.approx(25)
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixels", "options"),
+    [
+        ("libx264", "yuv420p", {"crf": "4"}),
+        ("libx264", "yuvj420p", {"crf": "4"}),
+        ("libx264", "yuv420p10le", {"crf": "4"}),
+        ("libx264", "yuv444p", {"crf": "4"}),
+        ("mjpeg", "yuvj422p", {"qscale": "2"}),
+        ("ffv1", "bgr0", {}),
+        ("ffv1", "gray", {}),
+    ],
+)
+def test_colors_stay_what_they_are(tmp_path: Path, codec: str, pixels: str, options: dict[str, str]):
+    frames = np.zeros((4, 64, 96, 3), dtype=np.uint8)
+    for k, color in enumerate(
+        [(250, 250, 250), (5, 5, 5), (200, 40, 40), (40, 200, 40), (40, 40, 200), (128, 128, 128)]
+    ):
+        frames[:, :, 16 * k : 16 * k + 16] = color if pixels != "gray" else sum(color) // 3
+    path = write_video(tmp_path / "a.mkv", frames, codec=codec, pixels=pixels, options=options)
+    target, _ = encode(path, 64)
+    centers = slice(8, None, 16)
+    for row in (8, 32, 56):
+        assert decode_all(target)[0, row, centers] == pytest.approx(
+            frames[0, row, centers].astype(int), abs=7
+        )
+    with av.open(str(target)) as container:
+        frame = next(container.decode(video=0))
+        assert (int(frame.color_range), int(frame.colorspace)) == (1, 6)
+
+
+def test_colors_of_high_definition_are_read_by_their_tags(tmp_path: Path):
+    frames = np.full((2, 64, 64, 3), (200, 40, 40), dtype=np.uint8)
+    path = tmp_path / "hd.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options=FAST)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = 1, 1
+        for picture in frames:
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
+        container.mux(stream.encode(None))
+    target, _ = encode(path, 64)
+    assert difference(decode_all(target), frames) < 3
+
+
+def test_packets_that_do_not_decode_are_left_out_and_told(tmp_path: Path):
+    path = write_video(tmp_path / "a.mkv", moving_frames(40), options={"g": "8"})
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packet = [p for p in container.demux(video=0) if p.size][20]
+        assert packet.pos is not None
+        start, size = packet.pos, packet.size
+    content[start + 8 : start + size] = b"\xff" * (size - 8)
+    path.write_bytes(content)
+    _, result = encode(path)
+    assert result.error == ""
+    assert 32 <= result.frames <= 40
+
+
+def test_what_holds_no_video_is_told_and_leaves_nothing_behind(tmp_path: Path):
+    whole = small(tmp_path / "whole.mp4")
+    for path, reason in [
+        (write_audio(tmp_path / "audio.mp4"), "no video in this file"),
+        (cut(tmp_path / "cut.mp4", whole), "cannot be encoded"),
+    ]:
+        target, result = encode(path)
+        assert reason in result.error
+        assert not any(target.parent.iterdir())
+
+
+def test_a_folder_of_pictures_becomes_a_video(tmp_path: Path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    frames = moving_frames(12, 40, 56)
+    for k, picture in enumerate(frames, start=1):
+        Image.fromarray(picture).save(folder / f"img_{k:05}.jpg", quality=95)
+    target, result = encode(folder, 40)
+    assert (result.frames, result.width, result.height, result.fps) == (12, 56, 40, 30)
+    assert difference(decode_all(target), frames) < 20
+    assert difference(decode_all(target), frames[::-1]) > 25
+    _, part = encode(folder, 40, offset=3, frames=5)
+    assert part.frames == 5
+
+
+def test_checking_tells_what_is_in_a_file(tmp_path: Path):
+    found = check_file(str(write_rotated(tmp_path / "a.mp4", upright(8, 64, 48), 90)))
+    assert (found.frames, found.width, found.height, found.codec) == (8, 48, 64, "h264")
+    assert (found.error, found.note) == ("", "")
+    assert found.seconds == pytest.approx(0.32)
+
+
+def test_checking_tells_what_is_wrong_with_a_file(tmp_path: Path):
+    whole = small(tmp_path / "whole.mp4")
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("not a video")
+    assert check_file(str(tmp_path / "empty.mp4")).error == "the file is empty"
+    assert check_file(str(write_audio(tmp_path / "audio.mp4"))).error == "no video in this file"
+    for path in (cut(tmp_path / "cut.mp4", whole), tmp_path / "text.mp4"):
+        assert check_file(str(path)).error.startswith("cannot be read as a video")
+    assert "No such file" in check_file(str(tmp_path / "gone.mp4")).error
+
+
+def test_checking_notices_a_video_that_is_cut_off(tmp_path: Path):
+    path = write_video(
+        tmp_path / "a.webm", moving_frames(75), codec="libvpx", options={"deadline": "realtime"}
+    )
+    found = check_file(str(cut(tmp_path / "cut.webm", path, 0.5)))
+    assert found.error == ""
+    assert "of 3.0 s; it may be cut off" in found.note
+    assert check_file(str(path)).note == ""

@@ -1,0 +1,228 @@
+"""Preparing is resumable, notices what has changed, and tells what is odd."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from tests.prepare_files import small
+from tubelet.data.manifest import read_manifest
+from tubelet.errors import UserError
+from tubelet.prepare import run
+from tubelet.prepare.check import Checked, check_file
+from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
+from tubelet.prepare.finding import find_files
+from tubelet.prepare.plan import plan_folder, plan_lists
+from tubelet.prepare.pool import Lost
+from tubelet.prepare.report import Report
+from tubelet.prepare.run import PrepareConfig
+
+
+class Silent:
+    """A bar that shows nothing."""
+
+    def show(self, done: int, total: int) -> None:
+        pass
+
+
+def bar(what: str):
+    return nullcontext(Silent())
+
+
+def prepare(folder: Path, out: Path, *, encode: bool = False, short_side: int = 32) -> Report:
+    files, _ = find_files(folder, None, out)
+    config = PrepareConfig(encode=encode, short_side=short_side, workers=0)
+    return run.prepare(plan_folder(files), out, config, bar)
+
+
+@pytest.fixture
+def work_done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that are looked into or encoded from now on."""
+    done: list[str] = []
+
+    def check(path: str) -> Checked:
+        done.append(Path(path).name)
+        return check_file(path)
+
+    def encode(job: EncodeJob) -> Encoded:
+        done.append(f"encode {Path(job.source).name}")
+        return encode_file(job)
+
+    monkeypatch.setattr(run, "check_file", check)
+    monkeypatch.setattr(run, "encode_file", encode)
+    return done
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    for k in range(4):
+        small(tmp_path / "videos" / f"{k}.mp4", seed=k, count=4)
+    return tmp_path / "videos"
+
+
+def test_what_is_done_is_not_done_again(videos: Path, tmp_path: Path, work_done: list[str]):
+    first = prepare(videos, tmp_path / "out", encode=True)
+    assert len(work_done) == 8
+    assert prepare(videos, tmp_path / "out", encode=True) == first
+    assert len(work_done) == 8
+
+
+def test_a_file_that_has_changed_is_looked_at_again(videos: Path, tmp_path: Path, work_done: list[str]):
+    prepare(videos, tmp_path / "out", encode=True)
+    work_done.clear()
+    small(videos / "2.mp4", seed=9, count=6)
+    prepare(videos, tmp_path / "out", encode=True)
+    assert work_done == ["2.mp4", "encode 2.mp4"]
+    assert [sample.frames for sample in read_manifest(tmp_path / "out", "train").samples] == [4, 4, 6, 4]
+
+
+def test_what_was_written_is_written_anew_where_it_is_gone_or_asked_otherwise(
+    videos: Path, tmp_path: Path, work_done: list[str]
+):
+    prepare(videos, tmp_path / "out", encode=True)
+    work_done.clear()
+    (tmp_path / "out" / "videos" / "1.mp4").unlink()
+    (tmp_path / "out" / "videos" / "3.mp4").write_bytes(b"overwritten")
+    prepare(videos, tmp_path / "out", encode=True)
+    assert work_done == ["encode 1.mp4", "encode 3.mp4"]
+    work_done.clear()
+    prepare(videos, tmp_path / "out", encode=True, short_side=16)
+    assert len(work_done) == 4
+
+
+def test_a_folder_that_has_moved_keeps_what_is_done(videos: Path, tmp_path: Path, work_done: list[str]):
+    prepare(videos, tmp_path / "out", encode=True)
+    (tmp_path / "out").rename(tmp_path / "moved")
+    work_done.clear()
+    prepare(videos, tmp_path / "moved", encode=True)
+    assert work_done == []
+
+
+def test_a_line_that_was_cut_off_is_done_again(videos: Path, tmp_path: Path, work_done: list[str]):
+    prepare(videos, tmp_path / "out")
+    record = tmp_path / "out" / "prepare.jsonl"
+    record.write_text(record.read_text()[:-40] + "")
+    work_done.clear()
+    for _ in range(2):
+        prepare(videos, tmp_path / "out")
+    assert work_done == ["3.mp4"]
+
+
+def test_killing_it_in_the_middle_loses_nothing(videos: Path, tmp_path: Path, work_done: list[str]):
+    for k in range(4, 60):
+        (videos / f"{k}.mp4").write_bytes((videos / f"{k % 4}.mp4").read_bytes())
+    out = tmp_path / "out"
+    options = ["--encode", "--short-side", "32", "--workers", "0"]
+    words = ["prepare", "folder", str(videos), "--out", str(out), *options]
+    process = subprocess.Popen([sys.executable, "-m", "tubelet", *words], start_new_session=True)
+    record = out / "prepare.jsonl"
+    try:
+        for _ in range(1200):
+            if record.is_file() and record.read_text().count('{"encode"') >= 3:
+                break
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    before = [json.loads(line) for line in record.read_text().splitlines() if line.endswith("}")]
+    encoded = sum("encode" in entry for entry in before)
+    assert 3 <= encoded < 60
+    assert not (out / "train.csv").exists()
+    report = prepare(videos, out, encode=True)
+    assert len(work_done) == 60 - encoded
+    assert len(report.samples["train"]) == 60
+    left = {path.name for path in (out / "videos").iterdir()}
+    assert left == {f"{k}.mp4" for k in range(60)}
+
+
+def test_a_file_on_which_the_decoder_crashes_is_tried_again_next_time(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "check_file", lambda x: Lost("crashed") if "2.mp4" in x else check_file(x))
+        report = prepare(videos, tmp_path / "out")
+    assert report.broken == {"2.mp4": "crashed"}
+    assert prepare(videos, tmp_path / "out").broken == {}
+
+
+def test_the_same_content_is_told_and_so_is_that_in_several_splits(tmp_path: Path):
+    one = small(tmp_path / "v" / "train" / "a" / "1.mp4", seed=1)
+    small(tmp_path / "v" / "train" / "b" / "2.mp4", seed=2)
+    small(tmp_path / "v" / "val" / "b" / "3.mp4", seed=3)
+    (tmp_path / "v" / "val" / "a").mkdir()
+    for name in ("train/a/copy.mp4", "val/a/leak.mp4"):
+        (tmp_path / "v" / name).write_bytes(one.read_bytes())
+    report = prepare(tmp_path / "v", tmp_path / "out")
+    assert report.duplicates == [["train/a/1.mp4", "train/a/copy.mp4", "val/a/leak.mp4"]]
+    assert report.across == {"train/a/1.mp4 = val/a/leak.mp4": "train and val"}
+    assert "in several splits at once: 1" in report.summary()
+    assert [len(report.samples[split]) for split in ("train", "val")] == [3, 2]
+
+
+def test_a_video_that_is_listed_twice_in_a_split_counts_once(tmp_path: Path):
+    small(tmp_path / "1.mp4")
+    (tmp_path / "train.txt").write_text("1.mp4 0\n1.mp4 0\n")
+    (tmp_path / "val.txt").write_text("1.mp4 0\n")
+    plan = plan_lists([tmp_path / "train.txt", tmp_path / "val.txt"])
+    report = run.prepare(plan, tmp_path / "out", PrepareConfig(workers=0), bar)
+    assert [len(report.samples[split]) for split in ("train", "val")] == [1, 1]
+    assert list(report.across.values()) == ["train and val"]
+
+
+def test_lists_that_are_not_ours_are_left_alone(videos: Path, tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "val.csv").write_text("precious")
+    with pytest.raises(UserError, match=r"val.csv is there already and was not written by"):
+        prepare(videos, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["val.csv"]
+    with pytest.raises(UserError, match="is a file; choose a folder"):
+        prepare(videos, tmp_path / "out" / "val.csv")
+
+
+def test_lists_of_an_earlier_run_that_do_not_hold_any_more_go(tmp_path: Path):
+    for k in range(6):
+        small(tmp_path / "v" / "ab"[k % 2] / f"{k}.mp4", seed=k, count=2)
+    prepare(tmp_path / "v", tmp_path / "out")
+    assert (tmp_path / "out" / "val.csv").exists()
+    small(tmp_path / "v" / "loose.mp4", seed=9, count=2)
+    prepare(tmp_path / "v", tmp_path / "out")
+    assert not (tmp_path / "out" / "val.csv").exists()
+    assert not (tmp_path / "out" / "classes.txt").exists()
+
+
+def test_originals_are_never_written_over(tmp_path: Path):
+    small(tmp_path / "out" / "videos" / "a" / "1.mp4", seed=1, count=2)
+    before = (tmp_path / "out" / "videos" / "a" / "1.mp4").read_bytes()
+    with pytest.raises(UserError, match="lies where --encode writes"):
+        prepare(tmp_path / "out" / "videos", tmp_path / "out", encode=True)
+    assert (tmp_path / "out" / "videos" / "a" / "1.mp4").read_bytes() == before
+
+
+def test_files_that_differ_in_their_ending_alone_are_both_kept(tmp_path: Path):
+    small(tmp_path / "v" / "a.mp4", seed=1, count=2)
+    small(tmp_path / "v" / "a.mkv", seed=2, count=2)
+    small(tmp_path / "v" / "b.mkv", seed=3, count=2)
+    prepare(tmp_path / "v", tmp_path / "out", encode=True)
+    names = [sample.path for sample in read_manifest(tmp_path / "out", "train").samples]
+    assert names == ["videos/a.mkv.mp4", "videos/a.mp4.mp4", "videos/b.mp4"]
+
+
+def test_a_name_that_is_no_text_is_told(videos: Path, tmp_path: Path):
+    odd = os.fsencode(videos) + b"/\xdcbung.mp4"
+    Path(os.fsdecode(odd)).write_bytes((videos / "1.mp4").read_bytes())
+    report = prepare(videos, tmp_path / "out", encode=True)
+    assert len(report.samples["train"]) == 4
+    assert "?bung.mp4: its name is no UTF-8 text; rename it" in report.summary()
+    assert "?bung.mp4" in (tmp_path / "out" / "report.txt").read_text(encoding="utf-8")
+
+
+def test_links_that_lead_in_circles_are_walked_once(videos: Path, tmp_path: Path):
+    (videos / "up").symlink_to(videos, target_is_directory=True)
+    assert len(prepare(videos, tmp_path / "out").samples["train"]) == 4
