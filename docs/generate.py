@@ -29,7 +29,7 @@ COSTS: tuple[tuple[str, str, float, float | None, float | None], ...] = (
     ("VideoMAE", "ViT-S", 0, 57, 22),
     ("VideoMAE", "ViT-B", 0, 180, 87),
     ("VideoMAE", "ViT-L", 0, 597, 305),
-    ("VideoMAE", "ViT-H", 0, None, None),
+    ("VideoMAE", "ViT-H", 0, 1192, 633),
     ("VideoMAE V2", "ViT-g", 0, None, None),
     ("MAE-ST", "ViT-B", 0, 180, 87),
     ("MAE-ST", "ViT-L", 0, 598, 304),

@@ -30,7 +30,9 @@ from tests.interop.layouts import (
 from tubelet.errors import UserError
 from tubelet.flops import gflops_per_view
 from tubelet.inspection import Inspection, inspect
+from tubelet.masking import RunningCellMasking
 from tubelet.models.card import ModelCard
+from tubelet.models.classifier import VideoClassifier
 from tubelet.zoo import load_model, save_model
 
 Command = Callable[..., tuple[int, str, str]]
@@ -183,14 +185,17 @@ def test_sizes_costs_and_heads_are_told(tmp_path: Path):
         for without in ("decoder.", "-")
     )
     assert line(found, "parameters") == f"{total:,} ({own:,} without the decoder)"
-    assert line(found, "GFLOPs").startswith(f"{gflops_per_view(model):.4g} for encoding all tokens")
+    assert line(found, "GFLOPs").startswith(f"{gflops_per_view(model):.4g} for all tokens of a clip")
 
 
 def test_mars_head_and_masking_are_told(tmp_path: Path):
     found = inspect(CASES["mar's model"].write(tmp_path), **CASES["mar's model"].given)
     assert line(found, "head") == "bridging, 5 classes"
     assert line(found, "masking") == "running cells, 50% masked"
-    assert "for a view" in line(found, "GFLOPs")
+    model = load_model(tmp_path / "x.pth", **CASES["mar's model"].given)
+    assert isinstance(model, VideoClassifier)
+    half = gflops_per_view(model, RunningCellMasking(ratio=0.5))
+    assert f"{half:.4g} with 50% masked" in line(found, "GFLOPs")
 
 
 def test_a_license_is_told(trained: Path, tmp_path: Path):

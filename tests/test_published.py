@@ -122,7 +122,7 @@ def test_a_copy_on_the_hub_is_of_the_model_it_is_named_after():
 def test_a_misspelt_name_has_a_hint():
     with pytest.raises(UserError, match="called 'mae_st_large_k401'; did you mean 'mae_st_large_k400'"):
         find("mae_st_large_k401")
-    with pytest.raises(UserError, match="there are videomae_small_k400, "):
+    with pytest.raises(UserError, match="`tubelet zoo` lists"):
         find("???")
 
 

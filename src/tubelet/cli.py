@@ -455,6 +455,7 @@ def convert(
     to: Annotated[
         str, typer.Option(help="tubelet, videomae, videomaev2, mae_st, mmaction2, mar or huggingface")
     ] = "tubelet",
+    force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
     heads: Heads = None,
     decoder_heads: DecoderHeads = None,
     bridge_heads: BridgeHeads = None,
@@ -464,6 +465,8 @@ def convert(
     """Write a model in another code base's layout. What that cannot hold is refused by name."""
     from tubelet.zoo import load_model, save_model
 
+    if not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        raise UserError(f"{out} is there already: choose another name, or write over it with --force")
     loaded = load_model(
         model,
         heads=heads,

@@ -162,16 +162,21 @@ def fetch_hub(repo: str, *, file: str | None = None, revision: str | None = None
                     revision=revision,
                     endpoint=endpoint,
                     local_files_only=offline,
-                    allow_patterns=[*HUB_FILES, weights],
+                    allow_patterns=[*HUB_FILES, weights, f"{weights}.index.json", _parts(weights)],
                 )
             )
-            if (folder / weights).is_file():
+            if (folder / weights).is_file() or (folder / f"{weights}.index.json").is_file():
                 return folder
     found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
     raise UserError(
         f"no weights of {repo} from the hub: expected {' or '.join(HUB_WEIGHTS)}, found {found} in {folder}; "
         + ("connect to the network once" if offline else "name one of the repository's files")
     )
+
+
+def _parts(weights: str) -> str:
+    """What the parts of weights that are cut into several files are called."""
+    return weights.replace(".", "-*-of-*.")
 
 
 def _file_name(url: str) -> str:

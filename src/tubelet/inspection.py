@@ -1,10 +1,12 @@
 """What is in a checkpoint: whose it is, how large, what it costs, and what it lacks."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tubelet.flops import gflops_per_view, parameter_count
+from tubelet.masking import RunningCellMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.zoo import WEIGHTS, Model, load_model
 
@@ -101,10 +103,20 @@ def _describe(model: Model) -> Iterator[tuple[str, str]]:
     used = parameter_count(model)
     also = f" ({used:,} without the decoder)" if used != total else ""
     yield "parameters", f"{total:,}{also}"
-    what = "encoding all tokens of a clip" if isinstance(model, MaskedAutoencoder) else "a view"
-    yield "GFLOPs", f"{gflops_per_view(model):.4g} for {what}; one multiply-add is one"
+    yield "GFLOPs", f"{', '.join(_costs(model))}; one multiply-add is one"
     if model.card.license:
         yield "license", model.card.license
+
+
+def _costs(model: Model) -> Iterator[str]:
+    """A view at MAR's ratios; of an autoencoder, encoding a clip."""
+    ghost = copy.deepcopy(model).to("meta")
+    if isinstance(ghost, MaskedAutoencoder) or ghost.grid.h % 2 or ghost.grid.w % 2:
+        yield f"{gflops_per_view(ghost):.4g} for all tokens of a clip"
+        return
+    yield f"{gflops_per_view(ghost, RunningCellMasking(ratio=0.0)):.4g} a view"
+    for ratio in (0.25, 0.5, 0.75):
+        yield f"{gflops_per_view(ghost, RunningCellMasking(ratio=ratio)):.4g} with {ratio:.0%} masked"
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -286,7 +286,7 @@ class RunningCellMasking(_Sampled):
 
     def _cells(self, grid: Size3) -> int:
         if grid.h % self.cell[0] or grid.w % self.cell[1]:
-            raise ValueError(
+            raise UserError(
                 f"running cells of {self.cell[0]} x {self.cell[1]} tokens need a grid that they fill, found "
                 f"{grid.h} x {grid.w}"
             )
@@ -294,7 +294,8 @@ class RunningCellMasking(_Sampled):
 
     def _hidden_slots(self, grid: Size3) -> int:
         """MAR's own rounding: whole tokens of the clip first, then whole slots of each cell."""
-        return int(self.ratio * grid.volume) // (grid.t * self._cells(grid))
+        whole = int(self.ratio * grid.volume + 1e-9)  # 0.29 of 100 is 29, though not in floating point
+        return whole // (grid.t * self._cells(grid))
 
     def _visible(self, grid: Size3, start: Tensor) -> Tensor:
         """(B, cells) starts to a boolean (B, t, h * w), True where visible."""
@@ -340,7 +341,7 @@ class DualMasking(_Sampled):
     def from_noise(self, grid: Size3, noise: Tensor) -> TokenMask:
         """V2's slots run against MAR's direction, and one ahead; all cells share the start."""
         if grid.h % 2 or grid.w % 2:
-            raise ValueError(f"dual masking needs an even grid of tokens, found {grid.h} x {grid.w}")
+            raise UserError(f"dual masking needs an even grid of tokens, found {grid.h} x {grid.w}")
         tubes = TubeMasking(ratio=self.ratio).from_noise(grid, noise[:, :-1])
         skipped = int(4 * self.decoder_ratio)
         if not skipped:

@@ -433,6 +433,6 @@ def find(name: str) -> Published:
     """
     names = {row.name: row for row in PUBLISHED}
     if name not in names:
-        hint = did_you_mean(name, names) or f"; there are {', '.join(names)}"
+        hint = did_you_mean(name, names) or "; `tubelet zoo` lists those there are"
         raise UserError(f"no published checkpoint is called '{name}'{hint}")
     return names[name]

@@ -16,15 +16,16 @@ from tubelet.download import fetch_hub, fetch_published
 from tubelet.errors import UserError, did_you_mean
 from tubelet.files import replacing
 from tubelet.interop import huggingface
-from tubelet.interop.families import Foreign, read, read_folder, read_json, write
+from tubelet.interop.families import Foreign, members, read, read_folder, read_json, write
 from tubelet.interop.files import read_checkpoint
 from tubelet.interop.shapes import Given
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
+from tubelet.models.heads import LinearHeadConfig
 from tubelet.models.resize import resize_model
 from tubelet.progress import Bar
-from tubelet.published import PUBLISHED, find
+from tubelet.published import PUBLISHED, Hub, find
 from tubelet.recipe import parse, to_plain
 
 Model = MaskedAutoencoder | VideoClassifier
@@ -61,9 +62,9 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
         with replacing(path / WEIGHTS) as temporary:
             temporary.write_bytes(save(weights, metadata={"format": "pt"}))
         return
-    content: dict[str, Any] = {outer: weights}
-    if isinstance(model.config, ClassifierConfig) and model.config.masking and layout == "mar":
-        content["cfg"] = json.dumps({"TRAIN": {"MAE": {"MASK_RATIO": model.config.masking.ratio}}})
+    content = {outer: weights} | members(model.config, layout)
+    if path.suffix == ".safetensors":
+        raise UserError(f"{path}: the layout {layout} is a file of torch.save: name it {path.stem}.pth")
     if path.is_dir():
         raise UserError(f"{path} is a folder: the layout {layout} is one file, such as {path / 'model.pth'}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +104,7 @@ def load_model(
     bridge_heads: int | None = None,
     image_size: int | None = None,
     frames: int | None = None,
+    norm_eps: float | None = None,
 ) -> Model:
     """Read any model, in evaluation mode on the CPU. Whose it is, its content tells.
 
@@ -116,6 +118,7 @@ def load_model(
         image_size: side of the frames in pixels that the model was made for, where the file does not tell
             (224 otherwise). Where it does tell another, the positions are resized, and a line says so.
         frames: frames of a clip, likewise (16 otherwise).
+        norm_eps: epsilon of all LayerNorms, which no file but Hugging Face's tells (1e-6 otherwise).
 
     Raises:
         UserError: nothing is there, it is damaged, unsafe or of no known family, weights are missing or left
@@ -127,6 +130,7 @@ def load_model(
         bridge_heads=bridge_heads,
         image_size=image_size,
         frames=frames,
+        norm_eps=norm_eps,
     )
     path = Path(source)
     published = None
@@ -138,9 +142,8 @@ def load_model(
                 path = fetch_published(
                     published, progress=lambda done, total: bar.show(done // 10**6, total // 10**6)
                 )
-            said = {name: value for name, value in asdict(given).items() if value is not None}
-            given = Given(**{**published.given, **said})
         elif _is_hub_id(str(source)):
+            published = next((row for row in PUBLISHED if row.source == Hub(repo=str(source))), None)
             try:
                 path = fetch_hub(str(source))
             except UserError as error:
@@ -150,9 +153,17 @@ def load_model(
                 f"no model at {source}: there is no such file or folder, and `tubelet zoo` has no such name"
                 + did_you_mean(str(source), known)
             )
+    made_for = given
+    if published:  # of a published model the size is known: another that is given is one to resize to
+        said = {name: value for name, value in asdict(given).items() if value is not None}
+        made_for = replace(Given(**{**published.given, **said}), image_size=None, frames=None)
+        for name, value in published.given.items():
+            _log.warning(
+                "%s is loaded with %s=%s, which its file does not tell or tells wrongly", source, name, value
+            )
     if path.is_file() and path.name == WEIGHTS and (path.parent / CONFIG).is_file():
         path = path.parent
-    model = _read_own(path, given) if _is_own(path) else _read_foreign(path, given)
+    model = _read_own(path, given) if _is_own(path) else _read_foreign(path, made_for)
     if published:
         provenance = {**model.card.provenance, "name": published.name}
         model.card = replace(model.card, license=published.license, provenance=provenance)
@@ -190,16 +201,33 @@ def _is_own(path: Path) -> bool:
 def _read_foreign(path: Path, given: Given) -> Model:
     try:
         foreign: Foreign = read_folder(path, given) if path.is_dir() else read(read_checkpoint(path), given)
-        model = _make(foreign.config)
+        model = _make(foreign.config if given.norm_eps is None else _with_eps(foreign.config, given.norm_eps))
+        _check(model, foreign.weights, str(path), "its architecture")
+        model.load_state_dict(foreign.weights)
     except UserError:
         raise
-    except (ValueError, TypeError) as error:
+    except _NONSENSE as error:
         raise UserError(f"{path}: its sizes do not fit each other: {error}") from None
-    _check(model, foreign.weights, str(path), "its architecture")
-    model.load_state_dict(foreign.weights)
     provenance = {"family": foreign.family, "file": path.name, "members": sorted(foreign.others)}
     model.card = ModelCard(classes=foreign.classes, clip=_published_clip(model), provenance=provenance)
     return model
+
+
+# What sizes that make no sense end in, one by one too many to foresee.
+_NONSENSE = (ValueError, TypeError, ArithmeticError, RuntimeError, AttributeError, IndexError, KeyError)
+
+
+def _with_eps(
+    config: AutoencoderConfig | ClassifierConfig, eps: float
+) -> AutoencoderConfig | ClassifierConfig:
+    """The same with another epsilon in all LayerNorms."""
+    encoder = replace(config.encoder, norm_eps=eps)
+    decoder = config.decoder and replace(config.decoder, norm_eps=eps, final_norm_eps=eps)
+    if isinstance(config, AutoencoderConfig):
+        assert decoder
+        return replace(config, encoder=encoder, decoder=decoder)
+    head = replace(config.head, norm_eps=eps) if isinstance(config.head, LinearHeadConfig) else config.head
+    return replace(config, encoder=encoder, decoder=decoder, head=head)
 
 
 def _make(config: AutoencoderConfig | ClassifierConfig) -> Model:
@@ -230,7 +258,7 @@ def _read_own(folder: Path, given: Given) -> Model:
     parsed = parse(kinds[config["kind"]], config.get("model", {}), str(folder / CONFIG))
     try:
         model = _make(parsed)
-    except ValueError as error:
+    except _NONSENSE as error:
         raise UserError(f"{folder / CONFIG}: its sizes do not fit each other: {error}") from None
     model.card = parse(ModelCard, config.get("card", {}), str(folder / CONFIG))
     try:

@@ -710,9 +710,9 @@ def test_heads_that_shapes_do_not_tell_are_asked_for(tmp_path: Path):
 def test_a_position_table_tells_the_frames(tmp_path: Path):
     path = write(SAME["mmaction2"], tmp_path)
     assert load_model(path, heads=3, image_size=12).config.encoder.frames == 4
-    with pytest.raises(UserError, match="positions for 18 tokens, which frames of 224 pixels do not make"):
+    with pytest.raises(UserError, match="positions for 18 tokens, which 16 frames of 224 pixels do not make"):
         load_model(path, heads=3)
-    with pytest.raises(UserError, match="positions for 18 tokens, which frames of 2 pixels do not make"):
+    with pytest.raises(UserError, match="positions for 18 tokens, which 16 frames of 2 pixels do not make"):
         load_model(path, heads=3, image_size=2)
     with pytest.raises(UserError, match="its sizes do not fit each other: height must be a multiple of 4"):
         load_model(path, heads=3, image_size=13, frames=4)

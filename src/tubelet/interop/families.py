@@ -1,6 +1,7 @@
 """Whose checkpoint is it, and what is in it: from foreign weights to ours, and back."""
 
 import json
+from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -102,7 +103,10 @@ def read_folder(folder: Path, given: Given) -> Foreign:
     config = read_json(folder / "config.json")
     kind = str(config.get("model_type"))
     if kind.startswith("VideoMAEv2"):
-        return read(_folder_weights(folder), _given_by(config.get("model_config") or {}, given))
+        settings = config.get("model_config") or {}
+        if not isinstance(settings, dict):
+            raise UserError(f"{folder / 'config.json'}: expected settings under model_config")
+        return read(_folder_weights(folder), _given_by(settings, given))
     if kind != "videomae":
         raise UserError(f"{folder / 'config.json'}: expected model_type videomae, found {kind}")
     file = _folder_weights(folder)
@@ -116,6 +120,11 @@ def read_folder(folder: Path, given: Given) -> Foreign:
     ours = huggingface.read_config(config, settings, file.weights, given, str(folder))
     table = huggingface.table(ours, hub_biases=huggingface.uses_hub_biases(file.weights, file.source))
     classes = huggingface.read_classes(config) if isinstance(ours, ClassifierConfig) else ()
+    if isinstance(ours, ClassifierConfig) and classes and len(classes) != ours.classes:
+        raise UserError(
+            f"{folder / 'config.json'}: id2label names {len(classes)} classes, but the classifier has "
+            f"{ours.classes}"
+        )
     return Foreign("huggingface", ours, read_table(table, file.weights, str(folder)), classes)
 
 
@@ -136,7 +145,10 @@ def _folder_weights(folder: Path) -> Checkpoint:
             return read_checkpoint(folder / name)
         index = folder / f"{name}.index.json"
         if index.is_file():
-            parts = sorted(set(read_json(index).get("weight_map", {}).values()))
+            files = read_json(index).get("weight_map")
+            if not isinstance(files, dict):
+                raise UserError(f"{index}: expected weight_map to name a file for each weight")
+            parts = sorted(set(files.values()))
             weights: dict[str, Tensor] = {}
             for part in parts:
                 weights |= read_checkpoint(folder / part).weights
@@ -180,10 +192,23 @@ def write(config: Config, weights: Mapping[str, Tensor], layout: str) -> tuple[s
         raise UserError("the layout mmaction2 cannot hold an autoencoder: its code has classifiers alone")
     outer, table, back = _layout(config, layout)
     theirs = write_table(table, weights, layout)
-    lost = list(_lost(config, back(theirs), ""))
+    found = back(theirs)
+    lost = list(_lost(config, found, ""))
+    if config.decoder:
+        lost += _lost(config.target, found.target, "target")
+    lost += [f"{name}={value:g}" for name, value in _epsilons(config) if not 0 <= value <= _LARGEST_EPS]
     if lost:
         raise UserError(f"the layout {layout} cannot hold this model: it has no place for " + ", ".join(lost))
     return outer, theirs
+
+
+def members(config: Config, layout: str) -> dict[str, Any]:
+    """What lies beside the weights in a file: settings that they do not tell."""
+    if layout == "mar" and isinstance(config, ClassifierConfig) and config.masking:
+        return {"cfg": json.dumps({"TRAIN": {"MAE": {"MASK_RATIO": config.masking.ratio}}})}
+    if layout == "mae_st" and isinstance(config, AutoencoderConfig) and config.target.normalize is None:
+        return {"args": Namespace(norm_pix_loss=False)}
+    return {}
 
 
 def _layout(config: Config, layout: str) -> tuple[str, Iterable[Entry], Any]:
@@ -209,7 +234,9 @@ def _layout(config: Config, layout: str) -> tuple[str, Iterable[Entry], Any]:
             mae_st.refuse(config)
             variant = mae_st.variant_for(config)
             outer = "model_state" if variant.released else "model"
-            return outer, mae_st.table(config, variant), lambda w: mae_st.read_config(_file(w), given)
+            beside = members(config, layout)
+            table = mae_st.table(config, variant)
+            return outer, table, lambda w: mae_st.read_config(Checkpoint(layout, w, beside), given)
         case "huggingface":
             written = huggingface.write_config(config, ())
             settings = huggingface.write_preprocessor(encoder)
@@ -236,12 +263,24 @@ _UNHELD = {
     "norm_eps",
     "final_norm_eps",
     "init_scale",
+    "target",  # compared by itself, where there is a decoder
     "keep_norm",
     "dropout",
     "layer_scale",
-    "normalize",
-    "pixels",
 }
+
+
+_LARGEST_EPS = 1e-5
+"""Up to here the epsilons of LayerNorms change answers by about as much as rounding does."""
+
+
+def _epsilons(config: Config) -> Iterator[tuple[str, float]]:
+    yield "encoder.norm_eps", config.encoder.norm_eps
+    if config.decoder:
+        yield "decoder.norm_eps", config.decoder.norm_eps
+        yield "decoder.final_norm_eps", config.decoder.final_norm_eps
+    if isinstance(config, ClassifierConfig) and config.head.kind == "linear":
+        yield "head.norm_eps", config.head.norm_eps
 
 
 def _lost(wanted: Any, found: Any, name: str) -> Iterable[str]:

@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import struct
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _is_safetensors(head: bytes, path: Path) -> bool:
     """A length, then a JSON object; the suffix decides where the file is cut before that."""
-    return head[8:9] == b"{" or path.suffix == ".safetensors"
+    return head[8:9] == b"{" or (path.suffix == ".safetensors" and head[:2] != b"PK")
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -90,14 +91,15 @@ def _read_pickle(path: Path, head: bytes) -> Any:
             f"with {head[:8]!r}"
         )
     try:
-        with torch.serialization.safe_globals(_ALLOWED):
+        with torch.serialization.safe_globals(_ALLOWED), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch warns of, the messages below say
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        unsafe = re.search(r"GLOBAL (\S+)|(Unsupported operand (?!80\b)\d+)", str(error))  # 80: a cut zip's P
+        unsafe = re.search(r"GLOBAL (\S+)", str(error))
         if unsafe is None:
             raise _damaged(path, error) from None
         raise UserError(
-            f"{path} holds more than tensors ({unsafe[1] or unsafe[2]}) and could run code when it is "
+            f"{path} holds more than tensors ({unsafe[1]}) and could run code when it is "
             "opened, so it was not. If you trust where it is from, save its weights alone once, under model "
             'or another name: torch.save(torch.load(PATH, weights_only=False)["model"], "weights.pth")'
         ) from None
@@ -121,10 +123,24 @@ def _unwrap(content: Any, source: str) -> tuple[Mapping[str, Any], dict[str, Any
         content = content[inner]
     if not isinstance(content, Mapping):
         raise UserError(f"{source} holds no weights: expected a dictionary, found {type(content).__name__}")
-    if not any(isinstance(value, Tensor) for value in content.values()):
+    if not _holds_tensors(content):
+        inside = [
+            key for key, value in content.items() if isinstance(value, Mapping) and _holds_tensors(value)
+        ]
+        if len(inside) == 1:  # under a name that no code base here uses
+            return content[inside[0]], others | {str(k): v for k, v in content.items() if k != inside[0]}
+        if inside:
+            raise UserError(
+                f"{source} holds several sets of weights, {', '.join(map(str, inside))}: save the one you "
+                'want as {"model": ...}'
+            )
         found = ", ".join(map(str, list(content)[:8])) or "nothing"
         raise UserError(f"{source} holds no weights: expected named tensors, found {found}")
     return content, others
+
+
+def _holds_tensors(content: Mapping[Any, Any]) -> bool:
+    return any(isinstance(value, Tensor) for value in content.values())
 
 
 def _plain(weights: Mapping[str, Any], source: str) -> dict[str, Tensor]:
@@ -137,4 +153,8 @@ def _plain(weights: Mapping[str, Any], source: str) -> dict[str, Tensor]:
         raise UserError(f"{source}: expected tensors alone among the weights, found {strangers[0]}")
     if len(named) < len(weights):
         raise UserError(f"{source} holds the same weights twice, with and without _orig_mod.")
-    return {key: value.float() if value.is_floating_point() else value for key, value in named.items()}
+    for key, value in named.items():
+        if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
+            kind = f"{'meta ' if value.is_meta else ''}{value.dtype}, {value.layout}".replace("torch.", "")
+            raise UserError(f"{source}: expected {key} to be a plain floating tensor, found {kind}")
+    return {key: value.float() for key, value in named.items()}

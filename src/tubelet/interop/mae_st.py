@@ -137,8 +137,7 @@ def _read_encoder(file: Checkpoint, given: Given) -> EncoderConfig:
         frames = shapes.width(weights, "pos_embed_temporal", 1, source) * size.t
     else:
         tokens = shapes.width(weights, "pos_embed", 1, source) - class_token
-        image_size, frames = given.image_size or 224, given.frames or 16
-        image_size, frames = shapes.grid_of(tokens, image_size, frames, size, source)
+        image_size, frames = shapes.made_for(tokens, size, given, source)
     return EncoderConfig(
         frames=frames,
         image_size=image_size,

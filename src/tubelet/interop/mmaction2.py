@@ -29,7 +29,7 @@ def read_config(file: Checkpoint, given: Given) -> ClassifierConfig:
     image_size, frames = given.image_size or 224, given.frames or 16
     if "backbone.pos_embed" in weights:
         tokens = shapes.width(weights, "backbone.pos_embed", 1, source)
-        image_size, frames = shapes.grid_of(tokens, image_size, frames, size, source)
+        image_size, frames = shapes.made_for(tokens, size, given, source)
     return ClassifierConfig(
         encoder=EncoderConfig(
             frames=frames,

@@ -23,6 +23,7 @@ class Given:
         bridge_heads: attention heads of the bridging classifier.
         image_size: side of the frames that the model was made for, in pixels.
         frames: frames of the clips that it was made for.
+        norm_eps: epsilon of all LayerNorms.
     """
 
     heads: int | None = None
@@ -30,6 +31,7 @@ class Given:
     bridge_heads: int | None = None
     image_size: int | None = None
     frames: int | None = None
+    norm_eps: float | None = None
 
 
 def encoder_heads(given: Given, dim: int, source: str) -> int:
@@ -93,20 +95,29 @@ def tubelet(weights: Mapping[str, Tensor], name: str, source: str) -> Size3:
     return Size3(*weights[name].shape[2:])
 
 
-def grid_of(tokens: int, image_size: int, frames: int, size: Size3, source: str) -> tuple[int, int]:
-    """Check image size and frames against the number of tokens of a position table.
+def made_for(tokens: int, size: Size3, given: Given, source: str) -> tuple[int, int]:
+    """Image size and frames of the clips that a position table was made for.
+
+    What is given counts where it fits the table exactly; else the published 16 frames of 224 pixels, else
+    16 (or the frames given) of the square that fits, else the image size given and the frames that fit.
 
     Returns:
-        (image_size, frames): as given where they fit, else the given image size and the frames that follow.
+        (image_size, frames): the table's own, which may be other than given.
     """
-    area = (image_size // size.h) ** 2
-    if (frames // size.t) * area == tokens:
-        return image_size, frames
-    if area and tokens % area == 0:
-        return image_size, tokens // area * size.t
+    frames = given.frames or 16
+    for image_size, count in ((given.image_size or 224, frames), (224, 16)):
+        if (image_size // size.h) ** 2 * (count // size.t) == tokens:
+            return image_size, count
+    times = frames // size.t
+    side = math.isqrt(tokens // times) if times and tokens % times == 0 else 0
+    if side and side * side * times == tokens:
+        return side * size.h, frames
+    area = (given.image_size // size.h) ** 2 if given.image_size else 0
+    if given.image_size and area and tokens % area == 0:
+        return given.image_size, tokens // area * size.t
     raise UserError(
-        f"{source} has positions for {tokens} tokens, which frames of {image_size} pixels do not make: give "
-        "image_size=N and frames=N as they were in training"
+        f"{source} has positions for {tokens} tokens, which {frames} frames of {given.image_size or 224} "
+        "pixels do not make: give image_size=N and frames=N as they were in training"
     )
 
 

@@ -207,5 +207,4 @@ def _theirs(entry: Entry) -> tuple[str, ...]:
 def _listed(what: str, names: list[str]) -> list[str]:
     if not names:
         return []
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return [f"{what} {', '.join(names[:8])}{more}"]
+    return [f"{what} {', '.join(names)}"]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
+from tubelet.errors import UserError
 from tubelet.interop import shapes
 from tubelet.interop.files import Checkpoint
 from tubelet.interop.shapes import Given
@@ -20,13 +21,20 @@ BLOCK = BlockNames()
 def matches(weights: Mapping[str, Tensor]) -> bool:
     """Whether these are VideoMAE's names; MAE-ST's classifiers have other attention."""
     return "encoder.patch_embed.proj.weight" in weights or (
-        "patch_embed.proj.weight" in weights and "blocks.0.attn.q_bias" in weights
+        "patch_embed.proj.weight" in weights and any(name.endswith(".attn.q_bias") for name in weights)
     )
 
 
 def read_config(file: Checkpoint, given: Given) -> AutoencoderConfig | ClassifierConfig:
     """The architecture, from the shapes, the published sizes and what is given."""
     weights = file.weights
+    if "encoder.patch_embed.proj.weight" in weights and not any(
+        name.startswith("decoder.") for name in weights
+    ):
+        raise UserError(
+            f"{file.source} holds an encoder alone, without its decoder (no decoder.*): give the pre-trained "
+            "file as it was published, or a classifier"
+        )
     if "encoder.patch_embed.proj.weight" in weights:
         return AutoencoderConfig(
             encoder=read_encoder(file, "encoder.", given, final_norm=True), decoder=read_decoder(file, given)

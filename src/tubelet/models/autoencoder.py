@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tubelet.errors import UserError
 from tubelet.masking import TokenMask, take
 from tubelet.models.card import ModelCard
 from tubelet.models.decoder import DecoderConfig, PixelDecoder
@@ -68,15 +69,28 @@ class MaskedAutoencoder(nn.Module):
         return self.encoder.grid
 
     def forward(self, video: Tensor, mask: TokenMask) -> Reconstruction:
-        """Paint the masked tokens of a clip: uint8 (B, T, C, H, W)."""
+        """Paint the masked tokens of a clip: uint8 (B, T, C, H, W).
+
+        Raises:
+            ValueError: the clip or the mask is not what the model takes, or the mask hides nothing.
+        """
+        if not mask.masked.shape[1]:
+            raise UserError(
+                "expected a mask that hides at least one token, found none: there is nothing to paint"
+            )
         patches = clip_patches(video, self.config.encoder, mask)
         encoded = self.encoder(patches, mask.visible)
         return reconstruct(self.encoder, self.decoder, self.config.target, encoded, patches, mask)
 
     def encode(self, video: Tensor, mask: TokenMask | None = None) -> Tensor:
         """Features of every token (B, N, D), or of the visible ones (B, V, D), of uint8 (B, T, C, H, W)."""
-        patches = clip_patches(video, self.config.encoder, mask)
-        return self.encoder(patches, mask and mask.visible)[:, self.config.encoder.prefix :]
+        return encode_clip(self.encoder, video, mask)
+
+
+def encode_clip(encoder: VideoEncoder, video: Tensor, mask: TokenMask | None) -> Tensor:
+    """The features of a clip's tokens, without the class token's."""
+    patches = clip_patches(video, encoder.config, mask)
+    return encoder(patches, mask and mask.visible)[:, encoder.config.prefix :]
 
 
 def make_decoder(decoder: DecoderConfig, encoder: EncoderConfig, target: PixelTarget) -> PixelDecoder:
@@ -120,12 +134,14 @@ def clip_patches(video: Tensor, config: EncoderConfig, mask: TokenMask | None = 
     if mask is not None:
         for name, index in (("visible", mask.visible), ("masked", mask.masked)):
             _check_index(f"mask.{name}", index, batch=len(video), tokens=config.grid.volume)
+        if not mask.visible.shape[1]:
+            raise UserError("expected a mask that leaves at least one token visible, found none")
     return patchify(video, config.tubelet_size)
 
 
 def _check_index(name: str, index: Tensor, *, batch: int, tokens: int) -> None:
     if index.dtype != torch.int64 or index.ndim != 2 or len(index) != batch:
-        raise ValueError(
+        raise UserError(
             f"expected {name} to be int64 of shape ({batch}, K), one row a clip, found {index.dtype} "
             f"{tuple(index.shape)}"
         )
@@ -133,6 +149,6 @@ def _check_index(name: str, index: Tensor, *, batch: int, tokens: int) -> None:
         return
     least, most = index.aminmax()
     if least < 0 or most >= tokens:
-        raise ValueError(
+        raise UserError(
             f"expected {name} to hold token numbers of 0 to {tokens - 1}, found {int(least)} to {int(most)}"
         )

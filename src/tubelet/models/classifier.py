@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from tubelet.masking import RunningCellMasking, TokenMask
-from tubelet.models.autoencoder import Reconstruction, clip_patches, make_decoder, reconstruct
+from tubelet.models.autoencoder import Reconstruction, clip_patches, encode_clip, make_decoder, reconstruct
 from tubelet.models.card import ModelCard
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig, VideoEncoder
@@ -87,5 +87,4 @@ class VideoClassifier(nn.Module):
 
     def encode(self, video: Tensor, mask: TokenMask | None = None) -> Tensor:
         """Features of every token (B, N, D), or of the visible ones (B, V, D), of uint8 (B, T, C, H, W)."""
-        patches = clip_patches(video, self.config.encoder, mask)
-        return self.encoder(patches, mask and mask.visible)[:, self.config.encoder.prefix :]
+        return encode_clip(self.encoder, video, mask)
