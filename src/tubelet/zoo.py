@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -202,7 +203,7 @@ def _read_foreign(path: Path, given: Given) -> Model:
     try:
         foreign: Foreign = read_folder(path, given) if path.is_dir() else read(read_checkpoint(path), given)
         model = _make(foreign.config if given.norm_eps is None else _with_eps(foreign.config, given.norm_eps))
-        _check(model, foreign.weights, str(path), "its architecture")
+        _check(model, foreign.weights, str(path), "its architecture", foreign.names)
         model.load_state_dict(foreign.weights)
     except UserError:
         raise
@@ -283,15 +284,18 @@ def _no_model(folder: Path) -> str:
     return f"no model in {folder}: expected a folder with {CONFIG} and {WEIGHTS}"
 
 
-def _check(model: Model, weights: dict[str, Tensor], source: str, config: str) -> None:
-    """Every weight is there, of the right shape, and none is left over."""
+def _check(
+    model: Model, weights: dict[str, Tensor], source: str, config: str, theirs: Mapping[str, str] = {}
+) -> None:
+    """Every weight is there, of the right shape, and none is left over; `theirs` are the file's names."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     wrong = [
-        f"{name}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
+        f"{theirs.get(name, name)}: expected {expected.get(name, 'nothing')}, "
+        f"found {found.get(name, 'nothing')}"
         for name in sorted(expected.keys() | found.keys())
         if expected.get(name) != found.get(name)
     ]
     if wrong:
-        listed = "\n  ".join(wrong[:10])
-        raise UserError(f"{source} does not fit {config}, {len(wrong)} weights differ:\n  {listed}")
+        listed = "\n  ".join(wrong)
+        raise UserError(f"{source} does not fit {config}, these weights differ:\n  {listed}")

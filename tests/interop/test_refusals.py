@@ -196,3 +196,11 @@ def test_the_log_says_nothing_of_a_plain_load(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level(logging.WARNING):
         load_model(tmp_path / "x.pth", heads=2, image_size=64, frames=4)
     assert not caplog.records
+
+
+def test_a_wrong_shape_is_named_as_in_the_file(tmp_path: Path):
+    save_model(classifier(), tmp_path / "x.pth", "videomae")
+    weights = torch.load(tmp_path / "x.pth", weights_only=True)["module"]
+    torch.save({"module": weights | {"fc_norm.bias": torch.zeros(7)}}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"fc_norm\.bias: expected \(32,\), found \(7,\)"):
+        load_model(tmp_path / "x.pth", heads=2, image_size=64, frames=4)

@@ -31,6 +31,7 @@ from tubelet.masking import (
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder, Reconstruction, clip_patches
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
+from tubelet.models.layers import checkpoint_activations
 from tubelet.models.target import PixelTarget
 from tubelet.patches import patchify
 
@@ -316,3 +317,20 @@ def test_the_forward_pass_compiles_with_a_dual_mask(video: Tensor):
 
     compiled = torch.compile(loss, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(video, mask), loss(video, mask), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_training_step_compiles_without_graph_breaks(name: str, video: Tensor, mask: TokenMask):
+    plain, compiled = make(CONFIGS[name]).train(), make(CONFIGS[name]).train()
+    compiled.load_state_dict(plain.state_dict())
+    checkpoint_activations(compiled)
+
+    def loss(video: Tensor, mask: TokenMask) -> Tensor:
+        return compiled(video, mask).loss
+
+    plain(video, mask).loss.backward()
+    torch.compile(loss, fullgraph=True, backend="aot_eager")(video, mask).backward()
+    for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None)
+        if one.grad is not None and other.grad is not None:
+            torch.testing.assert_close(other.grad, one.grad, rtol=0, atol=1e-5)

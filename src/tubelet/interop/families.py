@@ -13,7 +13,7 @@ from tubelet.errors import UserError, did_you_mean
 from tubelet.interop import huggingface, mae_st, mar, mmaction2, videomae
 from tubelet.interop.files import Checkpoint, read_checkpoint
 from tubelet.interop.shapes import Given
-from tubelet.interop.tables import Entry, Weights, read_table, write_table
+from tubelet.interop.tables import Entry, Weights, read_table, their_names, write_table
 from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.classifier import ClassifierConfig
 
@@ -31,6 +31,7 @@ class Foreign:
         family: the code base it is from.
         config: its architecture.
         weights: its tensors under our names.
+        names: our name of each tensor to the file's, for messages.
         classes: class names, where the file has them.
         others: what lay beside the weights.
     """
@@ -38,6 +39,7 @@ class Foreign:
     family: str
     config: Config
     weights: Weights
+    names: Mapping[str, str]
     classes: tuple[str, ...] = ()
     others: Mapping[str, Any] = field(default_factory=dict)
 
@@ -72,7 +74,9 @@ def read(file: Checkpoint, given: Given) -> Foreign:
             table = videomae.table(config)
         else:
             continue
-        return Foreign(family, config, read_table(table, weights, file.source), others=file.others)
+        table = list(table)
+        ours = read_table(table, weights, file.source)
+        return Foreign(family, config, ours, their_names(table), others=file.others)
     raise UserError(_nobodys(file))
 
 
@@ -118,14 +122,16 @@ def read_folder(folder: Path, given: Given) -> Foreign:
     preprocessor = folder / "preprocessor_config.json"
     settings = read_json(preprocessor) if preprocessor.is_file() else {}
     ours = huggingface.read_config(config, settings, file.weights, given, str(folder))
-    table = huggingface.table(ours, hub_biases=huggingface.uses_hub_biases(file.weights, file.source))
+    table = list(huggingface.table(ours, hub_biases=huggingface.uses_hub_biases(file.weights, file.source)))
     classes = huggingface.read_classes(config) if isinstance(ours, ClassifierConfig) else ()
     if isinstance(ours, ClassifierConfig) and classes and len(classes) != ours.classes:
         raise UserError(
             f"{folder / 'config.json'}: id2label names {len(classes)} classes, but the classifier has "
             f"{ours.classes}"
         )
-    return Foreign("huggingface", ours, read_table(table, file.weights, str(folder)), classes)
+    return Foreign(
+        "huggingface", ours, read_table(table, file.weights, str(folder)), their_names(table), classes
+    )
 
 
 def _given_by(settings: Mapping[str, Any], given: Given) -> Given:

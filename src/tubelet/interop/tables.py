@@ -191,6 +191,11 @@ def write_table(table: Iterable[Entry], ours: Mapping[str, Tensor], layout: str)
     return theirs
 
 
+def their_names(table: Iterable[Entry]) -> dict[str, str]:
+    """Our name of each tensor to what the file calls it."""
+    return {name: ", ".join(_theirs(entry)) for entry in table for name in _ours(entry)}
+
+
 def _ours(entry: Entry) -> tuple[str, ...]:
     match entry:
         case Constant():
