@@ -191,7 +191,8 @@ def test_lists_of_an_earlier_run_that_do_not_hold_any_more_go(tmp_path: Path):
         small(tmp_path / "v" / "ab"[k % 2] / f"{k}.mp4", seed=k, count=2)
     prepare(tmp_path / "v", tmp_path / "out")
     assert (tmp_path / "out" / "val.csv").exists()
-    small(tmp_path / "v" / "loose.mp4", seed=9, count=2)
+    for k in range(6):  # as many in no class folder as in one: mere videos
+        small(tmp_path / "v" / f"loose {k}.mp4", seed=9 + k, count=2)
     prepare(tmp_path / "v", tmp_path / "out")
     assert not (tmp_path / "out" / "val.csv").exists()
     assert not (tmp_path / "out" / "classes.txt").exists()
@@ -226,3 +227,15 @@ def test_a_name_that_is_no_text_is_told(videos: Path, tmp_path: Path):
 def test_links_that_lead_in_circles_are_walked_once(videos: Path, tmp_path: Path):
     (videos / "up").symlink_to(videos, target_is_directory=True)
     assert len(prepare(videos, tmp_path / "out").samples["train"]) == 4
+
+
+def test_a_few_videos_in_no_class_folder_are_left_out_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for k in range(6):
+        small(tmp_path / "v" / "ab"[k % 2] / f"{k}.mp4", seed=k, count=2)
+    small(tmp_path / "v" / "stray.mp4", seed=9, count=2)
+    prepare(tmp_path / "v", tmp_path / "out")
+    assert read_manifest(tmp_path / "out", "train").classes == ("a", "b")
+    assert "stray" not in "".join(path.read_text() for path in (tmp_path / "out").glob("*.csv"))
+    assert "left out as unlabelled: stray.mp4" in (tmp_path / "out" / "report.txt").read_text()

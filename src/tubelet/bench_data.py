@@ -26,7 +26,7 @@ from tubelet.data.packets import Decoding
 from tubelet.data.rows import VIDEO_SUFFIXES
 from tubelet.data.sources import Deadline, open_container
 from tubelet.data.transforms import Augment
-from tubelet.data.video import Crop, VideoError, probe, read_crops
+from tubelet.data.video import Crop, VideoError, read_crops, read_frames
 from tubelet.errors import UserError
 from tubelet.machine import available_cores
 
@@ -233,7 +233,7 @@ def _readable(paths: list[Path]) -> list[Path]:
     reason = ""
     for path in paths:
         try:
-            probe(path)
+            read_frames(path, lambda length: [k * (length - 1) // 15 for k in range(16)])
         except VideoError as error:
             reason = str(error)
         else:

@@ -527,10 +527,10 @@ def bench_data(
     folder: Annotated[
         Path | None, typer.Argument(help="Videos, in folders below it as well; none: made files.")
     ] = None,
-    files: Annotated[int, typer.Option(help="Files to read, at most.")] = 8,
-    rounds: Annotated[int, typer.Option(help="Measurements of each loader; the median counts.")] = 5,
-    frames: Annotated[int, typer.Option(help="Frames of a clip.")] = 16,
-    stride: Annotated[int | None, typer.Option(help="From one frame of a clip to the next.")] = None,
+    files: Annotated[int, typer.Option(min=1, help="Files to read, at most.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each loader; the median counts.")] = 5,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 16,
+    stride: Annotated[int | None, typer.Option(min=1, help="From one frame of a clip to the next.")] = None,
     size: Annotated[int, typer.Option(help="Side of a clip in pixels.")] = 224,
     workers: Annotated[
         list[int] | None, typer.Option(help="Measure batches with so many workers, too; may be repeated.")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tubelet.data.manifest import Sample, read_manifest, write_manifest
+from tubelet.data.manifest import Manifest, Sample, read_manifest, write_manifest
+from tubelet.data.sources import remote_url
 from tubelet.errors import UserError
 
 ODD_PATHS = [
@@ -154,3 +155,10 @@ def test_a_missing_list_is_named_with_those_that_are_there(tmp_path: Path):
     dataset(tmp_path, "path\na.mp4\n")
     with pytest.raises(UserError, match=r"has no test.csv.* It holds train.csv\."):
         read_manifest(tmp_path, "test")
+
+
+def test_a_url_is_where_it_says_it_is(tmp_path: Path):
+    manifest = Manifest(tmp_path, "train", (Sample("https://host/a b.mp4"), Sample("c.mp4")), ())
+    elsewhere, here = (manifest.locate(sample) for sample in manifest.samples)
+    assert remote_url(elsewhere) == "https://host/a b.mp4"
+    assert here == tmp_path / "c.mp4"

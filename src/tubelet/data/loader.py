@@ -29,7 +29,7 @@ class TrainLoader:
         world: number of processes.
         workers: worker processes that decode; 0 decodes in this one.
         pin: use page-locked memory, for copies to a GPU.
-        max_failures: the share of the videos that may fail to be read, in [0, 1].
+        max_failures: the share of the videos that may fail to be read, in [0, 1]; unless 0, one may always.
         balanced: draw every class equally often, rare ones more than once an epoch; else each video once.
     """
 
@@ -102,8 +102,9 @@ class TrainLoader:
         for name in batch.failures.keys() - self.failures.keys():
             _log.warning("%s; another video takes its place", batch.failures[name])
         self.failures.update(batch.failures)
-        if len(self.failures) > self.max_failures * len(self.dataset):
-            why = f"more than data.max_failures={self.max_failures:g} allows"
+        share = self.max_failures * len(self.dataset)
+        if len(self.failures) > (max(1, share) if share else 0):
+            why = f"more than data.max_failures={self.max_failures:g} allows; mend them or raise it"
         elif len(batch) < self.batch * self.dataset.repeats:
             why = "with none between them that can"
         else:

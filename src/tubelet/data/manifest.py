@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from tubelet.data.sources import remote_url
 from tubelet.errors import UserError, did_you_mean
 
 SPLITS = ("train", "val", "test")
@@ -50,8 +51,8 @@ class Manifest:
         return len(self.samples)
 
     def locate(self, sample: Sample) -> Path:
-        """The file of a sample."""
-        return self.root / sample.path
+        """The file of a sample, or its URL."""
+        return Path(sample.path) if remote_url(sample.path) else self.root / sample.path
 
     def require_labels(self) -> None:
         """Raise a UserError where a video has no label."""

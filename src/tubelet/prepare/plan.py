@@ -216,7 +216,8 @@ def plan_folder(files: FoundFiles, *, seed: int = 0, unlabelled: bool = False) -
     names = tuple(sorted({part[0] for part in inner.values() if len(part) > 1}))
     loose = [path for path, part in inner.items() if len(part) == 1]
     ignored = tuple(path.relative_to(files.root).as_posix() for path in files.others)
-    if unlabelled or loose or len(names) < 2:
+    classed = len(files.videos) - len(loose)
+    if unlabelled or len(loose) >= classed or len(names) < 2:
         items = [
             Item(files.root / path, path, (by_split and splits[path]) or "train") for path in files.videos
         ]
@@ -224,17 +225,21 @@ def plan_folder(files: FoundFiles, *, seed: int = 0, unlabelled: bool = False) -
             "as asked" if unlabelled else f"{loose[0]} lies in no class folder" if loose else "one folder"
         )
         return Plan(f"videos without classes ({reason}), to pre-train on", tuple(items), ignored=ignored)
-    label = {path: names.index(part[0]) for path, part in inner.items()}
+    label = {path: names.index(part[0]) for path, part in inner.items() if len(part) > 1}
     if not by_split:
         splits = dict(_stratified(label, seed))
-    chosen = [(path, splits[path] or "train") for path in files.videos]
+    chosen = [(path, splits[path] or "train") for path in files.videos if path in label]
     items = [Item(files.root / path, path, split, (label[path],)) for path, split in chosen]
     kind = f"a folder for each of {len(names)} classes"
+    notes: tuple[str, ...] = ()
+    if loose:
+        notes = (f"{len(loose)} in no class folder, left out as unlabelled: {', '.join(loose)}",)
     if by_split:
         found = [split for split in SPLITS if split in set(splits.values())]
-        return Plan(f"{kind}, in folders for {', '.join(found)}", tuple(items), names, ignored=ignored)
+        kind += f", in folders for {', '.join(found)}"
+        return Plan(kind, tuple(items), names, ignored=ignored, notes=notes)
     note = f"a tenth of each class is validated on and a tenth tested on, drawn with --split-seed {seed}"
-    return Plan(kind, tuple(items), names, ignored=ignored, notes=(note,))
+    return Plan(kind, tuple(items), names, ignored=ignored, notes=(*notes, note))
 
 
 def _split_folder(name: str) -> str | None:
