@@ -9,6 +9,9 @@ import typer
 from tubelet.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tubelet.data.annotations import Annotations
     from tubelet.prepare.plan import Plan
 
 app = typer.Typer(
@@ -169,12 +172,29 @@ def _kinetics(
 ) -> None:
     from tubelet.data.annotations import read_kinetics
     from tubelet.data.classes import read_classes
+
+    _annotated(
+        lambda texts: read_kinetics(texts, count, read_classes(classes) if classes else ()),
+        *(source, root, out, encode, short_side, preview, workers),
+    )
+
+
+def _annotated(
+    read: "Callable[[Sequence[Path]], Annotations]",
+    source: Path,
+    root: Path | None,
+    out: Path,
+    encode: bool,
+    short_side: int,
+    preview: bool,
+    workers: int | None,
+) -> None:
+    """Prepare a data set that comes with annotation files, which `read` reads."""
     from tubelet.prepare.finding import find_files
     from tubelet.prepare.plan import plan_annotations
 
     files, videos = find_files(source, root, out)
-    annotations = read_kinetics(files.texts, count, read_classes(classes) if classes else ())
-    _prepare(plan_annotations(annotations, videos), out, encode, short_side, preview, workers)
+    _prepare(plan_annotations(read(files.texts), videos), out, encode, short_side, preview, workers)
 
 
 @prepare.command("ssv2")
@@ -192,12 +212,8 @@ def prepare_ssv2(
     tubelet prepare ssv2 /data/ssv2 --out data/ssv2 --encode
     """
     from tubelet.data.annotations import read_ssv2
-    from tubelet.prepare.finding import find_files
-    from tubelet.prepare.plan import plan_annotations
 
-    files, videos = find_files(source, root, out)
-    plan = plan_annotations(read_ssv2(files.texts), videos)
-    _prepare(plan, out, encode, short_side, preview, workers)
+    _annotated(read_ssv2, source, root, out, encode, short_side, preview, workers)
 
 
 @prepare.command("ucf101")
@@ -216,12 +232,10 @@ def prepare_ucf101(
     tubelet prepare ucf101 /data/UCF-101 --out data/ucf101 --fold 1
     """
     from tubelet.data.annotations import read_ucf101
-    from tubelet.prepare.finding import find_files
-    from tubelet.prepare.plan import plan_annotations
 
-    files, videos = find_files(source, root, out)
-    plan = plan_annotations(read_ucf101(files.texts, fold), videos)
-    _prepare(plan, out, encode, short_side, preview, workers)
+    _annotated(
+        lambda texts: read_ucf101(texts, fold), source, root, out, encode, short_side, preview, workers
+    )
 
 
 @prepare.command("hmdb51")
@@ -240,12 +254,10 @@ def prepare_hmdb51(
     tubelet prepare hmdb51 /data/hmdb51 --out data/hmdb51 --fold 1
     """
     from tubelet.data.annotations import read_hmdb51
-    from tubelet.prepare.finding import find_files
-    from tubelet.prepare.plan import plan_annotations
 
-    files, videos = find_files(source, root, out)
-    plan = plan_annotations(read_hmdb51(files.texts, fold), videos)
-    _prepare(plan, out, encode, short_side, preview, workers)
+    _annotated(
+        lambda texts: read_hmdb51(texts, fold), source, root, out, encode, short_side, preview, workers
+    )
 
 
 @prepare.command("folder")

@@ -34,11 +34,9 @@ def read_config(file: Checkpoint, given: Given) -> AutoencoderConfig | Classifie
     Without a classifier it is a pre-trained VideoMAE under MAR's names, from which its fine-tuning starts.
     """
     weights, source = file.weights, file.source
-    if "pos_embed" in weights:
-        size = shapes.tubelet(weights, "backbone.patch_embed.proj.weight", source)
-        tokens = shapes.width(weights, "pos_embed", 1, source)
-        image_size, frames = shapes.made_for(tokens, size, given, source)
-        given = replace(given, image_size=image_size, frames=frames)
+    size = shapes.tubelet(weights, "backbone.patch_embed.proj.weight", source)
+    image_size, frames = shapes.clip_of(weights, "pos_embed", size, given, source)
+    given = replace(given, image_size=image_size, frames=frames)
     encoder = videomae.read_encoder(file, "backbone.", given, final_norm=True)
     decoder = videomae.read_decoder(file, given)
     if not any(name.startswith("cls_head.") for name in weights):

@@ -26,10 +26,7 @@ def read_config(file: Checkpoint, given: Given) -> ClassifierConfig:
     weights, source = file.weights, file.source
     kernel = "backbone.patch_embed.projection.weight"
     size, dim = shapes.tubelet(weights, kernel, source), weights[kernel].shape[0]
-    image_size, frames = given.image_size or 224, given.frames or 16
-    if "backbone.pos_embed" in weights:
-        tokens = shapes.width(weights, "backbone.pos_embed", 1, source)
-        image_size, frames = shapes.made_for(tokens, size, given, source)
+    image_size, frames = shapes.clip_of(weights, "backbone.pos_embed", size, given, source)
     return ClassifierConfig(
         encoder=EncoderConfig(
             frames=frames,

@@ -121,6 +121,15 @@ def made_for(tokens: int, size: Size3, given: Given, source: str) -> tuple[int, 
     )
 
 
+def clip_of(
+    weights: Mapping[str, Tensor], table: str, size: Size3, given: Given, source: str
+) -> tuple[int, int]:
+    """(image_size, frames): what the position table was made for; without one as given, or published."""
+    if table not in weights:
+        return given.image_size or 224, given.frames or 16
+    return made_for(width(weights, table, 1, source), size, given, source)
+
+
 def square(count: int, what: str, source: str) -> int:
     """The side of a square of tokens."""
     side = math.isqrt(count)
