@@ -47,6 +47,7 @@ JOINTS = {
         "bench_files",
         "bench_peers",
         "bench_report",
+        "bench_stages",
     )
 }
 BELOW |= {joint: set(BELOW) | JOINTS for joint in JOINTS}

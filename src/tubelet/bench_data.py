@@ -9,24 +9,21 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from tubelet.bench_files import write_bench_files
-from tubelet.bench_peers import Job, Loader, peers
-from tubelet.bench_report import Part, Report, Row, hints
+from tubelet.bench_peers import Job, Loader, ours, peers
+from tubelet.bench_report import Part, Report, Row, Stages, hints
+from tubelet.bench_stages import later_stages, read_stages
 from tubelet.data.clips import DenseClip
 from tubelet.data.dataset import TrainDataset
-from tubelet.data.index import VideoIndex, header_index, scan_index, video_stream
 from tubelet.data.loader import TrainLoader
 from tubelet.data.manifest import Manifest, Sample
-from tubelet.data.packets import Decoding
 from tubelet.data.rows import VIDEO_SUFFIXES
-from tubelet.data.sources import Deadline, open_container
 from tubelet.data.transforms import Augment
-from tubelet.data.video import Crop, VideoError, read_crops, read_frames
+from tubelet.data.video import VideoError, read_frames
 from tubelet.errors import UserError
 from tubelet.machine import available_cores
 
@@ -43,7 +40,7 @@ def bench_data(
     stride: int | None = None,
     size: int = 224,
     seconds: float = 10,
-    workers: Sequence[int] = (),
+    workers: Sequence[int] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Report:
     """Measure reading training clips, on files of the user's or on made ones.
@@ -58,7 +55,7 @@ def bench_data(
             are like Something-Something.
         size: side of the clip in pixels.
         seconds: length of the made files.
-        workers: numbers of worker processes with which to measure whole batches, too.
+        workers: numbers of worker processes with which to measure whole batches; None is none and one a core.
         progress: called with the rounds done and all of them.
 
     Raises:
@@ -68,6 +65,7 @@ def bench_data(
         sets = {str(folder): _readable(_sample(folder, files))}
     else:
         sets = write_bench_files(cache, files, seconds=seconds)
+    counts = (0, available_cores()) if workers is None else workers
     others, missing = peers()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -82,7 +80,7 @@ def bench_data(
                     progress(done * rounds + k, len(sets) * rounds)
 
             part = _measure(name, jobs, others, missing, rounds, show)
-            part.loader_clips_per_second = {count: _batches(jobs, count) for count in workers}
+            part.batches = {count: _batches(jobs, count) for count in counts}
             parts.append(part)
     finally:
         torch.set_num_threads(threads)
@@ -105,10 +103,10 @@ def _measure(
     show: Callable[[int], None],
 ) -> Part:
     """All loaders in turns on the same clips, the first round for warming up."""
-    views = {f"{OURS}, {count} views of one decode": _ours(count) for count in (2, 4)}
-    loaders = {OURS: _ours(1), **views, **others}
+    views = {f"{OURS}, {count} views of one decode": ours(count) for count in (2, 4)}
+    loaders = {OURS: ours(1), **views, **others}
     times: dict[str, list[float]] = {name: [] for name in loaders}
-    stages: list[tuple[float, float, float]] = []
+    stages: list[tuple[float, ...]] = []
     for k in range(rounds + 1):
         for loader_name, load in list(loaders.items()):
             start = time.process_time()
@@ -123,12 +121,12 @@ def _measure(
                 raise
             if k:
                 times[loader_name].append((time.process_time() - start) * 1e3 / len(jobs))
-        measured = [_stages(job) for job in jobs]
+        measured = [read_stages(job) for job in jobs]
         if k:
-            stages.append(_mean([stage.ms for stage in measured]))
+            stages.append(tuple(map(statistics.mean, zip(*(read.ms for read in measured), strict=True))))
         show(k)
     ms = {name: statistics.median(times[name]) for name in loaders}
-    opening, demuxing, decoding = (statistics.median(column) for column in zip(*stages, strict=True))
+    opening, reading, decoding = (statistics.median(column) for column in zip(*stages, strict=True))
     rows = [
         Row(name, one := ms[name] / (int(name.split()[1]) if name in views else 1), one / ms[OURS])
         for name in loaders
@@ -140,63 +138,18 @@ def _measure(
         about=f"{first.codec} {first.width} x {first.height}, {first.fps:.3g} frames a second, "
         f"{len(first)} frames, stride {jobs[0].clip.stride}",
         kilobytes=statistics.mean(job.path.stat().st_size for job in jobs) / 1000,
-        group=statistics.mean(len(stage.index) / len(stage.index.keys) for stage in measured),
-        decoded=statistics.mean(stage.decoded for stage in measured),
-        spanned=statistics.mean(stage.spanned for stage in measured),
-        open_ms=opening,
-        demux_ms=demuxing,
-        decode_ms=decoding,
-        pixels_ms=ms[OURS] - opening - demuxing - decoding,
-        floor_ratio=ms[OURS] / decoding,
-        clips_per_core_second=1e3 / ms[OURS],
+        group=statistics.mean(len(read.index) / len(read.index.keys) for read in measured),
+        decoded=statistics.mean(read.decoded for read in measured),
+        spanned=statistics.mean(read.spanned for read in measured),
+        stages=Stages(
+            open=opening,
+            read=reading,
+            decode=decoding,
+            convert=ms[OURS] - opening - reading - decoding,
+            **later_stages(jobs, rounds),
+        ),
         rows=sorted(rows, key=lambda row: row.ms),
     )
-
-
-def _ours(views: int) -> Loader:
-    """All views of a clip from one decode."""
-
-    def load(job: Job) -> list[torch.Tensor]:
-        def plan(index: VideoIndex) -> list[Crop]:
-            numbers = job.frames(len(index))
-            boxes = [job.box(index.height, index.width, view) for view in range(views)]
-            return [Crop(numbers, box, (job.size, job.size), job.flip(v)) for v, box in enumerate(boxes)]
-
-        return read_crops(job.path, plan)
-
-    return load
-
-
-@dataclass(frozen=True)
-class _Stages:
-    ms: tuple[float, float, float]
-    decoded: int
-    spanned: int
-    index: VideoIndex
-
-
-def _stages(job: Job) -> _Stages:
-    """CPU time of opening, of reading packets and of libavcodec alone on the packets that we send it."""
-    deadline = Deadline(job.path, 60)
-    began = time.process_time()
-    with open_container(job.path, deadline) as container:
-        stream = video_stream(container, job.path)
-        index = header_index(container, stream) or scan_index(container, stream, deadline)
-        opened = time.process_time()
-        times = {index.times[number] for number in job.frames(len(index))}
-        run = Decoding(container, stream, index, set(job.frames(len(index))), deadline)
-        packets = list(run.packets())
-        demuxed = time.process_time()
-        context, decoded = stream.codec_context, 0
-        for packet in packets:
-            if packet is not None:
-                context.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
-            decoded += len(context.decode(packet))
-            if packet is None:
-                context.flush_buffers()
-        ended = time.process_time()
-    spans = ((opened - began) * 1e3, (demuxed - opened) * 1e3, (ended - demuxed) * 1e3)
-    return _Stages(spans, decoded, run.spanned, index)
 
 
 def _batches(jobs: list[Job], workers: int, least: float = 3.0) -> float:
@@ -241,11 +194,6 @@ def _readable(paths: list[Path]) -> list[Path]:
     if not good:
         raise UserError(f"none of the {len(paths)} videos tried can be read; the last: {reason}")
     return good
-
-
-def _mean(rows: list[tuple[float, float, float]]) -> tuple[float, float, float]:
-    a, b, c = (statistics.mean(column) for column in zip(*rows, strict=True))
-    return a, b, c
 
 
 def _processor() -> str:

@@ -8,14 +8,14 @@ import av
 import numpy as np
 
 from tubelet.files import replacing
+from tubelet.prepare.check import stamp_of
+from tubelet.prepare.encode import EncodeJob, encode_file
 
 KINETICS, RE_ENCODED, SSV2 = "kinetics-like", "kinetics-like, re-encoded", "ssv2-like"
 
 _X264 = {"crf": "23"}  # x264's own settings else: a key frame every 250 frames, B-frames
-_FOR_TRAINING = {
-    "crf": "23", "g": "16", "keyint_min": "16", "sc_threshold": "0", "tune": "fastdecode", "bf": "0",
-}  # fmt: skip
 _VP9 = {"crf": "33", "b": "0", "deadline": "realtime", "cpu-used": "6"}
+_SHORT_SIDE = 256  # pixels
 _WORLD = (512, 640)  # of the picture that the camera moves over
 _RATE = 44100
 
@@ -26,8 +26,8 @@ def write_bench_files(
     """Write what is not there yet: `count` files of each kind.
 
     The kinds are Kinetics as commonly shared (340 x 256, 30 frames a second, 10 s, x264's defaults, sound),
-    the same files encoded anew with a key frame every 16 frames, for fast decoding and without sound, and
-    Something-Something V2 as published (VP9, 427 x 240, 12 frames a second, 4 s).
+    the same files as `prepare --encode` writes them, and Something-Something V2 as published (VP9,
+    427 x 240, 12 frames a second, 4 s).
 
     Args:
         folder: where they go.
@@ -38,7 +38,11 @@ def write_bench_files(
     Returns:
         The files of each kind.
     """
-    kinds = {KINETICS: ("kinetics", ".mp4"), RE_ENCODED: ("kinetics-gop16", ".mp4"), SSV2: ("ssv2", ".webm")}
+    kinds = {
+        KINETICS: ("kinetics", ".mp4"),
+        RE_ENCODED: ("kinetics-encoded", ".mp4"),
+        SSV2: ("ssv2", ".webm"),
+    }
     files = {
         kind: [folder / f"{name}-{seconds:g}s" / f"{k}{suffix}" for k in range(count)]
         for kind, (name, suffix) in kinds.items()
@@ -51,7 +55,7 @@ def write_bench_files(
         if not original.exists():
             _encode(original, _footage(k, frames, 256, 340), "libx264", _X264, 30, seed=k)
         if not anew.exists():
-            _encode(anew, _decoded(original), "libx264", _FOR_TRAINING, 30)
+            encode_file(EncodeJob.of(str(original), stamp_of(str(original)), anew, _SHORT_SIDE))
         if not webm.exists():
             _encode(webm, _footage(k + 1000, int(seconds * 0.4 * 12), 240, 427), "libvpx-vp9", _VP9, 12)
         if progress:
@@ -95,12 +99,6 @@ def _texture(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         channels.append(channel / channel.std())
     colour = np.stack(channels, -1)
     return (0.75 * colour[..., :1] + 0.35 * colour).astype(np.float32)
-
-
-def _decoded(path: Path) -> Iterator[np.ndarray]:
-    with av.open(str(path)) as container:
-        for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="rgb24")
 
 
 def _encode(

@@ -1,7 +1,7 @@
-"""The loaders that other projects use, made to do our job, as far as their libraries are installed.
+"""The loaders to compare: ours, and those that other projects use, as far as their libraries are installed.
 
-Each follows its project's own steps: whole frames, then crop and resize, then whatever the project does
-before a batch is made. All run with one thread.
+All do the same job with one thread. Each of the others follows its project's own steps: whole frames, then
+crop and resize, then whatever the project does before a batch is made.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from tubelet.data.clips import DenseClip
+from tubelet.data.index import VideoIndex
 from tubelet.data.transforms import MultiScaleCrop, crop_resize
+from tubelet.data.video import Crop, read_crops
 
 _PLACES = 10_000
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -54,6 +56,20 @@ class Job:
 
 
 Loader = Callable[[Job], Any]
+
+
+def ours(views: int) -> Loader:
+    """Tubelet: all views of a clip from one decode."""
+
+    def load(job: Job) -> list[Tensor]:
+        def plan(index: VideoIndex) -> list[Crop]:
+            numbers = job.frames(len(index))
+            boxes = [job.box(index.height, index.width, view) for view in range(views)]
+            return [Crop(numbers, box, (job.size, job.size), job.flip(v)) for v, box in enumerate(boxes)]
+
+        return read_crops(job.path, plan)
+
+    return load
 
 
 def peers() -> tuple[dict[str, Loader], dict[str, str]]:

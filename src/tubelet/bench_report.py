@@ -8,16 +8,53 @@ from tubelet.machine import available_cores
 
 @dataclass(frozen=True)
 class Row:
-    """One loader: CPU time of one view, and how many times as fast tubelet reads a clip."""
+    """One loader: CPU time of one view, and that by the time of tubelet's one view."""
 
     name: str
     ms: float
-    tubelet_is: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Where the time of a clip goes, in CPU milliseconds.
+
+    Attributes:
+        open: opening the file and learning what is in it.
+        read: going to the right key frame and reading packets.
+        decode: libavcodec alone, on the packets that it is sent: the floor.
+        convert: cropping, scaling and converting.
+        augment: VideoMAE's changes to a clip to pre-train on, beyond its crop.
+        finetune: VideoMAE's changes to a clip to fine-tune on: RandAugment, crop, erasing.
+        collate: making one clip a part of a batch of eight.
+    """
+
+    open: float
+    read: float
+    decode: float
+    convert: float
+    augment: float
+    finetune: float
+    collate: float
 
 
 @dataclass
 class Part:
-    """What was measured on one set of files. Times are CPU milliseconds a clip."""
+    """What was measured on one set of files.
+
+    Attributes:
+        name: of the set.
+        files: how many were read.
+        about: the first of them.
+        kilobytes: of a file.
+        group: frames to a key frame.
+        decoded: frames that are decoded for a clip.
+        spanned: frames from the key frame before a clip to its last.
+        stages: where the time goes.
+        rows: the loaders, the fastest first.
+        batches: clips a second of wall time from the whole loader, by its worker processes.
+        hints: what to change.
+    """
 
     name: str
     files: int
@@ -26,15 +63,15 @@ class Part:
     group: float
     decoded: float
     spanned: float
-    open_ms: float
-    demux_ms: float
-    decode_ms: float
-    pixels_ms: float
-    floor_ratio: float
-    clips_per_core_second: float
+    stages: Stages
     rows: list[Row]
-    loader_clips_per_second: dict[int, float] = field(default_factory=dict)
+    batches: dict[int, float] = field(default_factory=dict)
     hints: list[str] = field(default_factory=list)
+
+    @property
+    def ms(self) -> float:
+        """CPU time of a clip until it is cropped, scaled and RGB, as all loaders are compared."""
+        return self.stages.open + self.stages.read + self.stages.decode + self.stages.convert
 
 
 @dataclass
@@ -62,37 +99,38 @@ class Report:
 
 def _describe(part: Part) -> list[str]:
     width = max(len(row.name) for row in part.rows)
-    share = part.decoded / part.spanned
+    stages = part.stages
     lines = [
         f"## {part.name}",
         f"{part.files} files: {part.about}, {part.group:.0f} frames to a key frame, {part.kilobytes:.0f} kB",
-        f"{part.clips_per_core_second:.1f} clips a second and core; a clip spans {part.spanned:.0f} frames,"
-        f" of which {part.decoded:.0f} are decoded ({share:.2f})",
-        f"open {part.open_ms:.1f}, demux {part.demux_ms:.1f}, decode {part.decode_ms:.1f},"
-        f" crop, scale and convert {part.pixels_ms:.1f}; in all {part.floor_ratio:.2f} times the decoding",
+        f"{1e3 / part.ms:.1f} clips a second and core; a clip spans {part.spanned:.0f} frames,"
+        f" of which {part.decoded:.0f} are decoded ({part.decoded / part.spanned:.2f})",
+        f"{part.ms:.1f} ms: open {stages.open:.1f}, seek and read {stages.read:.1f}, decode"
+        f" {stages.decode:.1f}, crop, scale and convert {stages.convert:.1f};"
+        f" decoding alone, the floor, is {stages.decode / part.ms:.0%}",
+        f"beyond that: augment {stages.augment:.1f} (to fine-tune, with RandAugment: {stages.finetune:.1f}),"
+        f" collate {stages.collate:.1f}",
+        *(
+            f"whole batches with {workers} workers: {rate:.1f} clips a second"
+            for workers, rate in part.batches.items()
+        ),
         "",
-        f"| {'loader':{width}} | CPU ms a view | tubelet's one view is |",
-        f"| {'-' * width} | ------------: | --------------------: |",
+        f"| {'loader':{width}} | CPU ms a view | x tubelet's time |",
+        f"| {'-' * width} | ------------: | ---------------: |",
     ]
-    lines += [
-        f"| {row.name:{width}} | {row.ms:13.1f} | {row.tubelet_is:11.2f} x as fast |" for row in part.rows
-    ]
-    lines.append("")
-    for workers, rate in part.loader_clips_per_second.items():
-        lines.append(f"batches with {workers} workers: {rate:.1f} clips a second")
-    lines += [f"hint: {hint}" for hint in part.hints]
-    return [*lines, ""]
+    lines += [f"| {row.name:{width}} | {row.ms:13.1f} | {row.ratio:16.2f} |" for row in part.rows]
+    return [*lines, "", *(f"hint: {hint}" for hint in part.hints), *([""] if part.hints else [])]
 
 
 def hints(part: Part, parts: list[Part]) -> list[str]:
     """What to change, the most useful first."""
     found = []
-    total = 1e3 / part.clips_per_core_second
-    if part.decoded > 3.5 * 16 and part.group > 32 and part.decode_ms > total / 2:
+    total, decode = part.ms, part.stages.decode
+    if part.decoded > 3.5 * 16 and part.group > 32 and decode > total / 2:
         faster = [other for other in parts if other.name.startswith(part.name + ",")]
-        gain = f"{faster[0].clips_per_core_second / part.clips_per_core_second:.1f}" if faster else "about 2"
+        gain = f"{total / faster[0].ms:.1f}" if faster else "about 3"
         found.append(
-            f"{part.decode_ms / total:.0%} of the time goes into decoding, {part.decoded:.0f} frames a clip:"
+            f"{decode / total:.0%} of the time goes into decoding, {part.decoded:.0f} frames a clip:"
             f" with a key frame every 16 frames reading is {gain} times as fast; encode once with"
             " `tubelet prepare ... --encode`"
         )
@@ -104,7 +142,11 @@ def hints(part: Part, parts: list[Part]) -> list[str]:
         found.append(
             f"data.repeats=4 makes four clips of one decode, at {best.ms:.0f} ms each instead of {total:.0f}"
         )
-    rates = part.loader_clips_per_second
-    if rates and max(rates) < available_cores():
+    if part.stages.finetune > total:
+        found.append(
+            f"to fine-tune, RandAugment costs more than reading ({part.stages.finetune:.0f} ms):"
+            " data.augment.randaugment.cropped=true applies it to the crop alone"
+        )
+    if part.batches and max(part.batches) < available_cores():
         found.append(f"there are {available_cores()} cores: data.workers={available_cores()} may be faster")
     return found

@@ -545,7 +545,10 @@ def bench_data(
     stride: Annotated[int | None, typer.Option(min=1, help="From one frame of a clip to the next.")] = None,
     size: Annotated[int, typer.Option(help="Side of a clip in pixels.")] = 224,
     workers: Annotated[
-        list[int] | None, typer.Option(help="Measure batches with so many workers, too; may be repeated.")
+        list[int] | None,
+        typer.Option(
+            min=0, help="Workers to measure whole batches with; may be repeated. [default: 0 and one a core]"
+        ),
     ] = None,
     cache: Annotated[Path, typer.Option(help="Where made files are kept.")] = Path("runs/bench-videos"),
     json: Annotated[Path | None, typer.Option("--json", help="Write all numbers there, too.")] = None,
@@ -557,7 +560,7 @@ def bench_data(
     with Bar("reading") as bar:
         report = bench_data(
             folder, cache=cache, files=files, rounds=rounds, frames=frames, stride=stride, size=size,
-            workers=workers or (), progress=bar.show,
+            workers=workers, progress=bar.show,
         )  # fmt: skip
     print(report.text())
     if json:

@@ -255,7 +255,7 @@ def test_frames_are_turned_as_the_file_says(tmp_path: Path, degrees: int):
 def test_boxes_are_of_the_frame_as_shown(tmp_path: Path, degrees: int, known: bool):
     path = turned(tmp_path / "a.mp4", degrees)
     shown = torch.rot90(exact_rgb(decode(path)[7], BT601, full=False), degrees // 90, (1, 2))
-    crop = Crop([7], Box(6, 3, 36, 41), (30, 26))
+    crop = Crop([7], Box(6, 3, 36, 41), (30, 26), flip=True)
 
     def plan(index: VideoIndex) -> list[Crop]:
         return [crop, Crop([7], None, (index.height, index.width))]

@@ -32,10 +32,12 @@ OPTIONS = {
     "g": "16",
     "keyint_min": "16",
     "sc_threshold": "0",
-    "bf": "0",
+    "bf": "3",
+    "x264-params": "b-adapt=0:b-pyramid=none",
     "threads": "1",
 }
-"""x264's settings: a clip needs few frames before its own, and those cost little."""
+"""x264's settings: little lies between a key frame and a clip's frames, three frames of four are B-frames
+that no other needs, so that a decoder can drop those that nobody wants, and what is decoded costs little."""
 
 PICTURES_PER_SECOND = 30
 _BT601 = 6  # what untagged small video is taken for, so that readers that know no tags are right as well

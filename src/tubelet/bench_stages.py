@@ -1,0 +1,93 @@
+"""Where the time goes from a file to a batch: each stage by itself."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tubelet.bench_peers import Job, ours
+from tubelet.data.dataset import Batch, collate
+from tubelet.data.erasing import RandomErasing
+from tubelet.data.index import VideoIndex, header_index, scan_index, video_stream
+from tubelet.data.packets import Decoding
+from tubelet.data.randaugment import RandAugment
+from tubelet.data.sources import Deadline, open_container
+from tubelet.data.transforms import Augment, ResizedCrop
+from tubelet.data.video import read_frames
+
+
+@dataclass(frozen=True)
+class Read:
+    """What was read, and the CPU time of opening, of reading packets and of decoding, in milliseconds."""
+
+    ms: tuple[float, float, float]
+    decoded: int
+    spanned: int
+    index: VideoIndex
+
+
+def read_stages(job: Job) -> Read:
+    """The first stages of a clip one after the other, libavcodec alone with the packets for it."""
+    deadline = Deadline(job.path, 60)
+    began = time.process_time()
+    with open_container(job.path, deadline) as container:
+        stream = video_stream(container, job.path)
+        index = header_index(container, stream) or scan_index(container, stream, deadline)
+        opened = time.process_time()
+        times = {index.times[number] for number in job.frames(len(index))}
+        run = Decoding(container, stream, index, set(job.frames(len(index))), deadline)
+        packets = list(run.packets())
+        demuxed = time.process_time()
+        context, decoded = stream.codec_context, 0
+        for packet in packets:
+            if packet is not None:
+                context.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
+            decoded += len(context.decode(packet))
+            if packet is None:
+                context.flush_buffers()
+        ended = time.process_time()
+    spans = ((opened - began) * 1e3, (demuxed - opened) * 1e3, (ended - demuxed) * 1e3)
+    return Read(spans, decoded, run.spanned, index)
+
+
+def later_stages(jobs: list[Job], rounds: int) -> dict[str, float]:
+    """CPU time of what happens to a clip that has been read: by stage, the median over the rounds."""
+    whole = [read_frames(job.path, job.frames) for job in jobs[:2]]
+    crops = [clip for job in jobs[:2] for clip in ours(1)(job)]
+    pretrain = Augment(flip=0.5)
+    finetune = Augment(
+        randaugment=RandAugment(), crop=ResizedCrop(scale=(0.08, 1)), flip=0.5, erasing=RandomErasing()
+    )
+    rng, size, batch = np.random.default_rng(0), jobs[0].size, 8
+    items = [_item(crops[0]) for _ in range(batch)]
+
+    def augment() -> None:
+        for clip in crops:
+            pretrain.place(clip.shape[-2], clip.shape[-1], size, rng)
+            pretrain.finish(clip, rng)
+
+    def augment_to_finetune() -> None:
+        for clip in whole:
+            finetune(clip, size, rng)
+
+    def timed(step: Callable[[], object], clips: int) -> float:
+        times = []
+        for _ in range(rounds + 1):
+            start = time.process_time()
+            step()
+            times.append((time.process_time() - start) * 1e3 / clips)
+        return statistics.median(times[1:])
+
+    return {
+        "augment": timed(augment, len(crops)),
+        "finetune": timed(augment_to_finetune, len(whole)),
+        "collate": timed(lambda: collate(items), batch),
+    }
+
+
+def _item(clip: torch.Tensor) -> Batch:
+    one = torch.zeros(1, dtype=torch.int64)
+    return Batch(video=clip[None], label=one, seed=one, index=one, names=["a"], failures={})
