@@ -77,13 +77,13 @@ def truth(name: str, m: float, sign: int) -> Callable[[Frame], Frame]:
     raise AssertionError(name)
 
 
-EXACT = {"equalize", "invert", "posterize", "solarize", "solarize_add"}
+EXACT = {"auto_contrast", "equalize", "invert", "posterize", "solarize", "solarize_add"}
 EXACT |= {"color", "contrast", "brightness", "sharpness"}
 MOVING = {"rotate", "shear_x", "shear_y", "translate_x", "translate_y"}
 
 
 def test_there_are_the_fifteen_operations_that_grow():
-    assert set(OPERATIONS) == EXACT | MOVING | {"auto_contrast"}
+    assert set(OPERATIONS) == EXACT | MOVING
     assert len(OPERATIONS) == 15
 
 
@@ -95,14 +95,6 @@ def test_an_operation_on_colors_is_pillows(name: str, m: float, sign: int):
     out = OPERATIONS[name](clip, m, sign, FILL)
     assert out.dtype == torch.uint8
     assert np.array_equal(out.numpy(), by_frame(clip, truth(name, m, sign)))
-
-
-def test_auto_contrast_is_pillows_to_one_level():
-    clip = clip_of() // 2 + 40
-    out = OPERATIONS["auto_contrast"](clip, 7, 1, FILL).numpy().astype(int)
-    assert np.abs(out - by_frame(clip, ImageOps.autocontrast)).max() <= 1
-    assert out.min() == 0
-    assert out.max() >= 254
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -119,7 +111,7 @@ def test_a_movement_is_pillows_to_its_rounding_and_kernel(name: str, m: float, s
 
 def test_colors_at_no_strength_stay_as_they_are():
     clip = clip_of()
-    for name in (EXACT | MOVING) - {"equalize", "invert", "posterize"}:
+    for name in (EXACT | MOVING) - {"auto_contrast", "equalize", "invert", "posterize"}:
         assert (OPERATIONS[name](clip, 0.0, 1, FILL).int() - clip.int()).abs().max() <= 0, name
 
 
