@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -190,26 +191,8 @@ def test_two_processes_train_as_one(
         overrides.append("drop_path=0")  # the only randomness that is not an item's own
     one = run_recipe(tiny_recipe(name, *overrides, init=trained / "pretrain"), tmp_path / "one")
     verb = "pretrain" if name == "pretrain" else "finetune"
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        free_port(),
-    ]
-    words = [
-        "-m",
-        "tubelet",
-        verb,
-        str(tmp_path / f"{name}.yaml"),
-        *overrides,
-        f"runtime.parallel={parallel}",
-    ]
-    result = subprocess.run(
-        [*command, *words, "--out", str(tmp_path / "two")], capture_output=True, text=True, check=False
-    )
+    settings = (*overrides, f"runtime.parallel={parallel}")
+    result = in_two_processes(verb, tmp_path / f"{name}.yaml", *settings, "--out", tmp_path / "two")
     assert result.returncode == 0, result.stderr
     alone, together = logged(tmp_path / "one"), logged(tmp_path / "two")
     keys = ("loss", "reconstruction", "val/top1")
@@ -219,6 +202,29 @@ def test_two_processes_train_as_one(
     first, second = (load_model(tmp_path / run).state_dict() for run in ("one", "two"))
     for key, value in first.items():
         torch.testing.assert_close(second[key], value, atol=2e-3, rtol=0)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_for_the_videos_that_they_have_met_together(
+    tiny_recipe: Load, motion: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(motion, tmp_path / "data")
+    first = np.random.default_rng((0, 0, 0)).permutation(24).reshape(3, 2, 4)  # step, process, video
+    for process in range(2):
+        (data / f"videos/train/{first[1, process, 0]:05}.mp4").write_text("no video")
+    tiny_recipe("pretrain")
+    settings = (f"data.root={data}", "save.log_steps=1", "runtime.device=cpu")  # 1 of 24 may fail
+    run = tmp_path / "run"
+    result = in_two_processes("pretrain", tmp_path / "pretrain.yaml", *settings, "--out", run)
+    assert result.returncode != 0
+    assert "2 of 24 videos cannot be read, more than data.max_failures=0.05 allows" in result.stderr
+    assert [line["step"] for line in logged(run)] == [1, 2, 3]
+
+
+def in_two_processes(*words: object) -> "subprocess.CompletedProcess[str]":
+    launch = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port())
+    command = [sys.executable, *launch, "-m", "tubelet", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def free_port() -> str:

@@ -2,8 +2,9 @@
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ class TrainLoader:
     """Shuffled batches of a training set, this process's share of them.
 
     Batch b of an epoch is the same set of videos however many processes share it: with more processes each
-    takes its slice. It counts the videos that could not be read and stops past a limit.
+    takes its slice. It counts the videos that could not be read and stops past a limit: within an epoch each
+    process counts for itself, at its end all together.
 
     Args:
         dataset: the items.
@@ -83,6 +85,18 @@ class TrainLoader:
             self._check(batch)
             yield batch
 
+    def end_epoch(self, gather: Callable[[Any], list[Any]]) -> None:
+        """Join the failures of all processes, each of which calls it after an epoch; they stop together.
+
+        Args:
+            gather: gives every process's value, by rank.
+
+        Raises:
+            UserError: as `batches`, the same in every process.
+        """
+        self.failures = {name: why for part in gather(self.failures) for name, why in part.items()}
+        self._check_limit()
+
     def _shuffled(self, rng: np.random.Generator) -> np.ndarray:
         """As many videos as there are, in the order of an epoch."""
         count = len(self.dataset)
@@ -102,13 +116,16 @@ class TrainLoader:
         for name in batch.failures.keys() - self.failures.keys():
             _log.warning("%s; another video takes its place", batch.failures[name])
         self.failures.update(batch.failures)
+        self._check_limit()
+        if len(batch) < self.batch * self.dataset.repeats:
+            self._stop("with none between them that can")
+
+    def _check_limit(self) -> None:
         share = self.max_failures * len(self.dataset)
         if len(self.failures) > (max(1, share) if share else 0):
-            why = f"more than data.max_failures={self.max_failures:g} allows; mend them or raise it"
-        elif len(batch) < self.batch * self.dataset.repeats:
-            why = "with none between them that can"
-        else:
-            return
+            self._stop(f"more than data.max_failures={self.max_failures:g} allows; mend them or raise it")
+
+    def _stop(self, why: str) -> NoReturn:
         failed = f"{len(self.failures)} of {len(self.dataset)} videos cannot be read"
         raise UserError("\n  ".join([f"{failed}, {why}; the first:", *list(self.failures.values())[:5]]))
 
