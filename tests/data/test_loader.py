@@ -219,6 +219,22 @@ def test_a_balanced_epoch_draws_every_class_equally_often(manifest: MakeManifest
         assert max(counts[i] for i in range(3, 12)) == 1
 
 
+def test_a_balanced_epoch_draws_each_of_several_classes_as_videos_that_show_it(manifest: MakeManifest):
+    listed = manifest(12)
+    shown = [(0, 1)] * 2 + [(1,)] * 6 + [(2, 1)] + [()] * 3  # 0: 2 videos, 1: 9, 2: 1, none: 3
+    samples = tuple(
+        replace(sample, label=None, labels=classes)
+        for sample, classes in zip(listed.samples, shown, strict=True)
+    )
+    loader = TrainLoader(training(replace(listed, samples=samples)), batch=4, balanced=True)
+    drawn = Counter(int(i) for epoch in range(30) for batch in loader.batches(epoch) for i in batch.index)
+    # 4 of an epoch's 12 draws are of each class: 2 of 0 and of 1, 4 of 8, and 4 of the nine that show 1.
+    assert sum(drawn.values()) == 12 * 30
+    assert not any(drawn[i] for i in (9, 10, 11))
+    for i, expected in ((0, 2 + 4 / 9), (1, 2 + 4 / 9), (8, 4 + 4 / 9), *((i, 4 / 9) for i in range(2, 8))):
+        assert abs(drawn[i] - 30 * expected) <= 5 * (30 * 4 / 9) ** 0.5
+
+
 def test_a_balanced_epoch_is_the_same_for_any_number_of_processes(manifest: MakeManifest):
     listed = manifest(12)
     samples = tuple(replace(sample, label=i % 5) for i, sample in enumerate(listed.samples))

@@ -32,7 +32,8 @@ class TrainLoader:
         workers: worker processes that decode; 0 decodes in this one.
         pin: use page-locked memory, for copies to a GPU.
         max_failures: the share of the videos that may fail to be read, in [0, 1]; unless 0, one may always.
-        balanced: draw every class equally often, rare ones more than once an epoch; else each video once.
+        balanced: draw every class equally often, rare ones more than once an epoch, each time as one of the
+            videos that show it; those that show none are never drawn. Else each video once.
     """
 
     def __init__(
@@ -102,14 +103,19 @@ class TrainLoader:
         count = len(self.dataset)
         if not self.balanced:
             return rng.permutation(count)
-        labels = np.array([sample.label for sample in self.dataset.manifest.samples])
-        of_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        shown = [
+            (number, place)
+            for place, sample in enumerate(self.dataset.manifest.samples)
+            for number in set(sample.shown)
+        ]
+        classes, places = np.array(shown).T
+        of_class = [places[classes == number] for number in np.unique(classes)]
         drawn = np.resize(rng.permutation(len(of_class)), count)  # class after class, round and round
         order = np.empty(count, dtype=np.int64)
         for number, videos in enumerate(of_class):
-            places = np.flatnonzero(drawn == number)
-            rounds = -(-len(places) // len(videos))
-            order[places] = np.concatenate([rng.permutation(videos) for _ in range(rounds)])[: len(places)]
+            turns = np.flatnonzero(drawn == number)
+            rounds = -(-len(turns) // len(videos))
+            order[turns] = np.concatenate([rng.permutation(videos) for _ in range(rounds)])[: len(turns)]
         return rng.permutation(order)
 
     def _check(self, batch: Batch) -> None:
