@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from textwrap import dedent
@@ -13,6 +14,7 @@ import torch
 
 from tubelet.build import run_recipe
 from tubelet.cli import main
+from tubelet.data.manifest import SPLITS, read_manifest, write_manifest
 from tubelet.data.synthetic import SyntheticConfig, write_synthetic
 from tubelet.recipe import Recipe, load_recipe
 
@@ -99,6 +101,24 @@ def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("motion")
     write_synthetic(out, SyntheticConfig(size=32, train=24, val=12, test=12), workers=0)
     return out
+
+
+@pytest.fixture(scope="session")
+def tagged(motion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same videos of several classes each: its own and the third after it, but the last shows none."""
+    out = tmp_path_factory.mktemp("tagged")
+    for split in SPLITS:
+        manifest = read_manifest(motion, split)
+        samples = [
+            replace(s, path=str(manifest.locate(s)), label=None, labels=_tags(s.label))
+            for s in manifest.samples
+        ]
+        write_manifest(out, split, samples, manifest.classes)
+    return out
+
+
+def _tags(label: int | None) -> tuple[int, ...]:
+    return () if label is None or label == 11 else (label, (label + 3) % 12)
 
 
 TINY_ENCODER = "{frames: 4, image_size: 32, patch_size: 8, dim: 32, depth: 2, heads: 2, mlp_dim: 64}"

@@ -11,13 +11,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from tests.conftest import write_video
 from tubelet.build import run_recipe
+from tubelet.data.manifest import Sample, write_manifest
 from tubelet.errors import UserError
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
+from tubelet.prediction import predict
 from tubelet.recipe import Recipe, load_recipe
 from tubelet.zoo import load_model, save_model
 
@@ -168,7 +172,7 @@ def test_a_broken_video_is_replaced_and_reported(
     run_recipe(tiny_recipe("pretrain", f"data.root={data}", "optim.epochs=1"), tmp_path / "run")
     failures = json.loads((tmp_path / "run" / "failures.json").read_text())
     assert list(failures) == ["videos/train/00003.mp4"]
-    assert "1 videos could not be read" in capsys.readouterr().out
+    assert "1 video could not be read and was replaced" in capsys.readouterr().out
 
 
 def test_too_many_broken_videos_stop_the_run(tiny_recipe: Load, motion: Path, tmp_path: Path) -> None:
@@ -179,46 +183,100 @@ def test_too_many_broken_videos_stop_the_run(tiny_recipe: Load, motion: Path, tm
         run_recipe(tiny_recipe("pretrain", f"data.root={data}"), tmp_path / "run")
 
 
+def test_videos_of_several_classes_are_trained_on_and_the_best_is_by_average_precision(
+    tiny_recipe: Load, tagged: Path, trained: Path, tmp_path: Path
+) -> None:
+    settings = (f"data.root={tagged}", "optim.epochs=3", "save.log_steps=1", "mixing={}", "optim.ema=0.5")
+    recipe = tiny_recipe("mar", *settings, "data.balanced=true", init=trained / "pretrain")
+    metrics = run_recipe(recipe, tmp_path / "run")
+    lines = logged(tmp_path / "run")
+    assert not any(name in line for line in lines for name in ("accuracy", "val/top1", "val/top5"))
+    scores = [line["val/mAP"] for line in lines if "val/mAP" in line]
+    assert len(scores) == 3
+    assert metrics["best/mAP"] == max(scores)
+    best = tmp_path / "run" / "best"
+    assert json.loads((best / "metrics.json").read_text()) == {"mAP": max(scores)}
+    assert load_model(best).card.several
+    assert not load_model(trained / "mar").card.several
+
+
+def test_several_classes_that_come_in_any_mixture_are_learned(tiny_recipe: Load, tmp_path: Path) -> None:
+    """Red, green and blue, each there or not: told apart in mixtures that training never showed."""
+    rng = np.random.default_rng(0)
+    for split, mixtures in (("train", (0, 1, 2, 4, 7)), ("val", (3, 5, 6, 0))):
+        samples = []
+        for k, mixture in enumerate(mixtures * 4):
+            shown = tuple(channel for channel in range(3) if mixture >> channel & 1)
+            frames = rng.integers(0, 60, (6, 32, 32, 3)) + 150 * np.isin(range(3), shown)
+            write_video(tmp_path / split / f"{k}.mp4", frames.astype(np.uint8))
+            samples.append(Sample(f"{split}/{k}.mp4", labels=shown))
+        write_manifest(tmp_path, split, samples, ["red", "green", "blue"])
+    settings = (f"data.root={tmp_path}", "optim.base_lr=0.1", "optim.epochs=20", "save.every_epochs=20")
+    metrics = run_recipe(tiny_recipe("finetune", *settings), tmp_path / "run")
+    assert metrics["val/mAP"] > 0.95
+    best = load_model(tmp_path / "run" / "best")
+    likely = [name for name, p in predict(best, tmp_path / "val" / "1.mp4").top(3) if p > 0.5]
+    assert set(likely) == {"red", "blue"}
+
+
+def test_a_validation_list_of_several_classes_beside_a_training_list_of_one_is_refused(
+    tiny_recipe: Load, motion: Path, tagged: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(motion, tmp_path / "data")
+    shutil.copy(tagged / "val.csv", data / "val.csv")
+    with pytest.raises(UserError, match=r"val.csv show several classes, those of train.csv one each"):
+        run_recipe(tiny_recipe("finetune", f"data.root={data}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-@pytest.mark.parametrize("name", ["pretrain", "mar"])
+@pytest.mark.parametrize("name", ["pretrain", "mar", "several"])
 def test_two_processes_train_as_one(
-    tiny_recipe: Load, trained: Path, tmp_path: Path, name: str, parallel: str
+    tiny_recipe: Load, trained: Path, tagged: Path, tmp_path: Path, name: str, parallel: str
 ) -> None:
     overrides = ["optim.epochs=1", "save.log_steps=1", "runtime.precision=fp32", "runtime.device=cpu"]
-    if name == "mar":
+    if name != "pretrain":
         overrides.append("drop_path=0")  # the only randomness that is not an item's own
+    if name == "several":
+        name = "mar"
+        overrides.append(f"data.root={tagged}")
     one = run_recipe(tiny_recipe(name, *overrides, init=trained / "pretrain"), tmp_path / "one")
     verb = "pretrain" if name == "pretrain" else "finetune"
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        free_port(),
-    ]
-    words = [
-        "-m",
-        "tubelet",
-        verb,
-        str(tmp_path / f"{name}.yaml"),
-        *overrides,
-        f"runtime.parallel={parallel}",
-    ]
-    result = subprocess.run(
-        [*command, *words, "--out", str(tmp_path / "two")], capture_output=True, text=True, check=False
-    )
+    settings = (*overrides, f"runtime.parallel={parallel}")
+    result = in_two_processes(verb, tmp_path / f"{name}.yaml", *settings, "--out", tmp_path / "two")
     assert result.returncode == 0, result.stderr
     alone, together = logged(tmp_path / "one"), logged(tmp_path / "two")
-    keys = ("loss", "reconstruction", "val/top1")
+    keys = ("loss", "reconstruction", "val/top1", "val/mAP")
     for a, b in zip(alone, together, strict=True):
         assert {k: a[k] for k in keys if k in a} == pytest.approx({k: b[k] for k in keys if k in b}, abs=1e-4)
     assert one["loss"] == pytest.approx(together[-2 if name == "mar" else -1]["loss"], abs=1e-4)
     first, second = (load_model(tmp_path / run).state_dict() for run in ("one", "two"))
     for key, value in first.items():
         torch.testing.assert_close(second[key], value, atol=2e-3, rtol=0)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_for_the_videos_that_they_have_met_together(
+    tiny_recipe: Load, motion: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(motion, tmp_path / "data")
+    first = np.random.default_rng((0, 0, 0)).permutation(24).reshape(3, 2, 4)  # step, process, video
+    for process in range(2):
+        (data / f"videos/train/{first[1, process, 0]:05}.mp4").write_text("no video")
+    tiny_recipe("pretrain")
+    settings = (f"data.root={data}", "save.log_steps=1", "runtime.device=cpu")  # 1 of 24 may fail
+    run = tmp_path / "run"
+    result = in_two_processes("pretrain", tmp_path / "pretrain.yaml", *settings, "--out", run)
+    assert result.returncode != 0
+    assert "2 of 24 videos cannot be read, more than data.max_failures=0.05 allows" in result.stderr
+    assert [line["step"] for line in logged(run)] == [1, 2, 3]
+
+
+def in_two_processes(*words: object) -> "subprocess.CompletedProcess[str]":
+    launch = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port())
+    command = [sys.executable, *launch, "-m", "tubelet", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def free_port() -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,37 @@ def test_prepare_pretrain_finetune_evaluate_predict_visualize(tubelet, tmp_path:
     assert code == 0
     with Image.open("x.gif") as picture:
         assert picture.format == "GIF"
+
+
+def test_a_list_of_several_classes_is_prepared_trained_on_tested_and_predicted(
+    tubelet, motion: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    videos = sorted((motion / "videos/val").iterdir())
+    for split, shift in (("train", 0), ("val", 1)):
+        lines = [f"{video},{k % 4};{(k + 1) % (3 + shift)}" for k, video in enumerate(videos)]
+        Path(f"tags_{split}.csv").write_text("\n".join(["path,labels", *lines]) + "\n")
+    code, out, _ = tubelet(
+        "prepare", "list", "tags_train.csv", "tags_val.csv", "--out", "data", "--workers", 1
+    )
+    assert code == 0
+    assert "ready to train on" in out
+    Path("fine.yaml").write_text(
+        "task: finetune\n"
+        "data: {root: data, clip: {kind: segment, frames: 4}, workers: 0}\n"
+        "encoder: {frames: 4, image_size: 32, patch_size: 8, dim: 32, depth: 1, heads: 2, mlp_dim: 32}\n"
+        "optim: {base_lr: 1e-3, batch_size: 4}\n"
+    )
+    code, out, _ = tubelet("finetune", "fine.yaml", "--out", "run")
+    assert code == 0
+    assert "val/mAP" in out
+    assert "top1" not in out
+    code, out, _ = tubelet("evaluate", "run", "data.root=data", "data.split=val", "data.workers=0")
+    assert code == 0
+    assert re.match(r"mAP \d+\.\d\d%  of 12 videos, over 4 classes  \(", out)
+    code, out, _ = tubelet("predict", "run/best", videos[0], "--json")
+    assert code == 0
+    assert [set(entry) for entry in json.loads(out)["top"]] == [{"class", "probability"}] * 4
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,113 @@ def test_top_k_and_confusion_count_by_hand() -> None:
     assert outcome.confusion().tolist() == [[1, 0, 0], [1, 0, 0], [1, 0, 0]]
 
 
+def outcome_of(labels: np.ndarray, probabilities: np.ndarray, broken: int = 0) -> Evaluation:
+    return Evaluation(
+        names=[f"{k}.mp4" for k in range(len(labels))],
+        labels=labels,
+        probabilities=probabilities,
+        broken={f"b{k}.mp4": f"b{k}.mp4: no such file" for k in range(broken)},
+        clips_per_second=2.5,
+    )
+
+
+SHOWN = np.array([[1, 0, 0, 1], [0, 0, 0, 1], [1, 0, 1, 1]], dtype=bool)
+SCORES = np.array([[0.9, 0.2, 0.1, 0.5], [0.8, 0.9, 0.3, 0.5], [0.7, 0.1, 0.2, 0.5]], dtype=np.float32)
+
+
+def test_the_mean_average_precision_is_over_the_classes_that_are_shown() -> None:
+    outcome = outcome_of(SHOWN, SCORES)
+    # Of class 0 ranks 1 and 3 are right, nothing shows class 1, class 2 is second, class 3 is everywhere.
+    expected = ((1 + 2 / 3) / 2 + 1 / 2 + 1) / 3
+    assert outcome.mean_average_precision() == pytest.approx(expected)
+    assert outcome.metrics() == {"mAP": pytest.approx(expected)}
+    assert outcome.summary() == (
+        f"mAP {expected:.2%}  of 3 videos, over the 3 of 4 classes that they show  (2.5 views/s)"
+    )
+    all_shown = outcome_of(SHOWN[:, [0, 2, 3]], SCORES[:, [0, 2, 3]])
+    assert "of 3 videos, over 3 classes  (" in all_shown.summary()
+
+
+def test_videos_that_show_nothing_at_all_have_no_precision() -> None:
+    outcome = outcome_of(np.zeros((2, 3), dtype=bool), SCORES[:2, :3])
+    assert outcome.mean_average_precision() == 0
+    assert "over the 0 of 3 classes" in outcome.summary()
+
+
+def test_what_has_no_meaning_for_the_labels_is_refused() -> None:
+    several, one = outcome_of(SHOWN, SCORES), outcome_of(np.array([0, 3, 2]), SCORES)
+    for ask in (lambda: several.top(1), several.confusion):
+        with pytest.raises(ValueError, match="a video may show several classes"):
+            ask()
+    with pytest.raises(ValueError, match="each video shows one class"):
+        one.mean_average_precision()
+    assert one.metrics() == {"top1": one.top(1), "top5": one.top(5)}
+
+
+@pytest.mark.parametrize(
+    ("broken", "line"),
+    [
+        (1, "1 video could not be read and is in none of these numbers:"),
+        (2, "2 videos could not be read and are in none of these numbers:"),
+    ],
+)
+def test_broken_videos_are_counted_and_named_under_the_numbers(broken: int, line: str) -> None:
+    lines = outcome_of(np.array([0, 3, 2]), SCORES, broken).summary().splitlines()
+    assert lines[1] == line
+    assert lines[2:] == [f"  b{k}.mp4: no such file" for k in range(broken)]
+    assert len(outcome_of(SHOWN, SCORES).summary().splitlines()) == 1
+
+
+def test_videos_of_several_classes_are_tested_each_class_by_itself(
+    model: VideoClassifier, tested: Callable[..., Evaluation], tagged: Path, tmp_path: Path
+) -> None:
+    model.card = replace(model.card, several=True)
+    views = Views(clips=2)
+    outcome = tested(tagged, views, batch=5)
+    samples = read_manifest(tagged, "test").samples
+    assert outcome.labels.dtype == bool
+    assert [tuple(np.flatnonzero(row)) for row in outcome.labels] == [
+        tuple(sorted(s.labels)) for s in samples
+    ]
+    for name, probabilities in zip(outcome.names, outcome.probabilities, strict=True):
+        video = read_views(name, SegmentClip(frames=4), views, 32)
+        with torch.no_grad():
+            expected = torch.stack([1 / (1 + (-model(view[None])[0]).exp()) for view in video]).mean(0)
+        np.testing.assert_allclose(probabilities, expected.numpy(), atol=1e-6)
+    assert outcome.summary().startswith(f"mAP {outcome.mean_average_precision():.2%}  of 12 videos, over 12")
+    outcome.save(tmp_path / "outcome.npz")
+    again = Evaluation.load(tmp_path / "outcome.npz")
+    assert again.labels.dtype == bool
+    assert again.metrics() == outcome.metrics()
+
+
+def test_a_list_of_one_class_a_video_does_for_a_model_of_several(
+    model: VideoClassifier, tested: Callable[..., Evaluation], motion: Path
+) -> None:
+    model.card = replace(model.card, several=True)
+    outcome = tested(motion)
+    expected = [sample.label for sample in read_manifest(motion, "test").samples]
+    assert outcome.labels.sum(1).tolist() == [1] * 12
+    assert outcome.labels.argmax(1).tolist() == expected
+
+
+def test_a_model_of_one_class_a_video_is_not_tested_on_several(
+    tested: Callable[..., Evaluation], tagged: Path
+) -> None:
+    with pytest.raises(UserError, match=r"test.csv has videos of several classes, but the model was trained"):
+        tested(tagged)
+
+
+def test_a_list_of_more_or_fewer_classes_than_the_models_is_refused(
+    tested: Callable[..., Evaluation], motion: Path, tmp_path: Path
+) -> None:
+    manifest = read_manifest(motion, "test")
+    samples = [replace(sample, label=0) for sample in manifest.samples]
+    write_manifest(tmp_path, "test", samples, manifest.classes[:5])
+    with pytest.raises(UserError, match=r"tells 12 classes apart, but the videos of .*test.csv are of 5"):
+        tested(tmp_path)
+
+
 def test_a_broken_video_is_listed_and_never_replaced(
     tested: Callable[..., Evaluation], motion: Path, tmp_path: Path
 ) -> None:

@@ -158,8 +158,11 @@ def test_a_run_of_ours_is_told(trained: Path, tmp_path: Path):
         for source in (trained / run, trained / run / "model.safetensors"):
             found = inspect(source)
             assert (found.family, found.kind, found.lacks) == ("tubelet", kind, lacks)
-    save_model(load_model(trained / "mar"), tmp_path / "copy")
+    model = load_model(trained / "mar")
+    model.card = replace(model.card, several=True)
+    save_model(model, tmp_path / "copy")
     assert inspect(tmp_path / "copy").lacks == ("optimizer",)
+    assert line(inspect(tmp_path / "copy"), "head") == "bridging, 12 classes, a video may show several"
     assert inspect(trained / "finetune" / "best").lacks == ("decoder", "optimizer")
 
 

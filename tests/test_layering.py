@@ -18,6 +18,7 @@ BELOW: dict[str, set[str]] = {
     "tubelet.masking": {"tubelet.errors", "tubelet.patches"},
 }
 FOUNDATION = set(BELOW)
+BELOW["tubelet.average_precision"] = set()
 BELOW["tubelet.models"] = FOUNDATION
 BELOW["tubelet.data"] = FOUNDATION
 BELOW["tubelet.train"] = {"tubelet.errors", "tubelet.files", "tubelet.machine"}

@@ -1,5 +1,6 @@
 """Files in, class names out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,17 @@ def test_the_best_classes_come_first_with_the_views_of_the_card(trained: Path, v
     names, probabilities = zip(*result.top(3), strict=True)
     assert names == tuple(model.card.classes[i] for i in np.argsort(-expected)[:3])
     assert list(probabilities) == sorted(probabilities, reverse=True)
+
+
+def test_each_of_several_classes_has_a_probability_of_its_own(trained: Path, video: Path) -> None:
+    model = load_model(trained / "finetune")
+    model.card = replace(model.card, several=True)
+    result = tubelet.predict(model, video)
+    views = read_views(str(video), SegmentClip(frames=4), Views(clips=2, crops=1), 32)
+    with torch.no_grad():
+        expected = (1 / (1 + (-model(views)).exp())).mean(0).numpy()
+    np.testing.assert_allclose(result.probabilities, expected, atol=1e-6)
+    assert [name for name, _ in result.top(12)] == [model.card.classes[i] for i in np.argsort(-expected)]
 
 
 def test_other_views_give_other_answers(trained: Path, video: Path) -> None:

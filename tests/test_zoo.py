@@ -3,6 +3,7 @@
 import importlib
 import json
 import pkgutil
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,21 @@ def test_a_model_comes_back_bit_for_bit(trained: Path, tmp_path: Path, name: str
 
 def test_the_card_travels_with_the_weights(trained: Path, tmp_path: Path) -> None:
     model = load_model(trained / "finetune")
-    model.card = ModelCard(classes=("a", "b"), license="CC-BY-NC-4.0", provenance={"source": "a paper"})
+    model.card = ModelCard(
+        classes=("a", "b"), several=True, license="CC-BY-NC-4.0", provenance={"source": "a paper"}
+    )
     save_model(model, tmp_path)
     assert load_model(tmp_path).card == model.card
+
+
+def test_a_config_that_does_not_say_whether_classes_come_together_is_of_one_class(
+    trained: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(trained / "finetune" / "best", tmp_path / "older")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["card"].pop("several") is False
+    (folder / "config.json").write_text(json.dumps(config))
+    assert load_model(folder).card == load_model(trained / "finetune" / "best").card
 
 
 def test_the_public_names_are_there_whatever_was_imported_before() -> None:

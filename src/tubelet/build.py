@@ -13,7 +13,7 @@ from torch import nn
 import tubelet
 from tubelet.data.dataset import TrainDataset
 from tubelet.data.loader import TrainLoader, default_workers
-from tubelet.data.manifest import Manifest, read_manifest
+from tubelet.data.manifest import Manifest, read_manifest, videos
 from tubelet.errors import UserError
 from tubelet.evaluation import evaluate
 from tubelet.files import replacing
@@ -56,6 +56,11 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
         if isinstance(recipe, FinetuneRecipe) and recipe.data.val:
             validation = read_manifest(recipe.data.root, recipe.data.val)
             validation.require_labels()
+            if validation.several and not manifest.several:
+                raise UserError(
+                    f"{validation.root}: videos of {validation.split}.csv show several classes, those of "
+                    f"{manifest.split}.csv one each: the lists must be of one kind"
+                )
         model = make_model(recipe, manifest)
         loader = make_loader(recipe, manifest, model.config.encoder, runtime)
         task = make_task(recipe, model)
@@ -82,7 +87,7 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
                 workers=recipe.data.workers,
             )
             broken = {"broken": float(len(outcome.broken))} if outcome.broken else {}
-            return {"top1": outcome.top(1), "top5": outcome.top(5)} | broken
+            return outcome.metrics() | broken
 
         with Logs(*make_loggers(recipe, out, runtime)) as logs:
             metrics = fit(
@@ -98,6 +103,7 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
                 save_every=recipe.save.every_epochs,
                 save_seconds=recipe.save.every_seconds,
                 log_every=recipe.save.log_steps,
+                score="mAP" if manifest.several else "top1",
             )
         report_failures(loader, out, runtime)
     return metrics
@@ -205,6 +211,7 @@ def make_card(recipe: Recipe, manifest: Manifest) -> ModelCard:
         return ModelCard(clip=asdict(recipe.data.clip), provenance=provenance)
     return ModelCard(
         classes=manifest.classes,
+        several=manifest.several,
         clip=asdict(recipe.data.clip),
         views=asdict(recipe.views),
         provenance=provenance,
@@ -315,7 +322,8 @@ def report_failures(loader: TrainLoader, out: Path, runtime: Runtime) -> None:
     if failures and runtime.is_main:
         with replacing(out / "failures.json") as temporary:
             temporary.write_text(json.dumps(failures, indent=2) + "\n", encoding="utf-8")
-        print(f"{len(failures)} videos could not be read and were replaced: see {out / 'failures.json'}")
+        were = "was" if len(failures) == 1 else "were"
+        print(f"{videos(len(failures))} could not be read and {were} replaced: see {out / 'failures.json'}")
 
 
 def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -352,7 +352,7 @@ def _train(verb: str, name: str, settings: list[str] | None, out: Path | None) -
     if not is_main_process():
         return
     shown = "  ".join(
-        f"{key} {metrics[key]:.4g}" for key in ("loss", "val/top1", "val/top5") if key in metrics
+        f"{key} {metrics[key]:.4g}" for key in ("loss", "val/top1", "val/top5", "val/mAP") if key in metrics
     )
     print(f"{out}: done  {shown}")
 

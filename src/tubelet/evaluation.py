@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tubelet.average_precision import average_precision
 from tubelet.data.clips import AnyClip, Views
 from tubelet.data.dataset import ViewDataset
+from tubelet.data.labels import label_rows
 from tubelet.data.loader import default_workers, view_loader
-from tubelet.data.manifest import Manifest, read_manifest
+from tubelet.data.manifest import Manifest, read_manifest, videos
 from tubelet.errors import UserError
 from tubelet.masking import RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
@@ -27,7 +29,8 @@ class Evaluation:
 
     Attributes:
         names: (n) the tested videos, as in the manifest.
-        labels: (n,) int64 their true classes.
+        labels: (n,) int64 their true classes; (n, K) bool, true for each class shown, where a video may show
+            several.
         probabilities: (n, K) float32, averaged over the views.
         broken: videos that could not be read, with the reason; they are in none of the numbers.
         clips_per_second: views through the network in a second of its own time, over all processes; of the
@@ -40,27 +43,64 @@ class Evaluation:
     broken: dict[str, str]
     clips_per_second: float
 
+    @property
+    def several(self) -> bool:
+        """Whether a video may show several classes."""
+        return self.labels.ndim == 2
+
+    def metrics(self) -> dict[str, float]:
+        """`top1` and `top5` or, where a video may show several classes, `mAP`; all in [0, 1]."""
+        if self.several:
+            return {"mAP": self.mean_average_precision()}
+        return {"top1": self.top(1), "top5": self.top(5)}
+
+    def mean_average_precision(self) -> float:
+        """The mean of `average_precision` over the classes that a tested video shows, in [0, 1].
+
+        Raises:
+            ValueError: each video shows one class.
+        """
+        if not self.several:
+            raise ValueError("each video shows one class: ask for top(k)")
+        shown = np.flatnonzero(self.labels.any(0))
+        each = [average_precision(self.probabilities[:, k], self.labels[:, k]) for k in shown]
+        return float(np.mean(each)) if each else 0.0
+
     def top(self, k: int) -> float:
-        """The share of tested videos whose class is among the k most probable, in [0, 1]."""
+        """The share of tested videos whose class is among the k most probable, in [0, 1].
+
+        Raises:
+            ValueError: a video may show several classes.
+        """
+        self._require_one()
         if not self.names:
             return 0.0
         best = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
         return float((best == self.labels[:, None]).any(1).mean())
 
     def confusion(self) -> np.ndarray:
-        """(K, K) int64 counts: true class by row, predicted class by column."""
+        """(K, K) int64 counts: true class by row, predicted class by column; raises as `top`."""
+        self._require_one()
         classes = self.probabilities.shape[1]
         pairs = self.labels * classes + self.probabilities.argmax(1)
         return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
+    def _require_one(self) -> None:
+        if self.several:
+            raise ValueError("a video may show several classes: ask for mean_average_precision()")
+
     def summary(self) -> str:
-        """The outcome in a few lines, with the denominator and the videos that are not in it."""
-        lines = [
-            f"top-1 {self.top(1):.2%}  top-5 {self.top(5):.2%}  of {len(self.names)} videos  "
-            f"({self.clips_per_second:.1f} views/s)"
-        ]
+        """The outcome in a few lines, with the denominators and the videos that are not in it."""
+        if self.several:
+            shown, there = int(self.labels.any(0).sum()), self.labels.shape[1]
+            over = f"{there} classes" if shown == there else f"the {shown} of {there} classes that they show"
+            outcome = f"mAP {self.mean_average_precision():.2%}  of {videos(len(self.names))}, over {over}"
+        else:
+            outcome = f"top-1 {self.top(1):.2%}  top-5 {self.top(5):.2%}  of {videos(len(self.names))}"
+        lines = [f"{outcome}  ({self.clips_per_second:.1f} views/s)"]
         if self.broken:
-            lines.append(f"{len(self.broken)} videos could not be read and are in none of these numbers:")
+            are = "is" if len(self.broken) == 1 else "are"
+            lines.append(f"{videos(len(self.broken))} could not be read and {are} in none of these numbers:")
             lines.extend(f"  {reason}" for reason in self.broken.values())
         return "\n".join(lines)
 
@@ -149,9 +189,11 @@ def evaluate(
         progress: called with (videos done, videos in all) of this process.
 
     Raises:
-        UserError: a video has no label, no video can be read, or there are no complementary masks.
+        UserError: a video has no label, the labels are not of the model's kind, no video can be read, or
+            there are no complementary masks.
     """
     manifest.require_labels()
+    _check_classes(model, manifest)
     dataset = ViewDataset(manifest, clip, views, size=model.config.encoder.image_size)
     loader = view_loader(
         dataset,
@@ -173,7 +215,7 @@ def evaluate(
             masks = _masks(model, masking, complementary, len(loaded), runtime.device)
             with torch.no_grad(), runtime.autocast():
                 logits = torch.stack([model(batch_on_device.video, mask) for mask in masks]).mean(0)
-            scores = logits.float().softmax(1).unflatten(0, (-1, views.count)).mean(1).cpu()
+            scores = model.probabilities(logits).unflatten(0, (-1, views.count)).mean(1).cpu()
             seconds.append((time.perf_counter() - started) / len(loaded))
             probabilities.append(scores)
             indices.append(loaded.index[:: views.count])
@@ -193,11 +235,27 @@ def evaluate(
     samples = [manifest.samples[i] for i in index[order].tolist()]
     return Evaluation(
         names=[sample.path for sample in samples],
-        labels=np.array([sample.label for sample in samples], dtype=np.int64),
+        labels=label_rows(
+            [s.shown for s in samples], model.config.classes if model.card.several else None
+        ).numpy(),
         probabilities=torch.cat([part[1] for part in found])[order].numpy(),
         broken=broken,
         clips_per_second=sum(1 / max(part[2], 1e-9) for part in parts),
     )
+
+
+def _check_classes(model: VideoClassifier, manifest: Manifest) -> None:
+    listed = f"{manifest.root / manifest.split}.csv"
+    if len(manifest.classes) != model.config.classes:
+        raise UserError(
+            f"the model tells {model.config.classes} classes apart, but the videos of {listed} are of "
+            f"{len(manifest.classes)}, as its classes.txt says: test it on those that it was trained on"
+        )
+    if manifest.several and not model.card.several:
+        raise UserError(
+            f"{listed} has videos of several classes, but the model was trained on one class a video: its "
+            "probabilities exclude each other. Fine-tune it on such a list first"
+        )
 
 
 def _masks(

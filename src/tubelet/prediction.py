@@ -19,7 +19,8 @@ class Prediction:
     """What a model says of one video.
 
     Attributes:
-        probabilities: (K,) float32, averaged over the views.
+        probabilities: (K,) float32, averaged over the views; they add up to 1, unless the model's card says
+            that a video may show several classes.
         classes: (K) class names; numbers where the model has no names.
     """
 
@@ -51,7 +52,7 @@ def predict(
     video = read_views(str(path), clip_of(model), views or views_of(model), model.config.encoder.image_size)
     device = next(model.parameters()).device
     with torch.no_grad():
-        probabilities = model(video.to(device)).float().softmax(1).mean(0).cpu().numpy()
+        probabilities = model.probabilities(model(video.to(device))).mean(0).cpu().numpy()
     names = model.card.classes or tuple(map(str, range(len(probabilities))))
     return Prediction(probabilities, names)
 

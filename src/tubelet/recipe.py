@@ -39,7 +39,8 @@ class DataConfig:
         clip: which frames of a video make a clip.
         augment: random changes to the training clips.
         repeats: clips from one decoded video (repeated augmentation); optim.batch_size counts videos.
-        balanced: draw every class equally often, videos of rare ones more than once an epoch; needs labels.
+        balanced: draw every class equally often, videos of rare ones more than once an epoch and those that
+            show no class never; needs labels.
         workers: decoding processes beside each training process; null is one for each core, or half as many
             where the network computes on the CPU too.
         max_failures: share of the videos that may fail to be read before the run stops, in [0, 1].

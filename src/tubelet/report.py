@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tubelet.charts import curves_chart, group_colors, trade_off_chart
+from tubelet.data.manifest import videos
 from tubelet.files import replacing
 from tubelet.findings import Report, Result, percent, rounded
 
@@ -119,7 +120,7 @@ def _results(report: Report) -> str:
     note = "All numbers were measured in this very run; the best of each column is bold. "
     note += "GFLOPs a view count one multiply-add as 1. "
     if report.tested is not None:
-        note += f"Accuracies are over {_videos(report.tested)}. "
+        note += f"Accuracies are over {videos(report.tested)}. "
     if report.classes:
         note += f"Guessing would be right {percent(1 / len(report.classes))} % of the time."
     return _section("Results", table + _broken(report), note)
@@ -137,9 +138,9 @@ def _broken(report: Report) -> str:
     if not report.broken:
         return ""
     count = len(report.broken)
-    how_many = _videos(count)
+    how_many = videos(count)
     if report.tested is not None:
-        how_many = f"{count:,} of {_videos(report.tested + count)}"
+        how_many = f"{count:,} of {videos(report.tested + count)}"
     items = "".join(f"<li><code>{escape(name)}</code></li>" for name in report.broken)
     note = f"Not readable at test, and in no number on this page: {how_many}."
     return f'<div class="broken"><p class="note">{note}</p>\n<ul>{items}</ul></div>'
@@ -257,10 +258,6 @@ def _facts(report: Report) -> str:
 
 
 # -------------------------------------------------------------------------------------------- pieces
-
-
-def _videos(count: int) -> str:
-    return f"{count:,} video{'' if count == 1 else 's'}"
 
 
 def _scroll(body: str, label: str) -> str:

@@ -57,7 +57,7 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
     if layout == "huggingface":
         _refuse_file(path)
         path.mkdir(parents=True, exist_ok=True)
-        config = huggingface.write_config(model.config, model.card.classes)
+        config = huggingface.write_config(model.config, model.card.classes, model.card.several)
         _write_json(path / CONFIG, config)
         _write_json(path / "preprocessor_config.json", huggingface.write_preprocessor(model.config.encoder))
         with replacing(path / WEIGHTS) as temporary:
@@ -210,7 +210,12 @@ def _read_foreign(path: Path, given: Given) -> Model:
     except _NONSENSE as error:
         raise UserError(f"{path}: its sizes do not fit each other: {error}") from None
     provenance = {"family": foreign.family, "file": path.name, "members": sorted(foreign.others)}
-    model.card = ModelCard(classes=foreign.classes, clip=_published_clip(model), provenance=provenance)
+    model.card = ModelCard(
+        classes=foreign.classes,
+        several=foreign.several,
+        clip=_published_clip(model),
+        provenance=provenance,
+    )
     return model
 
 

@@ -85,6 +85,24 @@ def test_a_video_without_label_has_minus_one(videos: Path):
     assert ViewDataset(unlabeled, CLIP, Views(), size=32)[0].label.tolist() == [-1]
 
 
+def test_a_video_of_several_classes_has_a_row_of_what_it_shows(videos: Path):
+    samples = (
+        Sample("3.mp4", labels=(0, 2)),
+        Sample("gone.mp4", labels=(1,)),
+        Sample("4.mp4"),
+        Sample("5.mp4", label=1),
+    )
+    listed = Manifest(videos, "train", samples, ("a", "b", "c"))
+    views = ViewDataset(listed, CLIP, Views(clips=2), size=32)
+    batch = collate([views[k] for k in range(4)])  # the second has no rows
+    assert batch.label.dtype == torch.bool
+    assert batch.label.int().tolist() == [[1, 0, 1]] * 2 + [[0, 0, 0]] * 2 + [[0, 1, 0]] * 2
+    assert batch.to(torch.device("meta")).label.shape == (6, 3)
+    assert training(listed, repeats=2)[0, 0].label.int().tolist() == [[1, 0, 1]] * 2
+    missing = Manifest(videos, "train", (Sample("gone.mp4", labels=(1,)),), ("a", "b", "c"))
+    assert training(missing)[0, 0].label.shape == (0, 3)
+
+
 @pytest.mark.parametrize("broken", ["cut off.mp4", "not a video.mp4", "gone.mp4"])
 def test_a_broken_video_is_replaced_and_named(manifest: MakeManifest, videos: Path, broken: str):
     item = training(manifest(extra={4: broken}))[0, 4]

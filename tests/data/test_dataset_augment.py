@@ -41,6 +41,21 @@ def test_interval_clips_follow_the_videos_own_rate(tmp_path: Path):
     assert shown(train, frames) in [[int(start + 5.4 * k / 3) for k in range(4)] for start in starts]
 
 
+def test_all_classes_of_a_video_are_swapped_with_the_clips_that_are_flipped(tmp_path: Path):
+    shown = [(0, 3), (3, 1, 0), (1, 2), ()]  # turning left, 2, has no counterpart
+    listed = manifest_of(tmp_path, 0, 0, 0, 0)
+    samples = tuple(Sample(f"{k}.mp4", labels=classes) for k, classes in enumerate(shown))
+    listed = Manifest(tmp_path, "train", samples, CLASSES)
+    clip = DenseClip(frames=2, stride=1)
+    plain = TrainDataset(listed, clip, Augment(crop=WHOLE), size=32)
+    always = TrainDataset(listed, clip, Augment(crop=WHOLE, flip=1.0, flip_labels="swap"), size=32)
+    expected = [([0, 1, 0, 1], True), ([1, 1, 0, 1], True), ([0, 1, 1, 0], False), ([0, 0, 0, 0], True)]
+    for index, (row, flipped) in enumerate(expected):
+        before, after = plain[0, index], always[0, index]
+        assert after.label.int().tolist() == [row]
+        assert torch.equal(after.video, before.video.flip(-1) if flipped else before.video)
+
+
 def test_labels_are_swapped_with_the_clips_that_are_flipped(tmp_path: Path):
     listed = manifest_of(tmp_path, 0, 1, 2, 3)
     clip = DenseClip(frames=2, stride=1)

@@ -129,6 +129,37 @@ def test_too_many_failures_stop_the_run_and_are_named(manifest: MakeManifest):
     assert all(name in str(error.value) for name in broken.values())
 
 
+def test_failures_that_no_process_may_stop_for_alone_stop_all_at_the_end_of_an_epoch(manifest: MakeManifest):
+    listed = manifest(9, {0: "gone.mp4", 5: "not a video.mp4", 7: "cut off.mp4"})
+    loaders = [
+        TrainLoader(training(listed), batch=2, rank=rank, world=2, max_failures=0.2) for rank in (0, 1)
+    ]
+    for loader in loaders:
+        list(loader.batches(1))  # 2 of 12 may fail
+    seen = [dict(loader.failures) for loader in loaders]
+    assert sorted(map(len, seen)) == [1, 2]
+    messages = []
+    for loader in loaders:
+        with pytest.raises(
+            UserError, match=r"3 of 12 videos cannot be read.* data.max_failures=0.2"
+        ) as error:
+            loader.end_epoch(lambda _: seen)
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+    assert all(name in messages[0] for name in ("gone.mp4", "not a video.mp4", "cut off.mp4"))
+
+
+def test_failures_within_the_limit_of_all_processes_are_known_to_each(
+    manifest: MakeManifest, caplog: pytest.LogCaptureFixture
+):
+    listed = manifest(11, {3: "gone.mp4"})
+    loader = TrainLoader(training(listed), batch=4, max_failures=0.1)
+    loader.end_epoch(lambda mine: [mine, {"gone.mp4": "gone.mp4: no such file"}])
+    assert loader.failures == {"gone.mp4": "gone.mp4: no such file"}
+    list(loader.batches(0))
+    assert not caplog.records  # another process has warned of it
+
+
 def test_a_data_set_without_one_readable_video_stops_the_run(manifest: MakeManifest):
     missing = manifest(0, {k: f"gone{k}.mp4" for k in range(4)})
     loader = TrainLoader(training(missing), batch=2)
@@ -186,6 +217,22 @@ def test_a_balanced_epoch_draws_every_class_equally_often(manifest: MakeManifest
         assert sum(counts[i] for i in range(3)) == sum(counts[i] for i in range(3, 12)) == 6
         assert {counts[i] for i in range(3)} == {2}  # a rare class goes round evenly
         assert max(counts[i] for i in range(3, 12)) == 1
+
+
+def test_a_balanced_epoch_draws_each_of_several_classes_as_videos_that_show_it(manifest: MakeManifest):
+    listed = manifest(12)
+    shown = [(0, 1)] * 2 + [(1,)] * 6 + [(2, 1)] + [()] * 3  # 0: 2 videos, 1: 9, 2: 1, none: 3
+    samples = tuple(
+        replace(sample, label=None, labels=classes)
+        for sample, classes in zip(listed.samples, shown, strict=True)
+    )
+    loader = TrainLoader(training(replace(listed, samples=samples)), batch=4, balanced=True)
+    drawn = Counter(int(i) for epoch in range(30) for batch in loader.batches(epoch) for i in batch.index)
+    # 4 of an epoch's 12 draws are of each class: 2 of 0 and of 1, 4 of 8, and 4 of the nine that show 1.
+    assert sum(drawn.values()) == 12 * 30
+    assert not any(drawn[i] for i in (9, 10, 11))
+    for i, expected in ((0, 2 + 4 / 9), (1, 2 + 4 / 9), (8, 4 + 4 / 9), *((i, 4 / 9) for i in range(2, 8))):
+        assert abs(drawn[i] - 30 * expected) <= 5 * (30 * 4 / 9) ** 0.5
 
 
 def test_a_balanced_epoch_is_the_same_for_any_number_of_processes(manifest: MakeManifest):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tubelet.data.manifest import Manifest, Sample, read_manifest, write_manifest
+from tubelet.data.manifest import Manifest, Sample, read_manifest, videos, write_manifest
 from tubelet.data.sources import remote_url
 from tubelet.errors import UserError
 
@@ -47,8 +47,30 @@ def test_a_video_may_show_several_classes(tmp_path: Path):
     assert (tmp_path / "train.csv").read_text().splitlines()[1] == "a.mp4,,,,,,,0;2"
     manifest = read_manifest(tmp_path, "train")
     assert manifest.samples == samples
-    with pytest.raises(UserError, match=r"3 videos have no label, a.mp4 for one; 2 have several"):
-        manifest.require_labels()
+    assert [sample.shown for sample in manifest.samples] == [(0, 2), (1,), ()]
+    assert manifest.several
+    manifest.require_labels()  # c.mp4 shows none of the classes
+
+
+def test_a_list_with_a_label_for_each_video_is_not_one_of_several_classes(tmp_path: Path):
+    write_manifest(tmp_path, "train", [Sample("a.mp4", label=0), Sample("b.mp4", label=1)], ["run", "walk"])
+    manifest = read_manifest(tmp_path, "train")
+    assert [sample.shown for sample in manifest.samples] == [(0,), (1,)]
+    assert not manifest.several
+
+
+@pytest.mark.parametrize(
+    ("bare", "message"), [(1, "1 video has no label, 0.mp4 for one"), (2, "2 videos have no label, 0.mp4")]
+)
+def test_videos_without_a_label_are_counted_and_one_is_named(tmp_path: Path, bare: int, message: str):
+    samples = [Sample(f"{k}.mp4", label=None if k < bare else 0) for k in range(3)]
+    write_manifest(tmp_path, "train", samples, ["run"])
+    with pytest.raises(UserError, match=message):
+        read_manifest(tmp_path, "train").require_labels()
+
+
+def test_videos_are_counted_in_words():
+    assert [videos(count) for count in (0, 1, 2, 1863)] == ["0 videos", "1 video", "2 videos", "1,863 videos"]
 
 
 def test_a_video_may_lie_anywhere(tmp_path: Path):

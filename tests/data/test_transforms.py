@@ -202,30 +202,31 @@ def left_to_right() -> torch.Tensor:
 
 def test_a_flip_swaps_the_labels_where_asked():
     augment = Augment(flip=1.0, flip_labels="swap")
-    for label, expected in ((0, 1), (1, 0), (3, 3)):
-        clip, found = augment.labeled(left_to_right(), 32, np.random.default_rng(0), label, MIRRORED)
+    for classes, expected in (((0,), (1,)), ((1,), (0,)), ((3,), (3,)), ((3, 0), (3, 1)), ((0, 1), (1, 0))):
+        clip, found = augment.labeled(left_to_right(), 32, np.random.default_rng(0), classes, MIRRORED)
         assert found == expected
         assert clip[0, 1, 0, 0] > clip[0, 1, 0, -1]
 
 
-def test_a_class_without_counterpart_is_not_flipped():
+@pytest.mark.parametrize("classes", [(2,), (0, 2), (2, 3)])
+def test_a_clip_of_a_class_without_counterpart_is_not_flipped(classes: tuple[int, ...]):
     augment = Augment(flip=1.0, flip_labels="swap")
-    clip, found = augment.labeled(left_to_right(), 32, np.random.default_rng(0), 2, MIRRORED)
-    assert found == 2
+    clip, found = augment.labeled(left_to_right(), 32, np.random.default_rng(0), classes, MIRRORED)
+    assert found == classes
     assert clip[0, 1, 0, 0] < clip[0, 1, 0, -1]
 
 
 def test_a_plain_flip_keeps_the_label():
     augment = Augment(flip=1.0)
-    clip, found = augment.labeled(left_to_right(), 32, np.random.default_rng(0), 2)
-    assert found == 2
+    clip, found = augment.labeled(left_to_right(), 32, np.random.default_rng(0), (2,))
+    assert found == (2,)
     assert clip[0, 1, 0, 0] > clip[0, 1, 0, -1]
 
 
 def test_a_clip_without_label_is_flipped_and_has_none():
     augment = Augment(flip=1.0, flip_labels="swap")
-    clip, found = augment.labeled(left_to_right(), 32, np.random.default_rng(0), None, MIRRORED)
-    assert found is None
+    clip, found = augment.labeled(left_to_right(), 32, np.random.default_rng(0), (), MIRRORED)
+    assert found == ()
     assert clip[0, 1, 0, 0] > clip[0, 1, 0, -1]
 
 
@@ -234,9 +235,9 @@ def test_labels_swap_exactly_as_often_as_clips_are_flipped():
     rng = np.random.default_rng(0)
     swapped = 0
     for _ in range(400):
-        clip, label = augment.labeled(left_to_right(), 16, rng, 0, MIRRORED)
-        assert (label == 1) == bool(clip[0, 1, 0, 0] > clip[0, 1, 0, -1])
-        swapped += label == 1
+        clip, classes = augment.labeled(left_to_right(), 16, rng, (0,), MIRRORED)
+        assert (classes == (1,)) == bool(clip[0, 1, 0, 0] > clip[0, 1, 0, -1])
+        swapped += classes == (1,)
     assert abs(swapped - 200) < 5 * (400 * 0.25) ** 0.5
 
 

@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from tubelet.data.dataset import Batch
 from tubelet.masking import TokenMask, TubeMasking
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.card import ModelCard
@@ -29,6 +30,7 @@ from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import IMAGENET_MEAN, IMAGENET_STD, EncoderConfig
 from tubelet.models.heads import LinearHeadConfig
 from tubelet.models.target import PixelTarget
+from tubelet.tasks.classify import ClassifyTask
 from tubelet.zoo import Model, load_model, save_model
 
 TOLERANCE: dict[str, Any] = {"rtol": 0.0, "atol": 1e-5}
@@ -190,6 +192,17 @@ def test_their_class_names_and_pixel_statistics_are_ours(tmp_path: Path):
         torch.testing.assert_close(ours(video), theirs(pixel_values(video, mean, std)).logits, **TOLERANCE)
 
 
+@pytest.mark.parametrize(
+    ("kind", "several"),
+    [(None, False), ("single_label_classification", False), ("multi_label_classification", True)],
+)
+def test_their_problem_type_tells_whether_a_video_shows_several_classes(
+    kind: str | None, several: bool, tmp_path: Path
+):
+    namer(settings("tiny", problem_type=kind)).save_pretrained(tmp_path)
+    assert load_namer(tmp_path).card.several is several
+
+
 def test_their_weights_in_parts_are_put_together(tmp_path: Path):
     config = settings("tiny", use_mean_pooling=False)
     theirs = painter(config)
@@ -261,6 +274,19 @@ def test_our_classifier_is_theirs(name: str, pool: Any, tmp_path: Path):
     video = some_video(theirs.config)
     with torch.no_grad():
         torch.testing.assert_close(theirs(pixel_values(video)).logits, ours(video), **TOLERANCE)
+
+
+def test_their_loss_on_several_classes_is_ours(tmp_path: Path):
+    encoder = replace(our_config("tiny").encoder, final_norm=False)
+    ours = VideoClassifier(ClassifierConfig(encoder=encoder, classes=3))
+    randomize(ours)
+    ours.card = ModelCard(several=True)
+    theirs = back(ours, tmp_path)
+    video, shown = some_video(theirs.config), torch.tensor([[1, 0, 1], [0, 0, 0]], dtype=torch.bool)
+    batch = Batch(video, shown, torch.arange(2), torch.arange(2), ["a", "b"], {})
+    with torch.no_grad():
+        expected = theirs(pixel_values(video), labels=shown.float()).loss
+        torch.testing.assert_close(ClassifyTask(ours)(batch)["loss"], expected, **TOLERANCE)
 
 
 def test_our_epsilon_of_the_last_norm_costs_less_than_the_tolerance(tmp_path: Path):

@@ -1,5 +1,6 @@
 """The classifier: on all tokens, on some, and painting the others as MAR does."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,7 @@ from tests.models.conftest import (
 )
 from tubelet.masking import RunningCellMasking, TokenMask
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
+from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
 from tubelet.models.heads import BridgingHeadConfig, LinearHead
@@ -61,6 +63,19 @@ def test_without_masking_all_tokens_count(video: Tensor):
     everything = TokenMask(torch.arange(32).expand(2, -1), torch.empty(2, 0, dtype=torch.int64))
     torch.testing.assert_close(model(video), model(video, everything))
     assert model(video).shape == (2, 5)
+
+
+def test_probabilities_exclude_each_other_unless_the_card_says_otherwise():
+    model = make(PLAIN)
+    logits = torch.tensor([[2.0, -1.0, 0.0, 0.5, 3.0]], dtype=torch.bfloat16)
+    exponentials = [math.exp(x) for x in logits[0].tolist()]
+    exclusive = model.probabilities(logits)
+    assert exclusive.dtype == torch.float32
+    assert exclusive[0].tolist() == pytest.approx([x / sum(exponentials) for x in exponentials])
+    model.card = ModelCard(several=True)
+    alone = model.probabilities(logits)
+    assert alone.dtype == torch.float32
+    assert alone[0].tolist() == pytest.approx([x / (1 + x) for x in exponentials])
 
 
 @settings(max_examples=20, deadline=None)

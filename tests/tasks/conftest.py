@@ -1,5 +1,7 @@
 """A batch of clips without files."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -17,3 +19,10 @@ def batch() -> Batch:
         names=["a", "b", "c", "d"],
         failures={},
     )
+
+
+@pytest.fixture
+def tagged(batch: Batch) -> Batch:
+    """The same clips, of any number of five classes."""
+    rows = [[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 1, 0, 0, 0], [1, 1, 0, 1, 1]]
+    return replace(batch, label=torch.tensor(rows, dtype=torch.bool))

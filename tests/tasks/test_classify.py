@@ -1,5 +1,6 @@
 """The classification task: its losses by hand, and which layer a parameter belongs to."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -79,6 +80,40 @@ def test_a_decoder_adds_its_weighted_loss(batch: Batch, config: ClassifierConfig
     reconstruction = (painted.predicted - painted.target).square().mean()
     torch.testing.assert_close(losses["classification"], cross_entropy(logits, batch.label, 0.1))
     torch.testing.assert_close(losses["reconstruction"], reconstruction)
+    torch.testing.assert_close(losses["loss"], losses["classification"] + 0.3 * reconstruction)
+
+
+def binary_cross_entropy(logits: torch.Tensor, shown: torch.Tensor, smoothing: float) -> float:
+    """The mean over clips and classes, one at a time, to targets smoothed as in timm."""
+    rows, classes = logits.shape
+    off = smoothing / classes
+    total = 0.0
+    for i in range(rows):
+        for k in range(classes):
+            target = 1 - smoothing + off if shown[i, k] else off
+            probability = 1 / (1 + math.exp(-float(logits[i, k])))
+            total -= target * math.log(probability) + (1 - target) * math.log(1 - probability)
+    return total / (rows * classes)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_on_several_classes_is_the_smoothed_binary_cross_entropy(tagged: Batch, smoothing: float):
+    task = task_with(PLAIN, smoothing)
+    losses = task(tagged)
+    assert set(losses) == {"loss", "classification"}
+    expected = binary_cross_entropy(task.model(tagged.video).detach(), tagged.label, smoothing)
+    assert losses["loss"].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_mar_paints_beside_several_classes_too(tagged: Batch):
+    task = task_with(MAR, 0.1, weight=0.3)
+    losses = task(tagged)
+    logits, painted = task.model.forward_jointly(tagged.video, mask_of(tagged))
+    reconstruction = (painted.predicted - painted.target).square().mean()
+    assert set(losses) == {"loss", "classification", "reconstruction"}
+    assert losses["classification"].item() == pytest.approx(
+        binary_cross_entropy(logits.detach(), tagged.label, 0.1), abs=1e-5
+    )
     torch.testing.assert_close(losses["loss"], losses["classification"] + 0.3 * reconstruction)
 
 

@@ -156,6 +156,16 @@ def test_labels_are_mixed_as_the_clips_are(batch: Batch, mixing: Mixing):
     np.testing.assert_allclose(target.numpy(), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("mixing", [MIXUP, CUTMIX], ids=["mixup", "cutmix"])
+def test_several_labels_are_mixed_as_the_clips_are(tagged: Batch, mixing: Mixing):
+    mixed, target = mixing(tagged.video, tagged.label, tagged.seed, 5)
+    mix = mixing.draw(tagged.seed, SIDE, SIDE)
+    assert torch.equal(mixed, mix_clips(tagged.video, mix))
+    shown = tagged.label.numpy().astype(float)
+    assert target.dtype == torch.float32
+    np.testing.assert_allclose(target.numpy(), mix.share * shown + (1 - mix.share) * shown[::-1], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -214,6 +224,19 @@ def test_the_loss_is_the_published_soft_cross_entropy(batch: Batch, mixing: Mixi
     )
     right = (logits.argmax(1) == batch.label).float().mean()
     assert losses["accuracy"] == right  # against each clip's own label
+
+
+@pytest.mark.parametrize("mixing", [MIXUP, CUTMIX], ids=["mixup", "cutmix"])
+def test_the_loss_on_several_mixed_labels_is_the_mean_of_both_binary_losses(tagged: Batch, mixing: Mixing):
+    """The binary cross-entropy is linear in its targets."""
+    task = task_with(PLAIN, mixing)
+    mix = mixing.draw(tagged.seed, SIDE, SIDE)
+    probabilities = task.model(mix_clips(tagged.video, mix)).double().sigmoid().detach().numpy()
+    own, other = tagged.label.numpy(), tagged.label.numpy()[::-1]
+    each = (-np.log(np.where(shown, probabilities, 1 - probabilities)).mean() for shown in (own, other))
+    first, second = each
+    expected = mix.share * first + (1 - mix.share) * second
+    assert task(tagged)["loss"].item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_mar_paints_the_mixed_clip(batch: Batch):

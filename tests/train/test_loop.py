@@ -2,6 +2,7 @@ import json
 import math
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,23 @@ def test_a_resume_asks_only_for_what_is_left(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(ToyLoader, "batches", spy)
     train(tmp_path, **RANDOM)
     assert asked == [(1, 4), (2, 0)]
+
+
+def test_the_loader_may_stop_a_run_at_the_end_of_an_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[list[str]] = []
+
+    def end(loader: ToyLoader, gather: Callable[[Any], list[Any]]) -> None:
+        ended.append(gather("mine"))
+        if len(ended) == 2:
+            raise UserError("too many of them")
+
+    monkeypatch.setattr(ToyLoader, "end_epoch", end)
+    with pytest.raises(UserError, match="too many of them"):
+        train(tmp_path)
+    assert ended == [["mine"], ["mine"]]
+    assert saved(tmp_path)["progress"]["epoch"] == 1
 
 
 def test_a_finished_run_returns_its_metrics(tmp_path: Path) -> None:

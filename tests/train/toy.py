@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,9 @@ class ToyLoader:
             x = torch.stack(xs)
             x[[index == self.poison for index in indices]] = torch.nan
             yield ToyBatch(x, torch.stack(ys), [f"videos/{index}.mp4" for index in indices])
+
+    def end_epoch(self, gather: Callable[[Any], list[Any]]) -> None:
+        """Nothing to join."""
 
 
 def validate(task: nn.Module) -> dict[str, float]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tubelet.data.clips import AnyClip, Views
+from tubelet.data.labels import label_rows
 from tubelet.data.manifest import Manifest
 from tubelet.data.mirror import mirrored_classes
 from tubelet.data.transforms import Augment, Placed, spread_crops
@@ -21,7 +22,8 @@ class Batch:
 
     Attributes:
         video: uint8 (B, T, C, H, W).
-        label: (B,) int64 class index, -1 where there is none.
+        label: (B,) int64 class index, -1 where there is none; of a data set whose videos may show several of
+            its K classes (B, K) bool, true for each that the video shows.
         seed: (B,) int64, a random number of each clip's own.
         index: (B,) int64, the video's place in its manifest.
         names: each clip's video, as in the manifest.
@@ -105,6 +107,7 @@ class TrainDataset(Dataset[Batch]):
         self.repeats = repeats
         self.seed = seed
         self.mirrored = mirrored_classes(manifest.classes)
+        self.several = _several(manifest)
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -120,7 +123,7 @@ class TrainDataset(Dataset[Batch]):
             except VideoError as error:
                 failures[self.manifest.samples[index].path] = str(error)
                 if len(failures) >= min(10, len(self)):
-                    return _no_rows(self.clip, self.size, failures)
+                    return _no_rows(self.clip, self.size, self.several, failures)
                 index = int(rng.integers(len(self)))
 
     def _clips(self, index: int, rng: np.random.Generator, failures: dict[str, str]) -> Batch:
@@ -135,7 +138,7 @@ class TrainDataset(Dataset[Batch]):
             frames = [self.clip.sample(len(index), rng, rate) for _ in range(self.repeats)]
             if augment.whole_frames:
                 return [Crop(numbers, None, size) for numbers in frames]
-            placed[:] = [augment.place(*size, self.size, rng, sample.label, self.mirrored) for _ in frames]
+            placed[:] = [augment.place(*size, self.size, rng, sample.shown, self.mirrored) for _ in frames]
             return [
                 Crop(numbers, place.box, square, place.flip)
                 for numbers, place in zip(frames, placed, strict=True)
@@ -143,14 +146,14 @@ class TrainDataset(Dataset[Batch]):
 
         clips = read_crops(path, plan)
         if augment.whole_frames:
-            made = [augment.labeled(clip, self.size, rng, sample.label, self.mirrored) for clip in clips]
+            made = [augment.labeled(clip, self.size, rng, sample.shown, self.mirrored) for clip in clips]
         else:
             made = [
-                (augment.finish(clip, rng), place.label) for clip, place in zip(clips, placed, strict=True)
+                (augment.finish(clip, rng), place.classes) for clip, place in zip(clips, placed, strict=True)
             ]
         return Batch(
             video=torch.stack([clip for clip, _ in made]),
-            label=torch.tensor([-1 if label is None else label for _, label in made]),
+            label=label_rows([classes for _, classes in made], self.several),
             seed=torch.from_numpy(rng.integers(2**62, size=self.repeats)),
             index=_repeat(index, self.repeats),
             names=[sample.path] * self.repeats,
@@ -173,6 +176,7 @@ class ViewDataset(Dataset[Batch]):
         self.clip = clip
         self.views = views
         self.size = size
+        self.several = _several(manifest)
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -184,10 +188,10 @@ class ViewDataset(Dataset[Batch]):
         try:
             video = read_views(str(self.manifest.locate(sample)), self.clip, self.views, self.size)
         except VideoError as error:
-            return _no_rows(self.clip, self.size, {sample.path: str(error)})
+            return _no_rows(self.clip, self.size, self.several, {sample.path: str(error)})
         return Batch(
             video=video,
-            label=_repeat(-1 if sample.label is None else sample.label, count),
+            label=label_rows([sample.shown] * count, self.several),
             seed=torch.zeros(count, dtype=torch.int64),
             index=_repeat(index, count),
             names=[sample.path] * count,
@@ -218,10 +222,15 @@ def _rate(index: VideoIndex) -> float | None:
     return index.fps or None
 
 
-def _no_rows(clip: AnyClip, size: int, failures: dict[str, str]) -> Batch:
+def _several(manifest: Manifest) -> int | None:
+    """The classes there are, where a video may show several of them."""
+    return len(manifest.classes) if manifest.several else None
+
+
+def _no_rows(clip: AnyClip, size: int, several: int | None, failures: dict[str, str]) -> Batch:
     return Batch(
         video=torch.empty(0, clip.frames, 3, size, size, dtype=torch.uint8),
-        label=_repeat(0, 0),
+        label=label_rows([], several),
         seed=_repeat(0, 0),
         index=_repeat(0, 0),
         names=[],

@@ -2,8 +2,9 @@
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ class TrainLoader:
     """Shuffled batches of a training set, this process's share of them.
 
     Batch b of an epoch is the same set of videos however many processes share it: with more processes each
-    takes its slice. It counts the videos that could not be read and stops past a limit.
+    takes its slice. It counts the videos that could not be read and stops past a limit: within an epoch each
+    process counts for itself, at its end all together.
 
     Args:
         dataset: the items.
@@ -30,7 +32,8 @@ class TrainLoader:
         workers: worker processes that decode; 0 decodes in this one.
         pin: use page-locked memory, for copies to a GPU.
         max_failures: the share of the videos that may fail to be read, in [0, 1]; unless 0, one may always.
-        balanced: draw every class equally often, rare ones more than once an epoch; else each video once.
+        balanced: draw every class equally often, rare ones more than once an epoch, each time as one of the
+            videos that show it; those that show none are never drawn. Else each video once.
     """
 
     def __init__(
@@ -83,32 +86,52 @@ class TrainLoader:
             self._check(batch)
             yield batch
 
+    def end_epoch(self, gather: Callable[[Any], list[Any]]) -> None:
+        """Join the failures of all processes, each of which calls it after an epoch; they stop together.
+
+        Args:
+            gather: gives every process's value, by rank.
+
+        Raises:
+            UserError: as `batches`, the same in every process.
+        """
+        self.failures = {name: why for part in gather(self.failures) for name, why in part.items()}
+        self._check_limit()
+
     def _shuffled(self, rng: np.random.Generator) -> np.ndarray:
         """As many videos as there are, in the order of an epoch."""
         count = len(self.dataset)
         if not self.balanced:
             return rng.permutation(count)
-        labels = np.array([sample.label for sample in self.dataset.manifest.samples])
-        of_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        shown = [
+            (number, place)
+            for place, sample in enumerate(self.dataset.manifest.samples)
+            for number in set(sample.shown)
+        ]
+        classes, places = np.array(shown).T
+        of_class = [places[classes == number] for number in np.unique(classes)]
         drawn = np.resize(rng.permutation(len(of_class)), count)  # class after class, round and round
         order = np.empty(count, dtype=np.int64)
         for number, videos in enumerate(of_class):
-            places = np.flatnonzero(drawn == number)
-            rounds = -(-len(places) // len(videos))
-            order[places] = np.concatenate([rng.permutation(videos) for _ in range(rounds)])[: len(places)]
+            turns = np.flatnonzero(drawn == number)
+            rounds = -(-len(turns) // len(videos))
+            order[turns] = np.concatenate([rng.permutation(videos) for _ in range(rounds)])[: len(turns)]
         return rng.permutation(order)
 
     def _check(self, batch: Batch) -> None:
         for name in batch.failures.keys() - self.failures.keys():
             _log.warning("%s; another video takes its place", batch.failures[name])
         self.failures.update(batch.failures)
+        self._check_limit()
+        if len(batch) < self.batch * self.dataset.repeats:
+            self._stop("with none between them that can")
+
+    def _check_limit(self) -> None:
         share = self.max_failures * len(self.dataset)
         if len(self.failures) > (max(1, share) if share else 0):
-            why = f"more than data.max_failures={self.max_failures:g} allows; mend them or raise it"
-        elif len(batch) < self.batch * self.dataset.repeats:
-            why = "with none between them that can"
-        else:
-            return
+            self._stop(f"more than data.max_failures={self.max_failures:g} allows; mend them or raise it")
+
+    def _stop(self, why: str) -> NoReturn:
         failed = f"{len(self.failures)} of {len(self.dataset)} videos cannot be read"
         raise UserError("\n  ".join([f"{failed}, {why}; the first:", *list(self.failures.values())[:5]]))
 

@@ -4,8 +4,9 @@
     ROOT/classes.txt    one class name per line; `label` is the line number, from 0
 
 Paths are relative to ROOT or absolute, with forward slashes; they may hold spaces and commas (standard CSV
-quoting). Videos of several classes have a column `labels` instead of `label`: 3;17. Only `path` is required:
-pre-training needs no label, and what is unknown about a file stays empty.
+quoting). Videos of several classes have a column `labels` instead of `label`: 3;17; there an empty cell says
+that a video shows none. Only `path` is required: pre-training needs no label, and what is unknown about a
+file stays empty.
 """
 
 import csv
@@ -37,6 +38,11 @@ class Sample:
     codec: str | None = None
     labels: tuple[int, ...] = ()
 
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """The classes that the video shows, however many."""
+        return self.labels or (() if self.label is None else (self.label,))
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -54,15 +60,25 @@ class Manifest:
         """The file of a sample, or its URL."""
         return Path(sample.path) if remote_url(sample.path) else self.root / sample.path
 
+    @property
+    def several(self) -> bool:
+        """Whether a video may show several classes at once, or none: one of them at least has `labels`."""
+        return any(sample.labels for sample in self.samples)
+
     def require_labels(self) -> None:
-        """Raise a UserError where a video has no label."""
-        unlabeled = [sample.path for sample in self.samples if sample.label is None]
-        if unlabeled:
-            several = sum(bool(sample.labels) for sample in self.samples)
+        """Raise a UserError where a video has no label, unless the list is of several classes a video."""
+        unlabeled = [sample.path for sample in self.samples if not sample.shown]
+        if unlabeled and not self.several:
+            have = "has" if len(unlabeled) == 1 else "have"
             raise UserError(
-                f"{self.root / self.split}.csv: {len(unlabeled)} videos have no label, {unlabeled[0]} for one"
-                + (f"; {several} have several, in the column labels" if several else "")
+                f"{self.root / self.split}.csv: {videos(len(unlabeled))} {have} no label, "
+                f"{unlabeled[0]} for one"
             )
+
+
+def videos(count: int) -> str:
+    """So many videos, in words: `1 video`, `2,000 videos`."""
+    return f"{count:,} video{'' if count == 1 else 's'}"
 
 
 COLUMNS = tuple(field.name for field in fields(Sample))
@@ -160,7 +176,7 @@ def _sample(row: dict[str, str], where: str, classes: tuple[str, ...]) -> Sample
     if not values.get("path"):
         raise UserError(f"{where}: the path is empty")
     sample = Sample(**values)  # type: ignore[arg-type]
-    for label in (*sample.labels, *([] if sample.label is None else [sample.label])):
+    for label in sample.shown:
         if not 0 <= label < len(classes):
             raise UserError(f"{where}: label {label} has no line in classes.txt ({len(classes)} classes)")
     if sample.labels and sample.label is not None:

@@ -91,7 +91,7 @@ class Augment:
         randaugment: random operations on colors and geometry; null has none.
         crop: how the part of the frame that is kept is drawn.
         flip: probability of a mirror image; 0 where left and right matter.
-        flip_labels: a flipped clip may `keep` its class, or `swap` it for the one whose name has left and
+        flip_labels: a flipped clip may `keep` its classes, or `swap` each for the one whose name has left and
             right swapped; clips of a class that has no such counterpart are not flipped (MAR on
             Something-Something).
         erasing: noise over a random box; null has none.
@@ -113,23 +113,23 @@ class Augment:
         return self.randaugment is not None and not self.randaugment.cropped
 
     def __call__(self, clip: Tensor, size: int, rng: np.random.Generator) -> Tensor:
-        """uint8 (T, C, H, W) to uint8 (T, C, size, size), whatever the clip's class."""
-        return self.labeled(clip, size, rng, None)[0]
+        """uint8 (T, C, H, W) to uint8 (T, C, size, size), whatever the clip's classes."""
+        return self.labeled(clip, size, rng)[0]
 
     def labeled(
         self,
         clip: Tensor,
         size: int,
         rng: np.random.Generator,
-        label: int | None,
+        classes: Sequence[int] = (),
         mirrored: Sequence[int | None] = (),
-    ) -> tuple[Tensor, int | None]:
-        """As the call, with the clip's class, which a flip may change; arguments as in `place`."""
+    ) -> tuple[Tensor, tuple[int, ...]]:
+        """As the call, with the clip's classes, which a flip may change; arguments as in `place`."""
         if self.randaugment and self.whole_frames:
             clip = self.randaugment(clip, rng)
-        placed = self.place(clip.shape[-2], clip.shape[-1], size, rng, label, mirrored)
+        placed = self.place(clip.shape[-2], clip.shape[-1], size, rng, classes, mirrored)
         clip = crop_resize(clip, placed.box, size)
-        return self.finish(clip.flip(-1) if placed.flip else clip, rng), placed.label
+        return self.finish(clip.flip(-1) if placed.flip else clip, rng), placed.classes
 
     def place(
         self,
@@ -137,7 +137,7 @@ class Augment:
         width: int,
         size: int,
         rng: np.random.Generator,
-        label: int | None = None,
+        classes: Sequence[int] = (),
         mirrored: Sequence[int | None] = (),
     ) -> "Placed":
         """Draw what of a frame of (height, width) is shown and whether in a mirror.
@@ -147,15 +147,16 @@ class Augment:
             width: likewise.
             size: side of the outcome in pixels.
             rng: what all that is random is drawn from.
-            label: the clip's class, or None.
+            classes: what the clip shows, as far as it is known.
             mirrored: the class of each class's mirror image, as `mirrored_classes` has it.
         """
         box = self.crop.box(height, width, size, rng)
         flip = rng.random() < self.flip
-        if not flip or label is None or self.flip_labels == "keep":
-            return Placed(box, flip, label)
-        image = mirrored[label]
-        return Placed(box, False, label) if image is None else Placed(box, True, image)
+        if not flip or self.flip_labels == "keep":
+            return Placed(box, flip, tuple(classes))
+        images = [mirrored[number] for number in classes]
+        known = tuple(image for image in images if image is not None)
+        return Placed(box, True, known) if len(known) == len(images) else Placed(box, False, tuple(classes))
 
     def finish(self, clip: Tensor, rng: np.random.Generator) -> Tensor:
         """What happens after cropping: uint8 (T, C, size, size) to the same."""
@@ -170,12 +171,12 @@ class Placed(NamedTuple):
     Attributes:
         box: the part of the frame.
         flip: whether left and right are swapped.
-        label: the class of what is then seen; None where it is not known.
+        classes: of what is then seen, as far as they are known.
     """
 
     box: Box
     flip: bool
-    label: int | None
+    classes: tuple[int, ...]
 
 
 def crop_resize(clip: Tensor, box: Box, size: int) -> Tensor:

@@ -33,6 +33,7 @@ class Foreign:
         weights: its tensors under our names.
         names: our name of each tensor to the file's, for messages.
         classes: class names, where the file has them.
+        several: whether it says that a video may show several of them.
         others: what lay beside the weights.
     """
 
@@ -41,6 +42,7 @@ class Foreign:
     weights: Weights
     names: Mapping[str, str]
     classes: tuple[str, ...] = ()
+    several: bool = False
     others: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -130,7 +132,12 @@ def read_folder(folder: Path, given: Given) -> Foreign:
             f"{ours.classes}"
         )
     return Foreign(
-        "huggingface", ours, read_table(table, file.weights, str(folder)), their_names(table), classes
+        family="huggingface",
+        config=ours,
+        weights=read_table(table, file.weights, str(folder)),
+        names=their_names(table),
+        classes=classes,
+        several=huggingface.read_several(config),
     )
 
 
@@ -244,7 +251,7 @@ def _layout(config: Config, layout: str) -> tuple[str, Iterable[Entry], Any]:
             table = mae_st.table(config, variant)
             return outer, table, lambda w: mae_st.read_config(Checkpoint(layout, w, beside), given)
         case "huggingface":
-            written = huggingface.write_config(config, ())
+            written = huggingface.write_config(config)
             settings = huggingface.write_preprocessor(encoder)
             table = huggingface.table(config)
             return "", table, lambda w: huggingface.read_config(written, settings, w, given, layout)

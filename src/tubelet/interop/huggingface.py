@@ -120,8 +120,18 @@ def _numbered(count: int) -> tuple[str, ...]:
     return tuple(f"LABEL_{i}" for i in range(count))
 
 
-def write_config(config: AutoencoderConfig | ClassifierConfig, classes: tuple[str, ...]) -> dict[str, Any]:
-    """`config.json`."""
+_SEVERAL = "multi_label_classification"
+
+
+def read_several(config: Mapping[str, Any]) -> bool:
+    """Whether `config.json` says that a video may show several classes."""
+    return config.get("problem_type") == _SEVERAL
+
+
+def write_config(
+    config: AutoencoderConfig | ClassifierConfig, classes: tuple[str, ...] = (), several: bool = False
+) -> dict[str, Any]:
+    """`config.json`, with the class names and whether a video may show several of them."""
     encoder = config.encoder
     written: dict[str, Any] = {
         "model_type": "videomae",
@@ -146,6 +156,7 @@ def write_config(config: AutoencoderConfig | ClassifierConfig, classes: tuple[st
             "use_mean_pooling": pool,
             "id2label": {str(i): name for i, name in enumerate(names)},
             "label2id": {name: i for i, name in enumerate(names)},
+            **({"problem_type": _SEVERAL} if several else {}),
         }
     decoder = config.decoder
     return written | {

@@ -11,6 +11,7 @@ class ModelCard:
 
     Attributes:
         classes: class names by index; empty where there are none.
+        several: whether a video may show several classes at once, each with a probability of its own.
         clip: how clips were sampled in training (the fields of a `DenseClip` or `SegmentClip`).
         views: clips and crops that a test averages over (the fields of `Views`).
         provenance: where the model comes from: recipe, versions, results.
@@ -18,6 +19,7 @@ class ModelCard:
     """
 
     classes: tuple[str, ...] = ()
+    several: bool = False
     clip: Mapping[str, Any] = field(default_factory=dict)
     views: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)

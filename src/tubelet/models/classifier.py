@@ -72,6 +72,13 @@ class VideoClassifier(nn.Module):
             mask = self.config.masking.fixed(self.grid, video.shape[0], video.device)
         return self.head(self.encode(video, mask))
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Class probabilities, float32 (B, K), of logits (B, K).
+
+        Those of a clip add up to 1, unless the card says `several`: then each class has one of its own.
+        """
+        return logits.float().sigmoid() if self.card.several else logits.float().softmax(1)
+
     def forward_jointly(self, video: Tensor, mask: TokenMask) -> tuple[Tensor, Reconstruction]:
         """Class scores (B, K) and the masked tokens painted back, from one pass of the encoder.
 

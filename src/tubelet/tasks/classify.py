@@ -13,6 +13,10 @@ from tubelet.tasks.mixing import Mixing
 class ClassifyTask(nn.Module):
     """A batch of labeled clips to the classification loss.
 
+    Where a clip shows one class that is the cross-entropy. Where it may show several it is the binary
+    cross-entropy, its mean over clips and classes; smoothing by s makes the targets of K classes s / K and
+    1 - s + s / K, as in timm (arXiv 2110.00476).
+
     A model with a masking is trained on the tokens that the masking's random form leaves visible; one with a
     decoder as well also paints the others, and the two losses are added (MAR, arXiv 2207.11660, III-D). While
     training, clips may be mixed first: the model then sees and paints the mixed ones.
@@ -39,7 +43,10 @@ class ClassifyTask(nn.Module):
         self.mixing = mixing
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalars: `loss`, its parts, and `accuracy` in [0, 1]: against each clip's own label if mixed."""
+        """Scalars: `loss`, its parts and, where a clip shows one class, `accuracy` in [0, 1].
+
+        The accuracy is against each clip's own label, mixed or not.
+        """
         masking, grid = self.model.config.masking, self.model.grid
         video, target = batch.video, batch.label
         if self.mixing and self.training:
@@ -55,13 +62,19 @@ class ClassifyTask(nn.Module):
                 logits, painted = self.model.forward_jointly(video, mask)
                 losses["reconstruction"] = painted.loss
         logits = logits.float()
-        losses["classification"] = functional.cross_entropy(
-            logits, target, label_smoothing=self.label_smoothing
-        )
+        several = batch.label.ndim == 2
+        if several:
+            target = target * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
+            losses["classification"] = functional.binary_cross_entropy_with_logits(logits, target)
+        else:
+            losses["classification"] = functional.cross_entropy(
+                logits, target, label_smoothing=self.label_smoothing
+            )
         losses["loss"] = losses["classification"]
         if "reconstruction" in losses:
             losses["loss"] = losses["loss"] + self.reconstruction_weight * losses["reconstruction"]
-        losses["accuracy"] = (logits.argmax(1) == batch.label).float().mean()
+        if not several:
+            losses["accuracy"] = (logits.argmax(1) == batch.label).float().mean()
         return losses
 
     def no_weight_decay(self) -> set[str]:

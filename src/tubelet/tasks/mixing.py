@@ -73,7 +73,7 @@ class Mixing:
 
         Args:
             video: uint8 (B, T, C, H, W); it is not changed.
-            label: int64 (B,).
+            label: int64 (B,), the class of each clip; or bool (B, classes), those that it shows.
             seed: int64 (B,), a random number of each clip's own.
             classes: how many there are.
 
@@ -81,7 +81,7 @@ class Mixing:
             The mixed clips, uint8 (B, T, C, H, W), and the share of each class in them, float32 (B, classes).
         """
         mix = self.draw(seed, *video.shape[-2:])
-        target = functional.one_hot(label, classes).float()
+        target = (label if label.ndim == 2 else functional.one_hot(label, classes)).float()
         return mix_clips(video, mix), torch.lerp(target.flip(0), target, mix.share)
 
 

@@ -51,6 +51,9 @@ class Loader(Protocol):
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Those of an epoch from position `start` on, always the same; the ones before are not decoded."""
 
+    def end_epoch(self, gather: Callable[[Any], list[Any]]) -> None:
+        """Called in every process after an epoch's steps; `gather` gives every process's value, by rank."""
+
 
 @dataclass(kw_only=True)
 class Progress:
@@ -207,6 +210,7 @@ def fit(
                     saved_at = time.monotonic()
             del batches  # lets the loader's workers go
             meter.pause()
+            loader.end_epoch(runtime.gather)
 
             # Validate
             last_epoch = epoch + 1 == config.epochs
