@@ -12,7 +12,7 @@ from tubelet.average_precision import average_precision
 from tubelet.data.clips import AnyClip, Views
 from tubelet.data.dataset import ViewDataset
 from tubelet.data.labels import label_rows
-from tubelet.data.loader import default_workers, view_loader
+from tubelet.data.loader import default_workers, view_batches
 from tubelet.data.manifest import Manifest, read_manifest, videos
 from tubelet.errors import UserError
 from tubelet.masking import RunningCellMasking, TokenMask
@@ -195,7 +195,7 @@ def evaluate(
     manifest.require_labels()
     _check_classes(model, manifest)
     dataset = ViewDataset(manifest, clip, views, size=model.config.encoder.image_size)
-    loader = view_loader(
+    loader = view_batches(
         dataset,
         batch=batch,
         rank=runtime.rank,

@@ -10,7 +10,7 @@ import torch
 
 from tubelet.data.clips import DenseClip, Views
 from tubelet.data.dataset import Batch, TrainDataset, ViewDataset
-from tubelet.data.loader import TrainLoader, default_workers, view_loader
+from tubelet.data.loader import TrainLoader, default_workers, view_batches
 from tubelet.data.manifest import Manifest
 from tubelet.data.transforms import Augment
 from tubelet.errors import UserError
@@ -177,7 +177,7 @@ def test_ten_failures_in_a_row_stop_the_run_within_the_limit(manifest: MakeManif
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_test_shows_every_video_once_in_order(manifest: MakeManifest, workers: int):
     dataset = ViewDataset(manifest(7), CLIP, Views(clips=2), size=16)
-    batches = list(view_loader(dataset, batch=3, workers=workers))
+    batches = list(view_batches(dataset, batch=3, workers=workers))
     assert [index for batch in batches for index in batch.index.tolist()] == [
         k for k in range(7) for _ in "ab"
     ]
@@ -185,7 +185,7 @@ def test_a_test_shows_every_video_once_in_order(manifest: MakeManifest, workers:
 
 def test_a_test_leaves_broken_videos_out_and_names_them(manifest: MakeManifest):
     dataset = ViewDataset(manifest(4, {0: "gone.mp4", 2: "not a video.mp4"}), CLIP, Views(), size=16)
-    batches = list(view_loader(dataset, batch=2))
+    batches = list(view_batches(dataset, batch=2))
     assert [name for batch in batches for name in batch.names] == ["0.mp4", "1.mp4", "2.mp4", "3.mp4"]
     assert [name for batch in batches for name in batch.failures] == ["gone.mp4", "not a video.mp4"]
 
@@ -195,7 +195,7 @@ def test_processes_share_a_test_without_overlap(manifest: MakeManifest):
     shares = [
         [
             index
-            for batch in view_loader(dataset, batch=2, rank=rank, world=3)
+            for batch in view_batches(dataset, batch=2, rank=rank, world=3)
             for index in batch.index.tolist()
         ]
         for rank in range(3)

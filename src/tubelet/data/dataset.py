@@ -14,6 +14,7 @@ from tubelet.data.manifest import Manifest
 from tubelet.data.mirror import mirrored_classes
 from tubelet.data.transforms import Augment, Placed, spread_crops
 from tubelet.data.video import Crop, VideoError, VideoIndex, read_crops
+from tubelet.data.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class TrainDataset(Dataset[Batch]):
         self.seed = seed
         self.mirrored = mirrored_classes(manifest.classes)
         self.several = _several(manifest)
+        self.watch = Watch()
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -119,7 +121,8 @@ class TrainDataset(Dataset[Batch]):
         failures: dict[str, str] = {}
         while True:
             try:
-                return self._clips(index, rng, failures)
+                with self.watch.over(index, self.manifest.locate(self.manifest.samples[index])):
+                    return self._clips(index, rng, failures)
             except VideoError as error:
                 failures[self.manifest.samples[index].path] = str(error)
                 if len(failures) >= min(10, len(self)):
@@ -177,6 +180,7 @@ class ViewDataset(Dataset[Batch]):
         self.views = views
         self.size = size
         self.several = _several(manifest)
+        self.watch = Watch()
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -184,9 +188,10 @@ class ViewDataset(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         """The views.count views of video `index`, clip by clip, or none."""
         sample = self.manifest.samples[index]
-        count = self.views.count
+        count, path = self.views.count, str(self.manifest.locate(sample))
         try:
-            video = read_views(str(self.manifest.locate(sample)), self.clip, self.views, self.size)
+            with self.watch.over(index, path):
+                video = read_views(path, self.clip, self.views, self.size)
         except VideoError as error:
             return _no_rows(self.clip, self.size, self.several, {sample.path: str(error)})
         return Batch(

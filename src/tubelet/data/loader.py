@@ -1,16 +1,13 @@
 """Batches out of data sets, in worker processes, resumable at any batch."""
 
 import logging
-import signal
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader
 
-from tubelet.data.dataset import Batch, TrainDataset, ViewDataset, collate
+from tubelet.data.dataset import Batch, TrainDataset, ViewDataset
+from tubelet.data.workers import Workers
 from tubelet.errors import UserError
 from tubelet.machine import cores_per_process
 
@@ -55,16 +52,7 @@ class TrainLoader:
         self.max_failures = max_failures
         self.balanced = balanced
         self.failures: dict[str, str] = {}
-        self._order: list[list[tuple[int, int]]] = []
-        self._loader: DataLoader[Batch] = DataLoader(
-            dataset,
-            batch_sampler=_Order(self._order),
-            num_workers=workers,
-            collate_fn=collate,
-            worker_init_fn=_start_worker,
-            pin_memory=pin,
-            persistent_workers=workers > 0,
-        )
+        self._workers = Workers(dataset, workers, pin=pin)
 
     def __len__(self) -> int:
         """Batches of an epoch; the remainder of the videos waits for the next shuffle."""
@@ -78,11 +66,11 @@ class TrainLoader:
         """
         shuffled = self._shuffled(np.random.default_rng((self.dataset.seed, 0, epoch)))
         per_batch = self.batch * self.world
-        self._order[:] = [
+        order = [
             [(epoch, int(i)) for i in shuffled[b * per_batch + self.rank * self.batch :][: self.batch]]
             for b in range(start, len(self))
         ]
-        for batch in self._loader:
+        for batch in self._workers.batches(order):
             self._check(batch)
             yield batch
 
@@ -136,32 +124,13 @@ class TrainLoader:
         raise UserError("\n  ".join([f"{failed}, {why}; the first:", *list(self.failures.values())[:5]]))
 
 
-class _Order:
-    """The batches to make next, as DataLoader wants them."""
-
-    def __init__(self, order: list[list[tuple[int, int]]]) -> None:
-        self.order = order
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return iter(self.order)
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-
-def view_loader(
+def view_batches(
     dataset: ViewDataset, *, batch: int, rank: int = 0, world: int = 1, workers: int = 0, pin: bool = False
-) -> DataLoader[Batch]:
+) -> Iterator[Batch]:
     """Every video of a test set once, in order: this process gets videos rank, rank + world, …"""
-    return DataLoader(
-        dataset,
-        batch_size=batch,
-        sampler=range(rank, len(dataset), world),
-        num_workers=workers,
-        collate_fn=collate,
-        worker_init_fn=_start_worker,
-        pin_memory=pin,
-    )
+    mine = range(rank, len(dataset), world)
+    order = [mine[first : first + batch] for first in range(0, len(mine), batch)]
+    yield from Workers(dataset, workers, pin=pin).batches(order)
 
 
 def default_workers(device: str) -> int:
@@ -172,14 +141,3 @@ def default_workers(device: str) -> int:
     """
     cores = cores_per_process()
     return max(1, cores // 2 if device == "cpu" else cores)
-
-
-def _start_worker(_: int) -> None:
-    torch.set_num_threads(1)  # one core a worker
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _let_pass_once)
-
-
-def _let_pass_once(number: int, _: FrameType | None) -> None:
-    """A scheduler signals the whole group, but the training process has a step to end and needs its data."""
-    signal.signal(number, signal.SIG_DFL)

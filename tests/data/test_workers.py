@@ -1,0 +1,97 @@
+"""A video that takes its process down costs itself alone."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from tubelet.data.clips import DenseClip, Views
+from tubelet.data.dataset import Batch, TrainDataset, ViewDataset
+from tubelet.data.loader import TrainLoader, view_batches
+from tubelet.data.manifest import Manifest
+from tubelet.data.transforms import Augment
+from tubelet.data.video import VideoError
+from tubelet.data.workers import Workers
+from tubelet.errors import UserError
+
+MakeManifest = Callable[..., Manifest]
+BAD = 3  # the video that does it, by number
+LENGTH = 8 + 3 * BAD  # its frames, by which a clip knows it
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadlyClip(DenseClip):
+    """Does something to the process that samples it from the one video."""
+
+    frames: int = 2
+    does: str = "raise"
+
+    def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
+        self._fail(length)
+        return super().sample(length, rng, fps)
+
+    def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
+        self._fail(length)
+        return super().view(length, clip, clips, fps)
+
+    def _fail(self, length: int) -> None:
+        if length != LENGTH:
+            return
+        match self.does:
+            case "raise":
+                raise VideoError("it is broken")
+            case "hang":
+                time.sleep(60)
+            case name:
+                os.kill(os.getpid(), signal.Signals[name])
+                time.sleep(60)
+
+
+def training(manifest: MakeManifest, does: str) -> TrainDataset:
+    return TrainDataset(manifest(12), DeadlyClip(does=does), Augment(), size=32, seed=5)
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return torch.equal(one.video, other.video) and one.names == other.names
+
+
+@pytest.mark.parametrize("does", ["SIGSEGV", "hang"])
+def test_a_video_that_takes_its_process_down_is_replaced_like_one_that_cannot_be_read(
+    manifest: MakeManifest, does: str
+):
+    order = [[(1, 2 * k), (1, 2 * k + 1)] for k in range(6)]
+    broken = list(Workers(training(manifest, "raise"), 0).batches(order))
+    fallen = list(Workers(training(manifest, does), 2, longest=1.0).batches(order))
+    assert all(same(one, other) for one, other in zip(broken, fallen, strict=True))
+    named = {name: why for batch in fallen for name, why in batch.failures.items()}
+    assert named.keys() == {f"{BAD}.mp4"}
+    assert named[f"{BAD}.mp4"].endswith("let go of the decoder" if does == "hang" else "crashed the decoder")
+
+
+def test_it_is_refused_in_later_epochs_too_and_counts_as_unreadable(manifest: MakeManifest):
+    loader = TrainLoader(training(manifest, "SIGSEGV"), batch=4, workers=2, max_failures=0.1)
+    epochs = [[batch.names for batch in loader.batches(epoch)] for epoch in range(3)]
+    assert all(len(names) == 4 for epoch in epochs for names in epoch)
+    assert loader.failures.keys() == {f"{BAD}.mp4"}
+
+
+def test_a_test_goes_on_without_it_and_names_it(manifest: MakeManifest):
+    dataset = ViewDataset(manifest(6), DeadlyClip(does="SIGSEGV"), Views(), size=32)
+    batches = list(view_batches(dataset, batch=2, workers=2))
+    assert [name for batch in batches for name in batch.names] == [f"{k}.mp4" for k in range(6) if k != BAD]
+    assert [name for batch in batches for name in batch.failures] == [f"{BAD}.mp4"]
+
+
+def test_a_process_that_the_system_ends_is_not_blamed_on_its_video(manifest: MakeManifest):
+    with pytest.raises(UserError, match=r"SIGKILL.*memory runs out: lower data\.workers"):
+        list(Workers(training(manifest, "SIGKILL"), 1).batches([[(0, BAD)], [(0, 1)]]))
+
+
+def test_what_a_process_raises_is_raised(manifest: MakeManifest):
+    with pytest.raises(IndexError):
+        list(Workers(training(manifest, "raise"), 1).batches([[(0, 99)]]))
