@@ -18,7 +18,8 @@ from tubelet.prepare import run
 from tubelet.prepare.check import Checked, check_file
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
 from tubelet.prepare.finding import find_files
-from tubelet.prepare.plan import plan_folder, plan_lists
+from tubelet.prepare.plan_folder import plan_folder
+from tubelet.prepare.plan_lists import plan_lists
 from tubelet.prepare.pool import Lost
 from tubelet.prepare.report import Report
 from tubelet.prepare.run import PrepareConfig
@@ -46,11 +47,11 @@ def work_done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are looked into or encoded from now on."""
     done: list[str] = []
 
-    def check(path: str) -> Checked:
+    def check(path: str) -> Checked | Lost:
         done.append(Path(path).name)
         return check_file(path)
 
-    def encode(job: EncodeJob) -> Encoded:
+    def encode(job: EncodeJob) -> Encoded | Lost:
         done.append(f"encode {Path(job.source).name}")
         return encode_file(job)
 
@@ -229,13 +230,11 @@ def test_links_that_lead_in_circles_are_walked_once(videos: Path, tmp_path: Path
     assert len(prepare(videos, tmp_path / "out").samples["train"]) == 4
 
 
-def test_a_few_videos_in_no_class_folder_are_left_out_and_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_a_few_videos_in_no_class_folder_are_left_out_and_named(tmp_path: Path):
     for k in range(6):
         small(tmp_path / "v" / "ab"[k % 2] / f"{k}.mp4", seed=k, count=2)
     small(tmp_path / "v" / "stray.mp4", seed=9, count=2)
     prepare(tmp_path / "v", tmp_path / "out")
     assert read_manifest(tmp_path / "out", "train").classes == ("a", "b")
     assert "stray" not in "".join(path.read_text() for path in (tmp_path / "out").glob("*.csv"))
-    assert "left out as unlabelled: stray.mp4" in (tmp_path / "out" / "report.txt").read_text()
+    assert "in no class folder, left out: 1\n  stray.mp4\n" in (tmp_path / "out" / "report.txt").read_text()
