@@ -349,6 +349,16 @@ def test_a_wrong_root_is_found_at_once(prepare: Prepare, tmp_path: Path):
     assert not (tmp_path / "data").exists()
 
 
+def test_a_class_folder_is_not_taken_for_a_folder_of_pictures(prepare: Prepare, tmp_path: Path):
+    small(tmp_path / "archery.mp4", seed=1)
+    small(tmp_path / "archery" / "1.mp4", seed=2)
+    (tmp_path / "train.txt").write_text("archery 0\n")
+    assert prepare("list", "train.txt", "--out", "data")[0] == 0
+    assert [Path(sample.path).name for sample in read_manifest(tmp_path / "data", "train").samples] == [
+        "archery.mp4"
+    ]
+
+
 def test_several_labels_reach_the_manifest(prepare: Prepare, tmp_path: Path):
     for k in range(3):
         small(tmp_path / f"{k}.mp4", seed=k)

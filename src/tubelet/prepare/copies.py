@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from tubelet.data.manifest import SPLITS
 from tubelet.prepare.check import Checked
+from tubelet.prepare.draw import draw_splits
 from tubelet.prepare.plan import Item, Plan
 
 
@@ -18,24 +19,19 @@ def same_content(checks: Iterable[Checked]) -> list[list[str]]:
 
 
 def keep_together(plan: Plan, groups: Sequence[Sequence[str]]) -> Plan:
-    """Put each group into the split of its first video by name, where splits are drawn."""
-    if not plan.drawn:
+    """Draw splits, where they are drawn, as if each group were its first video by name."""
+    if plan.drawn is None or not groups:
         return plan
     group_of = _numbered(groups)
-    split: dict[int, str] = {}
+    first: dict[object, Item] = {}
     for item in sorted(plan.items, key=lambda item: item.name):
-        if item.path in group_of:
-            split.setdefault(group_of[item.path], item.split)
-    items = [
-        replace(item, split=split[group_of[item.path]]) if item.path in group_of else item
-        for item in plan.items
-    ]
-    moved = [
-        f"{item.name}: to {item.split}"
-        for item, before in zip(items, plan.items, strict=True)
-        if item != before
-    ]
-    return replace(plan, items=tuple(items), moved=tuple(moved))
+        first.setdefault(group_of.get(item.path, item.path), item)
+    splits = draw_splits({item.name: item.labels[0] for item in first.values()}, plan.drawn)
+    items = tuple(
+        replace(item, split=splits[first[group_of.get(item.path, item.path)].name]) for item in plan.items
+    )
+    note = f"{len(items) - len(first)} copies are in the split of the video that they repeat"
+    return replace(plan, items=items, notes=(*plan.notes, note))
 
 
 def in_several_splits(plan: Plan, groups: Sequence[Sequence[str]]) -> dict[str, str]:

@@ -49,9 +49,8 @@ class Plan:
         items: the videos.
         classes: the class names.
         several: whether a video may have several classes.
-        drawn: whether the splits are drawn, so that copies of a video may be moved to one.
+        drawn: the seed that the splits are drawn with; None where they are given.
         val_is_test: whether the same videos are to be validated and tested on.
-        moved: videos that were put into the split of a copy of theirs, with that split.
         missing: what is listed and not there, with the list and the line.
         left_out: videos that are not to be listed.
         ignored: files that are no videos.
@@ -63,9 +62,8 @@ class Plan:
     items: tuple[Item, ...]
     classes: tuple[str, ...] = ()
     several: bool = False
-    drawn: bool = False
+    drawn: int | None = None
     val_is_test: bool = False
-    moved: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()

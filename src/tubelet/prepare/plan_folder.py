@@ -1,6 +1,5 @@
 """The videos of a folder: which of its folders are classes and which are splits."""
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 from tubelet.data.manifest import SPLITS
 from tubelet.data.rows import split_of
 from tubelet.errors import UserError
+from tubelet.prepare.draw import draw_splits
 from tubelet.prepare.finding import FoundFiles
 from tubelet.prepare.plan import Item, Plan
 
@@ -16,7 +16,6 @@ _SPLIT_FOLDER = re.compile(
     r"(videos?[_-])?(train|training|val|valid|validate|validation|test|testing)([_-]?(\d+|set|videos?|split))?",
     re.IGNORECASE,
 )
-_SHARE = 0.1  # of each class to validate on, and as much to test on
 
 Folders = tuple[str, ...]
 """The folders that a video lies in, from the outermost on."""
@@ -49,7 +48,7 @@ def plan_folder(files: FoundFiles, *, seed: int = 0, unlabelled: bool = False) -
         return Plan(kind, _items(files, split, {}), ignored=ignored)
     names = tuple(sorted(set(classes.names.values())))
     labels = {path: names.index(classes.names[folder]) for path, folder in classes.of.items()}
-    splits = layout.splits or _stratified(labels, seed)
+    splits = layout.splits or draw_splits(labels, seed)
     kind = f"a folder for each of {len(names)} classes"
     kind += f", below {'/'.join(layout.shared)}" if layout.shared else ""
     notes = list(classes.notes())
@@ -63,7 +62,7 @@ def plan_folder(files: FoundFiles, *, seed: int = 0, unlabelled: bool = False) -
         kind,
         _items(files, {path: splits[path] for path in files.videos if path in labels}, labels),
         names,
-        drawn=not layout.splits,
+        drawn=None if layout.splits else seed,
         left_out=tuple(path for path in files.videos if path not in labels),
         ignored=ignored,
         notes=tuple(notes),
@@ -134,22 +133,6 @@ def _unwrapped(folders: dict[str, Folders]) -> tuple[Folders, dict[str, Folders]
 
 def _split_folder(name: str) -> str | None:
     return split_of(name) if _SPLIT_FOLDER.fullmatch(name) else None
-
-
-def _stratified(labels: Mapping[str, int], seed: int) -> dict[str, str]:
-    by_class: dict[int, list[str]] = {}
-    for path, label in labels.items():
-        by_class.setdefault(label, []).append(path)
-    splits = dict.fromkeys(labels, "train")
-    for paths in by_class.values():
-        paths.sort(key=lambda path: _draw(path, seed))
-        held = max(round(len(paths) * _SHARE), 1) if len(paths) > 2 else 0
-        splits |= dict.fromkeys(paths[:held], "val") | dict.fromkeys(paths[held : 2 * held], "test")
-    return splits
-
-
-def _draw(path: str, seed: int) -> bytes:
-    return hashlib.blake2b(f"{seed} {path}".encode("utf-8", "surrogateescape")).digest()
 
 
 # --------------------------------------------------------------------------------------------------- classes

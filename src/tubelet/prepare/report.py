@@ -54,7 +54,6 @@ class Report:
         yield from _listing("listed but not there", self.missing, most)
         yield from _listing("odd, but listed", [f"{name}: {why}" for name, why in self.odd.items()], most)
         yield from _listing("the same content", [_alike(names, most) for names in self.duplicates], most)
-        yield from _listing("moved to the split of a video of the same content", plan.moved, most)
         yield from _listing("the same content in different classes", self.differently, most)
         across = [f"{name}: {splits}" for name, splits in self.across.items()]
         yield from _listing("in several splits at once", across, most)
