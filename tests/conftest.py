@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.web_server import Server, serve
 from tubelet.build import run_recipe
 from tubelet.cli import main
 from tubelet.data.manifest import SPLITS, read_manifest, write_manifest
@@ -45,6 +46,23 @@ def tubelet(
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def prepare(
+    tubelet: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Run `tubelet prepare` in the test's folder and in this process."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: tubelet("prepare", *words, "--workers", 0)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A web server that has the files of the test's folder."""
+    pytest.importorskip("aiohttp")
+    with serve(tmp_path) as running:
+        yield running
 
 
 def moving_frames(count: int, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,51 +9,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import moving_frames, write_video
+from tests.prepare_commands import Prepare, listed, trains
 from tests.prepare_files import phone_folder, small
-from tubelet.cli import main
-from tubelet.data.clips import SegmentClip
-from tubelet.data.dataset import TrainDataset
-from tubelet.data.manifest import Manifest, read_manifest
-from tubelet.data.transforms import Augment
-
-Prepare = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def prepare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Prepare:
-    """Run `tubelet prepare` in this process; gives exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tubelet", "prepare", *map(str, words), "--workers", "0"])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(bool(end.code))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-def listed(out: Path, split: str = "train") -> dict[str, str | None]:
-    """Class names by the videos' names, with their folder."""
-    manifest = read_manifest(out, split)
-    return {
-        "/".join(Path(sample.path).parts[-2:]): None
-        if sample.label is None
-        else manifest.classes[sample.label]
-        for sample in manifest.samples
-    }
-
-
-def trains(manifest: Manifest) -> None:
-    dataset = TrainDataset(manifest, SegmentClip(frames=4), Augment(), size=32)
-    for index in range(len(dataset)):
-        batch = dataset[0, index]
-        assert batch.failures == {}
-        assert batch.video.shape == (1, 4, 3, 32, 32)
+from tubelet.data.manifest import read_manifest
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -125,7 +81,7 @@ def test_nothing_usable_is_one_line_and_exit_code_2(prepare: Prepare, tmp_path: 
 def test_class_folders_are_split_by_class_and_seed(prepare: Prepare, tmp_path: Path):
     for name, count in (("riding a bike", 12), ("running", 5)):
         for k in range(count):
-            small(tmp_path / "videos" / name / f"{k}.mp4", seed=k, count=2)
+            small(tmp_path / "videos" / name / f"{k}.mp4", seed=k + 100 * count, count=2)
     assert prepare("folder", "videos", "--out", "data")[0] == 0
     counts = {
         split: [
@@ -391,6 +347,16 @@ def test_a_wrong_root_is_found_at_once(prepare: Prepare, tmp_path: Path):
         assert "train.txt:1: no 'a/1.mp4' in" in err
         assert "--root" in err
     assert not (tmp_path / "data").exists()
+
+
+def test_a_class_folder_is_not_taken_for_a_folder_of_pictures(prepare: Prepare, tmp_path: Path):
+    small(tmp_path / "archery.mp4", seed=1)
+    small(tmp_path / "archery" / "1.mp4", seed=2)
+    (tmp_path / "train.txt").write_text("archery 0\n")
+    assert prepare("list", "train.txt", "--out", "data")[0] == 0
+    assert [Path(sample.path).name for sample in read_manifest(tmp_path / "data", "train").samples] == [
+        "archery.mp4"
+    ]
 
 
 def test_several_labels_reach_the_manifest(prepare: Prepare, tmp_path: Path):

@@ -11,14 +11,24 @@ from PIL import Image
 from tests.conftest import decode_all, moving_frames, write_video
 from tests.prepare_files import FAST, cut, small, upright, write_audio, write_rotated
 from tubelet.data.video import probe
-from tubelet.prepare.check import check_file, stamp_of
+from tubelet.prepare import check
+from tubelet.prepare.check import Checked
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
+from tubelet.prepare.places import stamp_of
 
 
 def encode(source: Path, short_side: int = 32, **pictures: int) -> tuple[Path, Encoded]:
     target = source.parent / "out" / f"{source.stem}.mp4"
     job = EncodeJob.of(str(source), stamp_of(str(source)), target, short_side, **pictures)
-    return target, encode_file(job)
+    result = encode_file(job)
+    assert isinstance(result, Encoded)
+    return target, result
+
+
+def check_file(path: str) -> Checked:
+    found = check.check_file(path)
+    assert isinstance(found, Checked)
+    return found
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:

@@ -18,7 +18,8 @@ from tubelet.prepare import run
 from tubelet.prepare.check import Checked, check_file
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
 from tubelet.prepare.finding import find_files
-from tubelet.prepare.plan import plan_folder, plan_lists
+from tubelet.prepare.plan_folder import plan_folder
+from tubelet.prepare.plan_lists import plan_lists
 from tubelet.prepare.pool import Lost
 from tubelet.prepare.report import Report
 from tubelet.prepare.run import PrepareConfig
@@ -35,9 +36,11 @@ def bar(what: str):
     return nullcontext(Silent())
 
 
-def prepare(folder: Path, out: Path, *, encode: bool = False, short_side: int = 32) -> Report:
+def prepare(
+    folder: Path, out: Path, *, encode: bool = False, short_side: int = 32, preview: bool = False
+) -> Report:
     files, _ = find_files(folder, None, out)
-    config = PrepareConfig(encode=encode, short_side=short_side, workers=0)
+    config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=0)
     return run.prepare(plan_folder(files), out, config, bar)
 
 
@@ -46,11 +49,11 @@ def work_done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are looked into or encoded from now on."""
     done: list[str] = []
 
-    def check(path: str) -> Checked:
+    def check(path: str) -> Checked | Lost:
         done.append(Path(path).name)
         return check_file(path)
 
-    def encode(job: EncodeJob) -> Encoded:
+    def encode(job: EncodeJob) -> Encoded | Lost:
         done.append(f"encode {Path(job.source).name}")
         return encode_file(job)
 
@@ -229,13 +232,42 @@ def test_links_that_lead_in_circles_are_walked_once(videos: Path, tmp_path: Path
     assert len(prepare(videos, tmp_path / "out").samples["train"]) == 4
 
 
-def test_a_few_videos_in_no_class_folder_are_left_out_and_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_a_few_videos_in_no_class_folder_are_left_out_and_named(tmp_path: Path):
     for k in range(6):
         small(tmp_path / "v" / "ab"[k % 2] / f"{k}.mp4", seed=k, count=2)
     small(tmp_path / "v" / "stray.mp4", seed=9, count=2)
     prepare(tmp_path / "v", tmp_path / "out")
     assert read_manifest(tmp_path / "out", "train").classes == ("a", "b")
     assert "stray" not in "".join(path.read_text() for path in (tmp_path / "out").glob("*.csv"))
-    assert "left out as unlabelled: stray.mp4" in (tmp_path / "out" / "report.txt").read_text()
+    assert "in no class folder, left out: 1\n  stray.mp4\n" in (tmp_path / "out" / "report.txt").read_text()
+
+
+def test_a_link_that_leads_nowhere_and_a_pipe_are_broken_and_nothing_hangs(videos: Path, tmp_path: Path):
+    (videos / "gone.mp4").symlink_to(videos / "none.mp4")
+    (videos / "self.mp4").symlink_to(videos / "self.mp4")
+    os.mkfifo(videos / "pipe.mp4")
+    report = prepare(videos, tmp_path / "out")
+    assert set(report.broken) == {"gone.mp4", "self.mp4", "pipe.mp4"}
+    assert "neither a regular file" in report.broken["pipe.mp4"]
+
+
+def test_a_preview_goes_with_the_lists_that_it_shows(videos: Path, tmp_path: Path):
+    preview = tmp_path / "out" / "preview.png"
+    prepare(videos, tmp_path / "out", preview=True)
+    prepare(videos, tmp_path / "out")
+    assert preview.exists()
+    small(videos / "another.mp4", seed=7)
+    prepare(videos, tmp_path / "out")
+    assert not preview.exists()
+
+
+def test_copies_that_no_list_names_any_more_are_told_and_kept(videos: Path, tmp_path: Path):
+    prepare(videos, tmp_path / "out", encode=True)
+    (videos / "2.mp4").unlink()
+    report = prepare(videos, tmp_path / "out", encode=True)
+    size = (tmp_path / "out" / "videos" / "2.mp4").stat().st_size
+    assert report.unlisted == {"videos/2.mp4": size}
+    assert (
+        "written earlier and named by no list now: 1 copy, 0.0 MB, such as videos/2.mp4" in report.summary()
+    )
+    assert set(prepare(videos, tmp_path / "out").unlisted) == {f"videos/{k}.mp4" for k in range(4)}

@@ -8,8 +8,8 @@ import av
 import numpy as np
 
 from tubelet.files import replacing
-from tubelet.prepare.check import stamp_of
 from tubelet.prepare.encode import EncodeJob, encode_file
+from tubelet.prepare.places import stamp_of
 
 KINETICS, RE_ENCODED, SSV2 = "kinetics-like", "kinetics-like, re-encoded", "ssv2-like"
 

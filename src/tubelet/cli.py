@@ -58,13 +58,17 @@ Source = Annotated[
     Path, typer.Argument(help="The folder with videos and lists, as downloaded; it is not touched.")
 ]
 Out = Annotated[Path, typer.Option(help="The folder for train.csv, val.csv, test.csv and report.txt.")]
-Root = Annotated[Path | None, typer.Option(help="Where the videos are, if not in SOURCE.")]
+Root = Annotated[
+    str | None, typer.Option(metavar="FOLDER", help="Where the videos are, if not in SOURCE; or its URL.")
+]
 Encode = Annotated[
     bool, typer.Option("--encode", help="Write small copies that train several times faster to OUT/videos.")
 ]
 ShortSide = Annotated[int, typer.Option(help="Of those copies, in pixels; smaller videos keep their size.")]
 Preview = Annotated[bool, typer.Option("--preview", help="Draw a first training batch: OUT/preview.png.")]
-Workers = Annotated[int | None, typer.Option(help="Processes; by default one for each core.")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="Processes; by default one for each core, 0 for none but this one.")
+]
 Fold = Annotated[int, typer.Option(min=1, max=3, help="Which of the three official splits.")]
 ClassFile = Annotated[
     Path | None, typer.Option(help="Class names in order, or with their numbers; any project's file.")
@@ -93,7 +97,7 @@ def prepare_synthetic(
     val: Annotated[int, typer.Option(help="Videos to validate on.")] = 240,
     test: Annotated[int, typer.Option(help="Videos to test on.")] = 480,
     seed: Annotated[int, typer.Option(help="The same seed makes the same pixels.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes; by default one for each core.")] = None,
+    workers: Workers = None,
 ) -> None:
     """Write the motion data set: real video files of twelve classes that only motion tells apart."""
     from tubelet.data.synthetic import SyntheticConfig, write_synthetic
@@ -163,7 +167,7 @@ def _kinetics(
     count: int,
     source: Path,
     out: Path,
-    root: Path | None,
+    root: str | None,
     classes: Path | None,
     encode: bool,
     short_side: int,
@@ -173,16 +177,18 @@ def _kinetics(
     from tubelet.data.annotations import read_kinetics
     from tubelet.data.classes import read_classes
 
-    _annotated(
-        lambda texts: read_kinetics(texts, count, read_classes(classes) if classes else ()),
-        *(source, root, out, encode, short_side, preview, workers),
-    )
+    def read(texts: "Sequence[Path]") -> "Annotations":
+        return read_kinetics(texts, count, read_classes(classes) if classes else ())
+
+    origin = _words(f"kinetics{count}", source, root=root, classes=classes)
+    _annotated(read, origin, source, root, out, encode, short_side, preview, workers)
 
 
 def _annotated(
     read: "Callable[[Sequence[Path]], Annotations]",
+    origin: tuple[str, ...],
     source: Path,
-    root: Path | None,
+    root: str | None,
     out: Path,
     encode: bool,
     short_side: int,
@@ -194,7 +200,7 @@ def _annotated(
     from tubelet.prepare.plan import plan_annotations
 
     files, videos = find_files(source, root, out)
-    _prepare(plan_annotations(read(files.texts), videos), out, encode, short_side, preview, workers)
+    _prepare(plan_annotations(read(files.texts), videos), origin, out, encode, short_side, preview, workers)
 
 
 @prepare.command("ssv2")
@@ -213,7 +219,8 @@ def prepare_ssv2(
     """
     from tubelet.data.annotations import read_ssv2
 
-    _annotated(read_ssv2, source, root, out, encode, short_side, preview, workers)
+    origin = _words("ssv2", source, root=root)
+    _annotated(read_ssv2, origin, source, root, out, encode, short_side, preview, workers)
 
 
 @prepare.command("ucf101")
@@ -233,9 +240,11 @@ def prepare_ucf101(
     """
     from tubelet.data.annotations import read_ucf101
 
-    _annotated(
-        lambda texts: read_ucf101(texts, fold), source, root, out, encode, short_side, preview, workers
-    )
+    def read(texts: "Sequence[Path]") -> "Annotations":
+        return read_ucf101(texts, fold)
+
+    origin = _words("ucf101", source, root=root, fold=fold)
+    _annotated(read, origin, source, root, out, encode, short_side, preview, workers)
 
 
 @prepare.command("hmdb51")
@@ -255,16 +264,18 @@ def prepare_hmdb51(
     """
     from tubelet.data.annotations import read_hmdb51
 
-    _annotated(
-        lambda texts: read_hmdb51(texts, fold), source, root, out, encode, short_side, preview, workers
-    )
+    def read(texts: "Sequence[Path]") -> "Annotations":
+        return read_hmdb51(texts, fold)
+
+    origin = _words("hmdb51", source, root=root, fold=fold)
+    _annotated(read, origin, source, root, out, encode, short_side, preview, workers)
 
 
 @prepare.command("folder")
 def prepare_folder(
-    source: Annotated[Path, typer.Argument(help="The folder with the videos; it is not touched.")],
+    source: Annotated[str, typer.Argument(help="The folder with the videos, or its URL; it is not touched.")],
     out: Out,
-    split_seed: Annotated[int, typer.Option(help="Of the split, where folders do not give it.")] = 0,
+    split_seed: Annotated[int, typer.Option(min=0, help="Of the split, where folders do not give it.")] = 0,
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", help="Folders are no classes: all videos are to pre-train on.")
     ] = False,
@@ -278,11 +289,12 @@ def prepare_folder(
     tubelet prepare folder ~/Videos/phone --out data/phone --encode --preview
     """
     from tubelet.prepare.finding import find_files
-    from tubelet.prepare.plan import plan_folder
+    from tubelet.prepare.plan_folder import plan_folder
 
     files, _ = find_files(source, None, out)
     plan = plan_folder(files, seed=split_seed, unlabelled=unlabelled)
-    _prepare(plan, out, encode, short_side, preview, workers)
+    origin = _words("folder", source, split_seed=split_seed, unlabelled=unlabelled)
+    _prepare(plan, origin, out, encode, short_side, preview, workers)
 
 
 @prepare.command("list")
@@ -292,7 +304,10 @@ def prepare_list(
         typer.Argument(metavar="LIST...", help="Lists, one for each split, or a folder that holds them."),
     ],
     out: Out,
-    root: Annotated[Path | None, typer.Option(help="The folder that the lists' paths count from.")] = None,
+    root: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="The folder that the lists' paths count from, or its URL."),
+    ] = None,
     classes: ClassFile = None,
     columns: Annotated[
         str, typer.Option(help="What the fields of a line are, if asked for: path,frames,label")
@@ -308,22 +323,50 @@ def prepare_list(
     --root /data/kinetics400 --classes kinetics_class2ind.txt --out data/k400
     """
     from tubelet.data.classes import read_classes
-    from tubelet.prepare.plan import plan_lists
+    from tubelet.prepare.plan_lists import plan_lists
 
     names = read_classes(classes) if classes else ()
     plan = plan_lists(sources, root, names, columns.split(",") if columns else ())
-    _prepare(plan, out, encode, short_side, preview, workers)
+    origin = _words("list", *sorted(sources), root=root, classes=classes, columns=columns)
+    _prepare(plan, origin, out, encode, short_side, preview, workers)
+
+
+def _words(
+    verb: str,
+    *sources: Path | str,
+    root: str | None = None,
+    classes: Path | None = None,
+    **settings: str | int,
+) -> tuple[str, ...]:
+    """The command that a data set is made by, without what is left at nothing."""
+    from tubelet.prepare.places import place
+
+    words = [verb, *map(place, sources)]
+    for name, path in (("root", root), ("classes", classes)):
+        words += [f"--{name}", place(path)] if path else []
+    for name, value in settings.items():
+        option = f"--{name.replace('_', '-')}"
+        words += [option] if value is True else [option, str(value)] if value else []
+    return tuple(words)
 
 
 def _prepare(
-    plan: "Plan", out: Path, encode: bool, short_side: int, preview: bool, workers: int | None
+    plan: "Plan",
+    origin: tuple[str, ...],
+    out: Path,
+    encode: bool,
+    short_side: int,
+    preview: bool,
+    workers: int | None,
 ) -> None:
+    from dataclasses import replace
+
     from tubelet.prepare.run import PrepareConfig, prepare
     from tubelet.progress import Bar
 
     print(f"found {plan.kind}")
     config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
-    print(prepare(plan, out, config, Bar).summary())
+    print(prepare(replace(plan, origin=origin), out, config, Bar).summary())
     print(f"{out}: ready to train on (data.root={out})")
 
 

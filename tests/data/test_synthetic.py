@@ -240,7 +240,7 @@ def test_every_file_is_what_the_manifest_says(small: Path):
         assert manifest.classes == CLASSES
         assert len(manifest) == getattr(SMALL, split)
         for sample in manifest.samples:
-            frames, fps = decode(manifest.locate(sample))
+            frames, fps = decode(Path(manifest.locate(sample)))
             assert frames.shape == (sample.frames, sample.height, sample.width, 3)
             assert fps == sample.fps
             assert sample.codec == "h264"
@@ -252,7 +252,7 @@ def test_files_show_the_clips_drawn_and_no_clip_twice(small: Path):
         manifest = read_manifest(small, split)
         for i, sample in enumerate(manifest.samples):
             assert sample.label is not None
-            frames, _ = decode(manifest.locate(sample))
+            frames, _ = decode(Path(manifest.locate(sample)))
             drawn, _ = render(sample.label, seed=3, index=3 * i + number, size=32)
             assert np.abs(frames.mean(axis=(1, 2)) - drawn.mean(axis=(1, 2))).max() < 8
             opening.add(frames[0].tobytes())

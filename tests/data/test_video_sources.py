@@ -1,11 +1,7 @@
 """Videos that are not a plain file: folders of pictures, files elsewhere, slow, hanging and broken ones."""
 
-import functools
-import http.server
 import os
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +10,8 @@ import torch
 from PIL import Image
 
 from tests.conftest import decode_all, moving_frames, write_video
-from tubelet.data import sources
+from tests.web_server import Server
+from tubelet.data import remote, sources
 from tubelet.data.transforms import Box
 from tubelet.data.video import Crop, VideoError, VideoIndex, probe, read_crops, read_frames
 
@@ -90,6 +87,30 @@ def test_remote_names_are_known_even_after_pathlib(path: Path | str, url: str | 
     assert sources.remote_url(path) == url
 
 
+@pytest.mark.parametrize(
+    ("folder", "name", "url"),
+    [
+        ("s3://b/v/", "a b/c#1.mp4", "s3://b/v/a b/c#1.mp4"),
+        ("https://h/v", "a b/50%?.mp4", "https://h/v/a%20b/50%25%3F.mp4"),
+        ("https://h/v/?sig=a//b%3D", "c.mp4", "https://h/v/c.mp4?sig=a//b%3D"),
+    ],
+)
+def test_a_name_below_a_folder_elsewhere_becomes_a_url(folder: str, name: str, url: str):
+    assert remote.join_url(folder, name) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("https://me:secret@h/a%20b/c.mp4?sig=x/y", "h/a b/c.mp4"),
+        ("https://h/%2e%2e/../c.mp4", "h/c.mp4"),
+        ("s3://b//a/50%25?.mp4", "b/a/50%25?.mp4"),
+    ],
+)
+def test_the_path_of_a_url_is_as_one_reads_it(url: str, path: str):
+    assert remote.url_path(url) == path
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("fsspec")
     if any(__import__("importlib.util").util.find_spec(name) for name in ("gcsfs",)):
@@ -109,58 +130,7 @@ def test_a_file_elsewhere_is_read_like_one_here(tmp_path: Path):
         probe("memory://videos/b.mp4")
 
 
-class Ranges(http.server.SimpleHTTPRequestHandler):
-    """Serves parts of files and counts the bytes."""
-
-    sent: list[int]
-
-    def __init__(self, *args, sent: list[int], **kwargs):
-        self.sent = sent
-        super().__init__(*args, **kwargs)
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def answer(self, body: bool):
-        data = Path(self.translate_path(self.path)).read_bytes()
-        start, end = 0, len(data) - 1
-        wanted = self.headers.get("Range", "").removeprefix("bytes=")
-        if wanted:
-            first, _, last = wanted.partition("-")
-            start, end = int(first), min(int(last or end), end)
-        self.send_response(206 if wanted else 200)
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(end + 1 - start))
-        self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
-        self.end_headers()
-        if body:
-            self.sent.append(end + 1 - start)
-            self.wfile.write(data[start : end + 1])
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, list[int]]]:
-    pytest.importorskip("aiohttp")
-    sent: list[int] = []
-    handler = functools.partial(Ranges, directory=str(tmp_path), sent=sent)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}", sent
-        running.shutdown()
-        thread.join()
-
-
-def test_a_clip_of_a_long_video_elsewhere_fetches_a_small_part_of_it(
-    tmp_path: Path, server: tuple[str, list[int]]
-):
-    url, sent = server
+def test_a_clip_of_a_long_video_elsewhere_fetches_a_small_part_of_it(tmp_path: Path, server: Server):
     noise = np.random.default_rng(0).integers(0, 256, size=(20, 96, 128, 3), dtype=np.uint8)
     path = write_video(
         tmp_path / "long.mp4",
@@ -170,12 +140,30 @@ def test_a_clip_of_a_long_video_elsewhere_fetches_a_small_part_of_it(
     size = path.stat().st_size
     assert size > 8_000_000
     wanted = list(range(800, 864, 4))
-    frames = read_frames(f"{url}/long.mp4", wanted).permute(0, 2, 3, 1).numpy()
-    fetched = sum(sent)
+    frames = read_frames(f"{server.url}/long.mp4", wanted).permute(0, 2, 3, 1).numpy()
+    fetched = sum(server.sent)
     np.testing.assert_array_equal(frames, decode_all(path)[wanted])
     assert fetched < size / 3
-    with pytest.raises(VideoError, match=r"no such file|cannot be"):
-        read_frames(f"{url}/none.mp4", [0])
+
+
+def test_a_file_elsewhere_that_is_not_there_is_told_from_one_that_cannot_be_had(server: Server):
+    with pytest.raises(VideoError, match=r"none.mp4: no such file") as caught:
+        read_frames(f"{server.url}/none.mp4", [0])
+    assert not isinstance(caught.value, sources.FetchError)
+    server.answers["/secret.mp4"] = 403
+    with pytest.raises(sources.FetchError, match=r"secret.mp4: cannot be fetched \(403 Forbidden\)"):
+        read_frames(f"{server.url}/secret.mp4", [0])
+    with pytest.raises(sources.FetchError, match=r"a.mp4: cannot be fetched \(Cannot connect to host"):
+        read_frames("http://127.0.0.1:1/a.mp4", [0])
+
+
+def test_a_web_server_that_sends_no_parts_is_told(tmp_path: Path, server: Server):
+    noise = np.random.default_rng(0).integers(0, 256, size=(20, 128, 192, 3), dtype=np.uint8)
+    path = write_video(tmp_path / "a.mp4", noise, options={"crf": "1", "preset": "ultrafast"})
+    assert path.stat().st_size > 2**19
+    server.answers["/a.mp4"] = 200
+    with pytest.raises(sources.FetchError, match=r"cannot be fetched \(.*does not send parts of files"):
+        read_frames(f"{server.url}/a.mp4", [0])
 
 
 def test_a_slow_file_is_given_up(tmp_path: Path):

@@ -14,7 +14,8 @@ from tubelet.data.index import VideoIndex
 from tubelet.data.pixels import Crop
 from tubelet.data.sources import Deadline, VideoError
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"))
+"""How the names of pictures end."""
 
 
 def folder_pictures(folder: Path) -> list[Path]:
@@ -23,7 +24,7 @@ def folder_pictures(folder: Path) -> list[Path]:
     Raises:
         VideoError: there are none.
     """
-    pictures = [path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES]
+    pictures = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     if not pictures:
         raise VideoError(f"{folder}: no images in this folder")
     return sorted(pictures, key=lambda path: _natural(path.stem))

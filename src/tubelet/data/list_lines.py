@@ -15,9 +15,9 @@ from tubelet.errors import UserError
 
 _ENDS = "|".join(sorted(re.escape(suffix) for suffix in VIDEO_SUFFIXES))
 _QUOTED = re.compile(r'"(?P<path>(?:[^"]|"")*)"(?:[ \t]*[,;\t ][ \t]*(?P<rest>.*))?')
-_FILE = re.compile(
-    rf"(?P<path>.*(?:{_ENDS}))(?:(?P<between>[ \t]*[,;\t ][ \t]*)(?P<rest>.*))?", re.IGNORECASE
-)
+_NAME = rf".*(?:{_ENDS})(?:\?[^\s,;]*)?"  # a web address may have a query
+_FILE = re.compile(rf"(?P<path>{_NAME})(?:(?P<between>[ \t]*[,;\t ][ \t]*)(?P<rest>.*))?", re.IGNORECASE)
+_VIDEO = re.compile(_NAME, re.IGNORECASE)
 _NUMBERS_AT_END = re.compile(r"(?:[ \t]*[,;\t ][ \t]*-?\d+)*$")
 
 
@@ -63,7 +63,7 @@ def _line(where: str, text: str) -> _Line:
         if len(fields) == 1 and re.fullmatch(r"-?\d+(?: +-?\d+)*", rest):
             fields = rest.split()
         name = match["path"].replace('""', '"') if text.startswith('"') else match["path"]
-        return _Line(where, text, name, tuple(fields), Path(name).suffix.lower() in VIDEO_SUFFIXES)
+        return _Line(where, text, name, tuple(fields), _VIDEO.fullmatch(name) is not None)
     numbers = _NUMBERS_AT_END.search(text)
     end = numbers.start() if numbers else len(text)
     if end == len(text) and len(parts := re.split(r"[,;\t]", text)) == 2:  # name and class name

@@ -3,10 +3,10 @@
     ROOT/train.csv      path,label,frames,fps,width,height,codec     (val.csv and test.csv alike)
     ROOT/classes.txt    one class name per line; `label` is the line number, from 0
 
-Paths are relative to ROOT or absolute, with forward slashes; they may hold spaces and commas (standard CSV
-quoting). Videos of several classes have a column `labels` instead of `label`: 3;17; there an empty cell says
-that a video shows none. Only `path` is required: pre-training needs no label, and what is unknown about a
-file stays empty.
+Paths are relative to ROOT, absolute or URLs, with forward slashes; they may hold spaces and commas (standard
+CSV quoting). Videos of several classes have a column `labels` instead of `label`: 3;17; there an empty cell
+says that a video shows none. Only `path` is required: pre-training needs no label, and what is unknown about
+a file stays empty.
 """
 
 import csv
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from tubelet.data.sources import remote_url
+from tubelet.data.remote import remote_url
 from tubelet.errors import UserError, did_you_mean
 
 SPLITS = ("train", "val", "test")
@@ -56,9 +56,9 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def locate(self, sample: Sample) -> Path:
-        """The file of a sample, or its URL."""
-        return Path(sample.path) if remote_url(sample.path) else self.root / sample.path
+    def locate(self, sample: Sample) -> Path | str:
+        """The file of a sample, or its URL as it is listed."""
+        return remote_url(sample.path) or self.root / sample.path
 
     @property
     def several(self) -> bool:

@@ -1,6 +1,5 @@
 """Where a video's bytes come from: a file here or, through fsspec, one elsewhere; with a time limit."""
 
-import re
 import stat
 import time
 from collections.abc import Iterator
@@ -10,18 +9,21 @@ from typing import Any
 
 import av
 
+from tubelet.data.remote import RemoteError, open_remote, plain_errors, require_package
+from tubelet.data.remote import remote_url as remote_url
 from tubelet.errors import UserError
 
 TIME_LIMIT = 60.0  # seconds for one item of one file
 
-# pathlib makes one slash of two, so that a remote name which went through it has lost one.
-_REMOTE = re.compile(r"(s3|gs|gcs|oss|hf|https?|memory):/{1,2}(?=[^/])")
-_PACKAGE = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "oss": "ossfs", "hf": "huggingface_hub"}
 _BLOCK = 2**18  # bytes to read ahead: a clip lies in one piece, the header in another
 
 
 class VideoError(UserError):
     """A video that cannot be read: the message names the file and says what is wrong with it."""
+
+
+class FetchError(VideoError):
+    """A video elsewhere that could not be had, or not in time; another time it may work."""
 
 
 class Deadline:
@@ -44,13 +46,8 @@ class Deadline:
 
     def missed(self) -> VideoError:
         """The error to raise once it is past."""
-        return VideoError(f"{self.path}: not read within {self.seconds:g} s")
-
-
-def remote_url(path: Path | str) -> str | None:
-    """The URL of a file that is not on this machine, None for one that is."""
-    match = _REMOTE.match(str(path))
-    return f"{match[1]}://{str(path)[match.end() :]}" if match else None
+        kind = FetchError if remote_url(self.path) else VideoError
+        return kind(f"{self.path}: not read within {self.seconds:g} s")
 
 
 @contextmanager
@@ -60,35 +57,59 @@ def open_container(path: Path | str, deadline: Deadline) -> Iterator[av.containe
     Raises:
         VideoError: it is not there, no regular file, broken or slow, or the package that fetches it is
             missing. FFmpeg's and the system's errors while it is open become one too.
+        FetchError: it is elsewhere and could not be had.
     """
-    url = remote_url(path)
     options: dict[str, Any] = {"metadata_errors": "replace", "timeout": deadline.seconds}
     try:
-        if url:
-            with _fetch(url, path) as file, av.open(_Timed(file, deadline), **options) as container:
-                yield container
-        elif not stat.S_ISREG(Path(path).stat().st_mode):  # opening a pipe would wait for its writer
-            raise VideoError(f"{path}: neither a regular file nor a folder of images")
-        else:
-            with av.open(str(path), **options) as container:
-                yield container
+        with open_source(path, deadline) as source, av.open(source, **options) as container:
+            yield container
     except (av.FFmpegError, OSError) as error:
         if isinstance(error, av.error.ExitError):  # PyAV's own clock
             raise deadline.missed() from error
         raise VideoError(f"{path}: {_reason(error)}") from error
+    except IndexError as error:  # PyAV's own, where a stream turns up in the middle of a broken file
+        raise VideoError(f"{path}: cannot be read as a video (a stream turns up in its middle)") from error
 
 
-def _fetch(url: str, path: Path | str) -> Any:
-    scheme = url.partition(":")[0]
+@contextmanager
+def open_source(path: Path | str, deadline: Deadline, block: int = _BLOCK) -> Iterator[Any]:
+    """What `av.open` reads a file from: its name or, of one elsewhere, an open file.
+
+    Args:
+        path: the file or its URL.
+        deadline: when to stop giving, to a file elsewhere.
+        block: bytes to read ahead, of a file elsewhere.
+
+    Raises:
+        VideoError: it is no regular file, or the package that fetches it is missing.
+        FetchError: it is elsewhere and could not be had; reading from it raises this, too.
+        OSError: it is not there.
+    """
+    if not (url := remote_url(path)):
+        if not stat.S_ISREG(Path(path).stat().st_mode):  # opening a pipe would wait for its writer
+            raise VideoError(f"{path}: neither a regular file nor a folder of images")
+        yield str(path)
+        return
     try:
-        import fsspec
+        require_package(url)
+        with _told(path):
+            file = open_remote(url, block)
+    except FetchError:
+        raise
+    except UserError as error:
+        raise VideoError(str(error)) from error
+    with file:
+        yield _Timed(file, deadline)
 
-        return fsspec.open(url, "rb", block_size=_BLOCK, cache_type="readahead").open()
-    except ImportError as error:
-        package = _PACKAGE.get(scheme, "fsspec and aiohttp")
-        raise VideoError(f"{path}: {scheme} needs {package}: pip install 'tubelet[remote]'") from error
-    except (ValueError, RuntimeError) as error:
-        raise VideoError(f"{path}: cannot be fetched ({error})") from error
+
+@contextmanager
+def _told(path: Path | str) -> Iterator[None]:
+    """Name the file that could not be had."""
+    try:
+        with plain_errors():
+            yield
+    except RemoteError as error:
+        raise FetchError(f"{path}: cannot be fetched ({error})") from error
 
 
 class _Timed:
@@ -97,13 +118,17 @@ class _Timed:
     def __init__(self, file: Any, deadline: Deadline) -> None:
         self._file = file
         self._deadline = deadline
-        self.seek = file.seek
         self.tell = file.tell
         self.name = "remote"
 
     def read(self, size: int) -> bytes:
         self._deadline.check()
-        return self._file.read(size)
+        with _told(self._deadline.path):
+            return self._file.read(size)
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        with _told(self._deadline.path):
+            return self._file.seek(place, whence)
 
 
 def _reason(error: Exception) -> str:

@@ -2,25 +2,21 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import av
+from typing import Any
 
 from tubelet.data.folders import folder_pictures
-from tubelet.data.video import VideoError, probe, read_frames
+from tubelet.data.remote import RemoteError, open_remote, plain_errors, remote_url
+from tubelet.data.sources import Deadline, FetchError, open_container
+from tubelet.data.video import Crop, VideoError, VideoIndex, probe, read_crops, read_frames
+from tubelet.prepare.pool import Lost
 
 _PART = 1 << 16  # bytes of the head, the middle and the tail that tell files apart
 _SECONDS = 120.0  # to read all packets of a file, and again to decode its frames
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What changes when a file does: its size in bytes (of a folder, its entries) and time of change."""
-
-    size: int
-    time: int
 
 
 @dataclass(frozen=True)
@@ -28,8 +24,7 @@ class Checked:
     """What was found in a file.
 
     Attributes:
-        path: the file, or a folder of pictures.
-        stamp: of the file as it was looked at.
+        path: the file, a folder of pictures, or a URL.
         content: the same for files of the same content.
         frames: how many can be decoded.
         fps: frames per second; 0 for a folder of pictures.
@@ -41,7 +36,6 @@ class Checked:
     """
 
     path: str
-    stamp: Stamp
     content: str = ""
     frames: int = 0
     fps: float = 0.0
@@ -60,54 +54,82 @@ class Checked:
 EMPTY = "the file is empty"
 
 
-def stamp_of(path: str) -> Stamp:
-    """The stamp of a file or of a folder of pictures."""
-    found = os.stat(path)  # noqa: PTH116
-    return Stamp(found.st_size, found.st_mtime_ns)
+def check_file(path: str) -> Checked | Lost:
+    """Look into a file or a folder of pictures; what is wrong with it is in the answer.
 
-
-def check_file(path: str) -> Checked:
-    """Look into a file or a folder of pictures; what is wrong with it is in the answer."""
+    Of a file elsewhere no more is read than its frames need. Lost where that could not be had: the network
+    may be to blame.
+    """
+    checked = Checked(path)
     try:
-        checked = Checked(path, stamp_of(path))
-        if Path(path).is_dir():
-            return _check_frames(replace(checked, content=_content(folder_pictures(Path(path)))))
-        if not checked.stamp.size:
-            return replace(checked, error=EMPTY)
-        checked = _check_frames(replace(checked, content=_content([Path(path)])))
+        if os.path.isdir(path):  # noqa: PTH112
+            pictures = [str(picture) for picture in folder_pictures(Path(path))]
+            return _check_frames(replace(checked, content=_content(pictures)))
+        checked = _check_frames(replace(checked, content=_content([path])))
+        promised = _promised_seconds(path) if checked.fps else 0.0
+    except FetchError as error:
+        return Lost(_without(path, error))
+    except RemoteError as error:
+        return Lost(f"cannot be fetched ({error})")
     except OSError as error:
-        return Checked(path, Stamp(-1, -1), error=error.strerror or str(error))
+        return replace(checked, error=error.strerror or str(error))
     except VideoError as error:
-        return replace(checked, error=str(error).removeprefix(f"{path}: "))
-    promised = _promised_seconds(path) if checked.fps else 0.0
+        return replace(checked, error=_without(path, error))
     if promised - checked.seconds > max(0.05 * promised, 0.5):
         note = f"its frames end after {checked.seconds:.1f} of {promised:.1f} s; it may be cut off"
         return replace(checked, note=note)
     return checked
 
 
+def _without(path: str, error: Exception) -> str:
+    return str(error).removeprefix(f"{path}: ")
+
+
 def _check_frames(checked: Checked) -> Checked:
-    index = probe(checked.path, limit=_SECONDS)
-    numbers = sorted({0, len(index) // 2, len(index) - 1})
-    frames = read_frames(checked.path, numbers, index, limit=_SECONDS)
+    index = _index_of_some(checked.path) if remote_url(checked.path) else _index_of_all(checked.path)
     return replace(
         checked,
         frames=len(index),
         fps=round(index.fps, 4),
-        width=frames.shape[-1],
-        height=frames.shape[-2],
+        width=index.width,
+        height=index.height,
         codec=index.codec,
     )
+
+
+def _index_of_all(path: str) -> VideoIndex:
+    """Every packet is read, then a few frames are decoded."""
+    index = probe(path, limit=_SECONDS)
+    height, width = read_frames(path, _few(index), index, limit=_SECONDS).shape[-2:]
+    return replace(index, height=height, width=width)
+
+
+def _index_of_some(path: str) -> VideoIndex:
+    """The header of an MP4 tells where its packets are, so that only a few frames have to be fetched."""
+    known: list[VideoIndex] = []
+
+    def plan(index: VideoIndex) -> list[Crop]:
+        known.append(index)
+        return [Crop(_few(index), None, (index.height, index.width))]
+
+    read_crops(path, plan, limit=_SECONDS)
+    return known[-1]
+
+
+def _few(index: VideoIndex) -> list[int]:
+    return sorted({0, len(index) // 2, len(index) - 1})
 
 
 def _promised_seconds(path: str) -> float:
     """How long the video plays by its header; 0 where it does not tell."""
     try:
-        with av.open(path, metadata_errors="replace") as container:
+        with open_container(path, Deadline(path, _SECONDS)) as container:
             stream = container.streams.best("video")
             of_stream = float(stream.duration * stream.time_base) if _has_duration(stream) else 0.0  # type: ignore
             of_file = container.duration / 1e6 if container.duration else 0.0
-    except (av.FFmpegError, OSError):
+    except FetchError:
+        raise
+    except VideoError:
         return 0.0
     return min((seconds for seconds in (of_stream, of_file) if seconds > 0), default=0.0)
 
@@ -116,23 +138,28 @@ def _has_duration(stream: object) -> bool:
     return bool(getattr(stream, "duration", None) and getattr(stream, "time_base", None))
 
 
-def _content(paths: Sequence[Path]) -> str:
+def _content(paths: Sequence[str]) -> str:
     """The same for files that hold the same: of the sizes, and of the head, the middle and the tail."""
     digest = hashlib.blake2b(digest_size=16)
     for path in (paths[0], paths[len(paths) // 2], paths[-1]) if len(paths) > 1 else paths:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             size = file.seek(0, os.SEEK_END)
             digest.update(f"{len(paths)} {size}".encode())
-            for place in sorted({0, max(size // 2 - _PART // 2, 0), max(size - _PART, 0)}):
+            for place in sorted({0, max(size // 2 - _PART // 2, 0), max(size - _PART, 0)}) if size else ():
                 file.seek(place)
                 digest.update(file.read(_PART))
+        if not size:
+            raise VideoError(f"{path}: {EMPTY}")
     return digest.hexdigest()
 
 
-def same_content(checks: Sequence[Checked]) -> list[list[str]]:
-    """Groups of files that hold the same."""
-    groups: dict[str, list[str]] = {}
-    for check in checks:
-        if check.content:
-            groups.setdefault(check.content, []).append(check.path)
-    return [paths for paths in groups.values() if len(paths) > 1]
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    if url := remote_url(path):
+        with plain_errors(), open_remote(url, 0) as file:
+            yield file
+    elif not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - opening a pipe would wait for its writer
+        raise VideoError(f"{path}: neither a regular file nor a folder of images")
+    else:
+        with open(path, "rb") as file:  # noqa: PTH123
+            yield file

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from PIL import Image
 from tubelet.data.folders import folder_pictures
 from tubelet.data.index import video_stream
 from tubelet.data.pixels import quarter_turns
+from tubelet.data.sources import Deadline, FetchError, open_source
 from tubelet.data.video import VideoError, probe
 from tubelet.errors import UserError
 from tubelet.files import replacing
-from tubelet.prepare.check import Stamp
+from tubelet.prepare.places import Stamp
+from tubelet.prepare.pool import Lost
 
 OPTIONS = {
     "preset": "medium",
@@ -40,6 +43,7 @@ OPTIONS = {
 that no other needs, so that a decoder can drop those that nobody wants, and what is decoded costs little."""
 
 PICTURES_PER_SECOND = 30
+_READ_AHEAD = 2**22  # bytes, of a file elsewhere: all of it is wanted
 _BT601 = 6  # what untagged small video is taken for, so that readers that know no tags are right as well
 _BT709 = 1
 _UNKNOWN = 2
@@ -52,7 +56,7 @@ class EncodeJob:
     """One video to write.
 
     Attributes:
-        source: the file, or a folder of pictures.
+        source: the file, a folder of pictures, or a URL.
         stamp: of the source.
         target: the file to write.
         short_side: in pixels; a smaller video keeps its size.
@@ -61,7 +65,7 @@ class EncodeJob:
     """
 
     source: str
-    stamp: tuple[int, int]
+    stamp: tuple[int, int | str]
     target: str
     short_side: int
     offset: int | None = None
@@ -95,8 +99,10 @@ class Encoded:
     note: str = ""
 
 
-def encode_file(job: EncodeJob) -> Encoded:
+def encode_file(job: EncodeJob) -> Encoded | Lost:
     """Write a video, whole or not at all; what is wrong with the source is in the answer.
+
+    Lost where the source is elsewhere and could not be had: the network may be to blame.
 
     Raises:
         UserError: the disk is full, or PyAV cannot encode H.264.
@@ -115,6 +121,8 @@ def encode_file(job: EncodeJob) -> Encoded:
             if len(index) != written:
                 raise VideoError(f"{len(index)} of {written} frames arrived in the file")
             size = part.stat().st_size
+    except FetchError as error:
+        return Lost(str(error).removeprefix(f"{job.source}: "))
     except (av.FFmpegError, OSError, VideoError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
@@ -128,7 +136,12 @@ def encode_file(job: EncodeJob) -> Encoded:
 
 def _transcode(source: str, part: Path, short_side: int) -> tuple[int, str]:
     """Frames written, and what is lost."""
-    with av.open(source, metadata_errors="replace") as container:
+    with (
+        open_source(
+            source, Deadline(source, inf), _READ_AHEAD
+        ) as opened,  # stores have time limits of their own
+        av.open(opened, metadata_errors="replace") as container,
+    ):
         stream = video_stream(container, source)
         counted = container.format.name == "avi"  # it has no presentation times; FFmpeg guesses, and errs
         bad = [0]
@@ -147,7 +160,7 @@ def _decode(container: Any, stream: av.VideoStream, bad: list[int]) -> Iterator[
             packet = next(packets)
         except StopIteration:
             return
-        except av.FFmpegError:
+        except (av.FFmpegError, IndexError):  # of a stream that turns up in the middle, too
             bad[0] += 1
             return
         try:

@@ -1,71 +1,73 @@
-"""Which files lie in a folder, and which of them a list means."""
+"""Which files lie in a folder, here or elsewhere, and which of them a list means."""
 
 import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tubelet.data.classes import plain
+from tubelet.data.folders import IMAGE_SUFFIXES
+from tubelet.data.remote import list_below, lists_files, remote_url, require_package
 from tubelet.data.rows import VIDEO_SUFFIXES, Row, split_of
 from tubelet.errors import UserError
+from tubelet.prepare.places import Stamp, join
 
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp"))
 _CUT = re.compile(r"(.+)_(\d+)_(\d+)")  # a YouTube id, first and last second
 _LISTS = (".csv", ".tsv", ".txt", ".json", ".jsonl")
 
 
+@dataclass
 class FoundFiles:
     """The videos below a folder by their relative paths, and what else lies there.
 
-    Args:
-        root: the folder.
-        skip: folders to leave out, such as the one that is written to.
-
     Attributes:
+        root: the folder, as it was given, or its URL.
         videos: relative paths with forward slashes, in order.
         pictures: folders of pictures, likewise.
-        others: all other files that are not hidden.
+        others: all other files that are not hidden, likewise.
+        stamps: of all files, where the folder is elsewhere.
     """
 
-    def __init__(self, root: Path, skip: Iterable[Path] = ()) -> None:
-        if not root.is_dir():
-            raise UserError(f"no folder {root}; it should hold the videos")
-        self.root = root
-        self.videos: list[str] = []
-        self.pictures: list[str] = []
-        self.others: list[Path] = []
-        seen = {os.path.realpath(path) for path in (root, *skip)}  # a link may lead back up
-        for folder, below, names in os.walk(root, followlinks=True):
-            entered = []
-            for name in sorted(below):
-                real = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118
-                if not name.startswith(".") and name != "__MACOSX" and real not in seen:
-                    seen.add(real)
-                    entered.append(name)
-            below[:] = entered
-            relative = Path(folder).relative_to(root)
-            pictures = False
-            for name in sorted(names):
-                suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
-                if name.startswith("."):
-                    continue
-                if suffix in VIDEO_SUFFIXES:
-                    self.videos.append((relative / name).as_posix())
-                elif suffix in IMAGE_SUFFIXES:
-                    pictures = True
-                else:
-                    self.others.append(Path(folder, name))
-            if pictures:
-                self.pictures.append(relative.as_posix())
-        self.videos.sort()
+    root: str
+    videos: list[str] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    stamps: dict[str, Stamp] = field(default_factory=dict)
+
+    def add(self, path: str) -> None:
+        """Sort a file in by its ending."""
+        folder, _, name = path.rpartition("/")
+        suffix = PurePosixPath(name).suffix.lower()
+        if name.startswith("."):
+            return
+        if suffix in VIDEO_SUFFIXES:
+            self.videos.append(path)
+        elif suffix not in IMAGE_SUFFIXES:
+            self.others.append(path)
+        elif (folder or ".") not in self.pictures[-1:]:  # they come by the thousand
+            self.pictures.append(folder or ".")
+
+    def place(self, path: str) -> str:
+        """Where a file is, by its relative path."""
+        return join(self.root, path)
 
     @property
     def texts(self) -> list[Path]:
-        """The files that may be lists or annotations."""
-        return [path for path in self.others if path.suffix.lower() in _LISTS]
+        """The files that may be lists or annotations.
+
+        Raises:
+            UserError: the folder is elsewhere.
+        """
+        if remote_url(self.root):
+            raise UserError(
+                f"{self.root}: lists and annotations are read on this machine; copy them here, "
+                f"and say where the videos are with --root {self.root}"
+            )
+        return [Path(self.root, path) for path in self.others if Path(path).suffix.lower() in _LISTS]
 
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
@@ -76,7 +78,7 @@ class FoundFiles:
             found.setdefault(stem, []).append(path)
             if match := _CUT.fullmatch(stem):
                 found.setdefault(match[1], []).append(path)
-        for path in self.pictures:
+        for path in () if remote_url(self.root) else self.pictures:  # elsewhere they are not read
             found.setdefault(_normal(Path(path).name), []).append(path)
         return found
 
@@ -92,21 +94,84 @@ class FoundFiles:
         return exact or found
 
 
-def find_files(source: Path, root: Path | None, out: Path) -> tuple[FoundFiles, FoundFiles]:
+def find_files(source: Path | str, root: Path | str | None, out: Path) -> tuple[FoundFiles, FoundFiles]:
     """What lies in the source, lists among it, and where the videos are: in `root`, or in the source as well.
 
-    `source` may be a list itself, `out` may lie within either; what is in it is not taken for a source.
+    Args:
+        source: a folder, its URL, or a list.
+        root: a folder or its URL.
+        out: what is in it is not taken for a source, though it may lie within either.
+
+    Raises:
+        UserError: there is no such folder, or it cannot be listed.
     """
     skip = [out / "videos", *([out] if out.exists() and not _same(out, source) else [])]
-    if source.is_file():
-        files = FoundFiles(source.parent, skip)
-        files.others = [source]
+    if not remote_url(source) and Path(source).is_file():
+        files = look_through(Path(source).parent, skip)
+        files.others = [Path(source).name]
     else:
-        files = FoundFiles(source, skip)
-    return files, FoundFiles(root, skip) if root else files
+        files = look_through(source, skip)
+    return files, look_through(root, skip) if root else files
 
 
-def _same(one: Path, other: Path) -> bool:
+def look_through(root: Path | str, skip: Iterable[Path] = ()) -> FoundFiles:
+    """Find all files below a folder, or below its URL.
+
+    Args:
+        root: the folder.
+        skip: folders to leave out, such as the one that is written to.
+
+    Raises:
+        UserError: there is no such folder, or it cannot be listed.
+    """
+    url = remote_url(root)
+    files = _list(url) if url else _walk(Path(root), skip)
+    files.videos.sort()
+    files.pictures = sorted(set(files.pictures))
+    return files
+
+
+def _walk(root: Path, skip: Iterable[Path]) -> FoundFiles:
+    if not root.is_dir():
+        raise UserError(f"no folder {root}; it should hold the videos")
+    files = FoundFiles(str(root))
+    seen = {os.path.realpath(path) for path in (root, *skip)}  # a link may lead back up
+    for folder, below, names in os.walk(root, followlinks=True):
+        entered = []
+        for name in sorted(below):
+            real = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118
+            if not name.startswith(".") and name != "__MACOSX" and real not in seen:
+                seen.add(real)
+                entered.append(name)
+        below[:] = entered
+        inside = Path(folder).relative_to(root).as_posix()
+        for name in sorted(names):
+            files.add(name if inside == "." else f"{inside}/{name}")
+    return files
+
+
+def _list(url: str) -> FoundFiles:
+    if not lists_files(url):
+        raise UserError(
+            f"{url}: a web server does not tell which files it has; "
+            "give `tubelet prepare list` a list with the paths or URLs of the videos"
+        )
+    require_package(url)
+    try:
+        found = list_below(url)
+    except OSError as error:
+        raise UserError(f"{url} cannot be listed ({error.strerror or error})") from error
+    if not found:
+        raise UserError(f"no files below {url}; it should hold the videos")
+    files = FoundFiles(url)
+    for path, info in sorted(found.items()):
+        files.stamps[path] = Stamp.of(info)
+        if not any(part.startswith(".") or part == "__MACOSX" for part in path.split("/")[:-1]):
+            files.add(path)
+    return files
+
+
+def _same(one: Path, other: Path | str) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 

@@ -1,19 +1,23 @@
 """What has been done already, line by line, so that a job that was stopped goes on where it was.
 
-Each line of `prepare.jsonl` holds one finished piece of work and is written at once; the last line about a
-file counts, and a line that was cut off by a crash is passed over.
+The folder belongs to what it was made from: the words of a command. Each line of `prepare.jsonl` holds one
+finished piece of work and is written at once; the last line about a file counts, and a line that was cut off
+by a crash is passed over.
 """
 
 import json
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from tubelet.errors import UserError
-from tubelet.prepare.check import Checked, Stamp, stamp_of
+from tubelet.prepare.check import Checked
 from tubelet.prepare.encode import Encoded, EncodeJob
+from tubelet.prepare.places import Stamp
 
 
 class Record:
@@ -22,29 +26,33 @@ class Record:
     def __init__(self, out: Path) -> None:
         self._out = out
         self.path = out / "prepare.jsonl"
-        self._checks: dict[str, Checked] = {}
+        self._checks: dict[str, tuple[Stamp, Checked]] = {}
         self._encoded: dict[str, tuple[dict[str, Any], Encoded]] = {}
         self._wrote: set[str] = set()
+        self._origin: list[str] = []
         if self.path.is_file():
-            for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            for line in self.path.read_text(encoding="utf-8", errors="surrogateescape").split("\n"):
                 self._read(line)
 
     def _read(self, line: str) -> None:
         try:
             entry = json.loads(line)
             if "check" in entry:
-                check = entry["check"]
-                self._checks[check["path"]] = Checked(**{**check, "stamp": Stamp(**check["stamp"])})
+                stamp = Stamp(**entry["check"].pop("stamp"))
+                check = Checked(**entry["check"])
+                self._checks[check.path] = stamp, check
             elif "encode" in entry:
                 self._encoded[entry["encode"]["target"]] = entry["encode"], Encoded(**entry["result"])
             elif "wrote" in entry:
                 self._wrote = set(entry["wrote"])
+            elif "origin" in entry:
+                self._origin = list(map(str, entry["origin"]))
         except (ValueError, TypeError, KeyError, AttributeError):
             pass  # cut off, or of another version: the work is done again
 
     def __enter__(self) -> Self:
         torn = self.path.is_file() and not self.path.read_bytes().endswith(b"\n")
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("a", encoding="utf-8", errors="surrogateescape")
         if torn:
             self._file.write("\n")
         return self
@@ -58,14 +66,41 @@ class Record:
         self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         self._file.flush()
 
-    def claim(self, out: Path, names: Iterable[str]) -> None:
-        """Raise a UserError where one of these files is there and not ours."""
-        for name in names:
-            if name not in self._wrote and (out / name).exists():
-                raise UserError(
-                    f"{out / name} is there already and was not written by `tubelet prepare`; "
-                    "choose another folder with --out"
-                )
+    def claim(self, names: Iterable[str], origin: Sequence[str]) -> None:
+        """Raise a UserError where one of these files is there and not ours, or of another origin.
+
+        Args:
+            names: of the files.
+            origin: the words of the command that they are to be made by; a folder that was made before words
+                were kept goes on with these.
+        """
+        here = [name for name in names if (self._out / name).exists()]
+        if foreign := [name for name in here if name not in self._wrote]:
+            raise UserError(
+                f"{self._out / foreign[0]} is there already and was not written by `tubelet prepare`; "
+                "choose another folder with --out"
+            )
+        before, now = self._origin, self._portable(origin)
+        if before and now and before != now and (self.copies or any(name.endswith(".csv") for name in here)):
+            raise UserError(
+                f"{self._out} was made by `tubelet prepare {shlex.join(before)}`, and this is "
+                f"`tubelet prepare {shlex.join(now)}`: two data sets in one folder would mix. "
+                f"Choose another folder with --out, or remove {self._out}"
+            )
+
+    def _portable(self, words: Sequence[str]) -> list[str]:
+        """What lies in the folder counts from it, as that may be moved."""
+        return [
+            Path(word).relative_to(self._out).as_posix() if Path(word).is_relative_to(self._out) else word
+            for word in words
+        ]
+
+    def made_by(self, origin: Sequence[str]) -> None:
+        """The folder belongs to these words from now on."""
+        words = self._portable(origin)
+        if words and words != self._origin:
+            self._origin = words
+            self._append({"origin": words})
 
     def wrote(self, names: Iterable[str]) -> None:
         """These files are ours from now on."""
@@ -73,18 +108,24 @@ class Record:
             self._wrote |= new
             self._append({"wrote": sorted(self._wrote)})
 
-    def checked(self, path: str) -> Checked | None:
+    def checked(self, path: str, stamp: Stamp) -> Checked | None:
         """What is known of a file, unless it has changed since."""
-        known = self._checks.get(path)
-        try:
-            return known if known and known.stamp == stamp_of(path) else None
-        except OSError:
-            return None
+        known, check = self._checks.get(path, (None, None))
+        return check if known == stamp else None
 
-    def add_check(self, check: Checked) -> None:
+    def add_check(self, stamp: Stamp, check: Checked) -> None:
         """Write down what was found in a file."""
-        self._checks[check.path] = check
-        self._append({"check": asdict(check)})
+        self._checks[check.path] = stamp, check
+        self._append({"check": {**asdict(check), "stamp": asdict(stamp)}})
+
+    @property
+    def copies(self) -> dict[str, int]:
+        """The sizes in bytes of all videos ever written that are there, by their paths in the folder."""
+        sizes = {}
+        for target in self._encoded:
+            with suppress(OSError):
+                sizes[target] = (self._out / target).stat().st_size
+        return sizes
 
     def encoded(self, job: EncodeJob) -> Encoded | None:
         """The result of the same job, where what it wrote is still there."""

@@ -16,18 +16,24 @@ class Report:
     Attributes:
         plan: what should have been listed.
         samples: the videos in the manifest, by split.
+        missing: what is listed and not there, with the list and the line.
         broken: why files are left out, by their names.
         odd: what is odd about files that are listed, by their names.
         duplicates: groups of names of files that hold the same.
         across: names of files of which the same content is in several splits, with those splits.
+        differently: files of which the same content is in several classes, with those classes.
+        unlisted: the sizes in bytes of copies in OUT/videos that no list names, by their paths.
     """
 
     plan: Plan
     samples: dict[str, Sequence[Sample]]
+    missing: Sequence[str]
     broken: dict[str, str]
     odd: dict[str, str]
     duplicates: Sequence[Sequence[str]]
     across: dict[str, str]
+    differently: Sequence[str]
+    unlisted: dict[str, int]
 
     def summary(self) -> str:
         """How much there is, with the first of each kind of trouble."""
@@ -45,17 +51,22 @@ class Report:
         if plan.classes:
             yield self._classes()
         yield from _listing("broken, left out", [f"{name}: {why}" for name, why in self.broken.items()], most)
-        missing = [f"{row.name} ({row.where})" for row in plan.missing]
-        yield from _listing("listed but not there", missing, most)
+        yield from _listing("listed but not there", self.missing, most)
         yield from _listing("odd, but listed", [f"{name}: {why}" for name, why in self.odd.items()], most)
         yield from _listing("the same content", [_alike(names, most) for names in self.duplicates], most)
+        yield from _listing("the same content in different classes", self.differently, most)
         across = [f"{name}: {splits}" for name, splits in self.across.items()]
         yield from _listing("in several splits at once", across, most)
         if plan.classes:
             samples = [sample for part in self.samples.values() for sample in part]
             bare = [sample.path for sample in samples if sample.label is None and not sample.labels]
             yield from _listing("without a label", bare, most)
+        yield from _listing("in no class folder, left out", plan.left_out, most)
         yield from _listing("no videos, passed over", plan.ignored, most)
+        if self.unlisted:
+            size = sum(self.unlisted.values()) / 1e6
+            count, example = _counted(len(self.unlisted), "copy", "copies"), next(iter(self.unlisted))
+            yield f"written earlier and named by no list now: {count}, {size:.1f} MB, such as {example}"
         for note in plan.notes:
             yield f"note: {note}"
 

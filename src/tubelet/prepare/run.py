@@ -8,10 +8,13 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from tubelet.data.manifest import SPLITS, Sample, read_manifest, write_manifest
+from tubelet.data.remote import RemoteError, remote_url
 from tubelet.errors import UserError
 from tubelet.machine import available_cores
-from tubelet.prepare.check import Checked, Stamp, check_file, same_content, stamp_of
+from tubelet.prepare.check import Checked, check_file
+from tubelet.prepare.copies import in_several_classes, in_several_splits, keep_together, same_content
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
+from tubelet.prepare.places import Stamp, stamps_of
 from tubelet.prepare.plan import Item, Plan
 from tubelet.prepare.pool import Lost, work
 from tubelet.prepare.preview import save_preview
@@ -21,7 +24,8 @@ from tubelet.prepare.report import Report, write_report
 _CHECK_SECONDS = 300.0
 _NO_TEXT = "its name is no UTF-8 text; rename it"
 _PART_OF_FOLDER = "a part of a folder of pictures; --encode makes a video of it"
-_WRITES = (*(f"{split}.csv" for split in SPLITS), "classes.txt", "report.txt", "preview.png")
+_LISTS = (*(f"{split}.csv" for split in SPLITS), "classes.txt")
+_WRITES = (*_LISTS, "report.txt", "preview.png")
 
 
 class ShowsProgress(Protocol):
@@ -73,25 +77,33 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
     Raises:
         UserError: no video can be used, or the folder holds another data set.
     """
+    if remote_url(out):
+        raise UserError(f"{out} is elsewhere; choose a folder on this machine with --out")
     out = Path(os.path.abspath(out))  # noqa: PTH100
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder with --out")
-    plan = replace(plan, items=tuple(dict.fromkeys(_absolute(item) for item in plan.items)))
+    plan = replace(plan, items=tuple(dict.fromkeys(plan.items)))
     out.mkdir(parents=True, exist_ok=True)
     record = Record(out)
-    record.claim(out, _WRITES)
+    record.claim(_WRITES, plan.origin)
     workers = available_cores() if config.workers is None else config.workers
     with record:
         record.wrote(_WRITES)
-        checks = _check(plan.items, record, workers, bar)
+        record.made_by(plan.origin)
+        stamps = _stamps(plan.items, bar)
+        checks = _check(stamps, record, workers, bar)
+        plan, missing = _without_missing(plan, stamps)
+        paths = dict.fromkeys(item.path for item in plan.items)
+        groups = same_content(checks[path] for path in paths if not checks[path].error)
+        plan = keep_together(plan, groups)
         results: dict[Item, Sample | str] = {
-            item: _sample(item, checks[str(item.path)], out, plan.several) for item in plan.items
+            item: _sample(item, checks[item.path], out, plan.several) for item in plan.items
         }
-        odd = {item.name: checks[str(item.path)].note for item in plan.items if checks[str(item.path)].note}
+        odd = {item.name: checks[item.path].note for item in plan.items if checks[item.path].note}
         if config.encode:
-            odd |= _encode(results, checks, record, out, config.short_side, workers, bar, plan.several)
-        report = _report(plan, results, checks, odd)
-        _write(out, plan, report)
+            odd |= _encode(results, stamps, record, out, config.short_side, workers, bar, plan.several)
+        report = _report(plan, results, missing, groups, odd, record)
+        _write(out, plan, report, keep_preview=not config.preview)
     if not any(report.samples.values()):
         raise UserError(_nothing(report, out))
     if config.preview:
@@ -100,24 +112,54 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
     return report
 
 
-def _absolute(item: Item) -> Item:
-    return replace(item, path=Path(os.path.abspath(item.path)))  # noqa: PTH100
+def _stamps(items: Sequence[Item], bar: MakesBar) -> dict[str, Stamp | OSError]:
+    """What each file is now, or why that is not known."""
+    known: dict[str, Stamp | OSError] = {item.path: item.stamp for item in items if item.stamp}
+    rest = list(dict.fromkeys(item.path for item in items if item.path not in known))
+    if not any(map(remote_url, rest)):
+        return known | stamps_of(rest, lambda done, total: None)
+    with bar("asking for files elsewhere") as progress:
+        return known | stamps_of(rest, progress.show)
 
 
-def _check(items: Sequence[Item], record: Record, workers: int, bar: MakesBar) -> dict[str, Checked]:
-    paths = list(dict.fromkeys(str(item.path) for item in items))
-    checks = {path: known for path in paths if (known := record.checked(path))}
-    checks |= {path: Checked(path, Stamp(-1, -1), error=_NO_TEXT) for path in paths if not _is_text(path)}
-    rest = [path for path in paths if path not in checks]
+def _without_missing(plan: Plan, stamps: dict[str, Stamp | OSError]) -> tuple[Plan, list[str]]:
+    """The plan without what is listed and not there, and that."""
+    gone = {
+        item: f"{item.name} ({item.where})"
+        for item in plan.items
+        if item.where and isinstance(stamps[item.path], FileNotFoundError)
+    }
+    items = tuple(item for item in plan.items if item not in gone)
+    return replace(plan, items=items), [*plan.missing, *gone.values()]
+
+
+def _check(
+    stamps: dict[str, Stamp | OSError], record: Record, workers: int, bar: MakesBar
+) -> dict[str, Checked]:
+    checks: dict[str, Checked] = {}
+    waiting: dict[str, Stamp] = {}
+    for path, stamp in stamps.items():
+        if isinstance(stamp, OSError):
+            fetched = isinstance(stamp, RemoteError)
+            checks[path] = Checked(
+                path, error=f"cannot be fetched ({stamp})" if fetched else str(stamp.strerror)
+            )
+        elif not _is_text(path):
+            checks[path] = Checked(path, error=_NO_TEXT)
+        elif known := record.checked(path, stamp):
+            checks[path] = known
+        else:
+            waiting[path] = stamp
     with bar("checking videos") as progress:
-        progress.show(len(checks), len(paths))
-        for path, result in work(check_file, rest, workers=min(workers, len(rest)), seconds=_CHECK_SECONDS):
+        progress.show(len(checks), len(stamps))
+        jobs = list(waiting)
+        for path, result in work(check_file, jobs, workers=min(workers, len(jobs)), seconds=_CHECK_SECONDS):
             if isinstance(result, Lost):  # not written down: it may have been the machine's fault
-                checks[path] = Checked(path, stamp_of(path), error=result.reason)
+                checks[path] = Checked(path, error=result.reason)
             else:
                 checks[path] = result
-                record.add_check(result)
-            progress.show(len(checks), len(paths))
+                record.add_check(waiting[path], result)
+            progress.show(len(checks), len(stamps))
     return checks
 
 
@@ -131,8 +173,15 @@ def _sample(item: Item, check: Checked, out: Path, several: bool) -> Sample | st
         return check.error
     if item.offset is not None and item.frames is not None and item.frames < check.frames:
         return _PART_OF_FOLDER
-    path = (item.path.relative_to(out) if item.path.is_relative_to(out) else item.path).as_posix()
-    return _line(item, path, check, several)
+    return _line(item, _listed_as(item.path, out), check, several)
+
+
+def _listed_as(path: str, out: Path) -> str:
+    """A place as the manifest has it: below its folder or absolute, or a URL."""
+    if remote_url(path):
+        return path
+    full = Path(path)
+    return (full.relative_to(out) if full.is_relative_to(out) else full).as_posix()
 
 
 def _line(item: Item, path: str, found: Checked | Encoded, several: bool) -> Sample:
@@ -153,7 +202,7 @@ def _line(item: Item, path: str, found: Checked | Encoded, several: bool) -> Sam
 
 def _encode(
     results: dict[Item, Sample | str],
-    checks: dict[str, Checked],
+    stamps: dict[str, Stamp | OSError],
     record: Record,
     out: Path,
     short_side: int,
@@ -168,9 +217,10 @@ def _encode(
     targets = _targets(usable, out / "videos")
     jobs: dict[EncodeJob, list[Item]] = {}
     for item in usable:
-        part = (item.offset, item.frames) if item.path.is_dir() else (None, None)
-        stamp = checks[str(item.path)].stamp
-        job = EncodeJob.of(str(item.path), stamp, targets[item], short_side, *part)
+        part = (item.offset, item.frames) if Path(item.path).is_dir() else (None, None)
+        stamp = stamps[item.path]
+        assert isinstance(stamp, Stamp)  # otherwise it was not usable
+        job = EncodeJob.of(item.path, stamp, targets[item], short_side, *part)
         jobs.setdefault(job, []).append(item)
     done = {job: known for job in jobs if (known := record.encoded(job))}
     rest = [job for job in jobs if job not in done]
@@ -196,7 +246,7 @@ def _encode(
 
 def _targets(items: Sequence[Item], videos: Path) -> dict[Item, Path]:
     """The file that each video is written to: its own relative path, ending in .mp4."""
-    shortened: dict[str, set[Path]] = {}
+    shortened: dict[str, set[str]] = {}
     for item in items:
         shortened.setdefault(_mp4(item, short=True).casefold(), set()).add(item.path)
     targets = {}
@@ -204,7 +254,7 @@ def _targets(items: Sequence[Item], videos: Path) -> dict[Item, Path]:
         short = _mp4(item, short=True)
         alone = len(shortened[short.casefold()]) == 1
         targets[item] = videos / (short if alone else _mp4(item, short=False))
-        if item.path == targets[item] or item.path.is_relative_to(videos):
+        if Path(item.path).is_relative_to(videos):
             raise UserError(
                 f"{item.path} lies where --encode writes; choose another folder than the videos' with --out"
             )
@@ -215,7 +265,7 @@ def _mp4(item: Item, *, short: bool) -> str:
     name = PurePosixPath(item.name)
     if item.offset is not None:
         name = name.with_name(f"{name.name}_{item.offset:06}")
-    keep = not short or item.path.is_dir()
+    keep = not short or Path(item.path).is_dir()
     return (name.with_name(f"{name.name}.mp4") if keep else name.with_suffix(".mp4")).as_posix()
 
 
@@ -223,7 +273,12 @@ def _mp4(item: Item, *, short: bool) -> str:
 
 
 def _report(
-    plan: Plan, results: dict[Item, Sample | str], checks: dict[str, Checked], odd: dict[str, str]
+    plan: Plan,
+    results: dict[Item, Sample | str],
+    missing: Sequence[str],
+    groups: Sequence[Sequence[str]],
+    odd: dict[str, str],
+    record: Record,
 ) -> Report:
     samples: dict[str, list[Sample]] = {}
     broken: dict[str, str] = {}
@@ -232,27 +287,28 @@ def _report(
             broken[item.name] = result
         else:
             samples.setdefault(item.split, []).append(result)
-    names = {str(item.path): item.name for item in plan.items}
-    groups = same_content([checks[path] for path in names if not checks[path].error])
-    alike = {path: k for k, paths in enumerate(groups) for path in paths}
-    splits: dict[object, dict[str, str]] = {}
-    repeated = any("val.csv repeats test.csv" in note for note in plan.notes)
-    for item in plan.items:
-        split = "test" if repeated and item.split == "val" else item.split
-        path = str(item.path)
-        if not isinstance(results[item], str):
-            splits.setdefault(alike.get(path, path), {}).setdefault(split, item.name)
-    across = {
-        " = ".join(dict.fromkeys(by_split.values())): " and ".join(s for s in SPLITS if s in by_split)
-        for by_split in splits.values()
-        if len(by_split) > 1
-    }
-    duplicates = [[names[path] for path in paths] for paths in groups]
-    return Report(plan, dict(samples), broken, odd, duplicates, across)
+    names = {item.path: item.name for item in plan.items}
+    usable = replace(plan, items=tuple(item for item in plan.items if not isinstance(results[item], str)))
+    listed = {sample.path for part in samples.values() for sample in part}
+    return Report(
+        plan,
+        dict(samples),
+        missing,
+        broken,
+        odd,
+        duplicates=[[names[path] for path in paths] for paths in groups],
+        across=in_several_splits(usable, groups),
+        differently=in_several_classes(usable, groups),
+        unlisted={path: size for path, size in record.copies.items() if path not in listed},
+    )
 
 
-def _write(out: Path, plan: Plan, report: Report) -> None:
-    """The lists that there are samples for; those of an earlier run that there are none for go."""
+def _write(out: Path, plan: Plan, report: Report, *, keep_preview: bool) -> None:
+    """The lists that there are samples for; those of an earlier run that there are none for go.
+
+    So does the preview of other lists.
+    """
+    before = _lists(out)
     for split in SPLITS:
         if report.samples.get(split):
             write_manifest(out, split, report.samples[split], plan.classes)
@@ -260,13 +316,18 @@ def _write(out: Path, plan: Plan, report: Report) -> None:
             (out / f"{split}.csv").unlink(missing_ok=True)
     if not plan.classes:
         (out / "classes.txt").unlink(missing_ok=True)
+    if not keep_preview or _lists(out) != before:
+        (out / "preview.png").unlink(missing_ok=True)
     write_report(report, out / "report.txt")
 
 
+def _lists(out: Path) -> dict[str, bytes]:
+    return {name: (out / name).read_bytes() for name in _LISTS if (out / name).is_file()}
+
+
 def _nothing(report: Report, out: Path) -> str:
-    name, why = next(iter(report.broken.items()))
-    name = name.encode("utf-8", "replace").decode()
-    return (
-        f"none of the {len(report.broken)} videos can be used, {name} for one: {why}; "
-        f"{out / 'report.txt'} lists them all"
-    )
+    count = len(report.broken) + len(report.missing)
+    example = next((f"{name} for one: {why}" for name, why in report.broken.items()), "")
+    example = example or f"{report.missing[0]} for one is not there; say with --root where they are"
+    example = example.encode("utf-8", "replace").decode()
+    return f"none of the {count} videos can be used, {example}; {out / 'report.txt'} lists them all"

@@ -1,0 +1,81 @@
+"""Files that hold the same: kept in one split where that is ours to choose, and told where it is not."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from tubelet.data.manifest import SPLITS
+from tubelet.prepare.check import Checked
+from tubelet.prepare.draw import draw_splits
+from tubelet.prepare.plan import Item, Plan
+
+
+def same_content(checks: Iterable[Checked]) -> list[list[str]]:
+    """Groups of files that hold the same."""
+    groups: dict[str, list[str]] = {}
+    for check in checks:
+        if check.content:
+            groups.setdefault(check.content, []).append(check.path)
+    return [paths for paths in groups.values() if len(paths) > 1]
+
+
+def keep_together(plan: Plan, groups: Sequence[Sequence[str]]) -> Plan:
+    """Draw splits, where they are drawn, as if each group were its first video by name."""
+    if plan.drawn is None or not groups:
+        return plan
+    group_of = _numbered(groups)
+    first: dict[object, Item] = {}
+    for item in sorted(plan.items, key=lambda item: item.name):
+        first.setdefault(group_of.get(item.path, item.path), item)
+    splits = draw_splits({item.name: item.labels[0] for item in first.values()}, plan.drawn)
+    items = tuple(
+        replace(item, split=splits[first[group_of.get(item.path, item.path)].name]) for item in plan.items
+    )
+    note = f"{len(items) - len(first)} copies are in the split of the video that they repeat"
+    return replace(plan, items=items, notes=(*plan.notes, note))
+
+
+def in_several_splits(plan: Plan, groups: Sequence[Sequence[str]]) -> dict[str, str]:
+    """The splits, in words, by the names of videos of which the same content is in several."""
+    found = {}
+    for items in _alike(plan, groups):
+        by_split: dict[str, str] = {}
+        for item in items:
+            split = "test" if plan.val_is_test and item.split == "val" else item.split
+            by_split.setdefault(split, item.name)
+        if len(by_split) > 1:
+            names = " = ".join(dict.fromkeys(by_split.values()))
+            found[names] = " and ".join(split for split in SPLITS if split in by_split)
+    return found
+
+
+def in_several_classes(plan: Plan, groups: Sequence[Sequence[str]]) -> list[str]:
+    """Videos of which the same content has other labels elsewhere: names with classes."""
+    found = []
+    for items in _alike(plan, groups):
+        by_labels = {item.labels: item.name for item in reversed(items) if item.labels}
+        if len({frozenset(labels) for labels in by_labels}) > 1:
+            found.append(
+                " = ".join(
+                    f"{name} ({', '.join(plan.classes[label] for label in labels)})"
+                    for labels, name in reversed(by_labels.items())
+                )
+            )
+    return found
+
+
+def _alike(plan: Plan, groups: Sequence[Sequence[str]]) -> list[list[Item]]:
+    """The items of one video: of one path or of one group, and of the same pictures of a folder."""
+    group_of = _numbered(groups)
+    found: dict[object, list[Item]] = {}
+    for item in plan.items:
+        key = (
+            group_of.get(item.path, item.path),
+            item.offset,
+            item.frames if item.offset is not None else None,
+        )
+        found.setdefault(key, []).append(item)
+    return [items for items in found.values() if len(items) > 1]
+
+
+def _numbered(groups: Sequence[Sequence[str]]) -> Mapping[str, int]:
+    return {path: number for number, paths in enumerate(groups) for path in paths}

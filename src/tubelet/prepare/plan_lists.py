@@ -1,0 +1,130 @@
+"""The videos of lists: where each lies, by its path, or by its name below a folder."""
+
+import posixpath
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from tubelet.data.classes import number_labels
+from tubelet.data.folders import IMAGE_SUFFIXES
+from tubelet.data.lists import read_list
+from tubelet.data.remote import join_url, lists_files, remote_url, require_package
+from tubelet.data.rows import VIDEO_SUFFIXES, Row, split_of
+from tubelet.errors import UserError
+from tubelet.prepare.finding import FoundFiles, look_through, match_rows
+from tubelet.prepare.places import Stamp, names_of, place
+from tubelet.prepare.plan import Item, Plan, named
+
+
+def plan_lists(
+    sources: Sequence[Path],
+    root: Path | str | None = None,
+    classes: Sequence[str] = (),
+    columns: Sequence[str] = (),
+) -> Plan:
+    """The videos of one list or several, whose names tell the splits where their lines do not.
+
+    Args:
+        sources: the lists, or one folder that holds them.
+        root: the folder, or its URL, that their paths count from; otherwise the list's folder or the current
+            one. A line may hold a URL itself.
+        classes: names in the order of their numbers.
+        columns: what the fields of a line are, where the lists do not tell.
+    """
+    paths = _lists(sources)
+    rows: list[Row] = []
+    kinds = []
+    for source in paths:
+        content = read_list(source, columns)
+        split = split_of(source.stem) or "train"
+        rows += [row if row.split else replace(row, split=split) for row in content.rows]
+        kinds.append(f"{source.name}: {content.kind}, {len(content.rows)} videos")
+    beside = paths[0].parent / "classes.txt"
+    if not classes and beside.is_file():
+        classes = tuple(beside.read_text(encoding="utf-8-sig").split("\n"))
+        classes = tuple(name.strip() for name in classes if name.strip())
+    rows, names, notes = number_labels(rows, classes)
+    base = remote_url(root) if root else None
+    for url in {url.partition(":")[0]: url for row in rows if (url := remote_url(row.name))}.values():
+        require_package(url)
+    below = look_through(base) if base and lists_files(base) else None
+    found: dict[int, tuple[str, Stamp | None]] = {}
+    for number, row in enumerate(rows):
+        if url := remote_url(row.name):
+            found[number] = url, None
+        elif below:
+            if (path := _shown(row.name, below)) is not None:
+                found[number] = below.place(path), below.stamps[path]
+        elif base:
+            found[number] = join_url(base, _with_ending(row.name)), None
+        elif there := _there(row.name, [Path(root)] if root else [paths[0].parent, Path()]):
+            found[number] = place(there), None
+    rest = [number for number in range(len(rows)) if number not in found]
+    if rest and root and (below or not base):
+        files = below or look_through(root)
+        matched, _ = match_rows([rows[number] for number in rest], files, names)
+        found |= {rest[k]: (files.place(path), files.stamps.get(path)) for k, path in matched.items()}
+        if below and below.pictures:
+            notes = [*notes, f"folders of pictures below {base} are left out: copy them to this machine"]
+    missing = tuple(named(row) for number, row in enumerate(rows) if number not in found)
+    if not found:
+        where = root or f"{paths[0].parent} or the current folder"
+        raise UserError(
+            f"{rows[0].where}: no '{rows[0].name}' in {where}, nor any of the other "
+            f"{len(missing) - 1}; say with --root which folder the paths count from"
+        )
+    short = names_of((path for path, _ in found.values()), place(root) if root else None)
+    items = [
+        Item.of(rows[number], path, short[path], rows[number].split or "train", stamp)
+        for number, (path, stamp) in sorted(found.items())
+    ]
+    several = any(len(row.labels) > 1 for row in rows)
+    return Plan("; ".join(kinds), tuple(items), names, several, missing=missing, notes=tuple(notes))
+
+
+def _lists(sources: Sequence[Path]) -> list[Path]:
+    if far := [url for url in map(remote_url, sources) if url]:
+        raise UserError(f"{far[0]}: lists are read on this machine; copy it here. Their lines may hold URLs")
+    if len(sources) > 1 or not sources[0].is_dir():
+        return list(sources)
+    found = [
+        path
+        for path in sorted(sources[0].iterdir())
+        if path.suffix.lower() in (".txt", ".csv", ".tsv", ".json", ".jsonl") and split_of(path.stem)
+    ]
+    splits = [split_of(path.stem) for path in found]
+    if not found:
+        raise UserError(f"{sources[0]} holds no list named after train, val or test; name the list's file")
+    if twice := [path.name for path, split in zip(found, splits, strict=True) if splits.count(split) > 1]:
+        raise UserError(
+            f"{sources[0]} holds several lists of a split: {', '.join(twice)}; name those to read"
+        )
+    return found
+
+
+def _there(name: str, bases: Sequence[Path]) -> Path | None:
+    """The file or folder of pictures of a listed path."""
+    for base in bases:
+        path = base / name
+        if path.is_file() or (path.is_dir() and _holds_pictures(path)):
+            return path
+        if (path := base / _with_ending(name)).is_file():
+            return path
+    return None
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
+
+
+def _shown(name: str, files: FoundFiles) -> str | None:
+    """The file of a listed path in the listing of a folder elsewhere."""
+    for path in (name, posixpath.normpath(name), _with_ending(posixpath.normpath(name))):
+        if path in files.stamps:
+            return path
+    return None
+
+
+def _with_ending(name: str) -> str:
+    """An ending that is left out is .mp4, as in VideoMAE."""
+    return name if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES else f"{name}.mp4"

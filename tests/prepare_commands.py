@@ -1,0 +1,30 @@
+"""The command `tubelet prepare`, and what its lists hold."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tubelet.data.clips import SegmentClip
+from tubelet.data.dataset import TrainDataset
+from tubelet.data.manifest import Manifest, read_manifest
+from tubelet.data.transforms import Augment
+
+Prepare = Callable[..., tuple[int, str, str]]
+
+
+def listed(out: Path, split: str = "train") -> dict[str, str | None]:
+    """Class names by the videos' names, with their folder."""
+    manifest = read_manifest(out, split)
+    return {
+        "/".join(Path(sample.path).parts[-2:]): None
+        if sample.label is None
+        else manifest.classes[sample.label]
+        for sample in manifest.samples
+    }
+
+
+def trains(manifest: Manifest) -> None:
+    dataset = TrainDataset(manifest, SegmentClip(frames=4), Augment(), size=32)
+    for index in range(len(dataset)):
+        batch = dataset[0, index]
+        assert batch.failures == {}
+        assert batch.video.shape == (1, 4, 3, 32, 32)

@@ -1,0 +1,81 @@
+"""A web server on this machine that counts what it is asked for and what it sends."""
+
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Server:
+    """A running server.
+
+    Attributes:
+        url: of its folder.
+        sent: bytes of each answer to a GET.
+        asked: the methods and paths asked for.
+        answers: status codes by path, other than those that files that are there and not there get;
+            200 sends the whole file whatever part is asked for.
+    """
+
+    url: str = ""
+    sent: list[int] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    answers: dict[str, int] = field(default_factory=dict)
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    def __init__(self, *args, server: Server, **kwargs):
+        self.told = server
+        super().__init__(*args, **kwargs)
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, body: bool):
+        path = Path(self.translate_path(self.path))
+        name = self.path.partition("?")[0]
+        self.told.asked.append(f"{self.command} {name}")
+        status = self.told.answers.get(name, 206 if path.is_file() else 404)
+        if status >= 400:
+            self.send_error(status)
+            return
+        data = path.read_bytes()
+        start, end = 0, len(data) - 1
+        wanted = self.headers.get("Range", "").removeprefix("bytes=")
+        if wanted and status == 206:
+            first, _, last = wanted.partition("-")
+            start, end = int(first), min(int(last or end), end)
+        self.send_response(206 if wanted and status == 206 else 200)
+        if status == 206:
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
+        self.send_header("Content-Length", str(end + 1 - start))
+        self.send_header("ETag", f'"{path.stat().st_mtime_ns}"')
+        self.end_headers()
+        if body:
+            self.told.sent.append(end + 1 - start)
+            self.wfile.write(data[start : end + 1])
+
+    def log_message(self, *args):
+        pass
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[Server]:
+    """Serve a folder's files, in parts where parts are asked for."""
+    told = Server()
+    handler = functools.partial(_Handler, directory=str(folder), server=told)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        told.url = f"http://127.0.0.1:{running.server_port}"
+        yield told
+        running.shutdown()
+        thread.join()
