@@ -74,8 +74,9 @@ def test_nothing_usable_is_one_line_and_exit_code_2(prepare: Prepare, tmp_path: 
     assert "none of the 2 videos can be used, empty.mp4 for one: the file is empty" in err
     assert len(err.strip().splitlines()) == 1
     assert "text.mp4: cannot be read" in (tmp_path / "data" / "report.txt").read_text()
-    code, _, err = prepare("folder", "gone", "--out", "data")
-    assert (code, "no folder gone" in err) == (2, True)
+    for name in ("gone", "videos/text.mp4"):
+        code, _, err = prepare("folder", name, "--out", "data")
+        assert (code, f"no folder {name}" in err) == (2, True)
 
 
 def test_class_folders_are_split_by_class_and_seed(prepare: Prepare, tmp_path: Path):

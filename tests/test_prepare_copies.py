@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.prepare_commands import Prepare
 from tests.prepare_files import small
 from tubelet.data.manifest import read_manifest
-from tubelet.prepare.copies import in_several_classes, in_several_splits, keep_together
+from tubelet.prepare.copies import draw_again, in_several_classes, in_several_splits
 from tubelet.prepare.draw import draw_splits
 from tubelet.prepare.plan import Item, Plan
 
@@ -32,7 +32,7 @@ def test_copies_fall_into_the_same_drawn_split(prepare: Prepare, tmp_path: Path)
         assert found[f"{k:02}.mp4"] == found[f"{k // 4 * 4:02}.mp4"]
     assert found == splits(tmp_path / "other")
     assert "in several splits" not in out
-    assert "15 copies are in the split of the video that they repeat" in out
+    assert "15 copies are in the split of the video with the same content" in out
     assert "the same content in different classes: 5" in out
     assert "a/00.mp4 (a) = b/01.mp4 (b)" in out
 
@@ -74,9 +74,19 @@ def test_copies_count_once_where_splits_are_drawn():
     names = [f"{k}{copy}" for k in range(30) for copy in "abcd"]
     splits = draw_splits({f"{k}a": 0 for k in range(30)}, 5)
     plan = Plan("", tuple(Item(f"/{name}", name, "train", (0,)) for name in reversed(names)), ("x",), drawn=5)
-    found = keep_together(plan, [[f"/{k}{copy}" for copy in "dbac"] for k in range(30)])
+    found = draw_again(plan, [[f"/{k}{copy}" for copy in "dbac"] for k in range(30)], ())
     assert {item.name: item.split for item in found.items} == {
         name: splits[f"{name[:-1]}a"] for name in names
     }
     assert Counter(splits.values()) == {"train": 24, "val": 3, "test": 3}
-    assert keep_together(replace(plan, drawn=None), [["/1a", "/1b"]]).items == plan.items
+    assert draw_again(replace(plan, drawn=None), [["/1a", "/1b"]], ()).items == plan.items
+
+
+def test_broken_files_count_for_nothing_where_splits_are_drawn(prepare: Prepare, tmp_path: Path):
+    for k in range(30):
+        (tmp_path / "v" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "v" / "ab"[k % 2] / f"{k}.mp4").write_text("no video")
+    for k in range(6):
+        small(tmp_path / "v" / "ab"[k % 2] / f"good {k}.mp4", seed=k, count=2)
+    assert prepare("folder", "v", "--out", "data")[0] == 0
+    assert Counter(splits(tmp_path / "data").values()) == {"train": 2, "val": 2, "test": 2}

@@ -47,7 +47,7 @@ def test_videos_deeper_in_a_class_folder_belong_to_it():
     found = plan("dog/1.mp4", "dog/at night/raw/2.mp4", "goat/3.mp4")
     assert set(classes(found).values()) == {"dog", "goat"}
     assert classes(found)["dog/at night/raw/2.mp4"] == "dog"
-    assert "1 videos lie deeper in a class folder and belong to it, such as dog/at night" in found.notes[0]
+    assert "1 video lies deeper in a class folder, counted to it, such as dog/at night" in found.notes[0]
 
 
 @pytest.mark.parametrize("wrapped", ["", "kinetics/"])

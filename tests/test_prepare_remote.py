@@ -14,6 +14,7 @@ from tests.conftest import decode_all, write_video
 from tests.prepare_commands import Prepare, listed, trains
 from tests.prepare_files import cut, small, write_audio
 from tests.web_server import Server
+from tubelet.data import remote
 from tubelet.data.manifest import read_manifest
 
 
@@ -86,7 +87,7 @@ def test_a_folder_elsewhere_is_encoded_to_files_here(prepare: Prepare, tmp_path:
     assert samples(tmp_path / "there") == samples(tmp_path / "here")
     for _, path, _ in samples(tmp_path / "here"):
         there, here = (decode_all(tmp_path / out / path).astype(int) for out in ("there", "here"))
-        assert np.abs(there - here).mean() < 1
+        assert np.abs(there - here).mean() < 8  # x264 varies with what lies beyond so small a picture
     assert (tmp_path / "there" / "preview.png").exists()
 
 
@@ -169,7 +170,7 @@ def test_annotated_videos_may_lie_elsewhere(prepare: Prepare, tmp_path: Path, me
 def test_folders_elsewhere_that_hold_nothing_are_told(prepare: Prepare, tmp_path: Path, memory):
     code, _, err = prepare("folder", "memory://nothing/here", "--out", "data")
     assert code == 2
-    assert re.search("memory://nothing/here.*(cannot be listed|should hold the videos)", err)
+    assert "no files below memory://nothing/here; it should hold the videos" in err
     code, _, err = prepare("folder", "https://host/videos", "--out", "data")
     assert code == 2
     assert "a web server does not tell which files it has" in err
@@ -282,6 +283,19 @@ def test_a_wrong_web_folder_is_told(prepare: Prepare, tmp_path: Path, web: Serve
     assert "none of the 7 videos can be used, a b/0.mp4 (train.txt:1) for one is not there" in err
     assert "--root" in err
     assert prepare("list", "train.txt", "--root", f"{web.url}/web", "--out", "data")[0] == 0
+
+
+def test_a_server_that_does_not_answer_is_given_up(
+    prepare: Prepare, tmp_path: Path, web: Server, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(remote, "_ANSWER", 0.3)
+    web.answers |= {f"/silent/{k}.mp4": 0 for k in range(300)}
+    (tmp_path / "all.txt").write_text("".join(f"{web.url}{name} 0\n" for name in web.answers))
+    code, _, err = prepare("list", "all.txt", "--out", "data")
+    assert code == 2
+    assert "none of the 300 videos can be used" in err
+    assert "cannot be fetched (no answer in time)" in err
+    assert len(web.asked) < 100
 
 
 def test_of_a_large_file_on_a_web_server_a_small_part_is_fetched(

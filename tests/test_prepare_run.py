@@ -17,7 +17,7 @@ from tubelet.errors import UserError
 from tubelet.prepare import run
 from tubelet.prepare.check import Checked, check_file
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
-from tubelet.prepare.finding import find_files
+from tubelet.prepare.finding import find_videos
 from tubelet.prepare.plan_folder import plan_folder
 from tubelet.prepare.plan_lists import plan_lists
 from tubelet.prepare.pool import Lost
@@ -39,9 +39,8 @@ def bar(what: str):
 def prepare(
     folder: Path, out: Path, *, encode: bool = False, short_side: int = 32, preview: bool = False
 ) -> Report:
-    files, _ = find_files(folder, None, out)
     config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=0)
-    return run.prepare(plan_folder(files), out, config, bar)
+    return run.prepare(plan_folder(find_videos(folder, out)), out, config, bar)
 
 
 @pytest.fixture
@@ -225,6 +224,11 @@ def test_a_name_that_is_no_text_is_told(videos: Path, tmp_path: Path):
     assert len(report.samples["train"]) == 4
     assert "?bung.mp4: its name is no UTF-8 text; rename it" in report.summary()
     assert "?bung.mp4" in (tmp_path / "out" / "report.txt").read_text(encoding="utf-8")
+
+
+def test_a_name_of_several_lines_is_told_in_one(videos: Path, tmp_path: Path):
+    (videos / "a\nb.mp4").touch()
+    assert "  a?b.mp4: the file is empty\n" in prepare(videos, tmp_path / "out").text()
 
 
 def test_links_that_lead_in_circles_are_walked_once(videos: Path, tmp_path: Path):

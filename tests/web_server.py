@@ -18,13 +18,15 @@ class Server:
         sent: bytes of each answer to a GET.
         asked: the methods and paths asked for.
         answers: status codes by path, other than those that files that are there and not there get;
-            200 sends the whole file whatever part is asked for.
+            200 sends the whole file whatever part is asked for, 0 nothing at all until the server closes.
+        closing: set once it does.
     """
 
     url: str = ""
     sent: list[int] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     answers: dict[str, int] = field(default_factory=dict)
+    closing: threading.Event = field(default_factory=threading.Event)
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -43,6 +45,9 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         name = self.path.partition("?")[0]
         self.told.asked.append(f"{self.command} {name}")
         status = self.told.answers.get(name, 206 if path.is_file() else 404)
+        if not status:
+            self.told.closing.wait()
+            return
         if status >= 400:
             self.send_error(status)
             return
@@ -77,5 +82,6 @@ def serve(folder: Path) -> Iterator[Server]:
         thread.start()
         told.url = f"http://127.0.0.1:{running.server_port}"
         yield told
+        told.closing.set()
         running.shutdown()
         thread.join()

@@ -288,11 +288,10 @@ def prepare_folder(
 
     tubelet prepare folder ~/Videos/phone --out data/phone --encode --preview
     """
-    from tubelet.prepare.finding import find_files
+    from tubelet.prepare.finding import find_videos
     from tubelet.prepare.plan_folder import plan_folder
 
-    files, _ = find_files(source, None, out)
-    plan = plan_folder(files, seed=split_seed, unlabelled=unlabelled)
+    plan = plan_folder(find_videos(source, out), seed=split_seed, unlabelled=unlabelled)
     origin = _words("folder", source, split_seed=split_seed, unlabelled=unlabelled)
     _prepare(plan, origin, out, encode, short_side, preview, workers)
 

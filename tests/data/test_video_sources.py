@@ -1,6 +1,7 @@
 """Videos that are not a plain file: folders of pictures, files elsewhere, slow, hanging and broken ones."""
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -128,6 +129,38 @@ def test_a_file_elsewhere_is_read_like_one_here(tmp_path: Path):
     assert len(probe("memory://videos/a.mp4")) == 40
     with pytest.raises(VideoError, match=r"memory://videos/b.mp4: no such file"):
         probe("memory://videos/b.mp4")
+
+
+def test_reading_ahead_is_asked_for_where_a_file_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("fsspec")
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    words: list[dict[str, object]] = []
+
+    class Strict(MemoryFileSystem):
+        """A store that takes no words that it does not know, as S3's."""
+
+        protocol = "oss"
+
+        def __init__(self) -> None:
+            super().__init__()
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return path.removeprefix("oss:/")
+
+        def open(self, path: str, mode: str, **options: object):
+            words.append(options)
+            return super().open(path, mode, **options)
+
+    monkeypatch.setitem(sys.modules["fsspec.registry"].__dict__["_registry"], "oss", Strict)
+    path = write_video(tmp_path / "a.mp4", moving_frames(8))
+    Strict().pipe("/b/a.mp4", path.read_bytes())
+    words.clear()
+    np.testing.assert_array_equal(
+        read_frames("oss://b/a.mp4", [3]).permute(0, 2, 3, 1).numpy(), decode_all(path)[[3]]
+    )
+    assert words == [{"block_size": 2**18, "cache_type": "readahead"}]
 
 
 def test_a_clip_of_a_long_video_elsewhere_fetches_a_small_part_of_it(tmp_path: Path, server: Server):

@@ -20,11 +20,16 @@ Info = Mapping[str, Any]
 # pathlib makes one slash of two, so that a name which went through it has lost one.
 _REMOTE = re.compile(r"(s3|gs|gcs|oss|hf|https?|memory):/{1,2}(?=[^/])")
 _PACKAGE = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "oss": "ossfs", "hf": "huggingface_hub"}
+_ANSWER = 30.0  # seconds that a store has to say something of a file
 _GONE = (404, 410)  # what a web server answers where there is no such file
 
 
 class RemoteError(OSError):
     """A file elsewhere could not be had, and why; another time it may work."""
+
+
+class SilentError(RemoteError):
+    """There was no answer in time."""
 
 
 def remote_url(path: Path | str) -> str | None:
@@ -109,11 +114,16 @@ def ask(url: str) -> Info:
 
     Raises:
         FileNotFoundError: there is no such file.
+        SilentError: it does not answer.
         RemoteError: it does not say.
     """
     with plain_errors():
         system, path = _at(url)
-        return system.info(path)
+        if not system.async_impl:
+            return system.info(path)
+        from fsspec.asyn import sync
+
+        return sync(system.loop, system._info, path, timeout=_ANSWER)  # the stores' own limits are minutes
 
 
 def open_remote(url: str, block: int) -> Any:
@@ -162,7 +172,7 @@ def _plain(error: BaseException) -> OSError:
     if isinstance(error, ValueError) and "range requests" in str(error):
         return RemoteError("the web server does not send parts of files")
     if isinstance(error, TimeoutError):
-        return RemoteError("no answer in time")
+        return SilentError("no answer in time")
     if status := getattr(error, "status", None):
         return RemoteError(f"{status} {getattr(error, 'message', '')}".strip())
     return RemoteError(str(error).strip() or type(error).__name__)

@@ -1,6 +1,6 @@
 """Files that hold the same: kept in one split where that is ours to choose, and told where it is not."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from tubelet.data.manifest import SPLITS
@@ -18,20 +18,26 @@ def same_content(checks: Iterable[Checked]) -> list[list[str]]:
     return [paths for paths in groups.values() if len(paths) > 1]
 
 
-def keep_together(plan: Plan, groups: Sequence[Sequence[str]]) -> Plan:
-    """Draw splits, where they are drawn, as if each group were its first video by name."""
-    if plan.drawn is None or not groups:
+def draw_again(plan: Plan, groups: Sequence[Sequence[str]], broken: Container[str]) -> Plan:
+    """Draw splits, where they are drawn, without broken files and as if each group were its first by name."""
+    if plan.drawn is None:
         return plan
     group_of = _numbered(groups)
+    usable = sorted((item for item in plan.items if item.path not in broken), key=lambda item: item.name)
     first: dict[object, Item] = {}
-    for item in sorted(plan.items, key=lambda item: item.name):
+    for item in usable:
         first.setdefault(group_of.get(item.path, item.path), item)
-    splits = draw_splits({item.name: item.labels[0] for item in first.values()}, plan.drawn)
-    items = tuple(
-        replace(item, split=splits[first[group_of.get(item.path, item.path)].name]) for item in plan.items
+    drawn = draw_splits({item.name: item.labels[0] for item in first.values()}, plan.drawn)
+    split = {key: drawn[item.name] for key, item in first.items()}
+    items = (
+        replace(item, split=split.get(group_of.get(item.path, item.path), item.split)) for item in plan.items
     )
-    note = f"{len(items) - len(first)} copies are in the split of the video that they repeat"
-    return replace(plan, items=items, notes=(*plan.notes, note))
+    plan = replace(plan, items=tuple(items))
+    if not (count := len(usable) - len(first)):
+        return plan
+    copies = "1 copy is" if count == 1 else f"{count} copies are"
+    note = f"{copies} in the split of the video with the same content"
+    return replace(plan, notes=(*plan.notes, note))
 
 
 def in_several_splits(plan: Plan, groups: Sequence[Sequence[str]]) -> dict[str, str]:

@@ -105,13 +105,21 @@ def find_files(source: Path | str, root: Path | str | None, out: Path) -> tuple[
     Raises:
         UserError: there is no such folder, or it cannot be listed.
     """
-    skip = [out / "videos", *([out] if out.exists() and not _same(out, source) else [])]
     if not remote_url(source) and Path(source).is_file():
-        files = look_through(Path(source).parent, skip)
+        files = find_videos(Path(source).parent, out)
         files.others = [Path(source).name]
     else:
-        files = look_through(source, skip)
-    return files, look_through(root, skip) if root else files
+        files = find_videos(source, out)
+    return files, find_videos(root, out) if root else files
+
+
+def find_videos(folder: Path | str, out: Path) -> FoundFiles:
+    """What lies in a folder or below its URL, but for what is written to `out`.
+
+    Raises:
+        UserError: there is no such folder, or it cannot be listed.
+    """
+    return look_through(folder, [out / "videos", *([out] if out.exists() and not _same(out, folder) else [])])
 
 
 def look_through(root: Path | str, skip: Iterable[Path] = ()) -> FoundFiles:
@@ -159,6 +167,8 @@ def _list(url: str) -> FoundFiles:
     require_package(url)
     try:
         found = list_below(url)
+    except FileNotFoundError:
+        found = {}
     except OSError as error:
         raise UserError(f"{url} cannot be listed ({error.strerror or error})") from error
     if not found:

@@ -3,15 +3,27 @@
 import hashlib
 import os
 import posixpath
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
-from tubelet.data.remote import Info, ask, join_url, list_beside, lists_files, remote_url, url_path
+from tubelet.data.remote import (
+    Info,
+    SilentError,
+    ask,
+    join_url,
+    list_beside,
+    lists_files,
+    remote_url,
+    url_path,
+)
 
 _AT_ONCE = 32  # questions that stores are asked side by side
+_PATIENCE = 8  # questions that a host may leave without an answer
 # What tells versions of a file apart, by the words of the stores, the surest first.
 _VERSION = (
     "ETag", "etag", "md5Hash", "Content-MD5", "Digest", "blob_id", "generation",
@@ -78,15 +90,24 @@ def stamps_of(places: Sequence[str], show: Callable[[int, int], None]) -> dict[s
     for url in places:
         if url not in found and lists_files(url):
             folders.setdefault(url.rpartition("/")[0], []).append(url)
+    silent: Counter[str] = Counter()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for listed in pool.map(_listed, [urls for urls in folders.values() if len(urls) > 1]):
             found |= listed
             show(len(found), len(places))
         rest = [place for place in places if place not in found]
-        for path, stamp in zip(rest, pool.map(_stamp_or_error, rest), strict=True):
+        for path, stamp in zip(rest, pool.map(lambda url: _ask_host(url, silent), rest), strict=True):
             found[path] = stamp
             show(len(found), len(places))
     return found
+
+
+def _ask_host(url: str, silent: Counter[str]) -> Stamp | OSError:
+    """Ask, unless too many questions to its host have been in vain: thousands would take hours."""
+    host = urlsplit(url).netloc
+    stamp = _stamp_or_error(url) if silent[host] < _PATIENCE else SilentError("no answer in time")
+    silent[host] += isinstance(stamp, SilentError)
+    return stamp
 
 
 def _listed(urls: Sequence[str]) -> dict[str, Stamp]:

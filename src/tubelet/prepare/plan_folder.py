@@ -158,11 +158,9 @@ class _Classes:
                 else "class folders lie at several depths"
             )
             yield f"classes are named by their paths, such as {paths[0]}: {why}"
-        if self.deeper:
-            yield (
-                f"{len(self.deeper)} videos lie deeper in a class folder and belong to it, "
-                f"such as {self.deeper[0]}"
-            )
+        if count := len(self.deeper):
+            videos = "1 video lies" if count == 1 else f"{count} videos lie"
+            yield f"{videos} deeper in a class folder, counted to it, such as {self.deeper[0]}"
 
 
 def _classes(folders: Mapping[str, Folders]) -> _Classes:

@@ -34,8 +34,7 @@ def save_preview(manifest: Manifest, path: Path, *, rows: int = 8, seed: int = 0
     for row, clip in enumerate(batch.video):
         top = row * (_TITLE + _SIDE + _GAP)
         sample = manifest.samples[int(batch.index[row])]
-        labels = sample.labels or (() if sample.label is None else (sample.label,))
-        names = ", ".join(manifest.classes[label] for label in labels)
+        names = ", ".join(manifest.classes[label] for label in sample.shown)
         title = " - ".join(filter(None, (names, Path(sample.path).name)))
         draw.text((2, top + 2), title, fill="black", font=font)
         for k, frame in enumerate(clip.permute(0, 2, 3, 1).numpy()):

@@ -1,5 +1,6 @@
 """What came of preparing a data set, in words."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,11 +38,11 @@ class Report:
 
     def summary(self) -> str:
         """How much there is, with the first of each kind of trouble."""
-        return _printable("\n".join(self._lines(5)))
+        return "\n".join(map(_printable, self._lines(5)))
 
     def text(self) -> str:
         """Everything, one file a line."""
-        return _printable("\n".join([self.plan.kind, *self._lines(None)]) + "\n")
+        return "".join(f"{_printable(line)}\n" for line in [self.plan.kind, *self._lines(None)])
 
     def _lines(self, most: int | None) -> Iterable[str]:
         plan = self.plan
@@ -59,8 +60,9 @@ class Report:
         yield from _listing("in several splits at once", across, most)
         if plan.classes:
             samples = [sample for part in self.samples.values() for sample in part]
-            bare = [sample.path for sample in samples if sample.label is None and not sample.labels]
-            yield from _listing("without a label", bare, most)
+            bare = [sample.path for sample in samples if not sample.shown]
+            none = "showing none of the classes" if plan.several else "without a label"
+            yield from _listing(none, bare, most)
         yield from _listing("in no class folder, left out", plan.left_out, most)
         yield from _listing("no videos, passed over", plan.ignored, most)
         if self.unlisted:
@@ -71,11 +73,7 @@ class Report:
             yield f"note: {note}"
 
     def _classes(self) -> str:
-        counts = Counter(
-            label
-            for sample in self.samples.get("train", ())
-            for label in (sample.labels or (() if sample.label is None else (sample.label,)))
-        )
+        counts = Counter(label for sample in self.samples.get("train", ()) for label in sample.shown)
         text = f"{_counted(len(self.plan.classes), 'class', 'classes')}"
         if counts:
             text += f", {min(counts.values())} to {max(counts.values())} videos to train on in each"
@@ -91,8 +89,8 @@ def _alike(names: Sequence[str], most: int | None) -> str:
 
 
 def _printable(text: str) -> str:
-    """The text with question marks for what file names hold that is no text."""
-    return text.encode("utf-8", "replace").decode()
+    """The line with question marks for what file names hold that is no text, or would break it."""
+    return re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", "?", text)
 
 
 def _listing(what: str, lines: Sequence[str], most: int | None) -> Iterable[str]:

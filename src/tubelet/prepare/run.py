@@ -12,7 +12,7 @@ from tubelet.data.remote import RemoteError, remote_url
 from tubelet.errors import UserError
 from tubelet.machine import available_cores
 from tubelet.prepare.check import Checked, check_file
-from tubelet.prepare.copies import in_several_classes, in_several_splits, keep_together, same_content
+from tubelet.prepare.copies import draw_again, in_several_classes, in_several_splits, same_content
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
 from tubelet.prepare.places import Stamp, stamps_of
 from tubelet.prepare.plan import Item, Plan
@@ -77,8 +77,8 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
     Raises:
         UserError: no video can be used, or the folder holds another data set.
     """
-    if remote_url(out):
-        raise UserError(f"{out} is elsewhere; choose a folder on this machine with --out")
+    if url := remote_url(out):
+        raise UserError(f"{url} is elsewhere; choose a folder on this machine with --out")
     out = Path(os.path.abspath(out))  # noqa: PTH100
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder with --out")
@@ -94,8 +94,9 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
         checks = _check(stamps, record, workers, bar)
         plan, missing = _without_missing(plan, stamps)
         paths = dict.fromkeys(item.path for item in plan.items)
-        groups = same_content(checks[path] for path in paths if not checks[path].error)
-        plan = keep_together(plan, groups)
+        broken = {path for path in paths if checks[path].error}
+        groups = same_content(checks[path] for path in paths if path not in broken)
+        plan = draw_again(plan, groups, broken)
         results: dict[Item, Sample | str] = {
             item: _sample(item, checks[item.path], out, plan.several) for item in plan.items
         }
