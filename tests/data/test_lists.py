@@ -54,6 +54,19 @@ def test_videomae_v2_lists_to_pretrain_on(tmp_path: Path):
     assert [(row.offset, row.frames) for row in rows] == [(None, None), (None, None), (1, 58), (9601, 300)]
 
 
+def test_one_odd_line_does_not_make_a_list_one_of_several_classes(tmp_path: Path):
+    text = "a.mp4 0\nb.mp4 1\nc.mp4 40 1\nd.mp4 0\n"
+    with pytest.raises(UserError, match=r"train.csv:3: expected .* found 'c.mp4 40 1'.*label\.\.\."):
+        rows_of(tmp_path, text)
+    rows = rows_of(tmp_path, text, columns=("path", "label..."))
+    assert [row.labels for row in rows] == [(0,), (1,), (40, 1), (0,)]
+
+
+def test_a_number_that_stands_twice_in_a_line_is_no_second_class(tmp_path: Path):
+    with pytest.raises(UserError, match=r"train.csv:1: 'a.mp4 0 40 0' may mean two things"):
+        rows_of(tmp_path, "a.mp4 0 40 0\nb.mp4 0 41 1\n")
+
+
 def test_lists_of_frame_folders_and_of_video_ids(tmp_path: Path):
     rows = rows_of(tmp_path, "__lt03EF4ao 300 12\n-0IErS_cisg 299 3\n")
     assert [(row.name, row.frames, row.labels) for row in rows] == [
@@ -61,7 +74,12 @@ def test_lists_of_frame_folders_and_of_video_ids(tmp_path: Path):
         ("-0IErS_cisg", 299, (3,)),
     ]
     (row, _) = rows_of(tmp_path, "imgs 2 5 127\nimgs 7 5 127\n")
-    assert (row.name, row.offset, row.frames, row.labels) == ("imgs", 2, 5, (127,))
+    assert (row.name, row.offset, row.frames, row.labels) == (
+        "imgs",
+        3,
+        5,
+        (127,),
+    )  # MMAction2 counts pictures from 1
 
 
 def test_several_labels(tmp_path: Path):

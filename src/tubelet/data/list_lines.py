@@ -81,7 +81,14 @@ def _kind(lines: Sequence[_Line]) -> tuple[str, tuple[str, ...]]:
         return "VideoMAE V2 pre-training list, `path 0 -1` or `folder first frames`", ("path", "v2", "v2")
     if usual == 0:
         return "paths without labels", ("path",)
-    if files and numbers and (usual > 2 or (len(counts) > 1 and 0 not in counts)):
+    repeated = any(len(set(line.fields)) < len(line.fields) for line in lines)
+    longer = [line for line in lines if len(line.fields) > usual]
+    if usual == 1 and files and numbers and len(longer) == 1 and len(lines) > 2:
+        raise UserError(
+            f"{longer[0].where}: expected `path label` as in the other lines, found '{longer[0].text}'; "
+            "where videos may show several classes say so with --columns path,label..."
+        )
+    if files and numbers and not repeated and (usual > 2 or (len(counts) > 1 and 0 not in counts)):
         return "`path label label ...`, several classes a video", ("path", "label...")
     if usual == 1:
         what = "label" if numbers else "class name"
@@ -93,7 +100,7 @@ def _kind(lines: Sequence[_Line]) -> tuple[str, tuple[str, ...]]:
     example = next(line for line in lines if len(line.fields) == usual)
     raise UserError(
         f"{example.where}: '{example.text}' may mean two things; "
-        "say which with --columns path,label,label or --columns path,frames,label"
+        "say which with --columns path,label... or --columns path,frames,label"
     )
 
 
@@ -137,7 +144,7 @@ def _fields_row(where: str, path: str, fields: Sequence[str], names: Sequence[st
         elif name == "split":
             split = split_of(field)
         elif name == "offset":
-            offset = _integer(where, field)
+            offset = _integer(where, field) + 1  # MMAction2 adds it to numbers that begin with 1
         elif name == "frames":
             frames = _integer(where, field)
     return Row(path, where, split, tuple(labels), offset, frames)

@@ -38,7 +38,7 @@ def read_list(path: Path, columns: Sequence[str] = ()) -> VideoList:
     Raises:
         UserError: a line is broken or may mean two things; the message names the file and the line.
     """
-    for column in columns:
+    for column in (column.removesuffix("...") for column in columns):
         if column not in COLUMN_NAMES:
             known = ", ".join(COLUMN_NAMES)
             raise UserError(f"no column '{column}'{did_you_mean(column, COLUMN_NAMES)}; there are {known}")

@@ -69,6 +69,8 @@ class Report:
             size = sum(self.unlisted.values()) / 1e6
             count, example = _counted(len(self.unlisted), "copy", "copies"), next(iter(self.unlisted))
             yield f"written earlier and named by no list now: {count}, {size:.1f} MB, such as {example}"
+        if plan.classes and self.samples and "val" not in self.samples:
+            yield "note: nothing to validate on; fine-tune with data.val=null, or list some videos as val"
         for note in plan.notes:
             yield f"note: {note}"
 
@@ -79,7 +81,7 @@ class Report:
             text += f", {min(counts.values())} to {max(counts.values())} videos to train on in each"
         absent = [name for k, name in enumerate(self.plan.classes) if not counts[k]]
         if absent and counts:
-            text += f"; none in {len(absent)} of them, such as {absent[0]}"
+            text += f" that has any; none in {len(absent)} of them, such as {absent[0]}"
         return text
 
 

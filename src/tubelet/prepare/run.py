@@ -100,7 +100,7 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
         results: dict[Item, Sample | str] = {
             item: _sample(item, checks[item.path], out, plan.several) for item in plan.items
         }
-        odd = {item.name: checks[item.path].note for item in plan.items if checks[item.path].note}
+        odd = {item.name: note for item in plan.items if (note := _note(item, checks[item.path]))}
         if config.encode:
             odd |= _encode(results, stamps, record, out, config.short_side, workers, bar, plan.several)
         report = _report(plan, results, missing, groups, odd, record)
@@ -121,6 +121,13 @@ def _stamps(items: Sequence[Item], bar: MakesBar) -> dict[str, Stamp | OSError]:
         return known | stamps_of(rest, lambda done, total: None)
     with bar("asking for files elsewhere") as progress:
         return known | stamps_of(rest, progress.show)
+
+
+def _note(item: Item, check: Checked) -> str:
+    """What is odd about a video, by itself or beside what its list says."""
+    if item.frames and not (check.error or check.fps) and (item.offset or 0) + item.frames > check.frames + 1:
+        return f"the list says more pictures than its {check.frames}"
+    return check.note
 
 
 def _without_missing(plan: Plan, stamps: dict[str, Stamp | OSError]) -> tuple[Plan, list[str]]:
