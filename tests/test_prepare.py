@@ -388,6 +388,19 @@ def test_folders_of_pictures_are_listed_or_made_into_videos(prepare: Prepare, tm
     trains(read_manifest(tmp_path / "small", "train"))
 
 
+@pytest.mark.parametrize(("line", "odd"), [("x 6 0", False), ("x 80 0", True), ("x 9601 4 0", False)])
+def test_a_list_that_says_more_pictures_than_there_are_is_told(
+    prepare: Prepare, tmp_path: Path, line: str, odd: bool
+):
+    (tmp_path / "x").mkdir()
+    for k, picture in enumerate(moving_frames(6), start=9600):
+        Image.fromarray(picture).save(tmp_path / "x" / f"img_{k:05}.jpg")
+    (tmp_path / "train.txt").write_text(line + "\n")
+    code, out, _ = prepare("list", "train.txt", "--out", "data", "--encode")
+    assert code == 0
+    assert ("the list says more pictures than its 6" in out) == odd
+
+
 def test_lists_to_pretrain_on_mix_videos_and_pictures(prepare: Prepare, tmp_path: Path):
     small(tmp_path / "k 400" / "a.mp4")
     (tmp_path / "ava" / "x").mkdir(parents=True)

@@ -121,8 +121,7 @@ class TrainDataset(Dataset[Batch]):
         failures: dict[str, str] = {}
         while True:
             try:
-                with self.watch.over(index, self.manifest.locate(self.manifest.samples[index])):
-                    return self._clips(index, rng, failures)
+                return self._clips(index, rng, failures)
             except VideoError as error:
                 failures[self.manifest.samples[index].path] = str(error)
                 if len(failures) >= min(10, len(self)):
@@ -147,7 +146,8 @@ class TrainDataset(Dataset[Batch]):
                 for numbers, place in zip(frames, placed, strict=True)
             ]
 
-        clips = read_crops(path, plan)
+        with self.watch.over(index, path):
+            clips = read_crops(path, plan)
         if augment.whole_frames:
             made = [augment.labeled(clip, self.size, rng, sample.shown, self.mirrored) for clip in clips]
         else:

@@ -125,7 +125,7 @@ def _stamps(items: Sequence[Item], bar: MakesBar) -> dict[str, Stamp | OSError]:
 
 def _note(item: Item, check: Checked) -> str:
     """What is odd about a video, by itself or beside what its list says."""
-    if item.frames and not (check.error or check.fps) and (item.offset or 0) + item.frames > check.frames + 1:
+    if item.frames and not (check.error or check.fps) and item.frames > check.frames:
         return f"the list says more pictures than its {check.frames}"
     return check.note
 
