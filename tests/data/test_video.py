@@ -73,6 +73,12 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "h264 in fragments": lambda folder: mux_mp4(
         folder / "fragments.mp4", moving_frames(40), {"movflags": "frag_keyframe+empty_moov"}
     ),
+    "h264 in fragments that do not tell how far frames are reordered": lambda folder: hide_reordering(
+        mux_mp4(folder / "untold.mp4", moving_frames(40), {"movflags": "frag_keyframe+empty_moov"})
+    ),
+    "mpeg4 with B-frames in MP4": lambda folder: write_video(
+        folder / "part2.mp4", moving_frames(40), codec="mpeg4", options={"g": "12", "bf": "2"}
+    ),
     "h264 with its header in front": lambda folder: mux_mp4(
         folder / "front.mp4", moving_frames(40), {"movflags": "faststart"}
     ),
@@ -123,6 +129,42 @@ def mux_mp4(path: Path, frames: np.ndarray, muxing: dict[str, str], hidden: int 
 def cut_start(path: Path, frames: np.ndarray, hidden: int) -> Path:
     """An MP4 whose edit list begins `hidden` frames after the first, which is needed to decode the others."""
     return mux_mp4(path, frames, {"avoid_negative_ts": "disabled"}, hidden)
+
+
+def hide_reordering(path: Path) -> Path:
+    """Take the usability information (H.264, annex E) out of the sequence parameters of x264's files."""
+    with av.open(str(path)) as container:
+        setup = bytes(container.streams.video[0].codec_context.extradata or b"")
+    whole = setup[8 : 8 + int.from_bytes(setup[6:8], "big")]
+    bits = "".join(f"{byte:08b}" for byte in whole)
+    place = 32  # after the NAL's type, the profile and the level
+
+    def number() -> int:
+        nonlocal place
+        zeros = bits.index("1", place) - place
+        place += 2 * zeros + 1
+        return int(bits[place - zeros - 1 : place], 2) - 1
+
+    assert whole[1] == 100
+    assert [number() for _ in range(4)] == [0, 1, 0, 0]  # id, 4:2:0, 8 bits of luma and of chroma
+    place += 2
+    number()
+    if number() == 0:
+        number()
+    number()
+    place += 1
+    number(), number()
+    assert bits[place] == "1"  # frames, not fields
+    place += 2
+    place += 1
+    if bits[place - 1] == "1":  # cropping
+        number(), number(), number(), number()
+    assert bits[place] == "1"
+    short = (bits[:place] + "01").ljust(len(bits), "0")
+    data = path.read_bytes()
+    assert data.count(whole) == 1
+    path.write_bytes(data.replace(whole, bytes(int(short[k : k + 8], 2) for k in range(0, len(short), 8))))
+    return path
 
 
 @pytest.fixture(scope="module", params=FILES, ids=[name.replace(" ", "-") for name in FILES])

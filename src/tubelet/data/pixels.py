@@ -53,22 +53,19 @@ class Crop:
 
 
 class CropPainter:
-    """Fills the clip of one crop, frame by frame.
-
-    Attributes:
-        clip: uint8 (T, C=3, H, W), RGB, mirrored if it is to be; complete once every frame has been painted.
-    """
+    """Fills the clip of one crop, frame by frame."""
 
     def __init__(self, crop: Crop) -> None:
-        self.clip = torch.empty(len(crop.frames), 3, *crop.size, dtype=torch.uint8)
         self._crop = crop
-        self._pixels = self.clip.numpy()
+        self._clip = torch.empty(len(crop.frames), 3, *crop.size, dtype=torch.uint8)
+        self._pixels = self._clip.numpy()
         self._places: dict[int, list[int]] = {}
         for place, number in enumerate(crop.frames):
             self._places.setdefault(number, []).append(place)
         self._scaler = VideoReformatter()  # keeps its tables as long as sizes and formats stay
         self._opener = VideoReformatter()
         self._cut: av.VideoFrame | None = None
+        self._cut_planes: list[np.ndarray] = []
 
     def paint(self, number: int, frame: av.VideoFrame) -> None:
         """Put a frame into its places in the clip, if it has any."""
@@ -84,14 +81,14 @@ class CropPainter:
         scaled = _reformat(self._scaler, part, frame, height=height, width=width)
         planes = scaled.planes
         for channel, plane in enumerate(_GBR):
-            pixels = _samples(planes[plane], 1)[:, :width]
-            if turns:
-                pixels = np.ascontiguousarray(np.rot90(pixels, turns))
-            if self._crop.flip:
-                pixels = torch.from_numpy(pixels).flip(-1).numpy()  # far faster than numpy's
-            self._pixels[places[0], channel] = pixels
+            pixels = _samples(planes[plane], 1)
+            self._pixels[places[0], channel] = np.rot90(pixels, turns) if turns else pixels
         for place in places[1:]:
             self._pixels[place] = self._pixels[places[0]]
+
+    def finish(self) -> Tensor:
+        """uint8 (T, C=3, H, W), RGB, mirrored if it is to be."""
+        return self._clip.flip(-1) if self._crop.flip else self._clip
 
     def _part(self, frame: av.VideoFrame, box: Box) -> av.VideoFrame:
         """The box as a frame of its own, which the next call writes over."""
@@ -101,11 +98,10 @@ class CropPainter:
         across, down, bytes_each = _PLANAR[name]
         if self._cut is None or self._cut.format.name != name:
             self._cut = av.VideoFrame(box.width, box.height, name)
-        for k, (source, target) in enumerate(zip(frame.planes, self._cut.planes, strict=True)):
+            self._cut_planes = [_samples(plane, bytes_each) for plane in self._cut.planes]
+        for k, (plane, target) in enumerate(zip(frame.planes, self._cut_planes, strict=True)):
             x, y = (across, down) if k else (0, 0)
-            from_ = _samples(source, bytes_each)[:, : source.width]
-            to = _samples(target, bytes_each)[:, : target.width]
-            to[:] = _window(from_, box.top, box.left, to.shape, y, x)
+            target[:] = _window(_samples(plane, bytes_each), box.top, box.left, target.shape, y, x)
         return self._cut
 
 
@@ -182,9 +178,10 @@ def _matrix(frame: av.VideoFrame) -> Colorspace:
 
 
 def _samples(plane: av.video.plane.VideoPlane, bytes_each: int) -> np.ndarray:
-    """A view (rows, samples and padding) of a plane."""
+    """A view (rows, samples) of a plane."""
     kind = np.uint8 if bytes_each == 1 else np.uint16
-    return np.frombuffer(memoryview(plane), kind).reshape(plane.height, plane.line_size // bytes_each)
+    shape, strides = (plane.height, plane.width), (plane.line_size, bytes_each)
+    return np.ndarray(shape, kind, memoryview(plane), strides=strides)
 
 
 def _window(
