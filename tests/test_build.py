@@ -315,7 +315,7 @@ def test_an_unreadable_validation_video_is_counted(tiny_recipe: Load, motion: Pa
 def test_a_missing_validation_list_is_found_before_the_folder_is_made(
     tiny_recipe: Load, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"has no vall\.csv"):
+    with pytest.raises(UserError, match=r"has no vall\.csv.*without validation: data\.val=null"):
         run_recipe(tiny_recipe("finetune", "data.val=vall"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

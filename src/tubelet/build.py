@@ -54,7 +54,11 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
         manifest = read_manifest(recipe.data.root, recipe.data.train)
         validation = None
         if isinstance(recipe, FinetuneRecipe) and recipe.data.val:
-            validation = read_manifest(recipe.data.root, recipe.data.val)
+            try:
+                validation = read_manifest(recipe.data.root, recipe.data.val)
+            except UserError as error:
+                reason = str(error).rstrip(".")
+                raise UserError(f"{reason}. To fine-tune without validation: data.val=null") from None
             validation.require_labels()
             if validation.several and not manifest.several:
                 raise UserError(

@@ -309,7 +309,8 @@ def prepare_list(
     ] = None,
     classes: ClassFile = None,
     columns: Annotated[
-        str, typer.Option(help="What the fields of a line are, if asked for: path,frames,label")
+        str,
+        typer.Option(help="What the fields of a line are, if asked for: path,frames,label or path,label..."),
     ] = "",
     encode: Encode = False,
     short_side: ShortSide = 256,

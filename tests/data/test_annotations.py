@@ -188,6 +188,14 @@ def test_numbers_without_names_get_names():
     assert "--classes" in notes[0]
 
 
+def test_a_number_far_off_is_no_class():
+    with pytest.raises(UserError, match=r"x.txt:2: label 900000 would make 900001 classes, of which 3 have"):
+        number_labels(rows(0, 900_000, 7))
+    assert len(number_labels(rows(0, 900))[1]) == 901
+    names = tuple(f"c{k}" for k in range(5000))
+    assert number_labels(rows(0, 4999), names)[1] == names
+
+
 def test_labels_that_count_from_one_are_lowered_where_the_classes_tell():
     numbered, _, notes = number_labels(rows(1, 2), ("a", "b"))
     assert [row.labels for row in numbered] == [(0,), (1,)]

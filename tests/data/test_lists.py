@@ -82,6 +82,52 @@ def test_lists_of_frame_folders_and_of_video_ids(tmp_path: Path):
     )  # MMAction2 counts pictures from 1
 
 
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("a 120 3\nb 90 0 3 7\nc 80 2 5\nd 9 1\n", ()),
+        ("a 120 3 9\nb 90 0 7\n", ()),
+        ("a 120 3 9\nb 90 1 7\n", ("path", "frames", "label...")),
+        ("a 120 3\nb 90 4\nc 90 4 7\n", ("path", "frames", "label...")),
+    ],
+)
+def test_folders_that_show_several_classes(tmp_path: Path, text: str, columns: tuple[str, ...]):
+    lines = [line.split() for line in text.splitlines()]
+    assert [
+        (row.name, row.offset, row.frames, row.labels) for row in rows_of(tmp_path, text, columns=columns)
+    ] == [(name, None, int(frames), tuple(map(int, labels))) for name, frames, *labels in lines]
+
+
+def test_parts_of_folders_that_show_several_classes(tmp_path: Path):
+    rows = rows_of(tmp_path, "a 0 30 3 4\na 30 30 3\nb 0 40 7\nb 60 9 1 2\n")
+    assert [(row.name, row.offset, row.frames, row.labels) for row in rows] == [
+        ("a", 1, 30, (3, 4)), ("a", 31, 30, (3,)), ("b", 1, 40, (7,)), ("b", 61, 9, (1, 2)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a 120 3 9\nb 90 1 7\n", r"train.csv:1: 'a 120 3 9' .*path,frames,label\.\.\. or .*path,off"),
+        ("my clip 120 3\nmy clip 2 90 1\nc 2 90 1\n", r"train.csv:2: 'my clip 2 90 1' may mean two things"),
+        ("a 120 3\nb 90 4\nc 90 4 7\n", r"train.csv:3: expected `name frames label` .*frames,label\.\.\."),
+    ],
+)  # fmt: skip
+def test_what_folders_show_is_not_guessed(tmp_path: Path, text: str, message: str):
+    with pytest.raises(UserError, match=message):
+        rows_of(tmp_path, text)
+
+
+def test_a_name_that_ends_in_a_number_is_told_by_the_columns(tmp_path: Path):
+    rows = rows_of(tmp_path, "my clip 2 90 1\nc 80 0\n", columns=("path", "frames", "label"))
+    assert [(row.name, row.frames) for row in rows] == [("my clip 2", 90), ("c", 80)]
+
+
+def test_any_number_of_labels_can_only_come_last(tmp_path: Path):
+    with pytest.raises(UserError, match=r"label\.\.\. can only be the last, found path,label\.\.\.,frames"):
+        rows_of(tmp_path, "a 3 90\n", columns=("path", "label...", "frames"))
+
+
 def test_several_labels(tmp_path: Path):
     rows = rows_of(tmp_path, "a.mp4 0 3\nb c.mp4 0 2 4\n")
     assert labelled(rows) == [("a.mp4", (0, 3)), ("b c.mp4", (0, 2, 4))]

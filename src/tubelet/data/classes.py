@@ -11,6 +11,8 @@ from typing import Any
 from tubelet.data.rows import Row
 from tubelet.errors import UserError, did_you_mean
 
+_FEW, _SPARSE = 1000, 100  # more classes than that, and so many for each that has a video: a slip
+
 
 def read_classes(path: Path) -> tuple[str, ...]:
     """The class names of a file in the order of their numbers.
@@ -108,7 +110,12 @@ def number_labels(
         return list(rows), (), []
     highest, row = max(numbers, key=lambda pair: pair[0])
     if not classes:
-        count = highest + 1
+        count, used = highest + 1, len({label for label, _ in numbers})
+        if count > max(_FEW, _SPARSE * used):
+            raise UserError(
+                f"{row.where}: label {highest} would make {count} classes, of which {used} have videos; "
+                "if that is right, name the classes with --classes FILE"
+            )
         note = f"class names are unknown: {count} classes have numbers; --classes FILE names them"
         return list(rows), tuple(f"class {k}" for k in range(count)), [note]
     if highest == len(classes) and all(label for label, _ in numbers):

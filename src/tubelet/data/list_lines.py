@@ -81,42 +81,72 @@ def _kind(lines: Sequence[_Line]) -> tuple[str, tuple[str, ...]]:
         return "VideoMAE V2 pre-training list, `path 0 -1` or `folder first frames`", ("path", "v2", "v2")
     if usual == 0:
         return "paths without labels", ("path",)
+    if usual >= 2 and not files:
+        return _kind_of_folders(lines, usual)
     repeated = any(len(set(line.fields)) < len(line.fields) for line in lines)
-    longer = [line for line in lines if len(line.fields) > usual]
-    if usual == 1 and files and numbers and len(longer) == 1 and len(lines) > 2:
-        raise UserError(
-            f"{longer[0].where}: expected `path label` as in the other lines, found '{longer[0].text}'; "
-            "where videos may show several classes say so with --columns path,label..."
-        )
+    if usual == 1 and files and numbers:
+        _refuse_one_longer(lines, usual, "path label", "path,label...")
     if files and numbers and not repeated and (usual > 2 or (len(counts) > 1 and 0 not in counts)):
         return "`path label label ...`, several classes a video", ("path", "label...")
     if usual == 1:
         what = "label" if numbers else "class name"
         return f"`path {what}`", ("path", "label")
-    if not files and usual == 2:
-        return "`name frames label`", ("path", "frames", "label")
-    if not files and usual == 3:
-        return "`folder offset frames label`", ("path", "offset", "frames", "label")
+    raise _two_things(lines, usual, "path,label... or --columns path,frames,label")
+
+
+def _kind_of_folders(lines: Sequence[_Line], usual: int) -> tuple[str, tuple[str, ...]]:
+    """MMAction2's `folder frames label` or its relatives, with an offset or with several classes.
+
+    An offset is taken for one where a line has 0 there or a folder is named twice, in parts.
+    """
+    least, most = (pick(len(line.fields) for line in lines) for pick in (min, max))
+    twice = len({line.path for line in lines}) < len(lines)
+    parts = least > 2 and (twice or any(line.fields[0] == "0" for line in lines))
+    names = ("path", "offset", "frames", "label") if parts else ("path", "frames", "label")
+    shown = " ".join(names).replace("path", "folder" if parts else "name")
+    if least < len(names) - 1 or most == len(names) - 1:
+        return f"`{shown}`", names
+    _refuse_one_longer(lines, usual, shown, f"{','.join(names)}...")
+    unclear = least == most == 3 and all(
+        line.fields[1] != "0" for line in lines
+    )  # 0 is no number of pictures
+    if unclear or any(re.search(r"\s", line.path) for line in lines):  # a blank: its name may end in a number
+        raise _two_things(lines, usual, "path,frames,label... or --columns path,offset,frames,label")
+    return f"`{shown} label ...`, several classes a video", (*names[:-1], "label...")
+
+
+def _refuse_one_longer(lines: Sequence[_Line], usual: int, shown: str, columns: str) -> None:
+    """One line with a field more is a slip rather than a list of several classes."""
+    longer = [line for line in lines if len(line.fields) > usual]
+    if len(longer) == 1 and len(lines) > 2:
+        raise UserError(
+            f"{longer[0].where}: expected `{shown}` as in the other lines, found '{longer[0].text}'; "
+            f"where videos may show several classes say so with --columns {columns}"
+        )
+
+
+def _two_things(lines: Sequence[_Line], usual: int, columns: str) -> UserError:
     example = next(line for line in lines if len(line.fields) == usual)
-    raise UserError(
-        f"{example.where}: '{example.text}' may mean two things; "
-        "say which with --columns path,label... or --columns path,frames,label"
+    return UserError(
+        f"{example.where}: '{example.text}' may mean two things; say which with --columns {columns}"
     )
 
 
 def _by_columns(lines: Sequence[_Line], columns: Sequence[str]) -> Iterator[Row]:
-    if columns[0] != "path":
-        raise UserError(f"--columns must begin with path, found {','.join(columns)}")
-    names = columns[1:]
+    if columns[0] != "path" or "label..." in columns[:-1]:
+        raise UserError(
+            f"--columns must begin with path, and label... can only be the last, found {','.join(columns)}"
+        )
+    names = tuple(columns[1:])
+    several = names[-1:] == ("label...",)
     named: dict[bool, list[str]] = {True: [], False: []}  # where labels are numbers, where they are names
     for line in lines:
         path, fields = line.path, line.fields
-        if len(fields) > len(names) and not line.file and "label..." not in names:
+        if len(fields) > len(names) and not line.file and not several:
             extra = len(fields) - len(names)  # numbers that belong to a folder's name
             path = re.sub(rf"(?:[ \t]*[,;\t ][ \t]*-?\d+){{{len(names)}}}$", "", line.text)
             fields = fields[extra:]
-        several = names == ("label...",)
-        if (several and not fields) or (not several and len(fields) != len(names)):
+        if len(fields) < len(names) or (len(fields) > len(names) and not several):
             shown = " ".join(columns).replace("v2 v2", "0 -1")
             raise UserError(f"{line.where}: expected `{shown}` as in the other lines, found '{line.text}'")
         row = _fields_row(line.where, path, fields, names)
@@ -128,12 +158,12 @@ def _by_columns(lines: Sequence[_Line], columns: Sequence[str]) -> Iterator[Row]
         raise UserError(f"{odd}: labels are numbers in some lines and names in others; use one of them")
 
 
-def _fields_row(where: str, path: str, fields: Sequence[str], names: Sequence[str]) -> Row:
-    if tuple(names) == ("v2", "v2"):
+def _fields_row(where: str, path: str, fields: Sequence[str], names: tuple[str, ...]) -> Row:
+    if names == ("v2", "v2"):
         first, count = (_integer(where, field) for field in fields)
         return Row(path, where) if count < 0 else Row(path, where, offset=first, frames=count)
-    if tuple(names) == ("label...",):
-        names = ("label",) * len(fields)
+    if names[-1:] == ("label...",):
+        names = (*names[:-1], *["label"] * (len(fields) - len(names) + 1))
     labels: list[int | str] = []
     split: str | None = None
     offset: int | None = None

@@ -1,8 +1,8 @@
 """Lists of videos as other projects write them, told apart by what is in them.
 
 Read are lines of `path label`, `path` alone, `path 0 -1` (VideoMAE V2), `folder frames label` and
-`id frames label`, `folder offset frames label`, `path label label ...` (several classes), with blanks, tabs,
-commas or semicolons between; tables with a line of column names; and JSON and JSONL of objects. Lines are
+`id frames label`, `folder offset frames label`, all also with several labels, with blanks, tabs, commas or
+semicolons between; tables with a line of column names; and JSON and JSONL of objects. Lines are
 split from the right, so that a path may hold blanks and commas.
 """
 

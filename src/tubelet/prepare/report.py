@@ -48,7 +48,7 @@ class Report:
         plan = self.plan
         for split in SPLITS:
             if samples := self.samples.get(split):
-                yield f"{split:5} {_counted(len(samples), 'video'):>14}  {_duration(samples)}"
+                yield f"{split:5} {_counted(len(samples), 'video'):>14}  {_duration(samples)}".rstrip()
         if plan.classes:
             yield self._classes()
         yield from _listing("broken, left out", [f"{name}: {why}" for name, why in self.broken.items()], most)
@@ -78,7 +78,9 @@ class Report:
         counts = Counter(label for sample in self.samples.get("train", ()) for label in sample.shown)
         text = f"{_counted(len(self.plan.classes), 'class', 'classes')}"
         if counts:
-            text += f", {min(counts.values())} to {max(counts.values())} videos to train on in each"
+            fewest, most = min(counts.values()), max(counts.values())
+            videos = _counted(most, "video") if fewest == most else f"{fewest} to {most} videos"
+            text += f", {videos} to train on in each"
         absent = [name for k, name in enumerate(self.plan.classes) if not counts[k]]
         if absent and counts:
             text += f" that has any; none in {len(absent)} of them, such as {absent[0]}"
@@ -109,6 +111,8 @@ def _counted(count: int, one: str, many: str | None = None) -> str:
 
 def _duration(samples: Sequence[Sample]) -> str:
     seconds = sum((sample.frames or 0) / sample.fps for sample in samples if sample.fps)
+    if not seconds:  # folders of pictures
+        return ""
     hours = seconds / 3600
     if hours >= 1:
         return f"{hours:.1f} hours"
