@@ -114,7 +114,7 @@ def read_crops(
     if backend != "pyav" or _is_folder(path):
         return _read_converted(path, plan, index, backend, Deadline(path, limit))
     job = _read(path, lambda known: _CropJob(list(plan(known)), known), index, Deadline(path, limit))
-    return [painter.finish() for painter in job.painters]
+    return [painter.clip for painter in job.painters]
 
 
 class _Job(Protocol):
