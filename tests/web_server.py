@@ -42,6 +42,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     def answer(self, body: bool):
         path = Path(self.translate_path(self.path))
+        path = path / "index.json" if path.is_dir() else path
         name = self.path.partition("?")[0]
         self.told.asked.append(f"{self.command} {name}")
         status = self.told.answers.get(name, 206 if path.is_file() else 404)

@@ -1,5 +1,6 @@
 """Videos that are not a plain file: folders of pictures, files elsewhere, slow, hanging and broken ones."""
 
+import json
 import os
 import sys
 import time
@@ -161,6 +162,25 @@ def test_reading_ahead_is_asked_for_where_a_file_is_opened(tmp_path: Path, monke
         read_frames("oss://b/a.mp4", [3]).permute(0, 2, 3, 1).numpy(), decode_all(path)[[3]]
     )
     assert words == [{"block_size": 2**18, "cache_type": "readahead"}]
+
+
+def test_videos_of_a_hub_are_listed_and_read(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch):
+    fsspec = pytest.importorskip("fsspec")
+    files, api = tmp_path / "datasets/me/set/resolve/main/run", tmp_path / "api/datasets/me/set"
+    listing = api / "tree/main/run"
+    for folder in (files, listing):
+        folder.mkdir(parents=True)
+    path = write_video(files / "a.mp4", moving_frames(40), options={"g": "12", "bf": "2"})
+    entry = {"type": "file", "path": "run/a.mp4", "size": path.stat().st_size, "oid": "0"}
+    (api / "index.json").write_text(json.dumps({"id": "me/set", "sha": "0"}))
+    (listing / "index.json").write_text(json.dumps([entry]))
+    monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": server.url, "token": False})
+    url = "hf://datasets/me/set/run"
+    frames = read_frames(f"{url}/a.mp4", [33, 5]).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_array_equal(frames, decode_all(path)[[33, 5]])
+    assert list(remote.list_below(url)) == ["a.mp4"]
+    with pytest.raises(VideoError, match=r"b.mp4: no such file"):
+        read_frames(f"{url}/b.mp4", [0])
 
 
 def test_a_clip_of_a_long_video_elsewhere_fetches_a_small_part_of_it(tmp_path: Path, server: Server):
