@@ -14,6 +14,7 @@ from tests.conftest import decode_all, moving_frames, write_video
 from tubelet.data import packets
 from tubelet.data.video import VideoError, VideoIndex, probe, read_frames
 
+TICKS = 512  # of a frame of 25 a second in an MP4
 IRREGULAR = np.cumsum(np.random.default_rng(1).integers(15, 90, size=70)).tolist()
 
 FILES: dict[str, Callable[[Path], Path]] = {
@@ -79,6 +80,30 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "mpeg4 with B-frames in MP4": lambda folder: write_video(
         folder / "part2.mp4", moving_frames(40), codec="mpeg4", options={"g": "12", "bf": "2"}
     ),
+    "h264 with a gap that its header does not tell": lambda folder: remux(
+        write_video(folder / "whole.mp4", moving_frames(60), options={"g": "50", "bf": "3"}),
+        folder / "gap.mp4",
+        lambda place, packet: later(packet) if (packet.pts or 0) >= 40 * TICKS else packet,
+    ),
+    "h264 cut out between key frames of open GOPs": lambda folder: remux(
+        write_video(
+            folder / "whole.mp4",
+            moving_frames(60),
+            options={"g": "12", "bf": "3", "x264-params": "open-gop=1:scenecut=0:b-adapt=0"},
+        ),
+        folder / "cut.mp4",
+        lambda place, packet: packet if place >= 19 else None,
+    ),
+    "hevc cut out at a key frame of open GOPs": lambda folder: remux(
+        write_video(
+            folder / "whole.mp4",
+            moving_frames(40),
+            codec="libx265",
+            options={"x265-params": "keyint=10:min-keyint=10:bframes=3:log-level=none"},
+        ),
+        folder / "cut.mp4",
+        lambda place, packet: packet if place >= 10 else None,
+    ),
     "h264 with its header in front": lambda folder: mux_mp4(
         folder / "front.mp4", moving_frames(40), {"movflags": "faststart"}
     ),
@@ -129,6 +154,24 @@ def mux_mp4(path: Path, frames: np.ndarray, muxing: dict[str, str], hidden: int 
 def cut_start(path: Path, frames: np.ndarray, hidden: int) -> Path:
     """An MP4 whose edit list begins `hidden` frames after the first, which is needed to decode the others."""
     return mux_mp4(path, frames, {"avoid_negative_ts": "disabled"}, hidden)
+
+
+def remux(source: Path, target: Path, change: Callable[[int, av.Packet], av.Packet | None]) -> Path:
+    """The packets of a file, each changed or left out, in another."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for place, packet in enumerate(old.demux(video=0)):
+            if packet.size and (changed := change(place, packet)):
+                changed.stream = stream
+                new.mux(changed)
+    return target
+
+
+def later(packet: av.Packet) -> av.Packet:
+    """Shown one frame later, and decoded when it was."""
+    assert packet.pts is not None
+    packet.pts += TICKS
+    return packet
 
 
 def hide_reordering(path: Path) -> Path:
@@ -197,7 +240,8 @@ def test_random_frames_are_those_of_a_sequential_decode(file: tuple[Path, np.nda
 
 def test_what_is_learnt_from_the_header_alone_gives_the_same_frames(file: tuple[Path, np.ndarray]):
     path, truth = file
-    for wanted in (list(range(len(truth)))[::-5], [len(truth) - 1], [len(truth) // 2, 0]):
+    alone = [[number] for number in range(2, len(truth), 7)]
+    for wanted in (list(range(len(truth)))[::-5], [len(truth) - 1], [len(truth) // 2, 0], *alone):
         np.testing.assert_array_equal(frames_of(path, wanted), truth[wanted], err_msg=str(wanted))
 
 

@@ -148,7 +148,7 @@ def test_the_header_is_relied_on_where_it_tells_all(
 def test_a_file_cut_short_is_not_taken_by_its_header(tmp_path: Path):
     path = tmp_path / "cut.mp4"
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=25, options={"g": "10"})
+        stream = container.add_stream("libx264", rate=25, options={"g": "10", "bf": "0"})
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
         for picture in moving_frames(50):
@@ -159,7 +159,8 @@ def test_a_file_cut_short_is_not_taken_by_its_header(tmp_path: Path):
     header, packets = both_indexes(path)
     assert header is None
     assert 10 < len(packets) < 50
-    assert np.array_equal(read_frames(path, [0, 9]).permute(0, 2, 3, 1).numpy(), truth[[0, 9]])
+    every = list(range(len(packets)))  # but the one that is cut through
+    assert np.array_equal(read_frames(path, every).permute(0, 2, 3, 1).numpy(), truth[every])
 
 
 @pytest.mark.parametrize("error", ["times", "keys", "too many"])

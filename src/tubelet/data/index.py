@@ -65,20 +65,44 @@ def scan_index(
 ) -> VideoIndex:
     """Read every packet, then go back to the start. Right for any file; costs reading all of it.
 
+    Frames before the first key frame of a file that was cut out of another are not counted as far as they do
+    not decode, and neither is a last frame of which a part is missing.
+
     Raises:
         VideoError: there are no frames, or the time is over.
     """
     shown = []
+    first_key: int | None = None
+    last: av.Packet | None = None
     for packet in container.demux(stream):
         deadline.check()
-        if packet.size and packet.pts is not None and not packet.is_discard:
-            shown.append((packet.pts, packet.is_keyframe))
+        if packet.size and packet.pts is not None:
+            if packet.is_keyframe and first_key is None:
+                first_key = packet.pts
+            if not packet.is_discard:
+                shown.append((packet.pts, packet.is_keyframe))
+                last = packet
+    if last and last.is_corrupt and len(shown) > 1:
+        shown.pop()
     container.seek(0)
     if not shown:
         raise VideoError(f"{deadline.path}: no frames in this file")
     shown.sort()
+    if first_key is not None and shown[0][0] < first_key:
+        begin = _first_decoded(container, stream) or first_key
+        shown = [frame for frame in shown if frame[0] >= begin] or shown
     times = tuple(pts for pts, _ in shown)
     return _index(stream, times, (number for number, (_, key) in enumerate(shown) if key))
+
+
+def _first_decoded(container: av.container.InputContainer, stream: av.VideoStream) -> int | None:
+    """The time of the first frame that decodes; reading goes on from the start."""
+    try:
+        return next((frame.pts for frame in container.decode(stream)), None)
+    except (av.FFmpegError, ValueError):
+        return None
+    finally:
+        container.seek(0)
 
 
 def header_index(container: av.container.InputContainer, stream: av.VideoStream) -> VideoIndex | None:

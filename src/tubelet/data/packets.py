@@ -6,9 +6,10 @@ of unwanted frames go with `skip_frame` at NONREF, and the decoder drops the fra
 Pixels of the frames that are kept are those of a full decode.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import av
 
@@ -16,6 +17,8 @@ from tubelet.data.index import VideoIndex
 from tubelet.data.sources import Deadline, VideoError
 
 _EXACT_SEEKS = {"mov", "matroska", "mpegts"}  # FFmpeg's names of the containers
+
+_MOST_REORDERED = 16  # packets between one and another that is shown before it, in H.264 and HEVC
 
 Take = Callable[[int, av.VideoFrame], None]
 
@@ -48,8 +51,10 @@ class Decoding:
     sent: int = 0
     decoded: int = 0
     _by_time: dict[int, int] = field(default_factory=dict)
+    _keys: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self._keys = set(self.index.keys)
         self._by_time = {self.index.times[number]: number for number in self.wanted}
 
     @property
@@ -87,7 +92,7 @@ class Decoding:
         for number in sorted(self.wanted):
             key = self.index.keys[bisect_right(self.index.keys, number) - 1]
             groups.setdefault(key, set()).add(self.index.times[number])
-        known = set(self.index.times) if self.guessed else set()
+        seen: set[int | None] = set()  # what was read, by time
         sent: set[int] = set()
         began: set[int] = set()  # key frames sent in this run, by time
         read: set[int] = set()  # key frames read since the last seek, by time
@@ -116,6 +121,9 @@ class Decoding:
                     break
                 if packet.is_keyframe and packet.pts is not None:
                     read.add(packet.pts)
+                if self.guessed:
+                    self._confirm(packet)
+                    seen.add(packet.pts)
                 # A seek may land on an earlier key frame. The first shown frame need not be one: an edit
                 # list may cut into a group, and then everything from where the seek lands is needed.
                 if waiting and key and not (packet.pts == start and packet.is_keyframe):
@@ -123,8 +131,6 @@ class Decoding:
                 if waiting:
                     began = {start}
                     waiting = False
-                if self.guessed and packet.pts not in known:
-                    raise WrongIndexError
                 if packet.pts is not None:
                     sent.add(packet.pts)
                     left.discard(packet.pts)
@@ -133,13 +139,36 @@ class Decoding:
                 yield packet
                 if not left:
                     break
+            if self.guessed:
+                last = bisect_right(self.index.times, max(times))
+                source = self._with_all_before(source, set(self.index.times[key:last]) - seen)
             position = place
         yield None
+
+    def _confirm(self, packet: av.Packet) -> None:
+        """That a guessed index has such a packet, and key frames where they are."""
+        number = bisect_left(self.index.times, packet.pts or 0)
+        there = self.index.times[number : number + 1] == (packet.pts,)
+        if not there or (packet.is_keyframe and number not in self._keys):
+            raise WrongIndexError
+
+    def _with_all_before(self, source: Iterator[av.Packet], missing: set[int]) -> Iterator[av.Packet]:
+        """The same packets, once it is sure that the frames which a guessed index has are among the next.
+
+        Were one not there, all that are shown later would have numbers too high by one.
+        """
+        ahead: list[av.Packet] = []
+        while missing and len(ahead) < _MOST_REORDERED and (packet := next(source, None)):
+            ahead.append(packet)
+            missing.discard(packet.pts)
+        if missing:
+            raise WrongIndexError
+        return chain(ahead, source)
 
     def _run(self, take: Take) -> None:
         context = self.stream.codec_context
         dropping = None
-        for packet in self.packets():
+        for packet in list(self.packets()) if self.guessed else self.packets():  # none is decoded in vain
             if packet is not None:
                 self.sent += 1
                 unwanted = packet.pts is not None and packet.pts not in self._by_time

@@ -177,7 +177,8 @@ def _read(
                 Decoding(container, stream, known, wanted, deadline, guessed).run(job.take)
             except WrongIndexError:
                 container.seek(0)
-                known, guessed = scan_index(container, stream, deadline), False
+                scanned = scan_index(container, stream, deadline)
+                known, guessed = replace(scanned, height=known.height, width=known.width), False
             except _OtherSizeError as error:  # rotated, as a rule; the header does not tell
                 height, width = error.args[0]
                 if (height, width) in sizes or len(sizes) > 1 or isinstance(job, _FrameJob):
