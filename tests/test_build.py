@@ -181,6 +181,7 @@ def test_too_many_broken_videos_stop_the_run(tiny_recipe: Load, motion: Path, tm
         path.write_text("no video")
     with pytest.raises(UserError, match="videos cannot be read"):
         run_recipe(tiny_recipe("pretrain", f"data.root={data}"), tmp_path / "run")
+    assert len(json.loads((tmp_path / "run" / "failures.json").read_text())) > 1
 
 
 def test_videos_of_several_classes_are_trained_on_and_the_best_is_by_average_precision(
@@ -271,6 +272,7 @@ def test_two_processes_stop_for_the_videos_that_they_have_met_together(
     assert result.returncode != 0
     assert "2 of 24 videos cannot be read, more than data.max_failures=0.05 allows" in result.stderr
     assert [line["step"] for line in logged(run)] == [1, 2, 3]
+    assert len(json.loads((run / "failures.json").read_text())) == 2
 
 
 def in_two_processes(*words: object) -> "subprocess.CompletedProcess[str]":

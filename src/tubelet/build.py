@@ -93,23 +93,26 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
             broken = {"broken": float(len(outcome.broken))} if outcome.broken else {}
             return outcome.metrics() | broken
 
-        with Logs(*make_loggers(recipe, out, runtime)) as logs:
-            metrics = fit(
-                task,
-                loader,
-                recipe.optim,
-                runtime,
-                store,
-                logs=logs,
-                seed=recipe.seed,
-                validate=validate if validation else None,
-                validate_every=recipe.save.every_epochs,
-                save_every=recipe.save.every_epochs,
-                save_seconds=recipe.save.every_seconds,
-                log_every=recipe.save.log_steps,
-                score="mAP" if manifest.several else "top1",
-            )
-        report_failures(loader, out, runtime)
+        try:
+            with Logs(*make_loggers(recipe, out, runtime)) as logs:
+                metrics = fit(
+                    task,
+                    loader,
+                    recipe.optim,
+                    runtime,
+                    store,
+                    logs=logs,
+                    seed=recipe.seed,
+                    validate=validate if validation else None,
+                    validate_every=recipe.save.every_epochs,
+                    save_every=recipe.save.every_epochs,
+                    save_seconds=recipe.save.every_seconds,
+                    log_every=recipe.save.log_steps,
+                    score="mAP" if manifest.several else "top1",
+                )
+        finally:  # a run that stops for them, too
+            if runtime.is_main:
+                report_failures(loader.failures, out)
     return metrics
 
 
@@ -320,10 +323,9 @@ def claim(out: Path, recipe: Recipe) -> None:
         temporary.write_text(to_yaml(recipe), encoding="utf-8")
 
 
-def report_failures(loader: TrainLoader, out: Path, runtime: Runtime) -> None:
-    """Write down which videos could not be read, by any process."""
-    failures = {name: why for part in runtime.gather(loader.failures) for name, why in part.items()}
-    if failures and runtime.is_main:
+def report_failures(failures: Mapping[str, str], out: Path) -> None:
+    """Write down which videos could not be read, and why, if there were any."""
+    if failures:
         with replacing(out / "failures.json") as temporary:
             temporary.write_text(json.dumps(failures, indent=2) + "\n", encoding="utf-8")
         were = "was" if len(failures) == 1 else "were"
