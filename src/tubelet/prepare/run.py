@@ -75,7 +75,7 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
         bar: for the progress.
 
     Raises:
-        UserError: no video can be used, or the folder holds another data set.
+        UserError: no video can be used, or the folder holds another data set or is being written already.
     """
     if url := remote_url(out):
         raise UserError(f"{url} is elsewhere; choose a folder on this machine with --out")
@@ -84,10 +84,9 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
         raise UserError(f"{out} is a file; choose a folder with --out")
     plan = replace(plan, items=tuple(dict.fromkeys(plan.items)))
     out.mkdir(parents=True, exist_ok=True)
-    record = Record(out)
-    record.claim(_WRITES, plan.origin)
     workers = available_cores() if config.workers is None else config.workers
-    with record:
+    with Record(out) as record:
+        record.claim(_WRITES, plan.origin)
         record.wrote(_WRITES)
         record.made_by(plan.origin)
         stamps = _stamps(plan.items, bar)
@@ -105,11 +104,11 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
             odd |= _encode(results, stamps, record, out, config.short_side, workers, bar, plan.several)
         report = _report(plan, results, missing, groups, odd, record)
         _write(out, plan, report, keep_preview=not config.preview)
-    if not any(report.samples.values()):
-        raise UserError(_nothing(report, out))
-    if config.preview:
-        split = next(split for split in SPLITS if report.samples.get(split))
-        save_preview(read_manifest(out, split), out / "preview.png", seed=config.seed)
+        if not any(report.samples.values()):
+            raise UserError(_nothing(report, out))
+        if config.preview:
+            split = next(split for split in SPLITS if report.samples.get(split))
+            save_preview(read_manifest(out, split), out / "preview.png", seed=config.seed)
     return report
 
 
