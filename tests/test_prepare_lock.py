@@ -24,7 +24,7 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     small(tmp_path / "v" / "0.mp4", count=40)
     for k in range(1, 30):
         (tmp_path / "v" / f"{k}.mp4").write_bytes((tmp_path / "v" / "0.mp4").read_bytes())
-    command = [sys.executable, "-m", "tubelet", "prepare", *WORDS, "--workers", "2"]
+    command = [sys.executable, "-m", "tubelet", "prepare", *WORDS, "--workers", "1"]
     process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
     try:
         record = tmp_path / "data" / "prepare.jsonl"
@@ -57,7 +57,7 @@ def test_a_second_run_is_refused_and_the_first_goes_on(
 def test_a_run_that_was_killed_keeps_nobody_out(
     prepare: Prepare, tmp_path: Path, running: subprocess.Popen[bytes]
 ):
-    os.kill(running.pid, signal.SIGKILL)  # and not its worker processes
+    os.kill(running.pid, signal.SIGKILL)  # and not its worker process
     running.wait()
     code, out, _ = prepare(*WORDS)
     assert (code, "cannot be encoded" in out) == (0, False)

@@ -168,14 +168,16 @@ def test_the_same_content_is_told_and_so_is_that_in_several_splits(tmp_path: Pat
     assert [len(report.samples[split]) for split in ("train", "val")] == [3, 2]
 
 
-def test_a_video_that_is_listed_twice_in_a_split_counts_once(tmp_path: Path):
+def test_a_video_that_is_listed_twice_in_a_split_counts_once_and_is_told(tmp_path: Path):
     small(tmp_path / "1.mp4")
-    (tmp_path / "train.txt").write_text("1.mp4 0\n1.mp4 0\n")
+    train = tmp_path / "train.txt"
+    train.write_text("1.mp4 0\n1.mp4 0\n1.mp4 0\n")
     (tmp_path / "val.txt").write_text("1.mp4 0\n")
-    plan = plan_lists([tmp_path / "train.txt", tmp_path / "val.txt"])
+    plan = plan_lists([train, tmp_path / "val.txt"])
     report = run.prepare(plan, tmp_path / "out", PrepareConfig(workers=0), bar)
     assert [len(report.samples[split]) for split in ("train", "val")] == [1, 1]
     assert list(report.across.values()) == ["train and val"]
+    assert f"listed twice: 2\n  1.mp4 ({train}:2)\n  1.mp4 ({train}:3)" in report.summary()
 
 
 def test_lists_that_are_not_ours_are_left_alone(videos: Path, tmp_path: Path):

@@ -18,6 +18,7 @@ class Report:
         plan: what should have been listed.
         samples: the videos in the manifest, by split.
         missing: what is listed and not there, with the list and the line.
+        twice: what earlier lines list already, in the same split and class, with the list and the line.
         broken: why files are left out, by their names.
         odd: what is odd about files that are listed, by their names.
         duplicates: groups of names of files that hold the same.
@@ -29,6 +30,7 @@ class Report:
     plan: Plan
     samples: dict[str, Sequence[Sample]]
     missing: Sequence[str]
+    twice: Sequence[str]
     broken: dict[str, str]
     odd: dict[str, str]
     duplicates: Sequence[Sequence[str]]
@@ -53,6 +55,7 @@ class Report:
             yield self._classes()
         yield from _listing("broken, left out", [f"{name}: {why}" for name, why in self.broken.items()], most)
         yield from _listing("listed but not there", self.missing, most)
+        yield from _listing("listed twice", self.twice, most)
         yield from _listing("odd, but listed", [f"{name}: {why}" for name, why in self.odd.items()], most)
         yield from _listing("the same content", [_alike(names, most) for names in self.duplicates], most)
         yield from _listing("the same content in different classes", self.differently, most)

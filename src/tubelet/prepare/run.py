@@ -82,7 +82,7 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
     out = Path(os.path.abspath(out))  # noqa: PTH100
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder with --out")
-    plan = replace(plan, items=tuple(dict.fromkeys(plan.items)))
+    plan, twice = _without_repeated(plan)
     out.mkdir(parents=True, exist_ok=True)
     workers = available_cores() if config.workers is None else config.workers
     with Record(out) as record:
@@ -102,7 +102,7 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
         odd = {item.name: note for item in plan.items if (note := _note(item, checks[item.path]))}
         if config.encode:
             odd |= _encode(results, stamps, record, out, config.short_side, workers, bar, plan.several)
-        report = _report(plan, results, missing, groups, odd, record)
+        report = _report(plan, results, missing, twice, groups, odd, record)
         _write(out, plan, report, keep_preview=not config.preview)
         if not any(report.samples.values()):
             raise UserError(_nothing(report, out))
@@ -127,6 +127,14 @@ def _note(item: Item, check: Checked) -> str:
     if item.frames and not (check.error or check.fps) and item.frames > check.frames:
         return f"the list says more pictures than its {check.frames}"
     return check.note
+
+
+def _without_repeated(plan: Plan) -> tuple[Plan, list[str]]:
+    """The plan with each video of a split and of a class once, and the lines that say it again."""
+    items = dict.fromkeys(plan.items)
+    first = {id(item) for item in items}
+    twice = [f"{item.name} ({item.where})" for item in plan.items if id(item) not in first]
+    return replace(plan, items=tuple(items)), twice
 
 
 def _without_missing(plan: Plan, stamps: dict[str, Stamp | OSError]) -> tuple[Plan, list[str]]:
@@ -283,6 +291,7 @@ def _report(
     plan: Plan,
     results: dict[Item, Sample | str],
     missing: Sequence[str],
+    twice: Sequence[str],
     groups: Sequence[Sequence[str]],
     odd: dict[str, str],
     record: Record,
@@ -301,6 +310,7 @@ def _report(
         plan,
         dict(samples),
         missing,
+        twice,
         broken,
         odd,
         duplicates=[[names[path] for path in paths] for paths in groups],
