@@ -410,9 +410,49 @@ def test_lists_to_pretrain_on_mix_videos_and_pictures(prepare: Prepare, tmp_path
     (tmp_path / "hybrid.csv").write_text("k 400/a.mp4 0 -1\nava/x 9601 4\nava/x 9605 4\n")
     assert prepare("list", "hybrid.csv", "--out", "data", "--encode", "--short-side", 32)[0] == 0
     code, out, _ = prepare("list", "hybrid.csv", "--out", "as_it_is")
-    assert (code, "a part of a folder of pictures; --encode" in out) == (0, True)
+    assert code == 0
+    assert (
+        "parts of folders of pictures, left out; --encode makes videos of them: 2\n"
+        "  ava/x, pictures 9601 to 9604\n  ava/x, pictures 9605 to 9608\n"
+    ) in out
     samples = {sample.path: sample.frames for sample in read_manifest(tmp_path / "data", "train").samples}
     assert samples == {"videos/k 400/a.mp4": 10, "videos/ava/x_009601.mp4": 4, "videos/ava/x_009605.mp4": 4}
+
+
+@pytest.mark.parametrize("encode", [False, True])
+def test_every_line_of_a_list_is_counted(prepare: Prepare, tmp_path: Path, encode: bool):
+    for name, broken in (("x", range(12)), ("y", [8])):
+        (tmp_path / name).mkdir()
+        for k, picture in enumerate(moving_frames(12)):
+            Image.fromarray(picture).save(tmp_path / name / f"img_{k + 1:05}.jpg")
+        for k in broken:
+            (tmp_path / name / f"img_{k + 1:05}.jpg").write_text("no picture")
+    lines = [f"{name} {start} 4 0\n" for name in "xyz" for start in (0, 4, 8)]
+    (tmp_path / "train.txt").write_text("".join(lines) + "y 0 4 0\n")
+    code, out, err = prepare("list", "train.txt", "--out", "data", *["--encode"] * encode)
+    report = (tmp_path / "data" / "report.txt").read_text()
+    assert f"broken, left out: {4 if encode else 3}\n" in report
+    for name in ("x, pictures 1 to 4", "x, pictures 5 to 8", "x, pictures 9 to 12"):
+        assert f"\n  {name}: " in report
+    assert ("\n  y, pictures 9 to 12: cannot be encoded" in report) == encode
+    assert ("--encode makes videos of them: 3\n  y, pictures 1 to 4\n" in report) != encode
+    assert "listed but not there: 3\n" in report
+    assert "listed twice: 1\n  y (train.txt:10)\n" in report
+    if encode:
+        assert (code, "train       2 videos" in out) == (0, True)
+    else:
+        assert (code, "none of the 9 videos can be used" in err) == (2, True)
+
+
+def test_a_broken_file_counts_in_each_line_that_names_it(prepare: Prepare, tmp_path: Path):
+    small(tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").write_text("no video")
+    (tmp_path / "train.txt").write_text("a.mp4 0\nb.mp4 0\nb.mp4 1\n")
+    (tmp_path / "val.txt").write_text("b.mp4 0\n")
+    code, out, _ = prepare("list", "train.txt", "val.txt", "--out", "data")
+    assert (code, "broken, left out: 3\n" in out) == (0, True)
+    for where in ("train.txt:2", "train.txt:3", "val.txt:1"):
+        assert f"  b.mp4 ({where}): cannot be read" in out
 
 
 def test_what_prepare_writes_can_be_prepared_again(prepare: Prepare, tmp_path: Path):

@@ -150,8 +150,8 @@ def test_a_file_on_which_the_decoder_crashes_is_tried_again_next_time(
     with monkeypatch.context() as patch:
         patch.setattr(run, "check_file", lambda x: Lost("crashed") if "2.mp4" in x else check_file(x))
         report = prepare(videos, tmp_path / "out")
-    assert report.broken == {"2.mp4": "crashed"}
-    assert prepare(videos, tmp_path / "out").broken == {}
+    assert report.broken == [("2.mp4", "crashed")]
+    assert prepare(videos, tmp_path / "out").broken == []
 
 
 def test_the_same_content_is_told_and_so_is_that_in_several_splits(tmp_path: Path):
@@ -253,8 +253,9 @@ def test_a_link_that_leads_nowhere_and_a_pipe_are_broken_and_nothing_hangs(video
     (videos / "self.mp4").symlink_to(videos / "self.mp4")
     os.mkfifo(videos / "pipe.mp4")
     report = prepare(videos, tmp_path / "out")
-    assert set(report.broken) == {"gone.mp4", "self.mp4", "pipe.mp4"}
-    assert "neither a regular file" in report.broken["pipe.mp4"]
+    broken = dict(report.broken)
+    assert set(broken) == {"gone.mp4", "self.mp4", "pipe.mp4"}
+    assert "neither a regular file" in broken["pipe.mp4"]
 
 
 def test_a_preview_goes_with_the_lists_that_it_shows(videos: Path, tmp_path: Path):

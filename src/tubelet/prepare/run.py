@@ -1,6 +1,7 @@
 """Check every video of a plan, encode it where that is asked for, and write the manifest and a report."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -99,7 +100,7 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
         results: dict[Item, Sample | str] = {
             item: _sample(item, checks[item.path], out, plan.several) for item in plan.items
         }
-        odd = {item.name: note for item in plan.items if (note := _note(item, checks[item.path]))}
+        odd = {item: note for item in plan.items if (note := _note(item, checks[item.path]))}
         if config.encode:
             odd |= _encode(results, stamps, record, out, config.short_side, workers, bar, plan.several)
         report = _report(plan, results, missing, twice, groups, odd, record)
@@ -224,8 +225,8 @@ def _encode(
     workers: int,
     bar: MakesBar,
     several: bool,
-) -> dict[str, str]:
-    """Encode what can be read, put the new files into the results, and tell what is lost by name."""
+) -> dict[Item, str]:
+    """Encode what can be read, put the new files into the results, and tell what is lost."""
     usable = [
         item for item, result in results.items() if result == _PART_OF_FOLDER or isinstance(result, Sample)
     ]
@@ -255,7 +256,7 @@ def _encode(
             path = targets[item].relative_to(out).as_posix()
             results[item] = written.error or _line(item, path, written, several)
             if written.note:
-                odd[item.name] = written.note
+                odd[item] = written.note
     return odd
 
 
@@ -293,17 +294,21 @@ def _report(
     missing: Sequence[str],
     twice: Sequence[str],
     groups: Sequence[Sequence[str]],
-    odd: dict[str, str],
+    odd: dict[Item, str],
     record: Record,
 ) -> Report:
     samples: dict[str, list[Sample]] = {}
-    broken: dict[str, str] = {}
+    broken: list[tuple[str, str]] = []
+    parts: list[str] = []
+    names = _names(plan.items)
     for item, result in results.items():
-        if isinstance(result, str):
-            broken[item.name] = result
+        if result == _PART_OF_FOLDER:
+            parts.append(names[item])
+        elif isinstance(result, str):
+            broken.append((names[item], result))
         else:
             samples.setdefault(item.split, []).append(result)
-    names = {item.path: item.name for item in plan.items}
+    files = {item.path: item.name for item in plan.items}
     usable = replace(plan, items=tuple(item for item in plan.items if not isinstance(results[item], str)))
     listed = {sample.path for part in samples.values() for sample in part}
     return Report(
@@ -312,12 +317,29 @@ def _report(
         missing,
         twice,
         broken,
-        odd,
-        duplicates=[[names[path] for path in paths] for paths in groups],
+        parts,
+        odd={names[item]: odd[item] for item in usable.items if item in odd},
+        duplicates=[[files[path] for path in paths] for paths in groups],
         across=in_several_splits(usable, groups),
         differently=in_several_classes(usable, groups),
         unlisted={path: size for path, size in record.copies.items() if path not in listed},
     )
+
+
+def _names(items: Sequence[Item]) -> dict[Item, str]:
+    """What each line is called: its video, with its pictures, and with its place where others are alike."""
+    names = {item: item.name + _pictures(item) for item in items}
+    often = Counter(names.values())
+    return {
+        item: f"{name} ({item.where})" if often[name] > 1 and item.where else name
+        for item, name in names.items()
+    }
+
+
+def _pictures(item: Item) -> str:
+    if item.offset is None or item.frames is None or not Path(item.path).is_dir():
+        return ""
+    return f", pictures {item.offset} to {item.offset + item.frames - 1}"
 
 
 def _write(out: Path, plan: Plan, report: Report, *, keep_preview: bool) -> None:
@@ -343,8 +365,9 @@ def _lists(out: Path) -> dict[str, bytes]:
 
 
 def _nothing(report: Report, out: Path) -> str:
-    count = len(report.broken) + len(report.missing)
-    example = next((f"{name} for one: {why}" for name, why in report.broken.items()), "")
+    left_out = [*report.broken, *((name, _PART_OF_FOLDER) for name in report.parts)]
+    count = len(left_out) + len(report.missing)
+    example = next((f"{name} for one: {why}" for name, why in left_out), "")
     example = example or f"{report.missing[0]} for one is not there; say with --root where they are"
     example = example.encode("utf-8", "replace").decode()
     return f"none of the {count} videos can be used, {example}; {out / 'report.txt'} lists them all"
