@@ -402,6 +402,21 @@ def test_a_list_that_says_more_pictures_than_there_are_is_told(
     assert ("the list says more pictures than its 6" in out) == odd
 
 
+@pytest.mark.parametrize("encode", [False, True])
+def test_a_list_that_says_fewer_pictures_than_there_are_is_told(
+    prepare: Prepare, tmp_path: Path, encode: bool
+):
+    for name in "xyz":
+        (tmp_path / name).mkdir()
+        for k, picture in enumerate(moving_frames(6)):
+            Image.fromarray(picture).save(tmp_path / name / f"img_{k:05}.jpg")
+    (tmp_path / "train.txt").write_text("x 4 0\ny 6 0\nz 4 0\n")
+    code, out, _ = prepare("list", "train.txt", "--out", "data", *["--encode"] * encode)
+    assert code == 0
+    assert "odd, but listed: 2\n  x: the list says 4 pictures of its 6; all are used\n  z: " in out
+    assert {sample.frames for sample in read_manifest(tmp_path / "data", "train").samples} == {6}
+
+
 def test_lists_to_pretrain_on_mix_videos_and_pictures(prepare: Prepare, tmp_path: Path):
     small(tmp_path / "k 400" / "a.mp4")
     (tmp_path / "ava" / "x").mkdir(parents=True)

@@ -125,8 +125,12 @@ def _stamps(items: Sequence[Item], bar: MakesBar) -> dict[str, Stamp | OSError]:
 
 def _note(item: Item, check: Checked) -> str:
     """What is odd about a video, by itself or beside what its list says."""
-    if item.frames and not (check.error or check.fps) and item.frames > check.frames:
+    if check.error or check.fps or not item.frames or item.frames < 0:
+        return check.note
+    if item.frames > check.frames:
         return f"the list says more pictures than its {check.frames}"
+    if item.offset is None and item.frames < check.frames:
+        return f"the list says {item.frames} pictures of its {check.frames}; all are used"
     return check.note
 
 
