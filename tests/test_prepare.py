@@ -63,6 +63,16 @@ def test_a_folder_of_phone_videos_becomes_a_data_set_to_pretrain_on(
         assert len(np.unique(np.asarray(picture))) > 50
 
 
+def test_pictures_beside_videos_are_named_by_their_folder(prepare: Prepare, tmp_path: Path):
+    small(tmp_path / "v" / "1.mp4")
+    for name in ("pic.jpg", "stills/1.png", "stills/2.png"):
+        (tmp_path / "v" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "v" / name).touch()
+    code, out, _ = prepare("folder", "v", "--out", "data")
+    assert code == 0
+    assert "no videos, passed over: 2\n  v itself (1 picture)\n  stills (2 pictures)\n" in out
+
+
 def test_nothing_usable_is_one_line_and_exit_code_2(prepare: Prepare, tmp_path: Path):
     (tmp_path / "videos").mkdir()
     code, _, err = prepare("folder", "videos", "--out", "data")
