@@ -428,6 +428,28 @@ def test_a_list_that_says_fewer_pictures_than_there_are_is_told(
     assert {sample.frames for sample in read_manifest(tmp_path / "data", "train").samples} == {6}
 
 
+def test_lines_of_one_folder_do_not_write_over_each_other(prepare: Prepare, tmp_path: Path):
+    for name in "xy":
+        (tmp_path / name).mkdir()
+        for k, picture in enumerate(moving_frames(9), start=1):
+            Image.fromarray(picture).save(tmp_path / name / f"img_{k:05}.jpg")
+    (tmp_path / "train.txt").write_text("x 0 4 0\nx 0 6 1\nx 4 4 0\n")
+    assert prepare("list", "train.txt", "--out", "parts", "--encode")[0] == 0
+    samples = read_manifest(tmp_path / "parts", "train").samples
+    assert {sample.path: sample.frames for sample in samples} == {
+        "videos/x_000001_4.mp4": 4,
+        "videos/x_000001_6.mp4": 6,
+        "videos/x_000005.mp4": 4,
+    }
+    (tmp_path / "train.txt").write_text("x 4 0\nx 6 1\ny 9 0\n")
+    words = ["list", "train.txt", "--out", "whole", "--encode", "--columns", "path,frames,label"]
+    for _ in range(2):
+        code, out, _ = prepare(*words)
+        assert (code, "cannot be encoded" in out) == (0, False)
+        record = (tmp_path / "whole" / "prepare.jsonl").read_text()
+        assert record.count('{"encode"') == 2
+
+
 def test_lists_to_pretrain_on_mix_videos_and_pictures(prepare: Prepare, tmp_path: Path):
     small(tmp_path / "k 400" / "a.mp4")
     (tmp_path / "ava" / "x").mkdir(parents=True)

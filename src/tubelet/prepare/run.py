@@ -236,12 +236,13 @@ def _encode(
     ]
     targets = _targets(usable, out / "videos")
     jobs: dict[EncodeJob, list[Item]] = {}
+    writing: dict[Path, EncodeJob] = {}  # lines that mean the same file share one
     for item in usable:
         part = (item.offset, item.frames) if Path(item.path).is_dir() else (None, None)
         stamp = stamps[item.path]
         assert isinstance(stamp, Stamp)  # otherwise it was not usable
         job = EncodeJob.of(item.path, stamp, targets[item], short_side, *part)
-        jobs.setdefault(job, []).append(item)
+        jobs.setdefault(writing.setdefault(targets[item], job), []).append(item)
     done = {job: known for job in jobs if (known := record.encoded(job))}
     rest = [job for job in jobs if job not in done]
     with bar("encoding videos") as progress:
@@ -266,9 +267,10 @@ def _encode(
 
 def _targets(items: Sequence[Item], videos: Path) -> dict[Item, Path]:
     """The file that each video is written to: its own relative path, ending in .mp4."""
-    shortened: dict[str, set[str]] = {}
+    shortened: dict[str, set[tuple[str, int | None]]] = {}
     for item in items:
-        shortened.setdefault(_mp4(item, short=True).casefold(), set()).add(item.path)
+        frames = None if item.offset is None else item.frames
+        shortened.setdefault(_mp4(item, short=True).casefold(), set()).add((item.path, frames))
     targets = {}
     for item in items:
         short = _mp4(item, short=True)
@@ -284,7 +286,8 @@ def _targets(items: Sequence[Item], videos: Path) -> dict[Item, Path]:
 def _mp4(item: Item, *, short: bool) -> str:
     name = PurePosixPath(item.name)
     if item.offset is not None:
-        name = name.with_name(f"{name.name}_{item.offset:06}")
+        count = "" if short or item.frames is None else f"_{item.frames}"
+        name = name.with_name(f"{name.name}_{item.offset:06}{count}")
     keep = not short or Path(item.path).is_dir()
     return (name.with_name(f"{name.name}.mp4") if keep else name.with_suffix(".mp4")).as_posix()
 
