@@ -57,9 +57,20 @@ def test_a_folder_of_phone_videos_becomes_a_data_set_to_pretrain_on(
     ):
         assert line in out
         assert line in (tmp_path / "data" / "report.txt").read_text()
+    assert out.endswith(f"{Path('data', 'preview.png')} shows the first clips\n")
     with Image.open(tmp_path / "data" / "preview.png") as picture:
         assert picture.width > picture.height > 300
         assert len(np.unique(np.asarray(picture))) > 50
+
+
+def test_pictures_beside_videos_are_named_by_their_folder(prepare: Prepare, tmp_path: Path):
+    small(tmp_path / "v" / "1.mp4")
+    for name in ("pic.jpg", "stills/1.png", "stills/2.png"):
+        (tmp_path / "v" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "v" / name).touch()
+    code, out, _ = prepare("folder", "v", "--out", "data")
+    assert code == 0
+    assert "no videos, passed over: 2\n  v itself (1 picture)\n  stills (2 pictures)\n" in out
 
 
 def test_nothing_usable_is_one_line_and_exit_code_2(prepare: Prepare, tmp_path: Path):
@@ -402,6 +413,43 @@ def test_a_list_that_says_more_pictures_than_there_are_is_told(
     assert ("the list says more pictures than its 6" in out) == odd
 
 
+@pytest.mark.parametrize("encode", [False, True])
+def test_a_list_that_says_fewer_pictures_than_there_are_is_told(
+    prepare: Prepare, tmp_path: Path, encode: bool
+):
+    for name in "xyz":
+        (tmp_path / name).mkdir()
+        for k, picture in enumerate(moving_frames(6)):
+            Image.fromarray(picture).save(tmp_path / name / f"img_{k:05}.jpg")
+    (tmp_path / "train.txt").write_text("x 4 0\ny 6 0\nz 4 0\n")
+    code, out, _ = prepare("list", "train.txt", "--out", "data", *["--encode"] * encode)
+    assert code == 0
+    assert "odd, but listed: 2\n  x: the list says 4 pictures of its 6; all are used\n  z: " in out
+    assert {sample.frames for sample in read_manifest(tmp_path / "data", "train").samples} == {6}
+
+
+def test_lines_of_one_folder_do_not_write_over_each_other(prepare: Prepare, tmp_path: Path):
+    for name in "xy":
+        (tmp_path / name).mkdir()
+        for k, picture in enumerate(moving_frames(9), start=1):
+            Image.fromarray(picture).save(tmp_path / name / f"img_{k:05}.jpg")
+    (tmp_path / "train.txt").write_text("x 0 4 0\nx 0 6 1\nx 4 4 0\n")
+    assert prepare("list", "train.txt", "--out", "parts", "--encode")[0] == 0
+    samples = read_manifest(tmp_path / "parts", "train").samples
+    assert {sample.path: sample.frames for sample in samples} == {
+        "videos/x_000001_4.mp4": 4,
+        "videos/x_000001_6.mp4": 6,
+        "videos/x_000005.mp4": 4,
+    }
+    (tmp_path / "train.txt").write_text("x 4 0\nx 6 1\ny 9 0\n")
+    words = ["list", "train.txt", "--out", "whole", "--encode", "--columns", "path,frames,label"]
+    for _ in range(2):
+        code, out, _ = prepare(*words)
+        assert (code, "cannot be encoded" in out) == (0, False)
+        record = (tmp_path / "whole" / "prepare.jsonl").read_text()
+        assert record.count('{"encode"') == 2
+
+
 def test_lists_to_pretrain_on_mix_videos_and_pictures(prepare: Prepare, tmp_path: Path):
     small(tmp_path / "k 400" / "a.mp4")
     (tmp_path / "ava" / "x").mkdir(parents=True)
@@ -410,9 +458,49 @@ def test_lists_to_pretrain_on_mix_videos_and_pictures(prepare: Prepare, tmp_path
     (tmp_path / "hybrid.csv").write_text("k 400/a.mp4 0 -1\nava/x 9601 4\nava/x 9605 4\n")
     assert prepare("list", "hybrid.csv", "--out", "data", "--encode", "--short-side", 32)[0] == 0
     code, out, _ = prepare("list", "hybrid.csv", "--out", "as_it_is")
-    assert (code, "a part of a folder of pictures; --encode" in out) == (0, True)
+    assert code == 0
+    assert (
+        "parts of folders of pictures, left out; --encode makes videos of them: 2\n"
+        "  ava/x, pictures 9601 to 9604\n  ava/x, pictures 9605 to 9608\n"
+    ) in out
     samples = {sample.path: sample.frames for sample in read_manifest(tmp_path / "data", "train").samples}
     assert samples == {"videos/k 400/a.mp4": 10, "videos/ava/x_009601.mp4": 4, "videos/ava/x_009605.mp4": 4}
+
+
+@pytest.mark.parametrize("encode", [False, True])
+def test_every_line_of_a_list_is_counted(prepare: Prepare, tmp_path: Path, encode: bool):
+    for name, broken in (("x", range(12)), ("y", [8])):
+        (tmp_path / name).mkdir()
+        for k, picture in enumerate(moving_frames(12)):
+            Image.fromarray(picture).save(tmp_path / name / f"img_{k + 1:05}.jpg")
+        for k in broken:
+            (tmp_path / name / f"img_{k + 1:05}.jpg").write_text("no picture")
+    lines = [f"{name} {start} 4 0\n" for name in "xyz" for start in (0, 4, 8)]
+    (tmp_path / "train.txt").write_text("".join(lines) + "y 0 4 0\n")
+    code, out, err = prepare("list", "train.txt", "--out", "data", *["--encode"] * encode)
+    report = (tmp_path / "data" / "report.txt").read_text()
+    assert f"broken, left out: {4 if encode else 3}\n" in report
+    for name in ("x, pictures 1 to 4", "x, pictures 5 to 8", "x, pictures 9 to 12"):
+        assert f"\n  {name}: " in report
+    assert ("\n  y, pictures 9 to 12: cannot be encoded" in report) == encode
+    assert ("--encode makes videos of them: 3\n  y, pictures 1 to 4\n" in report) != encode
+    assert "listed but not there: 3\n" in report
+    assert "listed twice: 1\n  y (train.txt:10)\n" in report
+    if encode:
+        assert (code, "train       2 videos" in out) == (0, True)
+    else:
+        assert (code, "none of the 9 videos can be used" in err) == (2, True)
+
+
+def test_a_broken_file_counts_in_each_line_that_names_it(prepare: Prepare, tmp_path: Path):
+    small(tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").write_text("no video")
+    (tmp_path / "train.txt").write_text("a.mp4 0\nb.mp4 0\nb.mp4 1\n")
+    (tmp_path / "val.txt").write_text("b.mp4 0\n")
+    code, out, _ = prepare("list", "train.txt", "val.txt", "--out", "data")
+    assert (code, "broken, left out: 3\n" in out) == (0, True)
+    for where in ("train.txt:2", "train.txt:3", "val.txt:1"):
+        assert f"  b.mp4 ({where}): cannot be read" in out
 
 
 def test_what_prepare_writes_can_be_prepared_again(prepare: Prepare, tmp_path: Path):

@@ -1,7 +1,11 @@
 """Work in other processes: a file that crashes or hangs the decoder costs itself alone."""
 
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +56,40 @@ def test_a_crash_and_a_hang_are_told_and_the_rest_is_done():
 def test_mistakes_end_the_work(what: str, error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         list(work(misbehave, [what], workers=1))
+
+
+def test_workers_end_with_the_main_process_in_the_middle_of_a_job(tmp_path: Path):
+    text = (
+        "from tests.test_prepare_pool import tell_and_hang\nfrom tubelet.prepare.pool import work\n"
+        f"if __name__ == '__main__':\n    list(work(tell_and_hang, [{str(tmp_path / 'pid')!r}], workers=1))\n"
+    )
+    (tmp_path / "main.py").write_text(text)
+    paths = os.pathsep.join(sys.path)
+    main = subprocess.Popen([sys.executable, tmp_path / "main.py"], env={**os.environ, "PYTHONPATH": paths})
+    until((tmp_path / "pid").is_file)
+    worker = int((tmp_path / "pid").read_text())
+    main.kill()
+    main.wait()
+    until(lambda: not is_running(worker))
+
+
+def tell_and_hang(path: str) -> None:
+    Path(f"{path}.part").write_text(str(os.getpid()))
+    Path(f"{path}.part").rename(path)
+    time.sleep(300)
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"  # not yet buried

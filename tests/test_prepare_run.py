@@ -150,8 +150,8 @@ def test_a_file_on_which_the_decoder_crashes_is_tried_again_next_time(
     with monkeypatch.context() as patch:
         patch.setattr(run, "check_file", lambda x: Lost("crashed") if "2.mp4" in x else check_file(x))
         report = prepare(videos, tmp_path / "out")
-    assert report.broken == {"2.mp4": "crashed"}
-    assert prepare(videos, tmp_path / "out").broken == {}
+    assert report.broken == [("2.mp4", "crashed")]
+    assert prepare(videos, tmp_path / "out").broken == []
 
 
 def test_the_same_content_is_told_and_so_is_that_in_several_splits(tmp_path: Path):
@@ -168,14 +168,16 @@ def test_the_same_content_is_told_and_so_is_that_in_several_splits(tmp_path: Pat
     assert [len(report.samples[split]) for split in ("train", "val")] == [3, 2]
 
 
-def test_a_video_that_is_listed_twice_in_a_split_counts_once(tmp_path: Path):
+def test_a_video_that_is_listed_twice_in_a_split_counts_once_and_is_told(tmp_path: Path):
     small(tmp_path / "1.mp4")
-    (tmp_path / "train.txt").write_text("1.mp4 0\n1.mp4 0\n")
+    train = tmp_path / "train.txt"
+    train.write_text("1.mp4 0\n1.mp4 0\n1.mp4 0\n")
     (tmp_path / "val.txt").write_text("1.mp4 0\n")
-    plan = plan_lists([tmp_path / "train.txt", tmp_path / "val.txt"])
+    plan = plan_lists([train, tmp_path / "val.txt"])
     report = run.prepare(plan, tmp_path / "out", PrepareConfig(workers=0), bar)
     assert [len(report.samples[split]) for split in ("train", "val")] == [1, 1]
     assert list(report.across.values()) == ["train and val"]
+    assert f"listed twice: 2\n  1.mp4 ({train}:2)\n  1.mp4 ({train}:3)" in report.summary()
 
 
 def test_lists_that_are_not_ours_are_left_alone(videos: Path, tmp_path: Path):
@@ -251,8 +253,9 @@ def test_a_link_that_leads_nowhere_and_a_pipe_are_broken_and_nothing_hangs(video
     (videos / "self.mp4").symlink_to(videos / "self.mp4")
     os.mkfifo(videos / "pipe.mp4")
     report = prepare(videos, tmp_path / "out")
-    assert set(report.broken) == {"gone.mp4", "self.mp4", "pipe.mp4"}
-    assert "neither a regular file" in report.broken["pipe.mp4"]
+    broken = dict(report.broken)
+    assert set(broken) == {"gone.mp4", "self.mp4", "pipe.mp4"}
+    assert "neither a regular file" in broken["pipe.mp4"]
 
 
 def test_a_preview_goes_with_the_lists_that_it_shows(videos: Path, tmp_path: Path):

@@ -368,6 +368,8 @@ def _prepare(
     config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
     print(prepare(replace(plan, origin=origin), out, config, Bar).summary())
     print(f"{out}: ready to train on (data.root={out})")
+    if preview:
+        print(f"{out / 'preview.png'} shows the first clips")
 
 
 @app.command()

@@ -27,14 +27,14 @@ class FoundFiles:
     Attributes:
         root: the folder, as it was given, or its URL.
         videos: relative paths with forward slashes, in order.
-        pictures: folders of pictures, likewise.
+        pictures: how many pictures lie in each folder that holds some, likewise.
         others: all other files that are not hidden, likewise.
         stamps: of all files, where the folder is elsewhere.
     """
 
     root: str
     videos: list[str] = field(default_factory=list)
-    pictures: list[str] = field(default_factory=list)
+    pictures: Counter[str] = field(default_factory=Counter)
     others: list[str] = field(default_factory=list)
     stamps: dict[str, Stamp] = field(default_factory=dict)
 
@@ -48,8 +48,8 @@ class FoundFiles:
             self.videos.append(path)
         elif suffix not in IMAGE_SUFFIXES:
             self.others.append(path)
-        elif (folder or ".") not in self.pictures[-1:]:  # they come by the thousand
-            self.pictures.append(folder or ".")
+        else:
+            self.pictures[folder or "."] += 1
 
     def place(self, path: str) -> str:
         """Where a file is, by its relative path."""
@@ -135,7 +135,7 @@ def look_through(root: Path | str, skip: Iterable[Path] = ()) -> FoundFiles:
     url = remote_url(root)
     files = _list(url) if url else _walk(Path(root), skip)
     files.videos.sort()
-    files.pictures = sorted(set(files.pictures))
+    files.pictures = Counter(dict(sorted(files.pictures.items())))
     return files
 
 

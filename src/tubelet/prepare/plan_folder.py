@@ -4,12 +4,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tubelet.data.manifest import SPLITS
 from tubelet.data.rows import split_of
 from tubelet.errors import UserError
 from tubelet.prepare.draw import draw_splits
 from tubelet.prepare.finding import FoundFiles
+from tubelet.prepare.places import place
 from tubelet.prepare.plan import Item, Plan
 
 _SPLIT_FOLDER = re.compile(
@@ -40,7 +42,7 @@ def plan_folder(files: FoundFiles, *, seed: int = 0, unlabelled: bool = False) -
         )
     layout = _layout(files.videos)
     classes = _classes(layout.folders)
-    ignored = (*(f"{path} (pictures)" for path in files.pictures), *files.others)
+    ignored = (*_pictures(files), *files.others)
     reason = _no_classes(layout, classes)
     if unlabelled or reason:
         split = {path: layout.splits.get(path, "train") for path in files.videos}
@@ -67,6 +69,13 @@ def plan_folder(files: FoundFiles, *, seed: int = 0, unlabelled: bool = False) -
         ignored=ignored,
         notes=tuple(notes),
     )
+
+
+def _pictures(files: FoundFiles) -> Iterable[str]:
+    """The folders that hold pictures, in words."""
+    for path, count in files.pictures.items():
+        folder = f"{Path(place(files.root)).name or files.root} itself" if path == "." else path
+        yield f"{folder} ({'1 picture' if count == 1 else f'{count} pictures'})"
 
 
 def _items(files: FoundFiles, splits: Mapping[str, str], labels: Mapping[str, int]) -> tuple[Item, ...]:

@@ -4,12 +4,14 @@ A decoder may crash or hang on a broken file. Each process works on one file at 
 it dies or takes too long; the file it had is then the one to blame.
 """
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from threading import Thread
 from typing import Generic, TypeVar
 
 from tubelet.errors import UserError
@@ -122,6 +124,7 @@ class _Worker(Generic[Job, Result]):
 
 def _serve(connection: Connection, function: Callable[[Job], Result]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    Thread(target=_end_with_parent, daemon=True).start()
     try:
         while True:
             job = connection.recv()
@@ -134,3 +137,11 @@ def _serve(connection: Connection, function: Callable[[Job], Result]) -> None:
             connection.send(answer)
     except (EOFError, ConnectionError):
         pass  # the main process is gone
+
+
+def _end_with_parent() -> None:
+    """Stop in the middle of a job where the main process is gone: the next run may be writing the same."""
+    parent = parent_process()
+    assert parent is not None  # this is a worker
+    parent.join()
+    os._exit(1)

@@ -2,7 +2,7 @@
 
 The folder belongs to what it was made from: the words of a command. Each line of `prepare.jsonl` holds one
 finished piece of work and is written at once; the last line about a file counts, and a line that was cut off
-by a crash is passed over.
+by a crash is passed over. The file is held while it is written, so that two runs do not mix in one folder.
 """
 
 import json
@@ -17,11 +17,18 @@ from typing import Any, Self
 from tubelet.errors import UserError
 from tubelet.prepare.check import Checked
 from tubelet.prepare.encode import Encoded, EncodeJob
+from tubelet.prepare.lock import held_alone
 from tubelet.prepare.places import Stamp
 
 
 class Record:
-    """The checks and encodings in a folder's `prepare.jsonl`, and the lists that were written there."""
+    """The checks and encodings in a folder's `prepare.jsonl`, and the lists that were written there.
+
+    Entering it reads the file and keeps other processes out.
+
+    Raises:
+        UserError: another process is writing to the folder.
+    """
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -30,9 +37,6 @@ class Record:
         self._encoded: dict[str, tuple[dict[str, Any], Encoded]] = {}
         self._wrote: set[str] = set()
         self._origin: list[str] = []
-        if self.path.is_file():
-            for line in self.path.read_text(encoding="utf-8", errors="surrogateescape").split("\n"):
-                self._read(line)
 
     def _read(self, line: str) -> None:
         try:
@@ -51,9 +55,18 @@ class Record:
             pass  # cut off, or of another version: the work is done again
 
     def __enter__(self) -> Self:
-        torn = self.path.is_file() and not self.path.read_bytes().endswith(b"\n")
-        self._file = self.path.open("a", encoding="utf-8", errors="surrogateescape")
-        if torn:
+        self._file = self.path.open("a+", encoding="utf-8", errors="surrogateescape")
+        if not held_alone(self._file):
+            self._file.close()
+            raise UserError(
+                f"{self._out} is being written by another `tubelet prepare`; "
+                "wait for it to end, or choose another folder with --out"
+            )
+        self._file.seek(0)
+        text = self._file.read()
+        for line in text.split("\n"):
+            self._read(line)
+        if text and not text.endswith("\n"):
             self._file.write("\n")
         return self
 
@@ -61,6 +74,9 @@ class Record:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        with suppress(OSError):  # the folder may have gone meanwhile
+            if not self.path.stat().st_size:  # refused before anything was done: the folder is not ours
+                self.path.unlink()
 
     def _append(self, entry: dict[str, Any]) -> None:
         self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")

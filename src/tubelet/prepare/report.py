@@ -18,7 +18,9 @@ class Report:
         plan: what should have been listed.
         samples: the videos in the manifest, by split.
         missing: what is listed and not there, with the list and the line.
-        broken: why files are left out, by their names.
+        twice: what earlier lines list already, in the same split and class, with the list and the line.
+        broken: what is left out and why, line by line.
+        parts: parts of folders of pictures, which are left out where nothing is encoded.
         odd: what is odd about files that are listed, by their names.
         duplicates: groups of names of files that hold the same.
         across: names of files of which the same content is in several splits, with those splits.
@@ -29,7 +31,9 @@ class Report:
     plan: Plan
     samples: dict[str, Sequence[Sample]]
     missing: Sequence[str]
-    broken: dict[str, str]
+    twice: Sequence[str]
+    broken: Sequence[tuple[str, str]]
+    parts: Sequence[str]
     odd: dict[str, str]
     duplicates: Sequence[Sequence[str]]
     across: dict[str, str]
@@ -51,8 +55,11 @@ class Report:
                 yield f"{split:5} {_counted(len(samples), 'video'):>14}  {_duration(samples)}".rstrip()
         if plan.classes:
             yield self._classes()
-        yield from _listing("broken, left out", [f"{name}: {why}" for name, why in self.broken.items()], most)
+        yield from _listing("broken, left out", [f"{name}: {why}" for name, why in self.broken], most)
+        parts = "parts of folders of pictures, left out; --encode makes videos of them"
+        yield from _listing(parts, self.parts, most)
         yield from _listing("listed but not there", self.missing, most)
+        yield from _listing("listed twice", self.twice, most)
         yield from _listing("odd, but listed", [f"{name}: {why}" for name, why in self.odd.items()], most)
         yield from _listing("the same content", [_alike(names, most) for names in self.duplicates], most)
         yield from _listing("the same content in different classes", self.differently, most)

@@ -1,6 +1,7 @@
 """Check every video of a plan, encode it where that is asked for, and write the manifest and a report."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -75,19 +76,18 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
         bar: for the progress.
 
     Raises:
-        UserError: no video can be used, or the folder holds another data set.
+        UserError: no video can be used, or the folder holds another data set or is being written already.
     """
     if url := remote_url(out):
         raise UserError(f"{url} is elsewhere; choose a folder on this machine with --out")
     out = Path(os.path.abspath(out))  # noqa: PTH100
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder with --out")
-    plan = replace(plan, items=tuple(dict.fromkeys(plan.items)))
+    plan, twice = _without_repeated(plan)
     out.mkdir(parents=True, exist_ok=True)
-    record = Record(out)
-    record.claim(_WRITES, plan.origin)
     workers = available_cores() if config.workers is None else config.workers
-    with record:
+    with Record(out) as record:
+        record.claim(_WRITES, plan.origin)
         record.wrote(_WRITES)
         record.made_by(plan.origin)
         stamps = _stamps(plan.items, bar)
@@ -100,16 +100,16 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
         results: dict[Item, Sample | str] = {
             item: _sample(item, checks[item.path], out, plan.several) for item in plan.items
         }
-        odd = {item.name: note for item in plan.items if (note := _note(item, checks[item.path]))}
+        odd = {item: note for item in plan.items if (note := _note(item, checks[item.path]))}
         if config.encode:
             odd |= _encode(results, stamps, record, out, config.short_side, workers, bar, plan.several)
-        report = _report(plan, results, missing, groups, odd, record)
+        report = _report(plan, results, missing, twice, groups, odd, record)
         _write(out, plan, report, keep_preview=not config.preview)
-    if not any(report.samples.values()):
-        raise UserError(_nothing(report, out))
-    if config.preview:
-        split = next(split for split in SPLITS if report.samples.get(split))
-        save_preview(read_manifest(out, split), out / "preview.png", seed=config.seed)
+        if not any(report.samples.values()):
+            raise UserError(_nothing(report, out))
+        if config.preview:
+            split = next(split for split in SPLITS if report.samples.get(split))
+            save_preview(read_manifest(out, split), out / "preview.png", seed=config.seed)
     return report
 
 
@@ -125,9 +125,21 @@ def _stamps(items: Sequence[Item], bar: MakesBar) -> dict[str, Stamp | OSError]:
 
 def _note(item: Item, check: Checked) -> str:
     """What is odd about a video, by itself or beside what its list says."""
-    if item.frames and not (check.error or check.fps) and item.frames > check.frames:
+    if check.error or check.fps or not item.frames or item.frames < 0:
+        return check.note
+    if item.frames > check.frames:
         return f"the list says more pictures than its {check.frames}"
+    if item.offset is None and item.frames < check.frames:
+        return f"the list says {item.frames} pictures of its {check.frames}; all are used"
     return check.note
+
+
+def _without_repeated(plan: Plan) -> tuple[Plan, list[str]]:
+    """The plan with each video of a split and of a class once, and the lines that say it again."""
+    items = dict.fromkeys(plan.items)
+    first = {id(item) for item in items}
+    twice = [f"{item.name} ({item.where})" for item in plan.items if id(item) not in first]
+    return replace(plan, items=tuple(items)), twice
 
 
 def _without_missing(plan: Plan, stamps: dict[str, Stamp | OSError]) -> tuple[Plan, list[str]]:
@@ -217,19 +229,20 @@ def _encode(
     workers: int,
     bar: MakesBar,
     several: bool,
-) -> dict[str, str]:
-    """Encode what can be read, put the new files into the results, and tell what is lost by name."""
+) -> dict[Item, str]:
+    """Encode what can be read, put the new files into the results, and tell what is lost."""
     usable = [
         item for item, result in results.items() if result == _PART_OF_FOLDER or isinstance(result, Sample)
     ]
     targets = _targets(usable, out / "videos")
     jobs: dict[EncodeJob, list[Item]] = {}
+    writing: dict[Path, EncodeJob] = {}  # lines that mean the same file share one
     for item in usable:
         part = (item.offset, item.frames) if Path(item.path).is_dir() else (None, None)
         stamp = stamps[item.path]
         assert isinstance(stamp, Stamp)  # otherwise it was not usable
         job = EncodeJob.of(item.path, stamp, targets[item], short_side, *part)
-        jobs.setdefault(job, []).append(item)
+        jobs.setdefault(writing.setdefault(targets[item], job), []).append(item)
     done = {job: known for job in jobs if (known := record.encoded(job))}
     rest = [job for job in jobs if job not in done]
     with bar("encoding videos") as progress:
@@ -248,15 +261,16 @@ def _encode(
             path = targets[item].relative_to(out).as_posix()
             results[item] = written.error or _line(item, path, written, several)
             if written.note:
-                odd[item.name] = written.note
+                odd[item] = written.note
     return odd
 
 
 def _targets(items: Sequence[Item], videos: Path) -> dict[Item, Path]:
     """The file that each video is written to: its own relative path, ending in .mp4."""
-    shortened: dict[str, set[str]] = {}
+    shortened: dict[str, set[tuple[str, int | None]]] = {}
     for item in items:
-        shortened.setdefault(_mp4(item, short=True).casefold(), set()).add(item.path)
+        frames = None if item.offset is None else item.frames
+        shortened.setdefault(_mp4(item, short=True).casefold(), set()).add((item.path, frames))
     targets = {}
     for item in items:
         short = _mp4(item, short=True)
@@ -272,7 +286,8 @@ def _targets(items: Sequence[Item], videos: Path) -> dict[Item, Path]:
 def _mp4(item: Item, *, short: bool) -> str:
     name = PurePosixPath(item.name)
     if item.offset is not None:
-        name = name.with_name(f"{name.name}_{item.offset:06}")
+        count = "" if short or item.frames is None else f"_{item.frames}"
+        name = name.with_name(f"{name.name}_{item.offset:06}{count}")
     keep = not short or Path(item.path).is_dir()
     return (name.with_name(f"{name.name}.mp4") if keep else name.with_suffix(".mp4")).as_posix()
 
@@ -284,31 +299,54 @@ def _report(
     plan: Plan,
     results: dict[Item, Sample | str],
     missing: Sequence[str],
+    twice: Sequence[str],
     groups: Sequence[Sequence[str]],
-    odd: dict[str, str],
+    odd: dict[Item, str],
     record: Record,
 ) -> Report:
     samples: dict[str, list[Sample]] = {}
-    broken: dict[str, str] = {}
+    broken: list[tuple[str, str]] = []
+    parts: list[str] = []
+    names = _names(plan.items)
     for item, result in results.items():
-        if isinstance(result, str):
-            broken[item.name] = result
+        if result == _PART_OF_FOLDER:
+            parts.append(names[item])
+        elif isinstance(result, str):
+            broken.append((names[item], result))
         else:
             samples.setdefault(item.split, []).append(result)
-    names = {item.path: item.name for item in plan.items}
+    files = {item.path: item.name for item in plan.items}
     usable = replace(plan, items=tuple(item for item in plan.items if not isinstance(results[item], str)))
     listed = {sample.path for part in samples.values() for sample in part}
     return Report(
         plan,
         dict(samples),
         missing,
+        twice,
         broken,
-        odd,
-        duplicates=[[names[path] for path in paths] for paths in groups],
+        parts,
+        odd={names[item]: odd[item] for item in usable.items if item in odd},
+        duplicates=[[files[path] for path in paths] for paths in groups],
         across=in_several_splits(usable, groups),
         differently=in_several_classes(usable, groups),
         unlisted={path: size for path, size in record.copies.items() if path not in listed},
     )
+
+
+def _names(items: Sequence[Item]) -> dict[Item, str]:
+    """What each line is called: its video, with its pictures, and with its place where others are alike."""
+    names = {item: item.name + _pictures(item) for item in items}
+    often = Counter(names.values())
+    return {
+        item: f"{name} ({item.where})" if often[name] > 1 and item.where else name
+        for item, name in names.items()
+    }
+
+
+def _pictures(item: Item) -> str:
+    if item.offset is None or item.frames is None or not Path(item.path).is_dir():
+        return ""
+    return f", pictures {item.offset} to {item.offset + item.frames - 1}"
 
 
 def _write(out: Path, plan: Plan, report: Report, *, keep_preview: bool) -> None:
@@ -334,8 +372,9 @@ def _lists(out: Path) -> dict[str, bytes]:
 
 
 def _nothing(report: Report, out: Path) -> str:
-    count = len(report.broken) + len(report.missing)
-    example = next((f"{name} for one: {why}" for name, why in report.broken.items()), "")
+    left_out = [*report.broken, *((name, _PART_OF_FOLDER) for name in report.parts)]
+    count = len(left_out) + len(report.missing)
+    example = next((f"{name} for one: {why}" for name, why in left_out), "")
     example = example or f"{report.missing[0]} for one is not there; say with --root where they are"
     example = example.encode("utf-8", "replace").decode()
     return f"none of the {count} videos can be used, {example}; {out / 'report.txt'} lists them all"
