@@ -104,6 +104,16 @@ FILES: dict[str, Callable[[Path], Path]] = {
         folder / "cut.mp4",
         lambda place, packet: packet if place >= 10 else None,
     ),
+    "hevc cut out where what leads a key frame decodes": lambda folder: remux(
+        write_video(
+            folder / "whole.mp4",
+            moving_frames(40),
+            codec="libx265",
+            options={"x265-params": "keyint=10:min-keyint=10:bframes=3:radl=2:open-gop=0:log-level=none"},
+        ),
+        folder / "cut.mp4",
+        lambda place, packet: later(packet, -8, both=True) if place >= 8 else None,
+    ),
     "h264 with its header in front": lambda folder: mux_mp4(
         folder / "front.mp4", moving_frames(40), {"movflags": "faststart"}
     ),
@@ -167,10 +177,12 @@ def remux(source: Path, target: Path, change: Callable[[int, av.Packet], av.Pack
     return target
 
 
-def later(packet: av.Packet) -> av.Packet:
-    """Shown one frame later, and decoded when it was."""
+def later(packet: av.Packet, frames: int = 1, *, both: bool = False) -> av.Packet:
+    """Shown some frames later, and decoded when it was unless both."""
     assert packet.pts is not None
-    packet.pts += TICKS
+    assert packet.dts is not None
+    packet.pts += frames * TICKS
+    packet.dts += frames * TICKS * both
     return packet
 
 

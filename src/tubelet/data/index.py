@@ -89,8 +89,8 @@ def scan_index(
         raise VideoError(f"{deadline.path}: no frames in this file")
     shown.sort()
     if first_key is not None and shown[0][0] < first_key:
-        begin = _first_decoded(container, stream) or first_key
-        shown = [frame for frame in shown if frame[0] >= begin] or shown
+        begin = _first_decoded(container, stream)
+        shown = [frame for frame in shown if frame[0] >= (first_key if begin is None else begin)] or shown
     times = tuple(pts for pts, _ in shown)
     return _index(stream, times, (number for number, (_, key) in enumerate(shown) if key))
 

@@ -107,10 +107,9 @@ def _kind_of_folders(lines: Sequence[_Line], usual: int) -> tuple[str, tuple[str
     if least < len(names) - 1 or most == len(names) - 1:
         return f"`{shown}`", names
     _refuse_one_longer(lines, usual, shown, f"{','.join(names)}...")
-    unclear = least == most == 3 and all(
-        line.fields[1] != "0" for line in lines
-    )  # 0 is no number of pictures
-    if unclear or any(re.search(r"\s", line.path) for line in lines):  # a blank: its name may end in a number
+    empty = any(line.fields[1] == "0" for line in lines)  # so that this is a label
+    blank = any(re.search(r"\s", line.path) for line in lines)  # so that the name may end in a number
+    if blank or (least == most == 3 and not empty):
         raise _two_things(lines, usual, "path,frames,label... or --columns path,offset,frames,label")
     return f"`{shown} label ...`, several classes a video", (*names[:-1], "label...")
 
