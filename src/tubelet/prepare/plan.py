@@ -96,3 +96,8 @@ def plan_annotations(annotations: Annotations, files: FoundFiles) -> Plan:
 def named(row: Row) -> str:
     """A video as its list names it, and the line."""
     return f"{row.name} ({row.where})"
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """So many of something, in words: `1 class`, `2 classes`."""
+    return f"{count} {one if count == 1 else many or one + 's'}"

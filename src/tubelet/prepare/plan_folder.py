@@ -12,7 +12,7 @@ from tubelet.errors import UserError
 from tubelet.prepare.draw import draw_splits
 from tubelet.prepare.finding import FoundFiles
 from tubelet.prepare.places import place
-from tubelet.prepare.plan import Item, Plan
+from tubelet.prepare.plan import Item, Plan, counted
 
 _SPLIT_FOLDER = re.compile(
     r"(videos?[_-])?(train|training|val|valid|validate|validation|test|testing)([_-]?(\d+|set|videos?|split))?",
@@ -75,7 +75,7 @@ def _pictures(files: FoundFiles) -> Iterable[str]:
     """The folders that hold pictures, in words."""
     for path, count in files.pictures.items():
         folder = f"{Path(place(files.root)).name or files.root} itself" if path == "." else path
-        yield f"{folder} ({'1 picture' if count == 1 else f'{count} pictures'})"
+        yield f"{folder} ({counted(count, 'picture')})"
 
 
 def _items(files: FoundFiles, splits: Mapping[str, str], labels: Mapping[str, int]) -> tuple[Item, ...]:

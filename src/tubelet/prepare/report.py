@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tubelet.data.manifest import SPLITS, Sample
-from tubelet.prepare.plan import Plan
+from tubelet.prepare.plan import Plan, counted
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Report:
         plan = self.plan
         for split in SPLITS:
             if samples := self.samples.get(split):
-                yield f"{split:5} {_counted(len(samples), 'video'):>14}  {_duration(samples)}".rstrip()
+                yield f"{split:5} {counted(len(samples), 'video'):>14}  {_duration(samples)}".rstrip()
         if plan.classes:
             yield self._classes()
         yield from _listing("broken, left out", [f"{name}: {why}" for name, why in self.broken], most)
@@ -74,7 +74,7 @@ class Report:
         yield from _listing("no videos, passed over", plan.ignored, most)
         if self.unlisted:
             size = sum(self.unlisted.values()) / 1e6
-            count, example = _counted(len(self.unlisted), "copy", "copies"), next(iter(self.unlisted))
+            count, example = counted(len(self.unlisted), "copy", "copies"), next(iter(self.unlisted))
             yield f"written earlier and named by no list now: {count}, {size:.1f} MB, such as {example}"
         if plan.classes and self.samples and "val" not in self.samples:
             yield "note: nothing to validate on; fine-tune with data.val=null, or list some videos as val"
@@ -83,10 +83,10 @@ class Report:
 
     def _classes(self) -> str:
         counts = Counter(label for sample in self.samples.get("train", ()) for label in sample.shown)
-        text = f"{_counted(len(self.plan.classes), 'class', 'classes')}"
+        text = f"{counted(len(self.plan.classes), 'class', 'classes')}"
         if counts:
             fewest, most = min(counts.values()), max(counts.values())
-            videos = _counted(most, "video") if fewest == most else f"{fewest} to {most} videos"
+            videos = counted(most, "video") if fewest == most else f"{fewest} to {most} videos"
             text += f", {videos} to train on in each"
         absent = [name for k, name in enumerate(self.plan.classes) if not counts[k]]
         if absent and counts:
@@ -110,10 +110,6 @@ def _listing(what: str, lines: Sequence[str], most: int | None) -> Iterable[str]
         yield from (f"  {line}" for line in lines[:most])
         if most is not None and len(lines) > most:
             yield f"  and {len(lines) - most} more in report.txt"
-
-
-def _counted(count: int, one: str, many: str | None = None) -> str:
-    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def _duration(samples: Sequence[Sample]) -> str:
