@@ -85,34 +85,17 @@ FILES: dict[str, Callable[[Path], Path]] = {
         folder / "gap.mp4",
         lambda place, packet: later(packet) if (packet.pts or 0) >= 40 * TICKS else packet,
     ),
-    "h264 cut out between key frames of open GOPs": lambda folder: remux(
+    "h264 cut out between key frames of open GOPs": lambda folder: cut_out(
         write_video(
             folder / "whole.mp4",
             moving_frames(60),
             options={"g": "12", "bf": "3", "x264-params": "open-gop=1:scenecut=0:b-adapt=0"},
         ),
-        folder / "cut.mp4",
-        lambda place, packet: packet if place >= 19 else None,
+        19,
     ),
-    "hevc cut out at a key frame of open GOPs": lambda folder: remux(
-        write_video(
-            folder / "whole.mp4",
-            moving_frames(40),
-            codec="libx265",
-            options={"x265-params": "keyint=10:min-keyint=10:bframes=3:log-level=none"},
-        ),
-        folder / "cut.mp4",
-        lambda place, packet: packet if place >= 10 else None,
-    ),
-    "hevc cut out where what leads a key frame decodes": lambda folder: remux(
-        write_video(
-            folder / "whole.mp4",
-            moving_frames(40),
-            codec="libx265",
-            options={"x265-params": "keyint=10:min-keyint=10:bframes=3:radl=2:open-gop=0:log-level=none"},
-        ),
-        folder / "cut.mp4",
-        lambda place, packet: later(packet, -8, both=True) if place >= 8 else None,
+    "hevc cut out at a key frame of open GOPs": lambda folder: cut_out(hevc_groups(folder), 10),
+    "hevc cut out where what leads a key frame decodes": lambda folder: cut_out(
+        hevc_groups(folder, "radl=2:open-gop=0"), 8, earlier=8
     ),
     "h264 with its header in front": lambda folder: mux_mp4(
         folder / "front.mp4", moving_frames(40), {"movflags": "faststart"}
@@ -175,6 +158,23 @@ def remux(source: Path, target: Path, change: Callable[[int, av.Packet], av.Pack
                 changed.stream = stream
                 new.mux(changed)
     return target
+
+
+def cut_out(whole: Path, first: int, earlier: int = 0) -> Path:
+    """The packets from number `first` on, some frames earlier."""
+    return remux(
+        whole,
+        whole.with_name("cut.mp4"),
+        lambda place, packet: later(packet, -earlier, both=True) if place >= first else None,
+    )
+
+
+def hevc_groups(folder: Path, more: str = "open-gop=1") -> Path:
+    """A key frame every ten."""
+    params = f"keyint=10:min-keyint=10:bframes=3:{more}:log-level=none"
+    return write_video(
+        folder / "whole.mp4", moving_frames(40), codec="libx265", options={"x265-params": params}
+    )
 
 
 def later(packet: av.Packet, frames: int = 1, *, both: bool = False) -> av.Packet:
