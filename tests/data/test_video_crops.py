@@ -220,6 +220,23 @@ def test_an_index_that_is_known_spares_looking(waves: Path):
     assert seen == [index]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [("mp4", "libx264"), ("mp4", "mpeg4"), ("mp4", "libvpx-vp9"), ("mov", "mpeg4"), ("mov", "mpeg2video"),
+     ("webm", "libvpx-vp9"), ("webm", "libvpx")],
+)  # fmt: skip
+def test_frames_and_size_are_known_before_crops_are_drawn(tmp_path: Path, suffix: str, codec: str):
+    video = write_video(tmp_path / f"a.{suffix}", smooth_frames(12), codec=codec)
+    seen: list[tuple[int, int, int]] = []
+
+    def plan(known: VideoIndex) -> list[Crop]:
+        seen.append((len(known), known.height, known.width))
+        return [Crop([11, 0], None, (32, 32))]
+
+    read_crops(video, plan)
+    assert seen == [(12, 96, 128)]
+
+
 @pytest.mark.parametrize("numbers", [[], [30], [-1, 3]])
 def test_frames_that_are_not_there_are_refused(waves: Path, numbers: list[int]):
     with pytest.raises(VideoError, match=r"waves.mp4: .* of a video of 30 frames"):

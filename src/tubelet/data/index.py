@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
-import av.stream
+from av.stream import Discard
 
 from tubelet.data.sources import Deadline, VideoError
 
@@ -51,10 +51,9 @@ def video_stream(container: av.container.InputContainer, path: Path | str) -> av
         raise VideoError(
             f"{path}: this build of PyAV has no decoder for it; install its wheel: pip install av"
         )
-    discard = getattr(av.stream, "Discard", None)  # since PyAV 17
     for other in container.streams:
-        if discard and other is not stream:
-            other.discard = discard.all  # sound is not even read
+        if other is not stream:
+            other.discard = Discard.all  # sound is not even read
     stream.thread_count = 1  # one thread a worker: more only get in each other's way
     stream.codec_context.open()  # some decoders read skip_frame once, when they open
     return stream
@@ -115,7 +114,7 @@ def header_index(container: av.container.InputContainer, stream: av.VideoStream)
         None where the packets have to be read: another container, a part of the file is missing or cut out,
         or frames are spaced unevenly and reordered.
     """
-    entries = list(getattr(stream, "index_entries", ()))  # since PyAV 17
+    entries = list(stream.index_entries)
     start = stream.start_time
     if "mov" not in container.format.name.split(",") or not entries or start is None:
         return None

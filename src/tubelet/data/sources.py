@@ -16,8 +16,9 @@ from tubelet.errors import UserError
 TIME_LIMIT = 60.0  # seconds for one item of one file
 
 _BLOCK = 2**18  # bytes to read ahead: a clip lies in one piece, the header in another
-_TELLING_HEADERS = (".mp4", ".m4v", ".mov")
-_HEADER_ONLY = {"analyzeduration": "1", "skip_frame": "all"}  # FFmpeg decodes nothing while it opens
+_TELLING_HEADERS = (".mp4", ".m4v", ".mov", ".webm")
+_UNTOLD = "mpeg4,h263,h261,mpeg2video,mpeg1video"  # size or reordering is told by the decoder alone
+_HEADER_ONLY = {"codec_whitelist": _UNTOLD, "skip_frame": "all", "analyzeduration": "1"}  # while it opens
 
 
 class VideoError(UserError):
@@ -56,8 +57,8 @@ class Deadline:
 def open_container(path: Path | str, deadline: Deadline) -> Iterator[av.container.InputContainer]:
     """Open a file for reading and close it again.
 
-    An MP4's header has all that its decoder needs; of it nothing is decoded to learn more, which FFmpeg would
-    do otherwise and which is most of what opening costs.
+    The header of an MP4 or WebM tells what there is, for all but a few old codecs; nothing is decoded, nor a
+    decoder opened, to learn more, which FFmpeg would do otherwise and which is most of what opening costs.
 
     Raises:
         VideoError: it is not there, no regular file, broken or slow, or the package that fetches it is
