@@ -119,6 +119,17 @@ def test_all_frames_of_open_groups_are_decoded_in_one_run(tmp_path: Path):
     assert (done.sent, done.decoded) == (60, 60)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("mp4", "libx264"), ("mov", "libx265"), ("webm", "libvpx-vp9")]
+)
+def test_nothing_is_decoded_to_open_a_file(tmp_path: Path, suffix: str, codec: str):
+    path = write_video(tmp_path / f"a.{suffix}", moving_frames(10), codec=codec)
+    with open_container(path, Deadline(path, 60)) as container:
+        assert container.streams.video[0].pix_fmt is None  # FFmpeg learns it from a decoder alone
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].pix_fmt
+
+
 def both_indexes(path: Path) -> tuple[VideoIndex | None, VideoIndex]:
     deadline = Deadline(path, 60)
     with open_container(path, deadline) as container:
