@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tests.train.toy import ToyTask, log_lines
+from tubelet.data.dataset import Batch
 from tubelet.errors import UserError
 from tubelet.train.checkpoint import CheckpointStore
 from tubelet.train.runtime import Runtime, RuntimeConfig, _place
@@ -96,6 +97,22 @@ def test_bf16_is_used_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch, capa
 def test_a_device_that_is_not_there() -> None:
     with pytest.raises(UserError, match=r"device=cuda is not there .*there is: .*cpu"):
         Runtime(RuntimeConfig(device="cuda"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_batches_copied_ahead_are_whole_and_in_order() -> None:
+    def batch(number: int) -> Batch:
+        each = torch.full((4,), number)
+        video = torch.full((4, 16, 3, 64, 64), number, dtype=torch.uint8)
+        return Batch(video, each, each, each, names=[], failures={}).pin_memory()
+
+    with Runtime(RuntimeConfig(device="cuda")) as runtime:
+        busy, found = torch.rand(2048, 2048, device=runtime.device), []
+        for here in runtime.ahead(batch(number) for number in range(50)):
+            for _ in range(5):  # the next copy is done long before this batch is read
+                busy = (busy @ busy).softmax(-1)
+            found.append(torch.stack([here.video.amin(), here.video.amax(), here.label.amax()]))
+        assert torch.stack(found).tolist() == [[number] * 3 for number in range(50)]
 
 
 @pytest.mark.parametrize(
