@@ -187,7 +187,7 @@ def test_a_published_recipe_has_the_published_numbers(name: str):
     peak, clips, epochs, views = PUBLISHED_RECIPES[name]
     recipe = load_recipe(name)
     assert scaled_lr(recipe.optim.base_lr, recipe.optim.batch_size) == pytest.approx(peak)
-    assert recipe.optim.batch_size * recipe.data.repeats == clips
+    assert recipe.optim.batch_size * recipe.data.repeats * recipe.data.crops == clips
     assert recipe.optim.epochs == epochs
     assert recipe.data.clip.frames == 16
     if isinstance(recipe, FinetuneRecipe):

@@ -251,7 +251,13 @@ def make_loader(recipe: Recipe, manifest: Manifest, encoder: EncoderConfig, runt
     if isinstance(recipe, FinetuneRecipe) or data.balanced:
         manifest.require_labels()
     dataset = TrainDataset(
-        manifest, data.clip, data.augment, size=encoder.image_size, repeats=data.repeats, seed=recipe.seed
+        manifest,
+        data.clip,
+        data.augment,
+        size=encoder.image_size,
+        repeats=data.repeats,
+        crops=data.crops,
+        seed=recipe.seed,
     )
     return TrainLoader(
         dataset,

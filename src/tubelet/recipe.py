@@ -38,7 +38,8 @@ class DataConfig:
         val: list to validate on after each epoch while fine-tuning; null does not validate.
         clip: which frames of a video make a clip.
         augment: random changes to the training clips.
-        repeats: clips from one decoded video (repeated augmentation); optim.batch_size counts videos.
+        repeats: clips of each video, at times of their own, from one decode; optim.batch_size counts videos.
+        crops: of each of those clips, the same frames augmented anew (repeated augmentation).
         balanced: draw every class equally often, videos of rare ones more than once an epoch and those that
             show no class never; needs labels.
         workers: decoding processes beside each training process; null is one for each core, or half as many
@@ -52,12 +53,13 @@ class DataConfig:
     clip: AnyClip = field(default_factory=DenseClip)
     augment: Augment = field(default_factory=Augment)
     repeats: int = 1
+    crops: int = 1
     balanced: bool = False
     workers: int | None = None
     max_failures: float = 0.05
 
     def __post_init__(self) -> None:
-        _at_least(1, repeats=self.repeats)
+        _at_least(1, repeats=self.repeats, crops=self.crops)
         _at_least(0, workers=self.workers, max_failures=self.max_failures)
 
 

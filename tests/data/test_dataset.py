@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.transforms.v2 import functional
 
 from tests.conftest import decode_all
 from tubelet.data.clips import DenseClip, SegmentClip, Views
@@ -16,8 +17,10 @@ from tubelet.data.dataset import (
     read_clip,
     read_views,
 )
+from tubelet.data.erasing import RandomErasing
 from tubelet.data.manifest import Manifest, Sample
-from tubelet.data.transforms import Augment, Box, MultiScaleCrop, crop_resize, spread_crops
+from tubelet.data.randaugment import RandAugment
+from tubelet.data.transforms import Augment, Box, MultiScaleCrop, ResizedCrop, crop_resize, spread_crops
 
 MakeManifest = Callable[..., Manifest]
 CLIP = DenseClip(frames=4, stride=2)
@@ -35,6 +38,11 @@ def same(a: Batch, b: Batch) -> bool:
 def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether pixels are the same but for rounding; a frame or two pixels off they differ by 5 and more."""
     return a.shape == b.shape and float((a.float() - b.float()).abs().mean()) < 4
+
+
+def small(frames: torch.Tensor) -> torch.Tensor:
+    """Frames of 40 x 56 with a short side of 32."""
+    return functional.resize(frames, [32, 44], antialias=True)
 
 
 def test_an_item_has_the_shapes_promised(manifest: MakeManifest):
@@ -69,6 +77,23 @@ def test_repeats_are_different_clips_with_seeds_of_their_own(manifest: MakeManif
     item = training(manifest(), repeats=4)[0, 11]
     assert len(set(item.seed.tolist())) == 4
     assert len({clip.numpy().tobytes() for clip in item.video}) == 4
+
+
+def test_crops_show_the_same_frames_and_repeats_others(manifest: MakeManifest):
+    whole = Augment(crop=ResizedCrop(scale=(1, 1), ratio=(7 / 5, 7 / 5)))
+    clips = TrainDataset(manifest(), CLIP, whole, size=32, repeats=2, crops=3)[0, 11].video
+    assert torch.equal(clips, clips[[0, 0, 0, 3, 3, 3]])
+    assert not torch.equal(clips[0], clips[3])
+
+
+@pytest.mark.parametrize("cropped", [True, False])
+def test_crops_are_augmented_each_by_itself(manifest: MakeManifest, cropped: bool):
+    augment = Augment(randaugment=RandAugment(cropped=cropped), flip=0.5, erasing=RandomErasing())
+    item = TrainDataset(manifest(), CLIP, augment, size=32, crops=4)[0, 11]
+    assert item.video.shape == (4, 4, 3, 32, 32)
+    assert len({clip.numpy().tobytes() for clip in item.video}) == 4
+    assert len(set(item.seed.tolist())) == 4
+    assert item.names == ["11.mp4"] * 4
 
 
 def test_a_clip_is_made_of_the_frames_of_its_video(manifest: MakeManifest, videos: Path):
@@ -133,10 +158,16 @@ def test_an_item_without_any_readable_video_has_no_rows_and_names_all(videos: Pa
     assert sorted(item.failures) == names
 
 
+def test_the_search_for_a_readable_video_ends_where_lines_share_one(videos: Path):
+    item = training(Manifest(videos, "train", (Sample("gone.mp4"), Sample("gone.mp4")), ()))[0, 0]
+    assert len(item) == 0
+    assert list(item.failures) == ["gone.mp4"]
+
+
 def test_views_come_clip_by_clip_with_their_crops(manifest: MakeManifest, videos: Path):
     item = ViewDataset(manifest(), CLIP, Views(clips=3, crops=2), size=32)[9]
     frames = torch.from_numpy(decode_all(videos / "9.mp4")).permute(0, 3, 1, 2)
-    expected = torch.cat([spread_crops(frames[CLIP.view(len(frames), k, 3)], 32, 2) for k in range(3)])
+    expected = torch.cat([spread_crops(small(frames[CLIP.view(len(frames), k, 3)]), 2) for k in range(3)])
     assert alike(item.video, expected)
     assert item.label.tolist() == [0] * 6
     assert item.index.tolist() == [9] * 6
@@ -170,5 +201,5 @@ def test_a_single_clip_is_the_central_view(videos: Path):
     path = str(videos / "10.mp4")
     assert torch.equal(read_clip(path, CLIP, size=32), read_views(path, CLIP, Views(), 32)[0])
     frames = torch.from_numpy(decode_all(videos / "10.mp4")).permute(0, 3, 1, 2)
-    central = spread_crops(frames[15:23:2], 32, 1)[0]  # 38 frames: (38 - 8) / 2 = 15
+    central = spread_crops(small(frames[15:23:2]), 1)[0]  # 38 frames: (38 - 8) / 2 = 15
     assert alike(read_clip(path, CLIP, size=32), central)

@@ -318,6 +318,13 @@ def test_probe_tells_rate_and_codec(short: Path):
     assert index.codec == "h264"
 
 
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "libx264"), ("mkv", "libx264"), ("webm", "libvpx")])
+@pytest.mark.parametrize("fps", [24, 30, 60])
+def test_the_rate_of_even_frames_is_exact(tmp_path: Path, suffix: str, codec: str, fps: int):
+    path = write_video(tmp_path / f"a.{suffix}", moving_frames(80), codec=codec, fps=fps)
+    assert probe(path).fps == fps
+
+
 def test_the_rate_of_irregular_frames_is_their_mean(tmp_path: Path):
     index = probe(write_video(tmp_path / "vfr.mp4", moving_frames(70), times=IRREGULAR))
     assert index.fps == pytest.approx(69_000 / (IRREGULAR[-1] - IRREGULAR[0]), rel=1e-3)

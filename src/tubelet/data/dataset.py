@@ -87,7 +87,8 @@ class TrainDataset(Dataset[Batch]):
         clip: which frames of a video make a clip.
         augment: what happens to the pixels.
         size: side of the clips in pixels.
-        repeats: clips from one decoded video.
+        repeats: clips of a video, each of frames of its own; all come from one decode.
+        crops: of each of those, the same frames augmented anew.
         seed: of the run.
     """
 
@@ -99,6 +100,7 @@ class TrainDataset(Dataset[Batch]):
         *,
         size: int,
         repeats: int = 1,
+        crops: int = 1,
         seed: int = 0,
     ) -> None:
         self.manifest = manifest
@@ -106,6 +108,7 @@ class TrainDataset(Dataset[Batch]):
         self.augment = augment
         self.size = size
         self.repeats = repeats
+        self.crops = crops
         self.seed = seed
         self.mirrored = mirrored_classes(manifest.classes)
         self.several = _several(manifest)
@@ -114,17 +117,24 @@ class TrainDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.manifest)
 
+    @property
+    def count(self) -> int:
+        """Clips of one video."""
+        return self.repeats * self.crops
+
     def __getitem__(self, key: tuple[int, int]) -> Batch:
         """The clips of item (epoch, index)."""
         epoch, index = key
         rng = np.random.default_rng((self.seed, 1, epoch, index))
         failures: dict[str, str] = {}
+        tried: set[int] = set()
         while True:
             try:
                 return self._clips(index, rng, failures)
             except VideoError as error:
                 failures[self.manifest.samples[index].path] = str(error)
-                if len(failures) >= min(10, len(self)):
+                tried.add(index)
+                if len(tried) >= min(10, len(self)):
                     return _no_rows(self.clip, self.size, self.several, failures)
                 index = int(rng.integers(len(self)))
 
@@ -140,6 +150,7 @@ class TrainDataset(Dataset[Batch]):
             frames = [self.clip.sample(len(index), rng, rate) for _ in range(self.repeats)]
             if augment.whole_frames:
                 return [Crop(numbers, None, size) for numbers in frames]
+            frames = [numbers for numbers in frames for _ in range(self.crops)]
             placed[:] = [augment.place(*size, self.size, rng, sample.shown, self.mirrored) for _ in frames]
             return [
                 Crop(numbers, place.box, square, place.flip)
@@ -149,7 +160,11 @@ class TrainDataset(Dataset[Batch]):
         with self.watch.over(index, path):
             clips = read_crops(path, plan)
         if augment.whole_frames:
-            made = [augment.labeled(clip, self.size, rng, sample.shown, self.mirrored) for clip in clips]
+            made = [
+                augment.labeled(clip, self.size, rng, sample.shown, self.mirrored)
+                for clip in clips
+                for _ in range(self.crops)
+            ]
         else:
             made = [
                 (augment.finish(clip, rng), place.classes) for clip, place in zip(clips, placed, strict=True)
@@ -157,9 +172,9 @@ class TrainDataset(Dataset[Batch]):
         return Batch(
             video=torch.stack([clip for clip, _ in made]),
             label=label_rows([classes for _, classes in made], self.several),
-            seed=torch.from_numpy(rng.integers(2**62, size=self.repeats)),
-            index=_repeat(index, self.repeats),
-            names=[sample.path] * self.repeats,
+            seed=torch.from_numpy(rng.integers(2**62, size=self.count)),
+            index=_repeat(index, self.count),
+            names=[sample.path] * self.count,
             failures=failures,
         )
 
@@ -214,7 +229,7 @@ def read_views(path: str, clip: AnyClip, views: Views, size: int) -> Tensor:
         numbers = (clip.view(len(index), k, views.clips, rate) for k in range(views.clips))
         return [Crop(frames, None, (height, width)) for frames in numbers]
 
-    return torch.cat([spread_crops(part, size, views.crops) for part in read_crops(path, plan)])
+    return torch.cat([spread_crops(part, views.crops) for part in read_crops(path, plan)])
 
 
 def read_clip(path: str, clip: AnyClip, *, size: int) -> Tensor:

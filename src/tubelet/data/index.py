@@ -18,7 +18,8 @@ class VideoIndex:
     Attributes:
         times: the frames' presentation times in order, in the stream's ticks: one for each frame.
         keys: positions in `times` at which decoding can begin, ascending; the first is 0.
-        fps: mean frames per second, 0 where the file does not tell.
+        fps: frames per second, 0 where the file does not tell: the file's own number where its frames' times
+            are that but for rounding, as in WebM's milliseconds, and else their mean.
         width: pixels, as shown.
         height: pixels, as shown.
         codec: FFmpeg's name.
@@ -132,12 +133,19 @@ def header_index(container: av.container.InputContainer, stream: av.VideoStream)
 
 def _index(stream: av.VideoStream, times: tuple[int, ...], keys: Iterable[int]) -> VideoIndex:
     context = stream.codec_context
-    seconds = float((times[-1] - times[0]) * stream.time_base) if stream.time_base else 0.0
     return VideoIndex(
         times=times,
         keys=(0, *(number for number in keys if number)),
-        fps=(len(times) - 1) / seconds if seconds > 0 else float(stream.average_rate or 0),
+        fps=_fps(times, stream),
         width=context.width,
         height=context.height,
         codec=context.name,
     )
+
+
+def _fps(times: tuple[int, ...], stream: av.VideoStream) -> float:
+    told, tick = stream.average_rate, stream.time_base or 0
+    seconds = (times[-1] - times[0]) * tick
+    if told and abs(seconds - (len(times) - 1) / told) <= 2 * tick:
+        return float(told)
+    return float((len(times) - 1) / seconds) if seconds > 0 else float(told or 0)

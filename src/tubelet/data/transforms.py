@@ -31,11 +31,18 @@ class MultiScaleCrop:
     pixels of the output's is taken to be it (TSN's GroupMultiScaleCrop, arXiv 1507.02159, section 3.2).
 
     Attributes:
-        scales: the candidate sides, as shares of the short side, falling.
+        scales: the candidate sides, as shares of the short side in (0, 1], falling.
+
+    Raises:
+        UserError: there are no scales, or they are others.
     """
 
     kind: Literal["multi_scale"] = "multi_scale"
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+
+    def __post_init__(self) -> None:
+        if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
+            raise UserError(f"scales must be shares in (0, 1], at least one, found {self.scales}")
 
     def box(self, height: int, width: int, size: int, rng: np.random.Generator) -> Box:
         """Draw a crop of a frame of (height, width) for an output of `size` pixels."""
@@ -58,13 +65,22 @@ class ResizedCrop:
     """A random share of the frame at a random aspect ratio (Inception's crop, arXiv 1409.4842, section 6).
 
     Attributes:
-        scale: least and greatest share of the frame's area.
-        ratio: least and greatest width over height, drawn log-uniformly.
+        scale: least and greatest share of the frame's area, in (0, 1].
+        ratio: least and greatest width over height, above 0, drawn log-uniformly.
+
+    Raises:
+        UserError: they are outside, or the least is above the greatest.
     """
 
     kind: Literal["resized"] = "resized"
     scale: tuple[float, float] = (0.5, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise UserError(f"scale must be two shares in (0, 1], the lesser first, found {self.scale}")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise UserError(f"ratio must be two numbers above 0, the lesser first, found {self.ratio}")
 
     def box(self, height: int, width: int, size: int, rng: np.random.Generator) -> Box:
         """Draw a crop of a frame of (height, width): ten attempts, then the central one that fits best."""
@@ -187,23 +203,18 @@ def crop_resize(clip: Tensor, box: Box, size: int) -> Tensor:
     return functional.resize(part, [size, size], antialias=True)
 
 
-def spread_crops(clip: Tensor, size: int, crops: int) -> Tensor:
-    """The short side scaled to `size`, then square crops spread along the long one.
+def spread_crops(clip: Tensor, crops: int) -> Tensor:
+    """Square crops as large as the short side, spread along the long one.
 
     Args:
         clip: uint8 (T, C, H, W).
-        size: side of the crops in pixels.
         crops: how many; a single one is central.
 
     Returns:
-        uint8 (crops, T, C, size, size).
+        uint8 (crops, T, C, side, side), side = min(H, W).
     """
     height, width = clip.shape[-2:]
-    short = min(height, width)
-    long = int(max(height, width) * size / short)
-    if short != size:
-        shape = [size, long] if height < width else [long, size]
-        clip = functional.resize(clip, shape, antialias=True)
-    places = [(long - size) // 2] if crops == 1 else [(long - size) * k // (crops - 1) for k in range(crops)]
+    side, free = min(height, width), abs(height - width)
+    places = [free // 2] if crops == 1 else [free * k // (crops - 1) for k in range(crops)]
     axis = -1 if height < width else -2
-    return torch.stack([clip.narrow(axis, place, size) for place in places])
+    return torch.stack([clip.narrow(axis, place, side) for place in places])
