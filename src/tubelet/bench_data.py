@@ -28,6 +28,12 @@ from tubelet.errors import UserError
 from tubelet.machine import available_cores
 
 OURS = "tubelet"
+VIEWS = {  # of one decode: clips of a video at other times, crops of each
+    OURS: (1, 1),
+    f"{OURS}, 4 clips of one decode": (4, 1),
+    f"{OURS}, 2 crops of a clip": (1, 2),
+    f"{OURS}, 4 crops of a clip": (1, 4),
+}
 
 
 def bench_data(
@@ -103,8 +109,7 @@ def _measure(
     show: Callable[[int], None],
 ) -> Part:
     """All loaders in turns on the same clips, the first round for warming up."""
-    views = {f"{OURS}, {count} views of one decode": ours(count) for count in (2, 4)}
-    loaders = {OURS: ours(1), **views, **others}
+    loaders = {name: ours(*views) for name, views in VIEWS.items()} | others
     times: dict[str, list[float]] = {name: [] for name in loaders}
     stages: list[tuple[float, ...]] = []
     for k in range(rounds + 1):
@@ -127,16 +132,22 @@ def _measure(
         show(k)
     ms = {name: statistics.median(times[name]) for name in loaders}
     opening, reading, decoding = (statistics.median(column) for column in zip(*stages, strict=True))
-    rows = [
-        Row(name, one := ms[name] / (int(name.split()[1]) if name in views else 1), one / ms[OURS])
-        for name in loaders
-    ]
+    rows = []
+    for loader_name in loaders:
+        repeats, crops = VIEWS.get(loader_name, (1, 1))
+        one = ms[loader_name] / (repeats * crops)
+        rows.append(Row(loader_name, one, one / ms[OURS], repeats, crops))
     first = measured[0].index
     return Part(
         name=name,
         files=len(jobs),
-        about=f"{first.codec} {first.width} x {first.height}, {first.fps:.3g} frames a second, "
-        f"{len(first)} frames, stride {jobs[0].clip.stride}",
+        codec=first.codec,
+        width=first.width,
+        height=first.height,
+        fps=first.fps,
+        length=len(first),
+        frames=jobs[0].clip.frames,
+        stride=jobs[0].clip.stride,
         kilobytes=statistics.mean(job.path.stat().st_size for job in jobs) / 1000,
         group=statistics.mean(len(read.index) / len(read.index.keys) for read in measured),
         decoded=statistics.mean(read.decoded for read in measured),

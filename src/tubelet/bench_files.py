@@ -1,15 +1,17 @@
 """Video files to measure reading on: made footage that takes about as many bytes as the data sets' own."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
+from tubelet.errors import UserError
 from tubelet.files import replacing
 from tubelet.prepare.encode import EncodeJob, encode_file
 from tubelet.prepare.places import stamp_of
+from tubelet.prepare.pool import Lost
 
 KINETICS, RE_ENCODED, SSV2 = "kinetics-like", "kinetics-like, re-encoded", "ssv2-like"
 
@@ -20,9 +22,7 @@ _WORLD = (512, 640)  # of the picture that the camera moves over
 _RATE = 44100
 
 
-def write_bench_files(
-    folder: Path, count: int, *, seconds: float = 10, progress: Callable[[int, int], object] | None = None
-) -> dict[str, list[Path]]:
+def write_bench_files(folder: Path, count: int, *, seconds: float = 10) -> dict[str, list[Path]]:
     """Write what is not there yet: `count` files of each kind.
 
     The kinds are Kinetics as commonly shared (340 x 256, 30 frames a second, 10 s, x264's defaults, sound),
@@ -33,10 +33,12 @@ def write_bench_files(
         folder: where they go.
         count: files of each kind.
         seconds: length of the first two kinds; the third is 0.4 times as long.
-        progress: called with the files done and all of them.
 
     Returns:
         The files of each kind.
+
+    Raises:
+        UserError: they cannot be written.
     """
     kinds = {
         KINETICS: ("kinetics", ".mp4"),
@@ -55,11 +57,13 @@ def write_bench_files(
         if not original.exists():
             _encode(original, _footage(k, frames, 256, 340), "libx264", _X264, 30, seed=k)
         if not anew.exists():
-            encode_file(EncodeJob.of(str(original), stamp_of(str(original)), anew, _SHORT_SIDE))
+            written = encode_file(EncodeJob.of(str(original), stamp_of(str(original)), anew, _SHORT_SIDE))
+            if isinstance(written, Lost) or written.error:
+                raise UserError(
+                    f"{original} {written.reason if isinstance(written, Lost) else written.error}"
+                )
         if not webm.exists():
             _encode(webm, _footage(k + 1000, int(seconds * 0.4 * 12), 240, 427), "libvpx-vp9", _VP9, 12)
-        if progress:
-            progress(k + 1, count)
     return files
 
 

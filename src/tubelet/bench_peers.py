@@ -17,10 +17,11 @@ from torch import Tensor
 
 from tubelet.data.clips import DenseClip
 from tubelet.data.index import VideoIndex
-from tubelet.data.transforms import MultiScaleCrop, crop_resize
+from tubelet.data.transforms import Box, MultiScaleCrop, crop_resize
 from tubelet.data.video import Crop, read_crops
 
 _PLACES = 10_000
+_GOLDEN = 0.618  # multiples of it lie evenly between 0 and 1, however many
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -42,12 +43,13 @@ class Job:
     seed: int
     part: float
 
-    def frames(self, length: int) -> list[int]:
-        """The frame numbers of the clip."""
-        return self.clip.view(length, round(self.part * _PLACES), _PLACES + 1)
+    def frames(self, length: int, view: int = 0) -> list[int]:
+        """The frame numbers of the clip; of further ones, begun elsewhere."""
+        part = (self.part + view * _GOLDEN) % 1
+        return self.clip.view(length, round(part * _PLACES), _PLACES + 1)
 
-    def box(self, height: int, width: int, view: int = 0) -> Any:
-        """VideoMAE's crop of a view, (top, left, height, width)."""
+    def box(self, height: int, width: int, view: int = 0) -> Box:
+        """VideoMAE's crop of a view."""
         return MultiScaleCrop().box(height, width, self.size, np.random.default_rng((self.seed, 1, view)))
 
     def flip(self, view: int = 0) -> bool:
@@ -58,14 +60,20 @@ class Job:
 Loader = Callable[[Job], Any]
 
 
-def ours(views: int) -> Loader:
-    """Tubelet: all views of a clip from one decode."""
+def ours(repeats: int = 1, crops: int = 1) -> Loader:
+    """Tubelet: clips begun at `repeats` times of a video, `crops` of each, all from one decode."""
 
     def load(job: Job) -> list[Tensor]:
         def plan(index: VideoIndex) -> list[Crop]:
-            numbers = job.frames(len(index))
-            boxes = [job.box(index.height, index.width, view) for view in range(views)]
-            return [Crop(numbers, box, (job.size, job.size), job.flip(v)) for v, box in enumerate(boxes)]
+            return [
+                Crop(
+                    job.frames(len(index), view // crops),
+                    job.box(index.height, index.width, view),
+                    (job.size, job.size),
+                    job.flip(view),
+                )
+                for view in range(repeats * crops)
+            ]
 
         return read_crops(job.path, plan)
 
@@ -93,8 +101,6 @@ def _decord_pil() -> Loader:
     """VideoMAE's pre-training: decord, PIL's crop and resize, Stack, ToTorchFormatTensor, GroupNormalize."""
     import decord
 
-    mean, std = (torch.tensor(numbers * 16)[:, None, None] for numbers in (_MEAN, _STD))
-
     def load(job: Job) -> Tensor:
         reader = decord.VideoReader(str(job.path), num_threads=1, ctx=decord.cpu(0))
         video = reader.get_batch(job.frames(len(reader))).asnumpy()
@@ -106,7 +112,8 @@ def _decord_pil() -> Loader:
             images = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images]
         stacked = np.concatenate([np.asarray(image) for image in images], axis=2)
         clip = torch.from_numpy(stacked).permute(2, 0, 1).contiguous().float().div(255.0)
-        clip = clip.sub_(mean[: len(clip)]).div_(std[: len(clip)])
+        mean, std = (torch.tensor(numbers * len(images))[:, None, None] for numbers in (_MEAN, _STD))
+        clip = clip.sub_(mean).div_(std)
         return clip.view(len(images), 3, job.size, job.size).transpose(0, 1)
 
     return load

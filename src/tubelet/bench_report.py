@@ -8,11 +8,21 @@ from tubelet.machine import available_cores
 
 @dataclass(frozen=True)
 class Row:
-    """One loader: CPU time of one view, and that by the time of tubelet's one view."""
+    """One loader.
+
+    Attributes:
+        name: of the loader.
+        ms: CPU time of one view.
+        ratio: that by the time of tubelet's one view.
+        repeats: clips of a video, at times of their own, that come from one decode.
+        crops: of each of these clips.
+    """
 
     name: str
     ms: float
     ratio: float
+    repeats: int = 1
+    crops: int = 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,13 @@ class Part:
     Attributes:
         name: of the set.
         files: how many were read.
-        about: the first of them.
+        codec: FFmpeg's name of the first one's.
+        width: of its frames in pixels.
+        height: likewise.
+        fps: its frames a second.
+        length: its frames.
+        frames: of a clip.
+        stride: frames of the video from one of the clip to the next.
         kilobytes: of a file.
         group: frames to a key frame.
         decoded: frames that are decoded for a clip.
@@ -58,7 +74,13 @@ class Part:
 
     name: str
     files: int
-    about: str
+    codec: str
+    width: int
+    height: int
+    fps: float
+    length: int
+    frames: int
+    stride: int
     kilobytes: float
     group: float
     decoded: float
@@ -102,7 +124,9 @@ def _describe(part: Part) -> list[str]:
     stages = part.stages
     lines = [
         f"## {part.name}",
-        f"{part.files} files: {part.about}, {part.group:.0f} frames to a key frame, {part.kilobytes:.0f} kB",
+        f"{part.files} files: {part.codec} {part.width} x {part.height}, {part.fps:.3g} frames a second,"
+        f" {part.length} frames, stride {part.stride}, {part.group:.0f} frames to a key frame,"
+        f" {part.kilobytes:.0f} kB",
         f"{1e3 / part.ms:.1f} clips a second and core; a clip spans {part.spanned:.0f} frames,"
         f" of which {part.decoded:.0f} are decoded ({part.decoded / part.spanned:.2f})",
         f"{part.ms:.1f} ms: open {stages.open:.1f}, seek and read {stages.read:.1f}, decode"
@@ -126,7 +150,7 @@ def hints(part: Part, parts: list[Part]) -> list[str]:
     """What to change, the most useful first."""
     found = []
     total, decode = part.ms, part.stages.decode
-    if part.decoded > 3.5 * 16 and part.group > 32 and decode > total / 2:
+    if part.decoded > 3.5 * part.frames and part.group > 32 and decode > total / 2:
         faster = [other for other in parts if other.name.startswith(part.name + ",")]
         gain = f"{total / faster[0].ms:.1f}" if faster else "about 3"
         found.append(
@@ -134,14 +158,15 @@ def hints(part: Part, parts: list[Part]) -> list[str]:
             f" with a key frame every 16 frames reading is {gain} times as fast; encode once with"
             " `tubelet prepare ... --encode`"
         )
-    height, width = (int(side) for side in reversed(part.about.split(",")[0].split(" ", 1)[1].split(" x ")))
-    if min(height, width) > 1.3 * 256:
-        found.append(f"frames are {width} x {height}: a short side of 256 is enough for crops of 224")
-    best = max((row for row in part.rows if "views" in row.name), key=lambda row: -row.ms, default=None)
-    if best and best.ms < 0.6 * total:
+    if min(part.height, part.width) > 1.3 * 256:
         found.append(
-            f"data.repeats=4 makes four clips of one decode, at {best.ms:.0f} ms each instead of {total:.0f}"
+            f"frames are {part.width} x {part.height}: a short side of 256 is enough for crops of 224"
         )
+    for row in part.rows:
+        if row.repeats * row.crops == 4 and row.ms < 0.75 * total:
+            change = "data.crops=4 makes four crops of one clip" if row.crops > 1 else ""
+            change = change or "data.repeats=4 makes four clips of one decode"
+            found.append(f"{change}, at {row.ms:.0f} ms each instead of {total:.0f}")
     if part.stages.finetune > total:
         found.append(
             f"to fine-tune, RandAugment costs more than reading ({part.stages.finetune:.0f} ms):"

@@ -12,7 +12,7 @@ from tubelet.bench_peers import Job, ours
 from tubelet.data.dataset import Batch, collate
 from tubelet.data.erasing import RandomErasing
 from tubelet.data.index import VideoIndex, header_index, scan_index, video_stream
-from tubelet.data.packets import Decoding
+from tubelet.data.packets import Decoding, WrongIndexError
 from tubelet.data.randaugment import RandAugment
 from tubelet.data.sources import Deadline, open_container
 from tubelet.data.transforms import Augment, ResizedCrop
@@ -21,7 +21,14 @@ from tubelet.data.video import read_frames
 
 @dataclass(frozen=True)
 class Read:
-    """What was read, and the CPU time of opening, of reading packets and of decoding, in milliseconds."""
+    """What was read, and the CPU time of opening, of reading packets and of decoding, in milliseconds.
+
+    Attributes:
+        ms: these three.
+        decoded: frames that were decoded.
+        spanned: frames from the key frame before the clip to its last.
+        index: of the file.
+    """
 
     ms: tuple[float, float, float]
     decoded: int
@@ -30,33 +37,38 @@ class Read:
 
 
 def read_stages(job: Job) -> Read:
-    """The first stages of a clip one after the other, libavcodec alone with the packets for it."""
+    """The first stages of a clip one after the other; its frames are decoded and thrown away."""
     deadline = Deadline(job.path, 60)
     began = time.process_time()
     with open_container(job.path, deadline) as container:
         stream = video_stream(container, job.path)
-        index = header_index(container, stream) or scan_index(container, stream, deadline)
+
+        def decoding(index: VideoIndex, guessed: bool) -> Decoding:
+            return Decoding(container, stream, index, set(job.frames(len(index))), deadline, guessed)
+
+        guess = header_index(container, stream)
+        index = guess or scan_index(container, stream, deadline)
         opened = time.process_time()
-        times = {index.times[number] for number in job.frames(len(index))}
-        run = Decoding(container, stream, index, set(job.frames(len(index))), deadline)
-        packets = list(run.packets())
+        try:
+            list(decoding(index, guess is not None).packets())
+        except WrongIndexError:
+            container.seek(0)
+            index = scan_index(container, stream, deadline)
         demuxed = time.process_time()
-        context, decoded = stream.codec_context, 0
-        for packet in packets:
-            if packet is not None:
-                context.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
-            decoded += len(context.decode(packet))
-            if packet is None:
-                context.flush_buffers()
+        container.seek(0)
+        again = time.process_time()
+        run = decoding(index, False)
+        run.run(lambda number, frame: None)  # which reads the packets once more
         ended = time.process_time()
-    spans = ((opened - began) * 1e3, (demuxed - opened) * 1e3, (ended - demuxed) * 1e3)
-    return Read(spans, decoded, run.spanned, index)
+    opening, reading = opened - began, demuxed - opened
+    spent = (opening, reading, max(ended - again - reading, 0.0))
+    return Read((1e3 * spent[0], 1e3 * spent[1], 1e3 * spent[2]), run.decoded, run.spanned, index)
 
 
 def later_stages(jobs: list[Job], rounds: int) -> dict[str, float]:
     """CPU time of what happens to a clip that has been read: by stage, the median over the rounds."""
     whole = [read_frames(job.path, job.frames) for job in jobs[:2]]
-    crops = [clip for job in jobs[:2] for clip in ours(1)(job)]
+    crops = [clip for job in jobs[:2] for clip in ours()(job)]
     pretrain = Augment(flip=0.5)
     finetune = Augment(
         randaugment=RandAugment(), crop=ResizedCrop(scale=(0.08, 1)), flip=0.5, erasing=RandomErasing()

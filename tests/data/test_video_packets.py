@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -12,7 +13,7 @@ from tubelet.data import video
 from tubelet.data.index import VideoIndex, header_index, scan_index, video_stream
 from tubelet.data.packets import Decoding
 from tubelet.data.sources import Deadline, open_container
-from tubelet.data.video import read_frames
+from tubelet.data.video import probe, read_frames
 
 
 def decoding(path: Path, wanted: list[int]) -> Decoding:
@@ -91,12 +92,29 @@ def test_packets_after_the_last_wanted_frame_of_a_group_are_not_sent(short_group
     assert (done.sent, done.decoded, done.spanned) == (4 + 3 + 3, 4 + 3 + 3, 51)
 
 
-def test_groups_that_follow_each_other_are_decoded_without_going_back(
-    short_groups: Path, monkeypatch: pytest.MonkeyPatch
-):
-    done = decoding(short_groups, list(range(20, 84, 4)))
+class CountsSeeks:
+    """A container that counts how often somebody goes to another place in it."""
+
+    def __init__(self, container: av.container.InputContainer) -> None:
+        self.container, self.seeks = container, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.container, name)
+
+    def seek(self, *args: Any, **options: Any) -> None:
+        self.seeks += 1
+        self.container.seek(*args, **options)
+
+
+def test_groups_that_follow_each_other_are_decoded_without_going_back(short_groups: Path):
+    deadline, index = Deadline(short_groups, 60), probe(short_groups)
+    with open_container(short_groups, deadline) as container:
+        stream, counted = video_stream(container, short_groups), CountsSeeks(container)
+        done = Decoding(counted, stream, index, set(range(20, 84, 4)), deadline)  # type: ignore[arg-type]
+        done.run(lambda number, frame: None)
     # 16-20..28, then 32..44, 48..60, 64..76, 80: each up to the last that is wanted
     assert done.sent == done.decoded == 13 + 13 + 13 + 13 + 1
+    assert counted.seeks == 1
 
 
 def test_of_key_frames_alone_only_the_wanted_are_decoded(tmp_path: Path):
