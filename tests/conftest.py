@@ -107,6 +107,11 @@ def write_video(
     return path
 
 
+def within(count: int, trials: int, probability: float) -> bool:
+    """Whether a count lies within five standard deviations of its binomial distribution's mean."""
+    return abs(count - trials * probability) <= 5 * (trials * probability * (1 - probability)) ** 0.5
+
+
 def decode_all(path: Path) -> np.ndarray:
     """Every frame (N, H, W, 3) of a file, in the order in which a plain sequential decode shows them."""
     with av.open(str(path)) as container:

@@ -12,3 +12,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The nearest known word as a hint, `; did you mean 'x'?`, or the empty string when none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def require_at_least(least: int, **settings: float | None) -> None:
+    """Raise a UserError that names the first setting below `least`; None is none."""
+    for name, value in settings.items():
+        if value is not None and value < least:
+            raise UserError(f"{name} must be at least {least}, found {value}")

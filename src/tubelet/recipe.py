@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tubelet.data.clips import AnyClip, DenseClip, Views
 from tubelet.data.transforms import Augment
-from tubelet.errors import UserError, did_you_mean
+from tubelet.errors import UserError, did_you_mean, require_at_least
 from tubelet.masking import AnyMasking, RunningCellMasking, TubeMasking
 from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.decoder import DecoderConfig
@@ -59,8 +59,8 @@ class DataConfig:
     max_failures: float = 0.05
 
     def __post_init__(self) -> None:
-        _at_least(1, repeats=self.repeats, crops=self.crops)
-        _at_least(0, workers=self.workers, max_failures=self.max_failures)
+        require_at_least(1, repeats=self.repeats, crops=self.crops)
+        require_at_least(0, workers=self.workers, max_failures=self.max_failures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class SaveConfig:
     log_steps: int = 10
 
     def __post_init__(self) -> None:
-        _at_least(1, every_epochs=self.every_epochs, log_steps=self.log_steps)
+        require_at_least(1, every_epochs=self.every_epochs, log_steps=self.log_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class PretrainRecipe:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
-        _at_least(0, seed=self.seed)
+        require_at_least(0, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +163,7 @@ class FinetuneRecipe:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
-        _at_least(0, seed=self.seed)
+        require_at_least(0, seed=self.seed)
         for name in ("drop_path", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} must lie in [0, 1), found {getattr(self, name)}")
@@ -214,13 +214,7 @@ class EvaluateRecipe:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
-        _at_least(1, batch_size=self.batch_size)
-
-
-def _at_least(least: int, **settings: float | None) -> None:
-    for name, value in settings.items():
-        if value is not None and value < least:
-            raise UserError(f"{name} must be at least {least}, found {value}")
+        require_at_least(1, batch_size=self.batch_size)
 
 
 Recipe = PretrainRecipe | FinetuneRecipe

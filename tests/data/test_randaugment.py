@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
+from tests.conftest import within
 from tubelet.data.randaugment import OPERATIONS, RandAugment, parse_policy, shear_x, translate_x
 from tubelet.errors import UserError
 
@@ -189,11 +190,6 @@ def test_a_fill_that_is_no_color_is_refused():
 
 
 # -------------------------------------------------------------------------------------- what is drawn
-
-
-def within(count: int, trials: int, probability: float) -> bool:
-    """Five standard deviations of a binomial distribution."""
-    return abs(count - trials * probability) < 5 * (trials * probability * (1 - probability)) ** 0.5
 
 
 def test_operations_signs_and_strengths_have_the_published_distribution():

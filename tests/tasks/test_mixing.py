@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import within
 from tests.models.conftest import TINY, TINY_DECODER, randomize
 from tubelet.data.dataset import Batch
 from tubelet.errors import UserError
@@ -28,10 +29,6 @@ def seeds(count: int, batch: int = 2) -> torch.Tensor:
 
 def draws(mixing: Mixing, count: int, height: int = 224, width: int = 224) -> list[Mix]:
     return [mixing.draw(seed, height, width) for seed in seeds(count)]
-
-
-def within(count: int, trials: int, probability: float) -> bool:
-    return abs(count - trials * probability) <= 5 * (trials * probability * (1 - probability)) ** 0.5
 
 
 # ------------------------------------------------------------------------------------------------ drawing

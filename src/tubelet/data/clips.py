@@ -1,6 +1,6 @@
 """Which frames make a clip: pure functions from a video's length to frame numbers.
 
-Here are the two that new recipes start from; `protocols` has the published ones.
+Here are the two that new recipes start from; `protocols` has the published ones, and says what all take.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tubelet.data.protocols import (
     VideoMAEClip,
     VideoMAESegmentClip,
 )
-from tubelet.errors import UserError
+from tubelet.errors import require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,7 @@ class DenseClip:
     short: Literal["last", "before"] = "last"
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or self.stride < 1:
-            raise UserError(f"frames and stride must be at least 1, found {self.frames} and {self.stride}")
+        require_at_least(1, frames=self.frames, stride=self.stride)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """A clip at a random start in a video of `length` frames."""
@@ -72,8 +71,7 @@ class SegmentClip:
     frames: int = 16
 
     def __post_init__(self) -> None:
-        if self.frames < 1:
-            raise UserError(f"frames must be at least 1, found {self.frames}")
+        require_at_least(1, frames=self.frames)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """A random frame from each segment of a video of `length` frames."""
@@ -112,8 +110,7 @@ class Views:
     crops: int = 1
 
     def __post_init__(self) -> None:
-        if self.clips < 1 or self.crops < 1:
-            raise UserError(f"clips and crops must be at least 1, found {self.clips} x {self.crops}")
+        require_at_least(1, clips=self.clips, crops=self.crops)
 
     @property
     def count(self) -> int:

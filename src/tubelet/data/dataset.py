@@ -220,7 +220,11 @@ class ViewDataset(Dataset[Batch]):
 
 
 def read_views(path: str, clip: AnyClip, views: Views, size: int) -> Tensor:
-    """All views of a video, from one decode: uint8 (clips * crops, T, C, size, size), clip by clip."""
+    """All views of a video, from one decode: uint8 (clips * crops, T, C, size, size), clip by clip.
+
+    Raises:
+        VideoError: the video cannot be read.
+    """
 
     def plan(index: VideoIndex) -> list[Crop]:
         short = min(index.height, index.width)
@@ -233,7 +237,11 @@ def read_views(path: str, clip: AnyClip, views: Views, size: int) -> Tensor:
 
 
 def read_clip(path: str, clip: AnyClip, *, size: int) -> Tensor:
-    """The central clip of a video and of its frame: uint8 (T, C, size, size)."""
+    """The central clip of a video and of its frame: uint8 (T, C, size, size).
+
+    Raises:
+        VideoError: the video cannot be read.
+    """
     return read_views(path, clip, Views(), size)[0]
 
 

@@ -1,7 +1,9 @@
 """The clips of the published recipes and tests, index for index.
 
 Each class is one code base's way: `sample` is how it trains, `view` how it tests, and both are pure functions
-of a video's length, its frame rate where that matters, and a generator.
+of a video's length in frames, at least 1, its rate in frames per second where that matters (None: not known),
+and a generator, or the clip's number in [0, clips). Both give frame numbers in [0, length). Settings below
+their least raise a UserError.
 """
 
 import math
@@ -11,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from tubelet.errors import UserError
+from tubelet.errors import UserError, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class VideoMAEClip:
     stride: int = 4
 
     def __post_init__(self) -> None:
-        _at_least_one(frames=self.frames, stride=self.stride)
+        require_at_least(1, frames=self.frames, stride=self.stride)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """A clip at a random place in a video of `length` frames."""
@@ -77,7 +79,7 @@ class VideoMAESegmentClip:
     short: Literal["first", "lead"] = "first"
 
     def __post_init__(self) -> None:
-        _at_least_one(frames=self.frames)
+        require_at_least(1, frames=self.frames)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """A random frame from each segment of a video of `length` frames."""
@@ -121,7 +123,7 @@ class IntervalClip:
     target_fps: float = 30.0
 
     def __post_init__(self) -> None:
-        _at_least_one(frames=self.frames, stride=self.stride)
+        require_at_least(1, frames=self.frames, stride=self.stride)
         if self.target_fps <= 0:
             raise UserError(f"target_fps must be above 0, found {self.target_fps}")
 
@@ -158,7 +160,7 @@ class MARSegmentClip:
     frames: int = 16
 
     def __post_init__(self) -> None:
-        _at_least_one(frames=self.frames)
+        require_at_least(1, frames=self.frames)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """A random place in each segment of a video of `length` frames."""
@@ -188,7 +190,7 @@ class MMAction2Clip:
     stride: int = 4
 
     def __post_init__(self) -> None:
-        _at_least_one(frames=self.frames, stride=self.stride)
+        require_at_least(1, frames=self.frames, stride=self.stride)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """A clip at a random start in a video of `length` frames."""
@@ -202,9 +204,3 @@ class MMAction2Clip:
 
     def _from(self, start: int, length: int) -> list[int]:
         return [(start + k * self.stride) % length for k in range(self.frames)]
-
-
-def _at_least_one(**settings: int) -> None:
-    for name, value in settings.items():
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, found {value}")
