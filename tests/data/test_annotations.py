@@ -141,6 +141,26 @@ def test_hmdb51_says_with_a_digit_what_a_video_is_for(tmp_path: Path):
         read_hmdb51(files, 1)
 
 
+def test_hmdb51_numbers_its_classes_by_their_names_and_not_by_their_files(tmp_path: Path):
+    names = ("climb", "climb_stairs", "kick", "kick_ball", "sword", "sword_exercise")
+    files = write(tmp_path, {f"{name}_test_split1.txt": "a.avi 1\n" for name in reversed(names)})
+    found = read_hmdb51(files)
+    assert found.classes == names
+    assert {row.name: row.labels for row in found.rows} == {f"{n}/a.avi": (k,) for k, n in enumerate(names)}
+
+
+def test_annotations_in_another_encoding_are_named(tmp_path: Path):
+    (tmp_path / "wave_test_split1.txt").write_bytes("Überraschung.avi 1".encode("latin-1"))
+    with pytest.raises(UserError, match=r"wave_test_split1.txt must be UTF-8 text"):
+        read_hmdb51([tmp_path / "wave_test_split1.txt"])
+    (tmp_path / "test-answers.csv").write_bytes("3;Schütteln\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"test-answers.csv must be UTF-8 text"):
+        read_ssv2([*ssv2_files(tmp_path), tmp_path / "test-answers.csv"])
+    (tmp_path / "labels.json").write_bytes('{"Schütteln": "0"}'.encode("latin-1"))
+    with pytest.raises(UserError, match=r"labels.json must be UTF-8 text"):
+        read_ssv2([tmp_path / "labels.json"])
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
