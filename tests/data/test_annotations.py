@@ -141,6 +141,26 @@ def test_hmdb51_says_with_a_digit_what_a_video_is_for(tmp_path: Path):
         read_hmdb51(files, 1)
 
 
+def test_hmdb51_numbers_its_classes_by_their_names_and_not_by_their_files(tmp_path: Path):
+    names = ("climb", "climb_stairs", "kick", "kick_ball", "sword", "sword_exercise")
+    files = write(tmp_path, {f"{name}_test_split1.txt": "a.avi 1\n" for name in reversed(names)})
+    found = read_hmdb51(files)
+    assert found.classes == names
+    assert {row.name: row.labels for row in found.rows} == {f"{n}/a.avi": (k,) for k, n in enumerate(names)}
+
+
+def test_annotations_in_another_encoding_are_named(tmp_path: Path):
+    (tmp_path / "wave_test_split1.txt").write_bytes("Überraschung.avi 1".encode("latin-1"))
+    with pytest.raises(UserError, match=r"wave_test_split1.txt must be UTF-8 text"):
+        read_hmdb51([tmp_path / "wave_test_split1.txt"])
+    (tmp_path / "test-answers.csv").write_bytes("3;Schütteln\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"test-answers.csv must be UTF-8 text"):
+        read_ssv2([*ssv2_files(tmp_path), tmp_path / "test-answers.csv"])
+    (tmp_path / "labels.json").write_bytes('{"Schütteln": "0"}'.encode("latin-1"))
+    with pytest.raises(UserError, match=r"labels.json must be UTF-8 text"):
+        read_ssv2([tmp_path / "labels.json"])
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -170,11 +190,21 @@ def test_names_that_end_in_numbers_are_names(tmp_path: Path):
         ("0 a\n1 b\n1 c\n", r"x.txt:3: number 1 is b already"),
         ("0 a\n2 b\n", r"x.txt: the class numbers must count from 0 or 1"),
         ("0 a\nb\n1 c\n", r"x.txt:2: expected a class name and its number"),
+        ("run\n\njump\n", r"x.txt:2: an empty name among the classes"),
+        ("run\nwalk\nrun\n", r"x.txt:3: 'run' is a class already \(.*:1\)"),
+        ("0 run\n\n1 walk\n2 run\n", r"x.txt:4: 'run' is a class already \(.*:1\)"),
+        ("\n", r"x.txt is empty; it should hold class names"),
     ],
 )
 def test_broken_class_files_are_named(tmp_path: Path, text: str, message: str):
     (path,) = write(tmp_path, {"x.txt": text})
     with pytest.raises(UserError, match=message):
+        read_classes(path)
+
+
+def test_names_in_json_are_as_distinct_as_in_lines(tmp_path: Path):
+    (path,) = write(tmp_path, {"x.json": '["run", "walk", "run"]'})
+    with pytest.raises(UserError, match=r"x.json: entry 3: 'run' is a class already \(.*x.json: entry 1\)"):
         read_classes(path)
 
 
@@ -208,6 +238,15 @@ def test_class_names_that_are_alike_are_kept_apart():
     numbered, classes, _ = number_labels(rows("run", "Run"))
     assert classes == ("Run", "run")
     assert [row.labels for row in numbered] == [(1,), (0,)]
+
+
+def test_a_label_is_taken_for_a_class_that_is_alike_where_there_is_one(tmp_path: Path):
+    numbered, _, _ = number_labels(rows("Making_Tea", "Run"), ("making tea", "run", "Run"))
+    assert [row.labels for row in numbered] == [(0,), (2,)]
+    with pytest.raises(UserError, match=r"x.txt:1: 'RUN' may be class 1, 'run', or class 2, 'Run'"):
+        number_labels(rows("RUN"), ("making tea", "run", "Run"))
+    with pytest.raises(UserError, match=r"x.txt:2: 'run' may be class 0, 'run', or class 1, 'run'"):
+        number_labels(rows("jump", "run"), ("run", "run", "jump"))
 
 
 def test_numbers_and_names_do_not_mix():

@@ -183,6 +183,43 @@ def test_json_lists(tmp_path: Path):
     assert (row.name, row.labels, row.split) == ("--07WQ2iBlw", ("javelin throw",), "val")
 
 
+@pytest.mark.parametrize("cell", ["nan", "inf", "-inf", "1e400", "soon"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_numbers_that_are_none_are_passed_over(tmp_path: Path, cell: str, kind: str):
+    names = ("frames", "offset", "start", "end")
+    table = f"path,{','.join(names)}\na.mp4,{','.join([cell] * 4)}\n"
+    said = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity", "1e400": "1" + "0" * 400}.get(
+        cell, '"soon"'
+    )
+    fields = ", ".join(f'"{name}": {said}' for name in names)
+    text = table if kind == "csv" else f'{{"path": "a.mp4", {fields}}}\n'
+    (row,) = rows_of(tmp_path, text, f"x.{kind}")
+    assert (row.name, row.frames, row.offset, row.start, row.end) == ("a.mp4", None, None, None, None)
+
+
+def test_a_number_is_read_as_it_is_written(tmp_path: Path):
+    assert labelled(rows_of(tmp_path, f"a.mp4,{2**60 + 1}\n")) == [("a.mp4", (2**60 + 1,))]
+    assert labelled(rows_of(tmp_path, f"a.mp4,{10**400}\nb.mp4,2.0\n")) == [
+        ("a.mp4", (10**400,)),
+        ("b.mp4", (2,)),
+    ]
+
+
+def test_a_path_may_begin_like_json(tmp_path: Path):
+    rows = rows_of(tmp_path, "[Group] show.mp4 0\n{x} b.mp4 1\n", "train.txt")
+    assert labelled(rows) == [("[Group] show.mp4", (0,)), ("{x} b.mp4", (1,))]
+    assert labelled(rows_of(tmp_path, "[2019] a.mp4 3\n")) == [("[2019] a.mp4", (3,))]
+    assert labelled(rows_of(tmp_path, "{x} a.mp4 3\n")) == [("{x} a.mp4", (3,))]
+
+
+def test_json_is_known_without_its_ending(tmp_path: Path):
+    records = [{"path": "a.mp4", "label": 1}, {"path": "b.mp4", "label": 0}]
+    for text in (json.dumps(records, indent=1), "\n".join(map(json.dumps, records))):
+        assert labelled(rows_of(tmp_path, text, "train.txt")) == [("a.mp4", (1,)), ("b.mp4", (0,))]
+    with pytest.raises(UserError, match=r"train.txt:2 is not valid JSON"):
+        rows_of(tmp_path, f"{json.dumps(records[0])}\n{{\n", "train.txt")
+
+
 def test_json_lines(tmp_path: Path):
     lines = ['{"file_name": "a.mp4", "label": 1}', "", '{"file_name": "b.mp4", "label": 0}']
     assert labelled(rows_of(tmp_path, "\n".join(lines), "x.jsonl")) == [("a.mp4", (1,)), ("b.mp4", (0,))]
@@ -193,11 +230,11 @@ def test_json_lines(tmp_path: Path):
     ("name", "text", "message"),
     [
         ("train.csv", "a.mp4 1\nb.mp4\nc.mp4 2\n", r"train.csv:2: expected `path label` as in .*'b.mp4'"),
-        ("train.csv", "a.mp4 1\nb.mp4 2\nc.mp4 run\n", r"train.csv:3: labels are numbers in some lines"),
         ("train.csv", "\n\na 1 0\nb 2 0\nc 5\n", r"train.csv:5: expected `path frames label`"),
         ("train.csv", "path,label\na.mp4,1\nb, c.mp4,1\n", r"train.csv:3: more or fewer cells"),
         ("train.csv", "path,label\na.mp4,1\n,1\n", r"train.csv:3: no video named"),
         ("train.csv", "path,split\na.mp4,huh\n", r"train.csv:2: the split must be .*'huh'"),
+        ("train.csv", "path,label\na.mp4,1\n\"b.mp4,1\n" + "c.mp4,1\n" * 20000, r"train.csv:3 .*quotation"),
         ("train.csv", "", r"train.csv is empty"),
         ("train.csv", "path,label\n", r"train.csv lists no video"),
         ("x.json", "{", r"x.json is not valid JSON"),

@@ -120,9 +120,24 @@ def test_a_class_is_its_line_number(tmp_path: Path):
     assert manifest.classes[label] == "jump"
 
 
-def test_an_empty_line_among_the_classes_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match=r"classes.txt:2: "):
-        read_manifest(dataset(tmp_path, "path,label\na.mp4,1\n", "run\n\njump\n"), "train")
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ("run\n\njump\n", r"classes.txt:2: an empty name"),
+        ("run\njump\nrun \n", r"classes.txt:3: 'run' is a class already \(.*:1\)"),
+        ("", r"classes.txt is empty"),
+    ],
+)
+def test_classes_without_a_name_of_their_own_are_refused(tmp_path: Path, classes: str, message: str):
+    with pytest.raises(UserError, match=message):
+        read_manifest(dataset(tmp_path, "path,label\na.mp4,1\n", classes), "train")
+
+
+def test_classes_in_another_encoding_are_named(tmp_path: Path):
+    dataset(tmp_path, "path,label\na.mp4,0\n", None)
+    (tmp_path / "classes.txt").write_bytes("Übung\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"classes.txt must be UTF-8"):
+        read_manifest(tmp_path, "train")
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,19 @@ def test_a_folder_of_pictures_is_a_video(folder: Path):
     assert error == 0 if any(folder.glob("*.[pP]*")) else error < 8
 
 
+def test_hidden_files_beside_pictures_are_passed_over(folder: Path):
+    for path in list(folder.iterdir()):
+        (folder / f"._{path.name}").write_bytes(b"a resource fork")
+    assert len(probe(folder)) == 12
+    assert read_frames(folder, range(12)).shape == (12, 3, 48, 64)
+
+
+def test_names_of_pictures_may_hold_digits_that_are_no_numbers(tmp_path: Path):
+    for name, shade in (("²1", 10), ("²2", 20), ("²10", 30)):
+        Image.new("RGB", (8, 8), (shade,) * 3).save(tmp_path / f"{name}.png")
+    assert read_frames(tmp_path, range(3))[:, 0, 0, 0].tolist() == [10, 20, 30]
+
+
 def test_a_folders_frames_are_cropped_like_a_videos(folder: Path):
     whole = read_frames(folder, [4, 7])
 

@@ -4,7 +4,6 @@ Each reader takes the text files that were found beside the videos, knows its ow
 and gives every video its split and its class number.
 """
 
-import csv
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 from tubelet.data.classes import number_labels, read_classes
 from tubelet.data.lists import read_list
 from tubelet.data.rows import Row, split_of
+from tubelet.data.texts import csv_rows, read_text
 from tubelet.errors import UserError
 
 
@@ -38,6 +38,7 @@ class Annotations:
 VALIDATED_ON_TEST = (
     "this data set has no list to validate on: val.csv repeats test.csv, so choose no setting by it"
 )
+_HMDB51_SPLITS: dict[str, tuple[str, ...]] = {"0": (), "1": ("train",), "2": ("test", "val")}
 
 
 def read_kinetics(files: Iterable[Path], count: int, classes: Sequence[str] = ()) -> Annotations:
@@ -47,6 +48,10 @@ def read_kinetics(files: Iterable[Path], count: int, classes: Sequence[str] = ()
         files: the text files that were found.
         count: of classes that there should be: 400, 600 or 700.
         classes: the names in the order of their numbers; alphabetical where none are given.
+
+    Raises:
+        UserError: there are no annotations, one cannot be read or names no split, or a label is not among
+            the classes.
     """
     lists = [path for path in sorted(files) if path.suffix == ".csv" and "youtube_id" in _first_line(path)]
     if not lists:
@@ -69,7 +74,15 @@ def read_kinetics(files: Iterable[Path], count: int, classes: Sequence[str] = ()
 
 
 def read_ssv2(files: Iterable[Path]) -> Annotations:
-    """Something-Something v2's lists as JSON, `labels.json` and, where it is there, `test-answers.csv`."""
+    """Something-Something v2's lists as JSON, `labels.json` and, where it is there, `test-answers.csv`.
+
+    Args:
+        files: the text files that were found.
+
+    Raises:
+        UserError: there are no lists or no `labels.json`, one cannot be read, the numbers of the templates
+            have a gap, or a template has no number.
+    """
     labels: tuple[Path, dict[str, int]] | None = None
     lists: list[Path] = []
     answers: dict[str, str] = {}
@@ -80,8 +93,8 @@ def read_ssv2(files: Iterable[Path]) -> Annotations:
             elif split_of(path.stem):
                 lists.append(path)
         elif path.name == "test-answers.csv":
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                answers = {row[0]: row[1] for row in csv.reader(file, delimiter=";") if len(row) == 2}
+            text = read_text(path, "the labels of the test")
+            answers = {cells[0]: cells[1] for _, cells in csv_rows(path, text, ";") if len(cells) == 2}
     rows: dict[tuple[str, str], Row] = {}
     for path in lists:
         split = split_of(path.stem) or "train"
@@ -112,7 +125,15 @@ def read_ssv2(files: Iterable[Path]) -> Annotations:
 
 
 def read_ucf101(files: Iterable[Path], fold: int = 1) -> Annotations:
-    """UCF101's `classInd.txt`, `trainlist0F.txt` and `testlist0F.txt`."""
+    """UCF101's `classInd.txt`, `trainlist0F.txt` and `testlist0F.txt`.
+
+    Args:
+        files: the text files that were found.
+        fold: F, which of the published ways to split: 1, 2 or 3.
+
+    Raises:
+        UserError: a file of the fold is missing or cannot be read, or a class is not in `classInd.txt`.
+    """
     by_name = {path.name: path for path in files}
     wanted = ["classInd.txt", f"trainlist{fold:02}.txt", f"testlist{fold:02}.txt"]
     if absent := [name for name in wanted if name not in by_name]:
@@ -130,22 +151,31 @@ def read_ucf101(files: Iterable[Path], fold: int = 1) -> Annotations:
 
 
 def read_hmdb51(files: Iterable[Path], fold: int = 1) -> Annotations:
-    """HMDB51's `CLASS_test_splitF.txt`: lines `name.avi 1`, 1 to train on, 2 to test on, 0 unused."""
+    """HMDB51's `CLASS_test_splitF.txt`: lines `name.avi 1`, 1 to train on, 2 to test on, 0 unused.
+
+    Args:
+        files: the text files that were found.
+        fold: F, which of the published ways to split: 1, 2 or 3.
+
+    Raises:
+        UserError: the fold has no lists, or one cannot be read.
+    """
     ending = f"_test_split{fold}.txt"
-    lists = sorted((path for path in files if path.name.endswith(ending)), key=lambda path: path.name)
+    lists = {path.name.removesuffix(ending): path for path in files if path.name.endswith(ending)}
     if not lists:
         raise UserError(f"no *{ending} found; HMDB51's lists must lie beside the videos")
-    classes = tuple(path.name.removesuffix(ending) for path in lists)
+    classes = tuple(sorted(lists))
     rows = []
-    for label, path in enumerate(lists):
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    for label, name in enumerate(classes):
+        path = lists[name]
+        for number, line in enumerate(read_text(path, "a list of videos").split("\n"), start=1):
+            if not line.strip():
+                continue
             match = re.fullmatch(r"(.*\S)\s+([012])", line.strip())
-            if match is None and line.strip():
+            if match is None:
                 raise UserError(f"{path}:{number}: expected `name.avi 0`, 1 or 2, found '{line.strip()}'")
-            for split in {None: (), "1": ("train",), "2": ("test", "val")}.get(match and match[2], ()):
-                assert match
-                name = f"{classes[label]}/{match[1]}"
-                rows.append(Row(name, f"{path}:{number}", split=split, labels=(label,)))
+            for split in _HMDB51_SPLITS[match[2]]:
+                rows.append(Row(f"{name}/{match[1]}", f"{path}:{number}", split=split, labels=(label,)))
     notes = [VALIDATED_ON_TEST]
     if len(classes) != 51:
         notes.append(f"{len(classes)} classes are annotated; HMDB51 has 51")
@@ -154,11 +184,12 @@ def read_hmdb51(files: Iterable[Path], fold: int = 1) -> Annotations:
 
 def _label_numbers(path: Path) -> dict[str, int] | None:
     """Numbers by template, where the file is such a table."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        if file.read(200).lstrip()[:1] != "{":
+            return None
+    text = read_text(path, "the numbers of the templates")
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            if file.read(200).lstrip()[:1] != "{":
-                return None
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(text)
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None
     if not all(isinstance(number, int) or str(number).isdecimal() for number in content.values()):

@@ -3,15 +3,26 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tubelet.data.rows import Row
+from tubelet.data.texts import read_text
 from tubelet.errors import UserError, did_you_mean
 
 _FEW, _SPARSE = 1000, 100  # more classes than that, and so many for each that has a video: a slip
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """The class names of a plain file, one a line: a class is its line's number, from 0.
+
+    Raises:
+        UserError: the file cannot be read or is empty, a line before the last name is empty, or a name is
+            there twice.
+    """
+    return _distinct(_lines(path, read_text(path, "class names")))
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
@@ -22,41 +33,56 @@ def read_classes(path: Path) -> tuple[str, ...]:
     may count from 0 or from 1.
 
     Raises:
-        UserError: the file cannot be read, or a number is missing or given twice.
+        UserError: the file cannot be read, a name is missing or there twice, or a number is.
     """
+    text = read_text(path, "class names")
     try:
-        text = path.read_text(encoding="utf-8-sig")
         content: Any = json.loads(text) if path.suffix.lower() == ".json" else None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; it should hold class names") from None
     except ValueError as error:
         raise UserError(f"{path} does not parse: {error}") from None
     if isinstance(content, list):
-        return tuple(map(str, content))
+        return _distinct((f"{path}: entry {n}", str(name)) for n, name in enumerate(content, start=1))
     if isinstance(content, dict):
-        pairs = [_pair(str(key), str(value)) for key, value in content.items()]
-        where = [f"{path}: {key}" for key in content]
+        pairs = [(f"{path}: {key}", _pair(str(key), str(value))) for key, value in content.items()]
     else:
-        lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
-        if lines and re.fullmatch(r"(id|index|label)\s*[,;\t]\s*(name|class|label)", lines[0][1].lower()):
+        lines = _lines(path, text)
+        if re.fullmatch(r"(id|index|label)\s*[,;\t]\s*(name|class|label)", lines[0][1].lower()):
             lines = lines[1:]
-        pairs = [_split(line) for _, line in lines]
-        where = [f"{path}:{n}" for n, _ in lines]
-        names = Counter(pair[1] for pair in pairs if pair)
-        if sum(pair is None for pair in pairs) * 2 > len(pairs) or len(names) == 1 < len(pairs):
-            return tuple(line for _, line in lines)
-    named: dict[int, str] = {}
-    for pair, place in zip(pairs, where, strict=True):
+        pairs = [(where, _split(line)) for where, line in lines if line]
+        names = Counter(pair[1] for _, pair in pairs if pair)
+        if sum(pair is None for _, pair in pairs) * 2 > len(pairs) or len(names) == 1 < len(pairs):
+            return _distinct(lines)
+    named: dict[int, tuple[str, str]] = {}
+    for where, pair in pairs:
         if pair is None:
-            raise UserError(f"{place}: expected a class name and its number, as the others have")
+            raise UserError(f"{where}: expected a class name and its number, as the others have")
         number, name = pair
         if number in named:
-            raise UserError(f"{place}: number {number} is {named[number]} already")
-        named[number] = name
+            raise UserError(f"{where}: number {number} is {named[number][1]} already")
+        named[number] = where, name
     first = min(named, default=0)
     if not named or sorted(named) != list(range(first, first + len(named))) or first not in (0, 1):
         raise UserError(f"{path}: the class numbers must count from 0 or 1 without a gap")
-    return tuple(named[number] for number in sorted(named))
+    return _distinct(named[number] for number in sorted(named))
+
+
+def _lines(path: Path, text: str) -> list[tuple[str, str]]:
+    """Each line with its place, to the last that is not empty."""
+    if not text.strip():
+        raise UserError(f"{path} is empty; it should hold class names")
+    return [(f"{path}:{n}", line.strip()) for n, line in enumerate(text.rstrip().split("\n"), start=1)]
+
+
+def _distinct(named: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """The names, each of which comes with its place, unless one is empty or there twice."""
+    first: dict[str, str] = {}
+    for where, name in named:
+        if not name:
+            raise UserError(f"{where}: an empty name among the classes; a class's number is its place")
+        if name in first:
+            raise UserError(f"{where}: '{name}' is a class already ({first[name]}); give each its own name")
+        first[name] = where
+    return tuple(first)
 
 
 def _split(line: str) -> tuple[int, str] | None:
@@ -89,7 +115,7 @@ def number_labels(
             names are called `class 0` and so on.
 
     Raises:
-        UserError: a label is not among the classes, or some are numbers and some names.
+        UserError: a label is not among the classes or may be two of them, or some are numbers and some names.
     """
     numbers = [(label, row) for row in rows for label in row.labels if isinstance(label, int)]
     names = [(label, row) for row in rows for label in row.labels if isinstance(label, str)]
@@ -98,14 +124,18 @@ def number_labels(
         raise UserError(f"{odd.where}: labels are numbers in some lines and names in others; use one of them")
     if names:
         order = tuple(classes) or tuple(sorted({label for label, _ in names}))
-        exact = {name: number for number, name in enumerate(order)}
-        alike = {plain(name): number for number, name in enumerate(order)}
+        exact, alike = _places(order), _places(map(plain, order))
+        number_of = {}
         for label, row in names:
-            if label not in exact and plain(label) not in alike:
+            fits = exact.get(label) or alike.get(plain(label), [])
+            if not fits:
                 hint = did_you_mean(label, order)
                 raise UserError(f"{row.where}: '{label}' is not among the {len(order)} classes{hint}")
-            exact.setdefault(label, alike[plain(label)])
-        return [_numbered(row, [exact[str(label)] for label in row.labels]) for row in rows], order, []
+            if len(fits) > 1:
+                two = ", or ".join(f"class {k}, '{order[k]}'" for k in fits[:2])
+                raise UserError(f"{row.where}: '{label}' may be {two}; write it as its class is written")
+            number_of[label] = fits[0]
+        return [_numbered(row, [number_of[str(label)] for label in row.labels]) for row in rows], order, []
     if not numbers:
         return list(rows), (), []
     highest, row = max(numbers, key=lambda pair: pair[0])
@@ -124,6 +154,13 @@ def number_labels(
     if highest >= len(classes):
         raise UserError(f"{row.where}: label {highest} has no class: there are {len(classes)}, from 0")
     return list(rows), tuple(classes), []
+
+
+def _places(names: Iterable[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        found.setdefault(name, []).append(place)
+    return found
 
 
 def _numbered(row: Row, labels: Sequence[int]) -> Row:

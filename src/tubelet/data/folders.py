@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import torch
@@ -14,8 +14,12 @@ from tubelet.data.index import VideoIndex
 from tubelet.data.pixels import Crop
 from tubelet.data.sources import Deadline, VideoError
 
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"))
-"""How the names of pictures end."""
+_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"))
+
+
+def is_picture(path: PurePath) -> bool:
+    """Whether a name is that of a picture; hidden ones are none, such as `._1.jpg`, which macOS adds."""
+    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
 
 
 def folder_pictures(folder: Path) -> list[Path]:
@@ -24,7 +28,7 @@ def folder_pictures(folder: Path) -> list[Path]:
     Raises:
         VideoError: there are none.
     """
-    pictures = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    pictures = [path for path in folder.iterdir() if is_picture(path)]
     if not pictures:
         raise VideoError(f"{folder}: no images in this folder")
     return sorted(pictures, key=lambda path: _natural(path.stem))
@@ -80,4 +84,4 @@ def _read(path: Path) -> np.ndarray:
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
     parts = re.split(r"(\d+)", name)
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]

@@ -16,7 +16,7 @@ from tubelet.errors import UserError
 _ENDS = "|".join(sorted(re.escape(suffix) for suffix in VIDEO_SUFFIXES))
 _QUOTED = re.compile(r'"(?P<path>(?:[^"]|"")*)"(?:[ \t]*[,;\t ][ \t]*(?P<rest>.*))?')
 _NAME = rf".*(?:{_ENDS})(?:\?[^\s,;]*)?"  # a web address may have a query
-_FILE = re.compile(rf"(?P<path>{_NAME})(?:(?P<between>[ \t]*[,;\t ][ \t]*)(?P<rest>.*))?", re.IGNORECASE)
+_FILE = re.compile(rf"(?P<path>{_NAME})(?:[ \t]*[,;\t ][ \t]*(?P<rest>.*))?", re.IGNORECASE)
 _VIDEO = re.compile(_NAME, re.IGNORECASE)
 _NUMBERS_AT_END = re.compile(r"(?:[ \t]*[,;\t ][ \t]*-?\d+)*$")
 
@@ -138,7 +138,6 @@ def _by_columns(lines: Sequence[_Line], columns: Sequence[str]) -> Iterator[Row]
         )
     names = tuple(columns[1:])
     several = names[-1:] == ("label...",)
-    named: dict[bool, list[str]] = {True: [], False: []}  # where labels are numbers, where they are names
     for line in lines:
         path, fields = line.path, line.fields
         if len(fields) > len(names) and not line.file and not several:
@@ -148,13 +147,7 @@ def _by_columns(lines: Sequence[_Line], columns: Sequence[str]) -> Iterator[Row]
         if len(fields) < len(names) or (len(fields) > len(names) and not several):
             shown = " ".join(columns).replace("v2 v2", "0 -1")
             raise UserError(f"{line.where}: expected `{shown}` as in the other lines, found '{line.text}'")
-        row = _fields_row(line.where, path, fields, names)
-        for label in row.labels:
-            named[isinstance(label, int)].append(line.where)
-        yield row
-    if named[True] and named[False]:
-        odd = min(named.values(), key=len)[0]
-        raise UserError(f"{odd}: labels are numbers in some lines and names in others; use one of them")
+        yield _fields_row(line.where, path, fields, names)
 
 
 def _fields_row(where: str, path: str, fields: Sequence[str], names: tuple[str, ...]) -> Row:

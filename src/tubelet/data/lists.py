@@ -6,9 +6,8 @@ semicolons between; tables with a line of column names; and JSON and JSONL of ob
 split from the right, so that a path may hold blanks and commas.
 """
 
-import csv
-import io
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 
 from tubelet.data.list_lines import read_lines
 from tubelet.data.rows import COLUMN_NAMES, VIDEO_SUFFIXES, Row, labels_in, split_of
+from tubelet.data.texts import csv_rows, read_text
 from tubelet.errors import UserError, did_you_mean
 
 
@@ -42,15 +42,10 @@ def read_list(path: Path, columns: Sequence[str] = ()) -> VideoList:
         if column not in COLUMN_NAMES:
             known = ", ".join(COLUMN_NAMES)
             raise UserError(f"no column '{column}'{did_you_mean(column, COLUMN_NAMES)}; there are {known}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} must be UTF-8 text: {error}") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; it should be a list of videos") from None
+    text = read_text(path, "a list of videos")
     if not text.strip():
         raise UserError(f"{path} is empty; it should list videos")
-    if path.suffix.lower() in (".json", ".jsonl", ".ndjson") or text.lstrip()[0] in "[{":
+    if path.suffix.lower() in (".json", ".jsonl", ".ndjson") or _begins_as_json(text.lstrip()):
         kind, records = "JSON", _json_records(path, text)
     elif delimiter := None if columns else _header(text):
         kind, records = f"table with named columns, {_DELIMITERS[delimiter]}", _table(path, text, delimiter)
@@ -81,12 +76,28 @@ def _header(text: str) -> str | None:
 
 
 def _table(path: Path, text: str, delimiter: str) -> Records:
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    for row in rows:
-        where = f"{path}:{rows.line_num}"
-        if None in row or None in row.values():
+    rows = csv_rows(path, text, delimiter)
+    _, names = next(rows)
+    for where, cells in rows:
+        if len(cells) != len(names):
             raise UserError(f"{where}: more or fewer cells than columns; quote a path that holds a delimiter")
-        yield where, row
+        yield where, dict(zip(names, cells, strict=True))
+
+
+# --------------------------------------------------------------------------------------------------- JSON
+
+
+def _begins_as_json(text: str) -> bool:
+    """Whether the text or its first line is JSON: `[Group] show.mp4 0` is a path and a label."""
+    return text[0] in "[{" and (_parses(text.split("\n", 1)[0]) or _parses(text))
+
+
+def _parses(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _json_records(path: Path, text: str) -> Records:
@@ -149,20 +160,23 @@ def _row(record: dict[str, Any], where: str) -> Row:
         raise UserError(f"{where}: the split must be train, val or test, found '{said}'")
     if cells["label"] is not None and cells["label"] == record.get("template"):
         cells["label"] = re.sub(r"[\[\]]", "", str(cells["label"]))  # Something-Something's placeholders
-    numbers: dict[str, float | None] = {}
-    for column in ("offset", "frames", "start", "end"):
-        try:
-            cell = cells[column]
-            numbers[column] = None if cell is None else float(cell)
-        except (TypeError, ValueError):
-            numbers[column] = None  # such columns may mean something else here, and are not needed
+    offset, frames = _number(cells["offset"]), _number(cells["frames"])
     return Row(
         name=str(cells["path"]),
         where=where,
         split=split,
         labels=labels_in(cells["label"]),
-        offset=None if numbers["offset"] is None else int(numbers["offset"]),
-        frames=None if numbers["frames"] is None else int(numbers["frames"]),
-        start=numbers["start"],
-        end=numbers["end"],
+        offset=None if offset is None else int(offset),
+        frames=None if frames is None else int(frames),
+        start=_number(cells["start"]),
+        end=_number(cells["end"]),
     )
+
+
+def _number(cell: Any) -> float | None:
+    """The number in a cell, or None: such a column may mean something else here, and is not needed."""
+    try:
+        number = float(cell)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

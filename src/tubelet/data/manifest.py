@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from tubelet.data.classes import read_names
 from tubelet.data.remote import remote_url
 from tubelet.errors import UserError, did_you_mean
 
@@ -97,14 +98,15 @@ def read_manifest(root: Path | str, split: str) -> Manifest:
     """Read `ROOT/SPLIT.csv` and `ROOT/classes.txt`.
 
     Raises:
-        UserError: the folder or the list is missing, a column is unknown, a cell does not parse or a label
-            has no class; the message names file, line and column.
+        UserError: the folder or the list is missing, a column is unknown, a cell does not parse, a label has
+            no class, or a class no name of its own; the message names file, line and column.
     """
     root = Path(root)
     path = root / f"{split}.csv"
     if not path.is_file():
         raise UserError(_no_list(root, split))
-    classes = _read_classes(root / "classes.txt")
+    names = root / "classes.txt"
+    classes = read_names(names) if names.is_file() else ()
     try:
         samples = _read_samples(path, classes)
     except (UnicodeDecodeError, csv.Error) as error:
@@ -147,19 +149,6 @@ def _read_samples(path: Path, classes: tuple[str, ...]) -> tuple[Sample, ...]:
                 f"{path}: the first line must name the columns, 'path' among them; found {header}"
             )
         return tuple(_sample(row, f"{path}:{rows.line_num}", classes) for row in rows)
-
-
-def _read_classes(path: Path) -> tuple[str, ...]:
-    if not path.is_file():
-        return ()
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().split("\n")]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} must be UTF-8 text: {error}") from None
-    for number, name in enumerate(names, start=1):
-        if not name:
-            raise UserError(f"{path}:{number}: an empty line among the classes; a class is its line's number")
-    return tuple(names)
 
 
 def _sample(row: dict[str, str], where: str, classes: tuple[str, ...]) -> Sample:

@@ -76,4 +76,5 @@ def labels_in(cell: object) -> tuple[int | str, ...]:
 
 def number_in(text: str) -> int | str:
     """The whole number that a text is, or the text."""
-    return int(float(text)) if re.fullmatch(r"-?\d+(\.0*)?", text) else text
+    match = re.fullmatch(r"(-?\d+)(\.0*)?", text)
+    return int(match[1]) if match else text

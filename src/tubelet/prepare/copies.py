@@ -6,7 +6,7 @@ from dataclasses import replace
 from tubelet.data.manifest import SPLITS
 from tubelet.prepare.check import Checked
 from tubelet.prepare.draw import draw_splits
-from tubelet.prepare.plan import Item, Plan
+from tubelet.prepare.plan import Item, Plan, counted
 
 
 def same_content(checks: Iterable[Checked]) -> list[list[str]]:
@@ -35,7 +35,7 @@ def draw_again(plan: Plan, groups: Sequence[Sequence[str]], broken: Container[st
     plan = replace(plan, items=tuple(items))
     if not (count := len(usable) - len(first)):
         return plan
-    copies = "1 copy is" if count == 1 else f"{count} copies are"
+    copies = counted(count, "copy is", "copies are")
     note = f"{copies} in the split of the video with the same content"
     return replace(plan, notes=(*plan.notes, note))
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from tubelet.data.classes import plain
-from tubelet.data.folders import IMAGE_SUFFIXES
+from tubelet.data.folders import is_picture
 from tubelet.data.remote import list_below, lists_files, remote_url, require_package
 from tubelet.data.rows import VIDEO_SUFFIXES, Row, split_of
 from tubelet.errors import UserError
@@ -41,15 +41,14 @@ class FoundFiles:
     def add(self, path: str) -> None:
         """Sort a file in by its ending."""
         folder, _, name = path.rpartition("/")
-        suffix = PurePosixPath(name).suffix.lower()
         if name.startswith("."):
             return
-        if suffix in VIDEO_SUFFIXES:
+        if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES:
             self.videos.append(path)
-        elif suffix not in IMAGE_SUFFIXES:
-            self.others.append(path)
-        else:
+        elif is_picture(PurePosixPath(name)):
             self.pictures[folder or "."] += 1
+        else:
+            self.others.append(path)
 
     def place(self, path: str) -> str:
         """Where a file is, by its relative path."""

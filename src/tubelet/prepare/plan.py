@@ -72,7 +72,11 @@ class Plan:
 
 
 def plan_annotations(annotations: Annotations, files: FoundFiles) -> Plan:
-    """The videos of annotation files, found by their names wherever they lie below a folder."""
+    """The videos of annotation files, found by their names wherever they lie below a folder.
+
+    Raises:
+        UserError: none of them lies there, or several files fit one equally well.
+    """
     found, missing = match_rows(annotations.rows, files, annotations.classes)
     if not found:
         raise UserError(

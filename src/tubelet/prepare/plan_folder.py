@@ -35,6 +35,9 @@ def plan_folder(files: FoundFiles, *, seed: int = 0, unlabelled: bool = False) -
         files: what lies in the folder.
         seed: of the draw.
         unlabelled: take folders for mere folders: all videos are to pre-train on.
+
+    Raises:
+        UserError: there are no videos.
     """
     if not files.videos:
         raise UserError(
@@ -168,7 +171,7 @@ class _Classes:
             )
             yield f"classes are named by their paths, such as {paths[0]}: {why}"
         if count := len(self.deeper):
-            videos = "1 video lies" if count == 1 else f"{count} videos lie"
+            videos = counted(count, "video lies", "videos lie")
             yield f"{videos} deeper in a class folder, counted to it, such as {self.deeper[0]}"
 
 

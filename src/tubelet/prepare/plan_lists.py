@@ -2,11 +2,12 @@
 
 import posixpath
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from tubelet.data.classes import number_labels
-from tubelet.data.folders import IMAGE_SUFFIXES
+from tubelet.data.classes import number_labels, read_names
+from tubelet.data.folders import is_picture
 from tubelet.data.lists import read_list
 from tubelet.data.remote import join_url, lists_files, remote_url, require_package
 from tubelet.data.rows import VIDEO_SUFFIXES, Row, split_of
@@ -30,6 +31,10 @@ def plan_lists(
             one. A line may hold a URL itself.
         classes: names in the order of their numbers.
         columns: what the fields of a line are, where the lists do not tell.
+
+    Raises:
+        UserError: a list or its classes cannot be read, a label is not among them, a folder elsewhere cannot
+            be listed, several files fit a line equally well, or none of the videos is there.
     """
     paths = _lists(sources)
     rows: list[Row] = []
@@ -41,8 +46,7 @@ def plan_lists(
         kinds.append(f"{source.name}: {content.kind}, {len(content.rows)} videos")
     beside = paths[0].parent / "classes.txt"
     if not classes and beside.is_file():
-        classes = tuple(beside.read_text(encoding="utf-8-sig").split("\n"))
-        classes = tuple(name.strip() for name in classes if name.strip())
+        classes = read_names(beside)
     rows, names, notes = number_labels(rows, classes)
     base = remote_url(root) if root else None
     for url in {url.partition(":")[0]: url for row in rows if (url := remote_url(row.name))}.values():
@@ -104,17 +108,11 @@ def _lists(sources: Sequence[Path]) -> list[Path]:
 
 def _there(name: str, bases: Sequence[Path]) -> Path | None:
     """The file or folder of pictures of a listed path."""
-    for base in bases:
-        path = base / name
-        if path.is_file() or (path.is_dir() and _holds_pictures(path)):
-            return path
-        if (path := base / _with_ending(name)).is_file():
-            return path
+    for path in (base / full for base in bases for full in (name, _with_ending(name))):
+        with suppress(OSError):  # a name too long for a file, or a folder that may not be read
+            if path.is_file() or (path.is_dir() and any(map(is_picture, path.iterdir()))):
+                return path
     return None
-
-
-def _holds_pictures(folder: Path) -> bool:
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
 
 
 def _shown(name: str, files: FoundFiles) -> str | None:
