@@ -160,6 +160,18 @@ def test_failures_within_the_limit_of_all_processes_are_known_to_each(
     assert not caplog.records  # another process has warned of it
 
 
+def test_a_resumed_run_counts_the_failures_before_it(manifest: MakeManifest):
+    before, after = (
+        TrainLoader(training(manifest(11, {3: "gone.mp4"})), batch=4, max_failures=0.1) for _ in range(2)
+    )
+    list(before.batches(0))  # 1 of 12 may fail
+    state = before.state(lambda mine: [mine, {"elsewhere.mp4": "no such file"}])
+    assert state.keys() == {"gone.mp4", "elsewhere.mp4"}
+    after.resume(state)
+    with pytest.raises(UserError, match=r"2 of 12 videos cannot be read"):
+        list(after.batches(1))
+
+
 def test_a_data_set_without_one_readable_video_stops_the_run(manifest: MakeManifest):
     missing = manifest(0, {k: f"gone{k}.mp4" for k in range(4)})
     loader = TrainLoader(training(missing), batch=2)

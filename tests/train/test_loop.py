@@ -145,6 +145,16 @@ def test_the_loader_may_stop_a_run_at_the_end_of_an_epoch(
     assert saved(tmp_path)["progress"]["epoch"] == 1
 
 
+def test_the_loader_goes_on_from_what_it_knew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resumed: list[dict[str, str]] = []
+    monkeypatch.setattr(ToyLoader, "resume", lambda loader, state: resumed.append(state))
+    with pytest.raises(Interrupted):
+        train(tmp_path, kill=(0, 2, SIGTERM, 0))
+    assert resumed == []
+    train(tmp_path)
+    assert resumed == [{"0": "[(0, 0), (0, 1), (0, 2)]"}]
+
+
 def test_a_finished_run_returns_its_metrics(tmp_path: Path) -> None:
     first = train(tmp_path)
     before = log_lines(tmp_path), (tmp_path / "last.pt").stat().st_mtime_ns

@@ -118,6 +118,7 @@ class ToyLoader:
         self.videos, self.micro, self.rank, self.world = videos, micro, rank, world
         self.poison, self.kill = poison, kill
         self.asked: list[tuple[int, int]] = []
+        self.resumed: dict[str, str] = {}
 
     def __len__(self) -> int:
         return self.videos // (self.micro * self.world)
@@ -137,6 +138,13 @@ class ToyLoader:
 
     def end_epoch(self, gather: Callable[[Any], list[Any]]) -> None:
         """Nothing to join."""
+
+    def state(self, gather: Callable[[Any], list[Any]]) -> dict[str, str]:
+        """What every process has asked for so far."""
+        return {str(rank): repr(asked) for rank, asked in enumerate(gather(self.asked))}
+
+    def resume(self, state: dict[str, str]) -> None:
+        self.resumed = state
 
 
 def validate(task: nn.Module) -> dict[str, float]:

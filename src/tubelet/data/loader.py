@@ -83,8 +83,16 @@ class TrainLoader:
         Raises:
             UserError: as `batches`, the same in every process.
         """
-        self.failures = {name: why for part in gather(self.failures) for name, why in part.items()}
+        self.failures = self.state(gather)
         self._check_limit()
+
+    def state(self, gather: Callable[[Any], list[Any]]) -> dict[str, str]:
+        """The failures of all processes, for `resume`; each calls it, with `gather` as in `end_epoch`."""
+        return {name: why for part in gather(self.failures) for name, why in part.items()}
+
+    def resume(self, state: dict[str, str]) -> None:
+        """Count the failures of the run so far, too."""
+        self.failures = dict(state)
 
     def _shuffled(self, rng: np.random.Generator) -> np.ndarray:
         """As many videos as there are, in the order of an epoch."""

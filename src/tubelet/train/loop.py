@@ -54,6 +54,12 @@ class Loader(Protocol):
     def end_epoch(self, gather: Callable[[Any], list[Any]]) -> None:
         """Called in every process after an epoch's steps; `gather` gives every process's value, by rank."""
 
+    def state(self, gather: Callable[[Any], list[Any]]) -> dict[str, str]:
+        """What has to be known to go on from here beside the position; called in every process."""
+
+    def resume(self, state: dict[str, str]) -> None:
+        """Go on from such a state; called in every process, before any batch."""
+
 
 @dataclass(kw_only=True)
 class Progress:
@@ -135,6 +141,7 @@ def fit(
     if (state := store.load_last()) is not None:
         progress = _progress_of(state, steps_per_epoch)
         restore(state, task, optimizer, average)
+        loader.resume(state.get("loader", {}))
         del state
     if progress.epoch >= config.epochs:
         return progress.metrics
@@ -142,7 +149,7 @@ def fit(
         logs.resume(progress.step)
 
     def save() -> None:
-        state = full_state(task, optimizer, average)
+        state = full_state(task, optimizer, average) | {"loader": loader.state(runtime.gather)}
         if runtime.is_main:
             store.save_last(state | {"progress": asdict(progress)})
 
