@@ -293,6 +293,29 @@ def short(tmp_path: Path) -> Path:
     return write_video(tmp_path / "short.mp4", moving_frames(20), options={"g": "8", "bf": "2"})
 
 
+@pytest.mark.parametrize("late", [0, 20, 40])
+def test_frames_that_are_there_to_be_referred_to_alone_do_not_count(tmp_path: Path, late: int):
+    """As libvpx writes VP8 in two passes: alternate reference frames, before the next frame or at its time."""
+    plain = write_video(tmp_path / "a.webm", moving_frames(60), codec="libvpx", options={"g": "25"})
+    path = tmp_path / "b.webm"
+    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            assert packet.pts is not None
+            data, hidden = bytearray(bytes(packet)), number % 10 == 7
+            data[0] &= 0xEF if hidden else 0xFF
+            copy = av.Packet(bytes(data))
+            copy.pts = copy.dts = packet.pts + (late if hidden else 0)
+            copy.time_base, copy.stream, copy.is_keyframe = packet.time_base, stream, packet.is_keyframe
+            target.mux(copy)
+    truth = torch.from_numpy(decode_all(path)).permute(0, 3, 1, 2)
+    assert len(truth) == 54
+    assert len(probe(path)) == 54
+    assert torch.equal(read_frames(path, range(54)), truth)
+    for number in range(54):
+        assert torch.equal(read_frames(path, [number])[0], truth[number])
+
+
 def test_frames_come_in_the_order_asked_for_with_repeats(short: Path):
     truth = decode_all(short)
     wanted = [19, 3, 3, 0, 19, 7]

@@ -10,6 +10,8 @@ from av.stream import Discard
 
 from tubelet.data.sources import Deadline, VideoError
 
+_VP8_SHOWN = 1 << 4  # in the first byte of a frame
+
 
 @dataclass(frozen=True)
 class VideoIndex:
@@ -60,6 +62,11 @@ def video_stream(container: av.container.InputContainer, path: Path | str) -> av
     return stream
 
 
+def shows_frame(packet: av.Packet, stream: av.VideoStream) -> bool:
+    """Whether a frame comes of it: some in VP8 are only referred to by others (RFC 6386, section 9.1)."""
+    return stream.codec_context.name != "vp8" or bool(memoryview(packet)[0] & _VP8_SHOWN)
+
+
 def scan_index(
     container: av.container.InputContainer, stream: av.VideoStream, deadline: Deadline
 ) -> VideoIndex:
@@ -79,7 +86,7 @@ def scan_index(
         if packet.size and packet.pts is not None:
             if packet.is_keyframe and first_key is None:
                 first_key = packet.pts
-            if not packet.is_discard:
+            if not packet.is_discard and shows_frame(packet, stream):
                 shown.append((packet.pts, packet.is_keyframe))
                 last = packet
     if last and last.is_corrupt and len(shown) > 1:

@@ -13,7 +13,7 @@ from itertools import chain
 
 import av
 
-from tubelet.data.index import VideoIndex
+from tubelet.data.index import VideoIndex, shows_frame
 from tubelet.data.sources import Deadline, VideoError
 
 _EXACT_SEEKS = {"mov", "matroska", "mpegts"}  # FFmpeg's names of the containers
@@ -131,7 +131,7 @@ class Decoding:
                 if waiting:
                     began = {start}
                     waiting = False
-                if packet.pts is not None:
+                if packet.pts is not None and shows_frame(packet, self.stream):
                     sent.add(packet.pts)
                     left.discard(packet.pts)
                     if packet.is_keyframe:
