@@ -295,7 +295,7 @@ def short(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("late", [0, 20, 40])
 def test_frames_that_are_there_to_be_referred_to_alone_do_not_count(tmp_path: Path, late: int):
-    """As libvpx writes VP8 in two passes: alternate reference frames, before the next frame or at its time."""
+    """As libvpx writes VP8 in two passes: alternate references, before the next frame or at its time."""
     plain = write_video(tmp_path / "a.webm", moving_frames(60), codec="libvpx", options={"g": "25"})
     path = tmp_path / "b.webm"
     with av.open(str(plain)) as source, av.open(str(path), "w") as target:
