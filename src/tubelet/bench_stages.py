@@ -14,7 +14,7 @@ from tubelet.data.erasing import RandomErasing
 from tubelet.data.index import VideoIndex, header_index, scan_index, video_stream
 from tubelet.data.packets import Decoding
 from tubelet.data.randaugment import RandAugment
-from tubelet.data.sources import Deadline, open_container
+from tubelet.data.sources import Deadline, open_container, video_errors
 from tubelet.data.transforms import Augment, ResizedCrop
 from tubelet.data.video import read_frames
 
@@ -33,7 +33,7 @@ def read_stages(job: Job) -> Read:
     """The first stages of a clip one after the other, libavcodec alone with the packets for it."""
     deadline = Deadline(job.path, 60)
     began = time.process_time()
-    with open_container(job.path, deadline) as container:
+    with open_container(job.path, deadline) as container, video_errors(deadline):
         stream = video_stream(container, job.path)
         index = header_index(container, stream) or scan_index(container, stream, deadline)
         opened = time.process_time()
