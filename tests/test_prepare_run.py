@@ -154,6 +154,25 @@ def test_a_file_on_which_the_decoder_crashes_is_tried_again_next_time(
     assert prepare(videos, tmp_path / "out").broken == []
 
 
+def test_a_video_that_does_not_come_out_of_the_encoder_is_given_up_and_told(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    small(videos / "long.mp4", count=30)
+    monkeypatch.setattr(run, "_SECONDS", 3)
+    monkeypatch.setattr(run, "_SECONDS_A_FRAME", 0.06)
+    monkeypatch.setattr(run, "encode_file", hang_on_a_long_one)
+    plan = plan_folder(find_videos(videos, tmp_path / "out"))
+    report = run.prepare(plan, tmp_path / "out", PrepareConfig(encode=True, short_side=32, workers=2), bar)
+    assert report.broken == [("long.mp4", "cannot be encoded (took longer than 5 s)")]
+    assert len(report.samples["train"]) == 4
+
+
+def hang_on_a_long_one(job: EncodeJob) -> Encoded | Lost:
+    if "long" in job.source:
+        time.sleep(100)
+    return encode_file(job)
+
+
 def test_the_same_content_is_told_and_so_is_that_in_several_splits(tmp_path: Path):
     one = small(tmp_path / "v" / "train" / "a" / "1.mp4", seed=1)
     small(tmp_path / "v" / "train" / "b" / "2.mp4", seed=2)

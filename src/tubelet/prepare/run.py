@@ -22,7 +22,8 @@ from tubelet.prepare.preview import save_preview
 from tubelet.prepare.record import Record
 from tubelet.prepare.report import Report, write_report
 
-_CHECK_SECONDS = 300.0
+_SECONDS = 300.0  # to check a file, whatever it holds
+_SECONDS_A_FRAME = 1.0  # to encode it: slow machines do a few frames of 4K a second
 _NO_TEXT = "its name is no UTF-8 text; rename it"
 _PART_OF_FOLDER = "a part of a folder of pictures; --encode makes a video of it"
 _LISTS = (*(f"{split}.csv" for split in SPLITS), "classes.txt")
@@ -102,7 +103,9 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
         }
         odd = {item: note for item in plan.items if (note := _note(item, checks[item.path]))}
         if config.encode:
-            odd |= _encode(results, stamps, record, out, config.short_side, workers, bar, plan.several)
+            odd |= _encode(
+                results, checks, stamps, record, out, config.short_side, workers, bar, plan.several
+            )
         report = _report(plan, results, missing, twice, groups, odd, record)
         _write(out, plan, report, keep_preview=not config.preview)
         if not any(report.samples.values()):
@@ -173,7 +176,9 @@ def _check(
     with bar("checking videos") as progress:
         progress.show(len(checks), len(stamps))
         jobs = list(waiting)
-        for path, result in work(check_file, jobs, workers=min(workers, len(jobs)), seconds=_CHECK_SECONDS):
+        for path, result in work(
+            check_file, jobs, workers=min(workers, len(jobs)), seconds=lambda path: _SECONDS
+        ):
             if isinstance(result, Lost):  # not written down: it may have been the machine's fault
                 checks[path] = Checked(path, error=result.reason)
             else:
@@ -222,6 +227,7 @@ def _line(item: Item, path: str, found: Checked | Encoded, several: bool) -> Sam
 
 def _encode(
     results: dict[Item, Sample | str],
+    checks: dict[str, Checked],
     stamps: dict[str, Stamp | OSError],
     record: Record,
     out: Path,
@@ -247,9 +253,14 @@ def _encode(
     rest = [job for job in jobs if job not in done]
     with bar("encoding videos") as progress:
         progress.show(len(done), len(jobs))
-        for job, result in work(encode_file, rest, workers=min(workers, len(rest))):
+        for job, result in work(
+            encode_file,
+            rest,
+            workers=min(workers, len(rest)),
+            seconds=lambda job: _SECONDS + _SECONDS_A_FRAME * checks[job.source].frames,
+        ):
             if isinstance(result, Lost):
-                done[job] = Encoded(error=result.reason)
+                done[job] = Encoded(error=f"cannot be encoded ({result.reason})")
             else:
                 done[job] = result
                 record.add_encoded(job, result)
