@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import moving_frames, write_video
 from tests.prepare_files import small
 from tubelet.data.manifest import read_manifest
+from tubelet.data.video import probe
 from tubelet.errors import UserError
 from tubelet.prepare import run
 from tubelet.prepare.check import Checked, check_file
@@ -236,6 +238,29 @@ def test_files_that_differ_in_their_ending_alone_are_both_kept(tmp_path: Path):
     prepare(tmp_path / "v", tmp_path / "out", encode=True)
     names = [sample.path for sample in read_manifest(tmp_path / "out", "train").samples]
     assert names == ["videos/a.mkv.mp4", "videos/a.mp4.mp4", "videos/b.mp4"]
+
+
+def test_no_two_videos_are_written_to_one_file(tmp_path: Path):
+    names = ["a.mp4", "a.avi", "a.avi.mp4", "A.AVI", "b.mkv", "a.avi-2.mp4"]
+    for k, name in enumerate(names):
+        content = moving_frames(2 + k, 32, 40, seed=k)
+        codec = "mpeg4" if name.lower().endswith(".avi") else "libx264"
+        write_video(tmp_path / "v" / "run" / name, content, codec=codec)
+    for split, listed in {"train": names[:2], "val": names[2:5], "test": names[5:]}.items():
+        (tmp_path / f"{split}.txt").write_text("".join(f"v/run/{name} 0\n" for name in listed))
+    plan = plan_lists([tmp_path / f"{split}.txt" for split in ("train", "val", "test")])
+    for _ in range(2):
+        run.prepare(plan, tmp_path / "out", PrepareConfig(encode=True, short_side=32, workers=0), bar)
+        found = {
+            sample.path: sample.frames
+            for split in ("train", "val", "test")
+            for sample in read_manifest(tmp_path / "out", split).samples
+        }
+        assert len({path.casefold() for path in found}) == 6
+        assert set(found.values()) == {2, 3, 4, 5, 6, 7}
+        assert all(len(probe(tmp_path / "out" / path)) == frames for path, frames in found.items())
+        assert (found["videos/a.avi.mp4"], found["videos/b.mp4"]) == (4, 6)
+        assert (found["videos/a.mp4.mp4"], found["videos/a.avi-2.mp4"]) == (2, 7)
 
 
 def test_a_name_that_is_no_text_is_told(videos: Path, tmp_path: Path):

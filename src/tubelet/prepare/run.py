@@ -1,5 +1,6 @@
 """Check every video of a plan, encode it where that is asked for, and write the manifest and a report."""
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -277,21 +278,36 @@ def _encode(
 
 
 def _targets(items: Sequence[Item], videos: Path) -> dict[Item, Path]:
-    """The file that each video is written to: its own relative path, ending in .mp4."""
-    shortened: dict[str, set[tuple[str, int | None]]] = {}
+    """The file that each video is written to: its own relative path, ending in .mp4.
+
+    The short name where no other video has the same, or else the long one, numbered where that is taken.
+    """
+    sources: dict[tuple[str, int | None, int | None], Item] = {}
     for item in items:
-        frames = None if item.offset is None else item.frames
-        shortened.setdefault(_mp4(item, short=True).casefold(), set()).add((item.path, frames))
-    targets = {}
-    for item in items:
-        short = _mp4(item, short=True)
-        alone = len(shortened[short.casefold()]) == 1
-        targets[item] = videos / (short if alone else _mp4(item, short=False))
+        sources.setdefault((item.path, *_part(item)), item)
         if Path(item.path).is_relative_to(videos):
             raise UserError(
                 f"{item.path} lies where --encode writes; choose another folder than the videos' with --out"
             )
-    return targets
+    names = {source: _mp4(item, short=True) for source, item in sources.items()}
+    often = Counter(name.casefold() for name in names.values())  # many disks tell no a from an A
+    taken = {name for name, count in often.items() if count == 1}
+    for source, item in sources.items():
+        if often[names[source].casefold()] > 1:
+            name = long = _mp4(item, short=False)
+            numbers = itertools.count(2)
+            while name.casefold() in taken:
+                name = f"{long.removesuffix('.mp4')}-{next(numbers)}.mp4"
+            taken.add(name.casefold())
+            names[source] = name
+    return {item: videos / names[item.path, *_part(item)] for item in items}
+
+
+def _part(item: Item) -> tuple[int, int] | tuple[None, None]:
+    """The first picture and how many, of a part of a folder of pictures."""
+    if item.offset is None or item.frames is None or not Path(item.path).is_dir():
+        return None, None
+    return item.offset, item.frames
 
 
 def _mp4(item: Item, *, short: bool) -> str:
@@ -355,9 +371,8 @@ def _names(items: Sequence[Item]) -> dict[Item, str]:
 
 
 def _pictures(item: Item) -> str:
-    if item.offset is None or item.frames is None or not Path(item.path).is_dir():
-        return ""
-    return f", pictures {item.offset} to {item.offset + item.frames - 1}"
+    first, count = _part(item)
+    return "" if first is None or count is None else f", pictures {first} to {first + count - 1}"
 
 
 def _write(out: Path, plan: Plan, report: Report, *, keep_preview: bool) -> None:
