@@ -23,7 +23,8 @@ from tubelet.prepare.finding import find_videos
 from tubelet.prepare.plan_folder import plan_folder
 from tubelet.prepare.plan_lists import plan_lists
 from tubelet.prepare.pool import Lost
-from tubelet.prepare.report import Report
+from tubelet.prepare.preview import save_preview
+from tubelet.prepare.report import Report, write_report
 from tubelet.prepare.run import PrepareConfig
 
 
@@ -310,6 +311,25 @@ def test_a_preview_goes_with_the_lists_that_it_shows(videos: Path, tmp_path: Pat
     small(videos / "another.mp4", seed=7)
     prepare(videos, tmp_path / "out")
     assert not preview.exists()
+
+
+def test_a_full_disk_leaves_the_report_and_the_preview_that_were_there(videos: Path, tmp_path: Path):
+    resource = pytest.importorskip("resource")
+    out = tmp_path / "out"
+    report = prepare(videos, out, preview=True)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for write in (
+        lambda: write_report(report, out / "report.txt"),
+        lambda: save_preview(read_manifest(out, "train"), out / "preview.png"),
+    ):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                write()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_copies_that_no_list_names_any_more_are_told_and_kept(videos: Path, tmp_path: Path):

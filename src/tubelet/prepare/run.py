@@ -17,7 +17,7 @@ from tubelet.prepare.check import Checked, check_file
 from tubelet.prepare.copies import draw_again, in_several_classes, in_several_splits, same_content
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
 from tubelet.prepare.places import Stamp, stamps_of
-from tubelet.prepare.plan import Item, Plan
+from tubelet.prepare.plan import Item, Plan, named
 from tubelet.prepare.pool import Lost, work
 from tubelet.prepare.preview import save_preview
 from tubelet.prepare.record import Record
@@ -54,14 +54,15 @@ class PrepareConfig:
         short_side: of those, in pixels; smaller videos keep their size.
         preview: draw OUT/preview.png.
         workers: processes; None for as many as cores, 0 for this one.
-        seed: of the preview.
+
+    Raises:
+        UserError: the short side is below 16 pixels.
     """
 
     encode: bool = False
     short_side: int = 256
     preview: bool = False
     workers: int | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.short_side < 16:
@@ -113,7 +114,7 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
             raise UserError(_nothing(report, out))
         if config.preview:
             split = next(split for split in SPLITS if report.samples.get(split))
-            save_preview(read_manifest(out, split), out / "preview.png", seed=config.seed)
+            save_preview(read_manifest(out, split), out / "preview.png")
     return report
 
 
@@ -142,14 +143,14 @@ def _without_repeated(plan: Plan) -> tuple[Plan, list[str]]:
     """The plan with each video of a split and of a class once, and the lines that say it again."""
     items = dict.fromkeys(plan.items)
     first = {id(item) for item in items}
-    twice = [f"{item.name} ({item.where})" for item in plan.items if id(item) not in first]
+    twice = [named(item) for item in plan.items if id(item) not in first]
     return replace(plan, items=tuple(items)), twice
 
 
 def _without_missing(plan: Plan, stamps: dict[str, Stamp | OSError]) -> tuple[Plan, list[str]]:
     """The plan without what is listed and not there, and that."""
     gone = {
-        item: f"{item.name} ({item.where})"
+        item: named(item)
         for item in plan.items
         if item.where and isinstance(stamps[item.path], FileNotFoundError)
     }
@@ -365,7 +366,7 @@ def _names(items: Sequence[Item]) -> dict[Item, str]:
     names = {item: item.name + _pictures(item) for item in items}
     often = Counter(names.values())
     return {
-        item: f"{name} ({item.where})" if often[name] > 1 and item.where else name
+        item: named(item, _pictures(item)) if often[name] > 1 and item.where else name
         for item, name in names.items()
     }
 
