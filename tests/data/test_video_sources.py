@@ -4,7 +4,9 @@ import json
 import os
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -219,6 +221,20 @@ def test_a_web_server_that_sends_no_parts_is_told(tmp_path: Path, server: Server
     server.answers["/a.mp4"] = 200
     with pytest.raises(sources.FetchError, match=r"cannot be fetched \(.*does not send parts of files"):
         read_frames(f"{server.url}/a.mp4", [0])
+
+
+def test_what_is_opened_and_cannot_be_used_is_closed(monkeypatch: pytest.MonkeyPatch):
+    class Whole(BytesIO):
+        """A file of a web server that sends no parts."""
+
+        size = None
+
+    file = Whole()
+    system = SimpleNamespace(open=lambda *_, **__: file)
+    monkeypatch.setattr(remote, "_at", lambda url: (system, url))
+    with pytest.raises(remote.RemoteError, match="does not send parts of files"):
+        remote.open_remote("https://host/a.mp4", 0)
+    assert file.closed
 
 
 def test_a_slow_file_is_given_up(tmp_path: Path):
