@@ -1,10 +1,12 @@
 """Work in other processes: a file that crashes or hangs the decoder costs itself alone."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -39,7 +41,7 @@ def test_no_jobs_need_no_process():
 
 
 def test_a_crash_and_a_hang_are_told_and_the_rest_is_done():
-    found = dict(work(misbehave, ["a", "crash", "b", "hang", "c"], workers=1, seconds=1))
+    found = dict(work(misbehave, ["a", "crash", "b", "hang", "c"], workers=1, seconds=lambda _: 1))
     assert {what: result for what, result in found.items() if isinstance(result, str)} == {
         "a": "A",
         "b": "B",
@@ -48,6 +50,44 @@ def test_a_crash_and_a_hang_are_told_and_the_rest_is_done():
     assert isinstance(found["crash"], Lost)
     assert "crashed" in found["crash"].reason
     assert found["hang"] == Lost("took longer than 1 s")
+
+
+def test_a_worker_stays_where_the_function_itself_says_lost():
+    found = dict(work(every_second_is_lost, range(8), workers=1, seconds=lambda _: 60))
+    assert [isinstance(result, Lost) for result in found.values()] == [False, True] * 4
+    assert len({result.reason if isinstance(result, Lost) else result for result in found.values()}) == 1
+
+
+def every_second_is_lost(number: int) -> str | Lost:
+    return Lost(str(os.getpid())) if number % 2 else str(os.getpid())
+
+
+def test_a_worker_that_ends_between_two_jobs_is_replaced_and_costs_none():
+    workers = []
+    for _, worker in work(own_process, range(3), workers=1, seconds=lambda _: 60):
+        assert isinstance(worker, int)
+        workers.append(worker)
+        end(worker)
+    assert len(set(workers)) == 3
+
+
+def end(worker: int) -> None:
+    os.kill(worker, signal.SIGTERM)
+    until(lambda: worker not in [process.pid for process in active_children()])
+
+
+def own_process(_: int) -> int:
+    return os.getpid()
+
+
+def test_each_job_has_a_time_limit_of_its_own():
+    found = dict(work(sleep, [0.5, 60.0], workers=1, seconds=lambda length: 30 if length < 1 else 1))
+    assert found == {0.5: 0.5, 60.0: Lost("took longer than 1 s")}
+
+
+def sleep(length: float) -> float:
+    time.sleep(length)
+    return length
 
 
 @pytest.mark.parametrize(

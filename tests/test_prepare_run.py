@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import moving_frames, write_video
 from tests.prepare_files import small
 from tubelet.data.manifest import read_manifest
+from tubelet.data.video import probe
 from tubelet.errors import UserError
 from tubelet.prepare import run
 from tubelet.prepare.check import Checked, check_file
@@ -21,7 +23,8 @@ from tubelet.prepare.finding import find_videos
 from tubelet.prepare.plan_folder import plan_folder
 from tubelet.prepare.plan_lists import plan_lists
 from tubelet.prepare.pool import Lost
-from tubelet.prepare.report import Report
+from tubelet.prepare.preview import save_preview
+from tubelet.prepare.report import Report, write_report
 from tubelet.prepare.run import PrepareConfig
 
 
@@ -154,6 +157,25 @@ def test_a_file_on_which_the_decoder_crashes_is_tried_again_next_time(
     assert prepare(videos, tmp_path / "out").broken == []
 
 
+def test_a_video_that_does_not_come_out_of_the_encoder_is_given_up_and_told(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    small(videos / "long.mp4", count=30)
+    monkeypatch.setattr(run, "_SECONDS", 3)
+    monkeypatch.setattr(run, "_SECONDS_A_FRAME", 0.06)
+    monkeypatch.setattr(run, "encode_file", hang_on_a_long_one)
+    plan = plan_folder(find_videos(videos, tmp_path / "out"))
+    report = run.prepare(plan, tmp_path / "out", PrepareConfig(encode=True, short_side=32, workers=2), bar)
+    assert report.broken == [("long.mp4", "cannot be encoded (took longer than 5 s)")]
+    assert len(report.samples["train"]) == 4
+
+
+def hang_on_a_long_one(job: EncodeJob) -> Encoded | Lost:
+    if "long" in job.source:
+        time.sleep(100)
+    return encode_file(job)
+
+
 def test_the_same_content_is_told_and_so_is_that_in_several_splits(tmp_path: Path):
     one = small(tmp_path / "v" / "train" / "a" / "1.mp4", seed=1)
     small(tmp_path / "v" / "train" / "b" / "2.mp4", seed=2)
@@ -219,6 +241,29 @@ def test_files_that_differ_in_their_ending_alone_are_both_kept(tmp_path: Path):
     assert names == ["videos/a.mkv.mp4", "videos/a.mp4.mp4", "videos/b.mp4"]
 
 
+def test_no_two_videos_are_written_to_one_file(tmp_path: Path):
+    names = ["a.mp4", "a.avi", "a.avi.mp4", "A.AVI", "b.mkv", "a.avi-2.mp4"]
+    for k, name in enumerate(names):
+        content = moving_frames(2 + k, 32, 40, seed=k)
+        codec = "mpeg4" if name.lower().endswith(".avi") else "libx264"
+        write_video(tmp_path / "v" / "run" / name, content, codec=codec)
+    for split, listed in {"train": names[:2], "val": names[2:5], "test": names[5:]}.items():
+        (tmp_path / f"{split}.txt").write_text("".join(f"v/run/{name} 0\n" for name in listed))
+    plan = plan_lists([tmp_path / f"{split}.txt" for split in ("train", "val", "test")])
+    for _ in range(2):
+        run.prepare(plan, tmp_path / "out", PrepareConfig(encode=True, short_side=32, workers=0), bar)
+        found = {
+            sample.path: sample.frames
+            for split in ("train", "val", "test")
+            for sample in read_manifest(tmp_path / "out", split).samples
+        }
+        assert len({path.casefold() for path in found}) == 6
+        assert set(found.values()) == {2, 3, 4, 5, 6, 7}
+        assert all(len(probe(tmp_path / "out" / path)) == frames for path, frames in found.items())
+        assert (found["videos/a.avi.mp4"], found["videos/b.mp4"]) == (4, 6)
+        assert (found["videos/a.mp4.mp4"], found["videos/a.avi-2.mp4"]) == (2, 7)
+
+
 def test_a_name_that_is_no_text_is_told(videos: Path, tmp_path: Path):
     odd = os.fsencode(videos) + b"/\xdcbung.mp4"
     Path(os.fsdecode(odd)).write_bytes((videos / "1.mp4").read_bytes())
@@ -266,6 +311,25 @@ def test_a_preview_goes_with_the_lists_that_it_shows(videos: Path, tmp_path: Pat
     small(videos / "another.mp4", seed=7)
     prepare(videos, tmp_path / "out")
     assert not preview.exists()
+
+
+def test_a_full_disk_leaves_the_report_and_the_preview_that_were_there(videos: Path, tmp_path: Path):
+    resource = pytest.importorskip("resource")
+    out = tmp_path / "out"
+    report = prepare(videos, out, preview=True)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for write in (
+        lambda: write_report(report, out / "report.txt"),
+        lambda: save_preview(read_manifest(out, "train"), out / "preview.png"),
+    ):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                write()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_copies_that_no_list_names_any_more_are_told_and_kept(videos: Path, tmp_path: Path):

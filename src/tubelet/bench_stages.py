@@ -14,7 +14,7 @@ from tubelet.data.erasing import RandomErasing
 from tubelet.data.index import VideoIndex, header_index, scan_index, video_stream
 from tubelet.data.packets import Decoding, WrongIndexError
 from tubelet.data.randaugment import RandAugment
-from tubelet.data.sources import Deadline, open_container
+from tubelet.data.sources import Deadline, open_container, video_errors
 from tubelet.data.transforms import Augment, ResizedCrop
 from tubelet.data.video import read_frames
 
@@ -40,7 +40,7 @@ def read_stages(job: Job) -> Read:
     """The first stages of a clip one after the other; its frames are decoded and thrown away."""
     deadline = Deadline(job.path, 60)
     began = time.process_time()
-    with open_container(job.path, deadline) as container:
+    with open_container(job.path, deadline) as container, video_errors(deadline):
         stream = video_stream(container, job.path)
 
         def decoding(index: VideoIndex, guessed: bool) -> Decoding:

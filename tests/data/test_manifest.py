@@ -86,6 +86,17 @@ def test_writing_makes_the_folder(tmp_path: Path):
     assert len(read_manifest(tmp_path / "new" / "set", "train")) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "classes"), [("no text \udcff.mp4", ["walk", "run"]), ("b.mp4", ["walk", "no text \udcff"])]
+)
+def test_what_cannot_be_written_whole_leaves_what_was_there(tmp_path: Path, path: str, classes: list[str]):
+    write_manifest(tmp_path, "train", [Sample("old.mp4", label=1)], ["run", "walk"])
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(UnicodeEncodeError):
+        write_manifest(tmp_path, "train", [Sample("new.mp4"), Sample(path)], classes)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
 def test_a_sample_is_located_below_the_root(tmp_path: Path):
     manifest = read_manifest(dataset(tmp_path, "path\nvideos/a b.mp4\n"), "train")
     assert manifest.locate(manifest.samples[0]) == tmp_path / "videos" / "a b.mp4"

@@ -4,14 +4,18 @@ import json
 import os
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from tests.conftest import decode_all, moving_frames, write_video
+from tests.prepare_files import upright, write_rotated
 from tests.web_server import Server
 from tubelet.data import remote, sources
 from tubelet.data.transforms import Box
@@ -232,6 +236,20 @@ def test_a_web_server_that_sends_no_parts_is_told(tmp_path: Path, server: Server
         read_frames(f"{server.url}/a.mp4", [0])
 
 
+def test_what_is_opened_and_cannot_be_used_is_closed(monkeypatch: pytest.MonkeyPatch):
+    class Whole(BytesIO):
+        """A file of a web server that sends no parts."""
+
+        size = None
+
+    file = Whole()
+    system = SimpleNamespace(open=lambda *_, **__: file)
+    monkeypatch.setattr(remote, "_at", lambda url: (system, url))
+    with pytest.raises(remote.RemoteError, match="does not send parts of files"):
+        remote.open_remote("https://host/a.mp4", 0)
+    assert file.closed
+
+
 def test_a_slow_file_is_given_up(tmp_path: Path):
     path = write_video(tmp_path / "a.mp4", moving_frames(20))
     with pytest.raises(VideoError, match=r"a.mp4: not read within 0 s"):
@@ -266,6 +284,32 @@ def test_a_pipe_is_refused_rather_than_waited_for(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(VideoError, match=r"pipe.mp4: neither a regular file nor a folder"):
         read_frames(tmp_path / "pipe.mp4", [0])
+
+
+@pytest.mark.parametrize(
+    "error", [IndexError("no such box"), FileNotFoundError(2, "no such weights"), av.EOFError(0, "")]
+)
+def test_what_a_plan_raises_comes_as_it_is(tmp_path: Path, error: Exception):
+    path = write_rotated(tmp_path / "a.mp4", upright(8), 90)
+    asked: list[tuple[int, int]] = []
+
+    def fail(_: object) -> list[Crop]:
+        raise error
+
+    def fail_when_asked_again(index: VideoIndex) -> list[Crop]:
+        asked.append((index.height, index.width))
+        return [Crop([0], None, (8, 8))] if len(asked) < 2 else fail(index)
+
+    with pytest.raises(type(error)) as caught:
+        read_crops(path, fail)
+    assert caught.value is error
+    with pytest.raises(type(error)) as caught:
+        read_crops(path, fail_when_asked_again)
+    assert caught.value is error
+    assert asked == [(48, 64), (64, 48)]
+    with pytest.raises(type(error)) as caught:
+        read_frames(path, lambda _: [len(fail(_))])
+    assert caught.value is error
 
 
 def damaged(whole: bytes, rng: np.random.Generator) -> bytes:

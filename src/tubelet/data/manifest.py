@@ -17,6 +17,7 @@ from pathlib import Path
 from tubelet.data.classes import read_names
 from tubelet.data.remote import remote_url
 from tubelet.errors import UserError, did_you_mean
+from tubelet.files import replacing
 
 SPLITS = ("train", "val", "test")
 
@@ -117,18 +118,24 @@ def read_manifest(root: Path | str, split: str) -> Manifest:
 
 
 def write_manifest(root: Path, split: str, samples: Iterable[Sample], classes: Iterable[str] = ()) -> None:
-    """Write `ROOT/SPLIT.csv`, and `ROOT/classes.txt` where class names are given."""
-    samples = list(samples)
+    """Write `ROOT/SPLIT.csv`, and `ROOT/classes.txt` where class names are given: whole, or neither.
+
+    Raises:
+        OSError: they cannot be written, as where the disk is full.
+        UnicodeEncodeError: a path or a name is no text.
+    """
+    samples, names = list(samples), list(classes)
     columns = [column for column in COLUMNS if column != "labels" or any(s.labels for s in samples)]
     root.mkdir(parents=True, exist_ok=True)
-    with (root / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        for sample in samples:
-            writer.writerow(_cell(getattr(sample, column)) for column in columns)
-    names = list(classes)
-    if names:
-        (root / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    with replacing(root / f"{split}.csv") as path:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            for sample in samples:
+                writer.writerow(_cell(getattr(sample, column)) for column in columns)
+        if names:
+            with replacing(root / "classes.txt") as beside:
+                beside.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def _cell(value: str | int | float | tuple[int, ...] | None) -> str | int | float:

@@ -138,6 +138,7 @@ def open_remote(url: str, block: int) -> Any:
         system, path = _at(url)
         file = system.open(path, "rb", block_size=block or 1, cache_type="readahead" if block else "none")
         if getattr(file, "size", 0) is None:
+            file.close()
             raise RemoteError("the web server does not send parts of files")
         return file
 

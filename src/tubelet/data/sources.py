@@ -3,7 +3,7 @@
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +59,29 @@ def open_container(path: Path | str, deadline: Deadline) -> Iterator[av.containe
 
     The header of an MP4 or WebM tells what there is, for all but a few old codecs; nothing is decoded, nor a
     decoder opened, to learn more, which FFmpeg would do otherwise and which is most of what opening costs.
+    What goes wrong while it is open comes as it is; `video_errors` is for what reads from it.
 
     Raises:
         VideoError: it is not there, no regular file, broken or slow, or the package that fetches it is
-            missing. FFmpeg's and the system's errors while it is open become one too.
+            missing.
         FetchError: it is elsewhere and could not be had.
     """
     options: dict[str, Any] = {"metadata_errors": "replace", "timeout": deadline.seconds}
     if str(path).lower().endswith(_TELLING_HEADERS):
         options["options"] = _HEADER_ONLY
+    with ExitStack() as opened:
+        with video_errors(deadline):
+            source = opened.enter_context(open_source(path, deadline))
+            container = opened.enter_context(av.open(source, **options))
+        yield container
+
+
+@contextmanager
+def video_errors(deadline: Deadline) -> Iterator[None]:
+    """Turn FFmpeg's and the system's errors, while its file is read, into VideoErrors that name it."""
+    path = deadline.path
     try:
-        with open_source(path, deadline) as source, av.open(source, **options) as container:
-            yield container
+        yield
     except (av.FFmpegError, OSError) as error:
         if isinstance(error, av.error.ExitError):  # PyAV's own clock
             raise deadline.missed() from error

@@ -19,7 +19,7 @@ from tubelet.data.index import header_index, scan_index, video_stream
 from tubelet.data.packets import Decoding, WrongIndexError
 from tubelet.data.pixels import Crop as Crop
 from tubelet.data.pixels import CropPainter, FramePainter, shown_size
-from tubelet.data.sources import TIME_LIMIT, Deadline, open_container, remote_url
+from tubelet.data.sources import TIME_LIMIT, Deadline, open_container, remote_url, video_errors
 from tubelet.data.sources import VideoError as VideoError
 from tubelet.data.torchcodec import CodecVideo
 from tubelet.errors import UserError
@@ -41,7 +41,7 @@ def probe(path: Path | str, *, limit: float = TIME_LIMIT) -> VideoIndex:
     if _is_folder(path):
         return folder_index(Path(path))
     deadline = Deadline(path, limit)
-    with open_container(path, deadline) as container:
+    with open_container(path, deadline) as container, video_errors(deadline):
         stream = video_stream(container, path)
         index = scan_index(container, stream, deadline)
         try:
@@ -73,18 +73,21 @@ def read_frames(
         uint8 (len(wanted), C=3, H, W), RGB, as shown.
 
     Raises:
-        VideoError: the file cannot be read in time or one of the frames does not decode.
+        VideoError: the file cannot be read in time, or one of the frames is not there or does not decode.
+        FetchError: it is elsewhere and could not be had.
+        UserError: there is no such backend, or it is not installed.
     """
 
-    def start(known: VideoIndex) -> _FrameJob:
-        return _FrameJob(wanted(len(known)) if callable(wanted) else wanted)
+    def numbers(known: VideoIndex) -> Sequence[int]:
+        return wanted(len(known)) if callable(wanted) else wanted
 
     def whole(known: VideoIndex) -> list[Crop]:
-        return [Crop(start(known).numbers, None, (known.height, known.width))]
+        return [Crop(numbers(known), None, (known.height, known.width))]
 
     if backend != "pyav" or _is_folder(path):
         return _read_converted(path, whole, index, backend, Deadline(path, limit))[0]
-    return _read(path, start, index, Deadline(path, limit)).painter.finish()
+    job = _read(path, lambda known: _FrameJob(numbers(known)), index, Deadline(path, limit))
+    return job.painter.finish()
 
 
 def read_crops(
@@ -109,7 +112,10 @@ def read_crops(
         For each crop uint8 (T, C=3, H, W), RGB.
 
     Raises:
-        VideoError: the file cannot be read in time or one of the frames does not decode.
+        VideoError: the file cannot be read in time, or one of the frames is not there or does not decode.
+        FetchError: it is elsewhere and could not be had.
+        UserError: there is no such backend, or it is not installed.
+        Exception: what `plan` raises comes as it is.
     """
     if backend != "pyav" or _is_folder(path):
         return _read_converted(path, plan, index, backend, Deadline(path, limit))
@@ -164,30 +170,32 @@ def _read(
     index: VideoIndex | None,
     deadline: Deadline,
 ) -> _AnyJob:
-    """Open a file, learn about it, start the job and see it through."""
+    """Open a file, learn about it, start the job and see it through. The caller's errors come as they are."""
     with open_container(path, deadline) as container:
-        stream = video_stream(container, path)
-        guess = None if index else header_index(container, stream)
-        known = index or guess or scan_index(container, stream, deadline)
+        with video_errors(deadline):
+            stream = video_stream(container, path)
+            guess = None if index else header_index(container, stream)
+            known = index or guess or scan_index(container, stream, deadline)
         guessed, sizes = guess is not None, {(known.height, known.width)}
         while True:
             job = start(known)
             wanted = _checked(job.numbers, known, path)
-            try:
-                Decoding(container, stream, known, wanted, deadline, guessed).run(job.take)
-            except WrongIndexError:
-                container.seek(0)
-                scanned = scan_index(container, stream, deadline)
-                known, guessed = replace(scanned, height=known.height, width=known.width), False
-            except _OtherSizeError as error:  # rotated, as a rule; the header does not tell
-                height, width = error.args[0]
-                if (height, width) in sizes or len(sizes) > 1 or isinstance(job, _FrameJob):
-                    raise VideoError(f"{path}: the frames' size changes within the file") from error
-                container.seek(0)
-                sizes.add((height, width))
-                known = replace(known, height=height, width=width)
-            else:
-                return job
+            with video_errors(deadline):
+                try:
+                    Decoding(container, stream, known, wanted, deadline, guessed).run(job.take)
+                except WrongIndexError:
+                    container.seek(0)
+                    scanned = scan_index(container, stream, deadline)
+                    known, guessed = replace(scanned, height=known.height, width=known.width), False
+                except _OtherSizeError as error:  # rotated, as a rule; the header does not tell
+                    height, width = error.args[0]
+                    if (height, width) in sizes or len(sizes) > 1 or isinstance(job, _FrameJob):
+                        raise VideoError(f"{path}: the frames' size changes within the file") from error
+                    container.seek(0)
+                    sizes.add((height, width))
+                    known = replace(known, height=height, width=width)
+                else:
+                    return job
 
 
 def _read_converted(

@@ -53,6 +53,8 @@ class Workers:
 
         Raises:
             UserError: a process was killed.
+            RuntimeError: one ended for another reason than a video.
+            Exception: what the data set raises.
         """
         done = 0
         while done < len(order):

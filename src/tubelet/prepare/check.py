@@ -11,7 +11,7 @@ from typing import Any
 
 from tubelet.data.folders import folder_pictures
 from tubelet.data.remote import RemoteError, open_remote, plain_errors, remote_url
-from tubelet.data.sources import Deadline, FetchError, open_container
+from tubelet.data.sources import Deadline, FetchError, open_container, video_errors
 from tubelet.data.video import Crop, VideoError, VideoIndex, probe, read_crops, read_frames
 from tubelet.prepare.pool import Lost
 
@@ -122,8 +122,9 @@ def _few(index: VideoIndex) -> list[int]:
 
 def _promised_seconds(path: str) -> float:
     """How long the video plays by its header; 0 where it does not tell."""
+    deadline = Deadline(path, _SECONDS)
     try:
-        with open_container(path, Deadline(path, _SECONDS)) as container:
+        with open_container(path, deadline) as container, video_errors(deadline):
             stream = container.streams.best("video")
             of_stream = float(stream.duration * stream.time_base) if _has_duration(stream) else 0.0  # type: ignore
             of_file = container.duration / 1e6 if container.duration else 0.0

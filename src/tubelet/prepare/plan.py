@@ -97,9 +97,9 @@ def plan_annotations(annotations: Annotations, files: FoundFiles) -> Plan:
     )
 
 
-def named(row: Row) -> str:
-    """A video as its list names it, and the line."""
-    return f"{row.name} ({row.where})"
+def named(video: Row | Item, part: str = "") -> str:
+    """A video, or a part of it, as its list names it, and the line."""
+    return f"{video.name}{part} ({video.where})"
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:

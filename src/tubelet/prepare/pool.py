@@ -1,7 +1,7 @@
 """Work on many files in processes of their own, so that no file can stop the rest.
 
 A decoder may crash or hang on a broken file. Each process works on one file at a time and is replaced where
-it dies or takes too long; the file it had is then the one to blame.
+it ends or takes too long; the file it had is then the one to blame.
 """
 
 import os
@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from threading import Thread
@@ -32,7 +33,7 @@ def work(
     jobs: Sequence[Job],
     *,
     workers: int,
-    seconds: float | None = None,
+    seconds: Callable[[Job], float] = lambda job: inf,
 ) -> Iterator[tuple[Job, Result | Lost]]:
     """Call `function` on each job; results come as they are finished.
 
@@ -40,7 +41,11 @@ def work(
         function: of a module, so that other processes find it. A mistake in it ends the work.
         jobs: what to call it with.
         workers: processes; 0 works in this one, without protection.
-        seconds: a job that takes longer is lost.
+        seconds: how long a job may take; one that takes longer is lost.
+
+    Raises:
+        UserError: the function raised it, or the processes do not start.
+        RuntimeError: the function raised something else in another process; the message has it and the job.
     """
     if workers < 1:
         for job in jobs:
@@ -50,19 +55,15 @@ def work(
     team: list[_Worker[Job, Result]] = []
     try:
         while waiting or any(worker.busy for worker in team):
+            team = [worker for worker in team if not worker.ended]
             while waiting and len(team) < workers:
                 team.append(_Worker(function))
             for worker in team:
-                if not worker.busy and waiting:
-                    worker.give(waiting.pop())
-            for worker in [worker for worker in team if worker.busy]:
-                worker.overdue(seconds)
+                if waiting and not worker.busy and worker.give(waiting[-1], seconds(waiting[-1])):
+                    waiting.pop()
             ready = wait([worker.connection for worker in team if worker.busy], timeout=0.5)
             for worker in [worker for worker in team if worker.connection in ready or worker.late]:
-                job, result = worker.take(seconds)
-                if isinstance(result, Lost):
-                    team.remove(worker)
-                yield job, result
+                yield worker.take()
     finally:
         for worker in team:
             worker.end()
@@ -78,30 +79,40 @@ class _Worker(Generic[Job, Result]):
         self._process.start()
         theirs.close()
         self._job: list[Job] = []
-        self._since = 0.0
+        self._seconds = self._end = inf
         self._started = False
-        self.late = False
 
     @property
     def busy(self) -> bool:
         return bool(self._job)
 
-    def give(self, job: Job) -> None:
-        self._job = [job]
-        self._since = time.monotonic()
-        self.connection.send(job)
+    @property
+    def late(self) -> bool:
+        return self.busy and time.monotonic() > self._end
 
-    def overdue(self, seconds: float | None) -> None:
+    @property
+    def ended(self) -> bool:
+        return self.connection.closed
+
+    def give(self, job: Job, seconds: float) -> bool:
+        """Whether the process takes a job; one that ended after its last one does not."""
+        try:
+            self.connection.send(job)
+        except ConnectionError:
+            if self._started:
+                self.end()
+                return False
         grace = 0 if self._started else 60  # a new process imports first
-        self.late = seconds is not None and time.monotonic() - self._since > seconds + grace
+        self._job, self._seconds, self._end = [job], seconds, time.monotonic() + seconds + grace
+        return True
 
-    def take(self, seconds: float | None) -> tuple[Job, Result | Lost]:
-        """The job and its result. After a Lost the process is gone."""
+    def take(self) -> tuple[Job, Result | Lost]:
+        """The job and its result. Where the process crashed or is late, it is ended."""
         (job,) = self._job
         self._job = []
-        if self.late and not self.connection.poll():
+        if not self.connection.poll():
             self.end()
-            return job, Lost(f"took longer than {seconds:.0f} s")
+            return job, Lost(f"took longer than {self._seconds:.0f} s")
         try:
             failed, result = self.connection.recv()
         except (EOFError, ConnectionError):
@@ -113,7 +124,7 @@ class _Worker(Generic[Job, Result]):
             return job, Lost(f"the decoder crashed on it (exit code {code})")
         if failed:
             raise UserError(result) if failed == "user" else RuntimeError(result)
-        self._started, self.late = True, False
+        self._started = True
         return job, result
 
     def end(self) -> None:

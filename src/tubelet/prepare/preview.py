@@ -11,19 +11,20 @@ from tubelet.data.dataset import TrainDataset, collate
 from tubelet.data.manifest import Manifest
 from tubelet.data.transforms import Augment
 from tubelet.errors import UserError
+from tubelet.files import replacing
 
-_FRAMES, _SIDE, _GAP = 8, 112, 2
+_ROWS, _FRAMES, _SIDE, _GAP = 8, 8, 112, 2
 _TITLE = 20  # pixels in height
 
 
-def save_preview(manifest: Manifest, path: Path, *, rows: int = 8, seed: int = 0) -> None:
-    """Draw a first training batch: a clip a row, eight frames each, below its classes and its name.
+def save_preview(manifest: Manifest, path: Path) -> None:
+    """Draw a first training batch to a PNG file: a clip a row, eight frames each, below its classes and name.
 
     Raises:
         UserError: no clip can be read.
     """
-    dataset = TrainDataset(manifest, SegmentClip(frames=_FRAMES), Augment(), size=_SIDE, seed=seed)
-    chosen = np.random.default_rng(seed).permutation(len(dataset))[:rows]
+    dataset = TrainDataset(manifest, SegmentClip(frames=_FRAMES), Augment(), size=_SIDE)
+    chosen = np.random.default_rng(0).permutation(len(dataset))[:_ROWS]
     batch = collate([dataset[0, int(index)] for index in chosen])
     if not len(batch):
         raise UserError(f"{manifest.root / manifest.split}.csv: no clip can be read: {batch.failures}")
@@ -39,4 +40,5 @@ def save_preview(manifest: Manifest, path: Path, *, rows: int = 8, seed: int = 0
         draw.text((2, top + 2), title, fill="black", font=font)
         for k, frame in enumerate(clip.permute(0, 2, 3, 1).numpy()):
             sheet.paste(Image.fromarray(frame), (k * (_SIDE + _GAP), top + _TITLE))
-    sheet.save(path)
+    with replacing(path) as temporary:
+        sheet.save(temporary, "PNG")

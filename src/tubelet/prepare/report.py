@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tubelet.data.manifest import SPLITS, Sample
+from tubelet.files import replacing
 from tubelet.prepare.plan import Plan, counted
 
 
@@ -124,4 +125,5 @@ def _duration(samples: Sequence[Sample]) -> str:
 
 def write_report(report: Report, path: Path) -> None:
     """Write everything to a text file."""
-    path.write_text(report.text(), encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(report.text(), encoding="utf-8")

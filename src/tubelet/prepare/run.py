@@ -1,5 +1,6 @@
 """Check every video of a plan, encode it where that is asked for, and write the manifest and a report."""
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -16,13 +17,14 @@ from tubelet.prepare.check import Checked, check_file
 from tubelet.prepare.copies import draw_again, in_several_classes, in_several_splits, same_content
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
 from tubelet.prepare.places import Stamp, stamps_of
-from tubelet.prepare.plan import Item, Plan
+from tubelet.prepare.plan import Item, Plan, named
 from tubelet.prepare.pool import Lost, work
 from tubelet.prepare.preview import save_preview
 from tubelet.prepare.record import Record
 from tubelet.prepare.report import Report, write_report
 
-_CHECK_SECONDS = 300.0
+_SECONDS = 300.0  # to check a file, whatever it holds
+_SECONDS_A_FRAME = 1.0  # to encode it: slow machines do a few frames of 4K a second
 _NO_TEXT = "its name is no UTF-8 text; rename it"
 _PART_OF_FOLDER = "a part of a folder of pictures; --encode makes a video of it"
 _LISTS = (*(f"{split}.csv" for split in SPLITS), "classes.txt")
@@ -52,14 +54,15 @@ class PrepareConfig:
         short_side: of those, in pixels; smaller videos keep their size.
         preview: draw OUT/preview.png.
         workers: processes; None for as many as cores, 0 for this one.
-        seed: of the preview.
+
+    Raises:
+        UserError: the short side is below 16 pixels.
     """
 
     encode: bool = False
     short_side: int = 256
     preview: bool = False
     workers: int | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.short_side < 16:
@@ -102,14 +105,16 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
         }
         odd = {item: note for item in plan.items if (note := _note(item, checks[item.path]))}
         if config.encode:
-            odd |= _encode(results, stamps, record, out, config.short_side, workers, bar, plan.several)
+            odd |= _encode(
+                results, checks, stamps, record, out, config.short_side, workers, bar, plan.several
+            )
         report = _report(plan, results, missing, twice, groups, odd, record)
         _write(out, plan, report, keep_preview=not config.preview)
         if not any(report.samples.values()):
             raise UserError(_nothing(report, out))
         if config.preview:
             split = next(split for split in SPLITS if report.samples.get(split))
-            save_preview(read_manifest(out, split), out / "preview.png", seed=config.seed)
+            save_preview(read_manifest(out, split), out / "preview.png")
     return report
 
 
@@ -138,14 +143,14 @@ def _without_repeated(plan: Plan) -> tuple[Plan, list[str]]:
     """The plan with each video of a split and of a class once, and the lines that say it again."""
     items = dict.fromkeys(plan.items)
     first = {id(item) for item in items}
-    twice = [f"{item.name} ({item.where})" for item in plan.items if id(item) not in first]
+    twice = [named(item) for item in plan.items if id(item) not in first]
     return replace(plan, items=tuple(items)), twice
 
 
 def _without_missing(plan: Plan, stamps: dict[str, Stamp | OSError]) -> tuple[Plan, list[str]]:
     """The plan without what is listed and not there, and that."""
     gone = {
-        item: f"{item.name} ({item.where})"
+        item: named(item)
         for item in plan.items
         if item.where and isinstance(stamps[item.path], FileNotFoundError)
     }
@@ -173,7 +178,9 @@ def _check(
     with bar("checking videos") as progress:
         progress.show(len(checks), len(stamps))
         jobs = list(waiting)
-        for path, result in work(check_file, jobs, workers=min(workers, len(jobs)), seconds=_CHECK_SECONDS):
+        for path, result in work(
+            check_file, jobs, workers=min(workers, len(jobs)), seconds=lambda path: _SECONDS
+        ):
             if isinstance(result, Lost):  # not written down: it may have been the machine's fault
                 checks[path] = Checked(path, error=result.reason)
             else:
@@ -222,6 +229,7 @@ def _line(item: Item, path: str, found: Checked | Encoded, several: bool) -> Sam
 
 def _encode(
     results: dict[Item, Sample | str],
+    checks: dict[str, Checked],
     stamps: dict[str, Stamp | OSError],
     record: Record,
     out: Path,
@@ -247,9 +255,14 @@ def _encode(
     rest = [job for job in jobs if job not in done]
     with bar("encoding videos") as progress:
         progress.show(len(done), len(jobs))
-        for job, result in work(encode_file, rest, workers=min(workers, len(rest))):
+        for job, result in work(
+            encode_file,
+            rest,
+            workers=min(workers, len(rest)),
+            seconds=lambda job: _SECONDS + _SECONDS_A_FRAME * checks[job.source].frames,
+        ):
             if isinstance(result, Lost):
-                done[job] = Encoded(error=result.reason)
+                done[job] = Encoded(error=f"cannot be encoded ({result.reason})")
             else:
                 done[job] = result
                 record.add_encoded(job, result)
@@ -266,21 +279,36 @@ def _encode(
 
 
 def _targets(items: Sequence[Item], videos: Path) -> dict[Item, Path]:
-    """The file that each video is written to: its own relative path, ending in .mp4."""
-    shortened: dict[str, set[tuple[str, int | None]]] = {}
+    """The file that each video is written to: its own relative path, ending in .mp4.
+
+    The short name where no other video has the same, or else the long one, numbered where that is taken.
+    """
+    sources: dict[tuple[str, int | None, int | None], Item] = {}
     for item in items:
-        frames = None if item.offset is None else item.frames
-        shortened.setdefault(_mp4(item, short=True).casefold(), set()).add((item.path, frames))
-    targets = {}
-    for item in items:
-        short = _mp4(item, short=True)
-        alone = len(shortened[short.casefold()]) == 1
-        targets[item] = videos / (short if alone else _mp4(item, short=False))
+        sources.setdefault((item.path, *_part(item)), item)
         if Path(item.path).is_relative_to(videos):
             raise UserError(
                 f"{item.path} lies where --encode writes; choose another folder than the videos' with --out"
             )
-    return targets
+    names = {source: _mp4(item, short=True) for source, item in sources.items()}
+    often = Counter(name.casefold() for name in names.values())  # many disks tell no a from an A
+    taken = {name for name, count in often.items() if count == 1}
+    for source, item in sources.items():
+        if often[names[source].casefold()] > 1:
+            name = long = _mp4(item, short=False)
+            numbers = itertools.count(2)
+            while name.casefold() in taken:
+                name = f"{long.removesuffix('.mp4')}-{next(numbers)}.mp4"
+            taken.add(name.casefold())
+            names[source] = name
+    return {item: videos / names[item.path, *_part(item)] for item in items}
+
+
+def _part(item: Item) -> tuple[int, int] | tuple[None, None]:
+    """The first picture and how many, of a part of a folder of pictures."""
+    if item.offset is None or item.frames is None or not Path(item.path).is_dir():
+        return None, None
+    return item.offset, item.frames
 
 
 def _mp4(item: Item, *, short: bool) -> str:
@@ -338,15 +366,14 @@ def _names(items: Sequence[Item]) -> dict[Item, str]:
     names = {item: item.name + _pictures(item) for item in items}
     often = Counter(names.values())
     return {
-        item: f"{name} ({item.where})" if often[name] > 1 and item.where else name
+        item: named(item, _pictures(item)) if often[name] > 1 and item.where else name
         for item, name in names.items()
     }
 
 
 def _pictures(item: Item) -> str:
-    if item.offset is None or item.frames is None or not Path(item.path).is_dir():
-        return ""
-    return f", pictures {item.offset} to {item.offset + item.frames - 1}"
+    first, count = _part(item)
+    return "" if first is None or count is None else f", pictures {first} to {first + count - 1}"
 
 
 def _write(out: Path, plan: Plan, report: Report, *, keep_preview: bool) -> None:
