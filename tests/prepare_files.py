@@ -19,15 +19,18 @@ def upright(count: int = 10, height: int = 64, width: int = 48) -> np.ndarray:
     return frames
 
 
-def write_rotated(path: Path, frames: np.ndarray, degrees: int) -> Path:
-    """A file that stores frames turned, with the flag that turns them `degrees` counterclockwise."""
+def write_rotated(path: Path, frames: np.ndarray, degrees: int, *, mirrored: bool = False) -> Path:
+    """A file that stores frames turned, with the flag that turns them `degrees` counterclockwise.
+
+    It may mirror them after that, left to right, as it does in videos of phones' front cameras.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    stored = np.rot90(frames, -degrees // 90, axes=(1, 2))
+    stored = np.rot90(frames[:, :, ::-1] if mirrored else frames, -degrees // 90, axes=(1, 2))
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options=FAST)
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width, stream.pix_fmt = *stored.shape[1:3], "yuv420p"
-        stream.set_display_rotation(degrees)
+        stream.set_display_rotation(degrees, hflip=mirrored)
         for picture in stored:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")))
         container.mux(stream.encode(None))

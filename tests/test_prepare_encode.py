@@ -57,9 +57,10 @@ def test_a_video_becomes_small_h264_of_short_groups_without_sound(tmp_path: Path
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
-def test_a_rotation_flag_is_applied(tmp_path: Path, degrees: int):
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_rotation_flags_are_applied(tmp_path: Path, degrees: int, mirrored: bool):
     frames = upright(6, 64, 48)
-    target, result = encode(write_rotated(tmp_path / "a.mp4", frames, degrees), 48)
+    target, result = encode(write_rotated(tmp_path / "a.mp4", frames, degrees, mirrored=mirrored), 48)
     assert (result.width, result.height) == (48, 64)
     decoded = decode_all(target)
     assert difference(decoded, frames) < 4

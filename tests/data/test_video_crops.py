@@ -243,25 +243,28 @@ def test_frames_that_are_not_there_are_refused(waves: Path, numbers: list[int]):
         read_crops(waves, lambda _: [Crop(numbers, None, (8, 8))])
 
 
-def turned(path: Path, degrees: int, frames: int = 12, **options: str) -> Path:
-    """A file whose frames are to be shown turned counterclockwise."""
+def turned(path: Path, degrees: int, flip: str = "", frames: int = 12, **options: str) -> Path:
+    """A file whose frames are to be shown turned counterclockwise and then mirrored."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "10", "bf": "2", **options})
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width, stream.pix_fmt = 48, 80, "yuv420p"
-        stream.set_display_rotation(degrees)
+        stream.set_display_rotation(degrees, hflip=flip == "across", vflip=flip == "down")
         for picture in smooth_frames(frames, 48, 80):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
     return path
 
 
+FLIPS: dict[str, tuple[int, ...]] = {"": (), "across": (1,), "down": (0,)}  # which axes of (H, W)
+
+
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
-def test_frames_are_turned_as_the_file_says(tmp_path: Path, degrees: int):
-    path = turned(tmp_path / "a.mp4", degrees)
-    stored = decode(path)
-    assert stored[0].rotation % 360 == degrees
-    expected = np.stack([np.rot90(f.to_ndarray(format="rgb24"), degrees // 90) for f in stored])
+@pytest.mark.parametrize("flip", FLIPS)
+def test_frames_are_turned_and_mirrored_as_the_file_says(tmp_path: Path, degrees: int, flip: str):
+    path = turned(tmp_path / "a.mp4", degrees, flip)
+    stored = [frame.to_ndarray(format="rgb24") for frame in decode(path)]
+    expected = np.stack([np.flip(np.rot90(frame, degrees // 90), FLIPS[flip]) for frame in stored])
     np.testing.assert_array_equal(read_frames(path, [7, 2]).permute(0, 2, 3, 1).numpy(), expected[[7, 2]])
     index = probe(path)
     assert (index.height, index.width) == expected.shape[1:3]
@@ -285,10 +288,12 @@ def whole_frames(numbers: range) -> Plan:
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize("flip", FLIPS)
 @pytest.mark.parametrize("known", [True, False])
-def test_boxes_are_of_the_frame_as_shown(tmp_path: Path, degrees: int, known: bool):
-    path = turned(tmp_path / "a.mp4", degrees)
+def test_boxes_are_of_the_frame_as_shown(tmp_path: Path, degrees: int, flip: str, known: bool):
+    path = turned(tmp_path / "a.mp4", degrees, flip)
     shown = torch.rot90(exact_rgb(decode(path)[7], BT601, full=False), degrees // 90, (1, 2))
+    shown = shown.flip([axis + 1 for axis in FLIPS[flip]])
     crop = Crop([7], Box(6, 3, 36, 41), (30, 26), flip=True)
 
     def plan(index: VideoIndex) -> list[Crop]:

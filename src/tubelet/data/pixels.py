@@ -5,8 +5,10 @@ and converts it in one go: bilinear, wide enough to average where it shrinks, an
 writes planes, which are the channels of the clip.
 """
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -76,18 +78,16 @@ class CropPainter:
         places = self._places.get(number)
         if not places:
             return
-        turns = quarter_turns(frame)
+        shown = Orientation.of(frame)
         height, width = self._crop.size
-        if turns % 2:
+        if shown.turns % 2:
             height, width = width, height
-        box = self._crop.box and stored_box(self._crop.box, frame, turns)
+        box = self._crop.box and shown.stored(self._crop.box, frame.height, frame.width)
         part = self._part(frame, box) if box and box != (0, 0, frame.height, frame.width) else frame
         scaled = _reformat(self._scaler, part, frame, height=height, width=width)
         planes = scaled.planes
         for channel, plane in enumerate(_GBR):
-            pixels = _samples(planes[plane], 1)
-            if turns:
-                pixels = np.ascontiguousarray(np.rot90(pixels, turns))
+            pixels = shown.upright(_samples(planes[plane], 1))
             if self._crop.flip:  # far faster than numpy's, and than all at once, in memory that is new
                 pixels = torch.from_numpy(pixels).flip(-1).numpy()
             self._pixels[places[0], channel] = pixels
@@ -126,7 +126,7 @@ class FramePainter:
         untagged = frame.colorspace not in _MATRICES and frame.format.name.startswith(("yuv", "nv", "p0"))
         matrix = _matrix(frame) if untagged and frame.height >= _HIGH_DEFINITION else None
         rgb = self._scaler.reformat(frame, format="rgb24", threads=1, src_colorspace=matrix)
-        self._pictures[number] = np.rot90(rgb.to_ndarray(), quarter_turns(frame))
+        self._pictures[number] = Orientation.of(frame).upright(rgb.to_ndarray())
 
     def finish(self) -> Tensor:
         """uint8 (T, C=3, H, W), RGB."""
@@ -134,26 +134,49 @@ class FramePainter:
         return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 
-def quarter_turns(frame: av.VideoFrame) -> int:
-    """Quarter turns counterclockwise from the frame as stored to the frame as shown."""
-    return round(frame.rotation / 90) % 4
+class Orientation(NamedTuple):
+    """How a frame is shown: as it is stored, perhaps mirrored top to bottom, and then turned.
+
+    Attributes:
+        turns: quarter turns counterclockwise.
+        mirrored: whether it is mirrored before that.
+    """
+
+    turns: int
+    mirrored: bool
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> "Orientation":
+        """What the file says of a frame."""
+        try:
+            matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+        except ValueError:  # there is side data that PyAV has no name for
+            matrix = None
+        a, b, _, c, d = struct.unpack_from("=5i", matrix) if matrix else (1, 0, 0, 0, 1)
+        return cls(round(frame.rotation / 90) % 4, a * d < b * c)
+
+    def upright(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels (H, W, ...) as shown."""
+        if self == (0, False):
+            return pixels
+        return np.ascontiguousarray(np.rot90(pixels[::-1] if self.mirrored else pixels, self.turns))
+
+    def stored(self, box: Box, height: int, width: int) -> Box:
+        """Where a box of the frame as shown is in the frame as stored, which is (height, width)."""
+        top, left, high, wide = box
+        if self.turns == 1:
+            box = Box(left, width - top - high, wide, high)
+        elif self.turns == 2:
+            box = Box(height - top - high, width - left - wide, high, wide)
+        elif self.turns == 3:
+            box = Box(height - left - wide, top, wide, high)
+        return box._replace(top=height - box.top - box.height) if self.mirrored else box
 
 
 def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
     """(height, width) of the frame as shown."""
-    return (frame.width, frame.height) if quarter_turns(frame) % 2 else (frame.height, frame.width)
-
-
-def stored_box(box: Box, frame: av.VideoFrame, turns: int) -> Box:
-    """Where a box of the shown frame is in the stored one."""
-    top, left, height, width = box
-    if turns == 1:
-        return Box(left, frame.width - top - height, width, height)
-    if turns == 2:
-        return Box(frame.height - top - height, frame.width - left - width, height, width)
-    if turns == 3:
-        return Box(frame.height - left - width, top, width, height)
-    return box
+    turned = Orientation.of(frame).turns % 2
+    return (frame.width, frame.height) if turned else (frame.height, frame.width)
 
 
 def _reformat(

@@ -20,7 +20,7 @@ from PIL import Image
 
 from tubelet.data.folders import folder_pictures
 from tubelet.data.index import video_stream
-from tubelet.data.pixels import quarter_turns
+from tubelet.data.pixels import Orientation
 from tubelet.data.sources import Deadline, FetchError, open_source
 from tubelet.data.video import VideoError, probe
 from tubelet.errors import UserError
@@ -233,13 +233,13 @@ def _write(
 def _fit(frame: av.VideoFrame, short_side: int, aspect: float) -> tuple[int, int]:
     """Width and height to write: upright, square pixels, even sides."""
     width, height = frame.width * (aspect if aspect > 0 else 1.0), float(frame.height)
-    if quarter_turns(frame) % 2:
+    if Orientation.of(frame).turns % 2:
         width, height = height, width
     scale = min(1.0, short_side / min(width, height))
     return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
 
 
-_TURN = {1: "transpose=cclock", 2: "hflip,vflip", 3: "transpose=clock"}
+_TURNS = (), ("transpose=cclock",), ("hflip", "vflip"), ("transpose=clock",)
 
 
 class _Converter:
@@ -271,8 +271,8 @@ class _Converter:
                 f"pixel_aspect=1/1:colorspace={matrix}:range={color_range}",
             )
         ]
-        turn = _TURN.get(quarter_turns(frame), "")
-        for step in turn.split(",") if turn else []:
+        shown = Orientation.of(frame)
+        for step in (*(["vflip"] if shown.mirrored else []), *_TURNS[shown.turns]):
             name, _, options = step.partition("=")
             chain.append(self._graph.add(name, options))
         chain.append(self._graph.add("scale", ":".join(f"{key}={value}" for key, value in scale.items())))
@@ -288,7 +288,7 @@ class _Converter:
             frame.width,
             frame.height,
             frame.format.name,
-            frame.rotation,
+            Orientation.of(frame),
             int(frame.colorspace),
             int(frame.color_range),
         )
