@@ -14,10 +14,10 @@ import pytest
 from tests.conftest import moving_frames, write_video
 from tests.prepare_files import small
 from tubelet.data.manifest import read_manifest
-from tubelet.data.video import probe
+from tubelet.data.video import probe, read_frames
 from tubelet.errors import UserError
 from tubelet.prepare import run
-from tubelet.prepare.check import Checked, check_file
+from tubelet.prepare.check import SIZE_CHANGES, Checked, check_file
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
 from tubelet.prepare.finding import find_videos
 from tubelet.prepare.plan_folder import plan_folder
@@ -168,6 +168,21 @@ def test_a_video_that_does_not_come_out_of_the_encoder_is_given_up_and_told(
     report = run.prepare(plan, tmp_path / "out", PrepareConfig(encode=True, short_side=32, workers=2), bar)
     assert report.broken == [("long.mp4", "cannot be encoded (took longer than 5 s)")]
     assert len(report.samples["train"]) == 4
+
+
+def test_a_video_whose_size_changes_is_made_into_one_that_does_not(videos: Path, tmp_path: Path):
+    early, late = ([start + 40 * k for k in range(10)] for start in (0, 400))
+    little = write_video(tmp_path / "little.ts", moving_frames(10, 48, 64), times=early)
+    large = write_video(tmp_path / "large.ts", moving_frames(10, 96, 128), times=late)
+    (videos / "call.ts").write_bytes(little.read_bytes() + large.read_bytes())
+    ((name, reason),) = prepare(videos, tmp_path / "plain").broken
+    assert (name, reason) == ("call.ts", SIZE_CHANGES)
+    assert "--encode" in reason
+    report = prepare(videos, tmp_path / "out", encode=True)
+    assert report.broken == []
+    (made,) = (sample for sample in report.samples["train"] if "call" in sample.path)
+    assert (made.width, made.height, made.frames) == (42, 32, 20)
+    assert len(read_frames(tmp_path / "out" / made.path, range(20))) == 20
 
 
 def hang_on_a_long_one(job: EncodeJob) -> Encoded | Lost:

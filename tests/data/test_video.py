@@ -411,6 +411,18 @@ def test_a_file_that_is_no_video_is_named(tmp_path: Path, kind: str):
     assert str(read.value).startswith(f"{path}: ")
 
 
+def test_an_avi_that_begins_between_key_frames_is_not_called_forbidden(tmp_path: Path):
+    whole = write_video(tmp_path / "whole.avi", moving_frames(20), codec="mpeg4", options={"g": "8"})
+    path = tmp_path / "a.avi"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in list(source.demux(video=0))[1:]:
+            packet.stream = stream
+            target.mux(packet)
+    with pytest.raises(VideoError, match=r"a.avi: cannot be read as a video \(there is no way back"):
+        probe(path)
+
+
 def test_a_missing_file_is_called_missing(tmp_path: Path):
     with pytest.raises(VideoError, match=r"no such file"):
         probe(tmp_path / "gone.mp4")

@@ -1,5 +1,6 @@
 """Where a video's bytes come from: a file here or, through fsspec, one elsewhere; with a time limit."""
 
+import errno
 import stat
 import time
 from collections.abc import Iterator
@@ -153,4 +154,6 @@ class _Timed:
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
+    if getattr(error, "errno", None) == errno.EPERM:  # FFmpeg's, of a seek; who may not read gets EACCES
+        return "cannot be read as a video (there is no way back to its start)"
     return f"cannot be read as a video ({getattr(error, 'strerror', None) or error})"

@@ -157,6 +157,10 @@ class _CropJob:
             painter.paint(number, frame)
 
 
+class SizeChangesError(VideoError):
+    """The frames of a video are not all of one size."""
+
+
 class _OtherSizeError(Exception):
     """A frame is not of the size that was expected: (height, width) as shown."""
 
@@ -190,7 +194,7 @@ def _read(
                 except _OtherSizeError as error:  # rotated, as a rule; the header does not tell
                     height, width = error.args[0]
                     if (height, width) in sizes or len(sizes) > 1 or isinstance(job, _FrameJob):
-                        raise VideoError(f"{path}: the frames' size changes within the file") from error
+                        raise SizeChangesError(f"{path}: the frames' size changes within the file") from error
                     container.seek(0)
                     sizes.add((height, width))
                     known = replace(known, height=height, width=width)

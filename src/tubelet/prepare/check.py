@@ -12,7 +12,15 @@ from typing import Any
 from tubelet.data.folders import folder_pictures
 from tubelet.data.remote import RemoteError, open_remote, plain_errors, remote_url
 from tubelet.data.sources import Deadline, FetchError, open_container, video_errors
-from tubelet.data.video import Crop, VideoError, VideoIndex, probe, read_crops, read_frames
+from tubelet.data.video import (
+    Crop,
+    SizeChangesError,
+    VideoError,
+    VideoIndex,
+    probe,
+    read_crops,
+    read_frames,
+)
 from tubelet.prepare.pool import Lost
 
 _PART = 1 << 16  # bytes of the head, the middle and the tail that tell files apart
@@ -52,6 +60,7 @@ class Checked:
 
 
 EMPTY = "the file is empty"
+SIZE_CHANGES = "its frames' size changes; --encode makes a video of one size of it"
 
 
 def check_file(path: str) -> Checked | Lost:
@@ -73,6 +82,8 @@ def check_file(path: str) -> Checked | Lost:
         return Lost(f"cannot be fetched ({error})")
     except OSError as error:
         return replace(checked, error=error.strerror or str(error))
+    except SizeChangesError:
+        return replace(checked, error=SIZE_CHANGES)
     except VideoError as error:
         return replace(checked, error=_without(path, error))
     if promised - checked.seconds > max(0.05 * promised, 0.5):

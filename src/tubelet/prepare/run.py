@@ -13,7 +13,7 @@ from tubelet.data.manifest import SPLITS, Sample, read_manifest, write_manifest
 from tubelet.data.remote import RemoteError, remote_url
 from tubelet.errors import UserError
 from tubelet.machine import available_cores
-from tubelet.prepare.check import Checked, check_file
+from tubelet.prepare.check import SIZE_CHANGES, Checked, check_file
 from tubelet.prepare.copies import draw_again, in_several_classes, in_several_splits, same_content
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
 from tubelet.prepare.places import Stamp, stamps_of
@@ -240,7 +240,9 @@ def _encode(
 ) -> dict[Item, str]:
     """Encode what can be read, put the new files into the results, and tell what is lost."""
     usable = [
-        item for item, result in results.items() if result == _PART_OF_FOLDER or isinstance(result, Sample)
+        item
+        for item, result in results.items()
+        if isinstance(result, Sample) or result in (_PART_OF_FOLDER, SIZE_CHANGES)
     ]
     targets = _targets(usable, out / "videos")
     jobs: dict[EncodeJob, list[Item]] = {}
