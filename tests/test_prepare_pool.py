@@ -52,6 +52,15 @@ def test_a_crash_and_a_hang_are_told_and_the_rest_is_done():
     assert found["hang"] == Lost("took longer than 1 s")
 
 
+def holds_interrupts_back(_: int) -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_ctrl_c_is_for_the_main_process_from_the_beginning():
+    assert dict(work(holds_interrupts_back, [0], workers=1)) == {0: True}
+    assert not holds_interrupts_back(0)
+
+
 def test_a_worker_stays_where_the_function_itself_says_lost():
     found = dict(work(every_second_is_lost, range(8), workers=1, seconds=lambda _: 60))
     assert [isinstance(result, Lost) for result in found.values()] == [False, True] * 4

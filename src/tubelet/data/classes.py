@@ -146,7 +146,7 @@ def number_labels(
                 f"{row.where}: label {highest} would make {count} classes, of which {used} have videos; "
                 "if that is right, name the classes with --classes FILE"
             )
-        note = f"class names are unknown: {count} classes have numbers; --classes FILE names them"
+        note = f"class names are unknown, the numbers go to {highest}; --classes FILE names them"
         return list(rows), tuple(f"class {k}" for k in range(count)), [note]
     if highest == len(classes) and all(label for label, _ in numbers):
         lowered = [_numbered(row, [int(label) - 1 for label in row.labels]) for row in rows]

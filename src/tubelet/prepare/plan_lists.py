@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from tubelet.data.classes import number_labels, read_names
 from tubelet.data.folders import is_picture
 from tubelet.data.lists import read_list
+from tubelet.data.manifest import videos
 from tubelet.data.remote import join_url, lists_files, remote_url, require_package
 from tubelet.data.rows import VIDEO_SUFFIXES, Row, split_of
 from tubelet.errors import UserError
@@ -43,7 +44,7 @@ def plan_lists(
         content = read_list(source, columns)
         split = split_of(source.stem) or "train"
         rows += [row if row.split else replace(row, split=split) for row in content.rows]
-        kinds.append(f"{source.name}: {content.kind}, {len(content.rows)} videos")
+        kinds.append(f"{source.name}: {content.kind}, {videos(len(content.rows))}")
     beside = paths[0].parent / "classes.txt"
     if not classes and beside.is_file():
         classes = read_names(beside)

@@ -6,8 +6,10 @@ it ends or takes too long; the file it had is then the one to blame.
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from multiprocessing import get_context, parent_process
@@ -76,7 +78,8 @@ class _Worker(Generic[Job, Result]):
         context = get_context("spawn")  # forking a process that has threads is unsafe
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, function), daemon=True)
-        self._process.start()
+        with _interrupts_held():
+            self._process.start()
         theirs.close()
         self._job: list[Job] = []
         self._seconds = self._end = inf
@@ -133,8 +136,21 @@ class _Worker(Generic[Job, Result]):
         self.connection.close()
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """A process that starts here does not get Ctrl-C, not even while it imports: this one handles it."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(connection: Connection, function: Callable[[Job], Result]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be held back
     Thread(target=_end_with_parent, daemon=True).start()
     try:
         while True:
