@@ -62,6 +62,11 @@ def video_stream(container: av.container.InputContainer, path: Path | str) -> av
     return stream
 
 
+def times_are_guesses(container: av.container.InputContainer) -> bool:
+    """Whether frames have to be counted: AVI has no times of showing, and FFmpeg's guesses err."""
+    return container.format.name == "avi"
+
+
 def shows_frame(packet: av.Packet, stream: av.VideoStream) -> bool:
     """Whether a frame comes of it: some in VP8 are only referred to by others (RFC 6386, section 9.1)."""
     return stream.codec_context.name != "vp8" or bool(memoryview(packet)[0] & _VP8_SHOWN)

@@ -13,7 +13,7 @@ from itertools import chain
 
 import av
 
-from tubelet.data.index import VideoIndex, shows_frame
+from tubelet.data.index import VideoIndex, shows_frame, times_are_guesses
 from tubelet.data.sources import Deadline, VideoError
 
 _EXACT_SEEKS = {"mov", "matroska", "mpegts"}  # FFmpeg's names of the containers
@@ -185,7 +185,7 @@ class Decoding:
 
     def _run_from_start(self, take: Take, missing: set[int]) -> None:
         """Without seeking."""
-        counted = self.container.format.name == "avi"  # it has no times of showing; FFmpeg guesses, and errs
+        counted = times_are_guesses(self.container)
         self.container.seek(0)
         self.stream.codec_context.skip_frame = "DEFAULT"
         for count, frame in enumerate(self.container.decode(self.stream)):

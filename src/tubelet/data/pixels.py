@@ -21,7 +21,8 @@ from tubelet.data.transforms import Box
 _ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 _LIMITED, _FULL = ColorRange.MPEG, ColorRange.JPEG
 _GBR = (2, 0, 1)  # FFmpeg's planes in the order R, G, B
-_HIGH_DEFINITION = 720  # lines; from here on untagged video is BT.709
+HIGH_DEFINITION = 720
+"""Lines from which on video whose matrix is not told is taken for BT.709, and else for BT.601."""
 
 # FFmpeg's AVColorSpace to its scaler's name of the same matrix.
 _MATRICES = {
@@ -124,7 +125,7 @@ class FramePainter:
     def paint(self, number: int, frame: av.VideoFrame) -> None:
         """Keep a frame."""
         untagged = frame.colorspace not in _MATRICES and frame.format.name.startswith(("yuv", "nv", "p0"))
-        matrix = _matrix(frame) if untagged and frame.height >= _HIGH_DEFINITION else None
+        matrix = _matrix(frame) if untagged and frame.height >= HIGH_DEFINITION else None
         rgb = self._scaler.reformat(frame, format="rgb24", threads=1, src_colorspace=matrix)
         self._pictures[number] = Orientation.of(frame).upright(rgb.to_ndarray())
 
@@ -173,6 +174,11 @@ class Orientation(NamedTuple):
         return box._replace(top=height - box.top - box.height) if self.mirrored else box
 
 
+def full_range(frame: av.VideoFrame) -> bool:
+    """Whether black and white are the least and greatest values of a sample, not 16 and 235 of 255."""
+    return frame.format.name.startswith("yuvj") or frame.color_range == _FULL
+
+
 def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
     """(height, width) of the frame as shown."""
     turned = Orientation.of(frame).turns % 2
@@ -190,17 +196,16 @@ def _reformat(
     """A part of a frame as planar RGB, by the frame's matrix and range."""
     if not part.format.name.startswith(("yuv", "nv", "p0")):
         return scaler.reformat(part, width, height, "gbrp", interpolation=_ACCURATE, threads=1)
-    full = frame.format.name.startswith("yuvj") or frame.color_range == _FULL
     matrix = _matrix(frame)
     return scaler.reformat(
         part, width, height, "gbrp",
         src_colorspace=matrix, dst_colorspace=matrix, interpolation=_ACCURATE,
-        src_color_range=_FULL if full else _LIMITED, dst_color_range=_FULL, threads=1,
+        src_color_range=_FULL if full_range(frame) else _LIMITED, dst_color_range=_FULL, threads=1,
     )  # fmt: skip
 
 
 def _matrix(frame: av.VideoFrame) -> Colorspace:
-    untagged = Colorspace.ITU601 if frame.height < _HIGH_DEFINITION else Colorspace.ITU709
+    untagged = Colorspace.ITU601 if frame.height < HIGH_DEFINITION else Colorspace.ITU709
     return _MATRICES.get(int(frame.colorspace), untagged)
 
 

@@ -19,8 +19,8 @@ from av.filter import Graph
 from PIL import Image
 
 from tubelet.data.folders import folder_pictures
-from tubelet.data.index import video_stream
-from tubelet.data.pixels import Orientation
+from tubelet.data.index import times_are_guesses, video_stream
+from tubelet.data.pixels import HIGH_DEFINITION, Orientation, full_range
 from tubelet.data.sources import Deadline, FetchError, open_source
 from tubelet.data.video import VideoError, probe
 from tubelet.errors import UserError
@@ -45,10 +45,8 @@ that no other needs, so that a decoder can drop those that nobody wants, and wha
 PICTURES_PER_SECOND = 30
 _READ_AHEAD = 2**22  # bytes, of a file elsewhere: all of it is wanted
 _BT601 = 6  # what untagged small video is taken for, so that readers that know no tags are right as well
-_BT709 = 1
 _UNKNOWN = 2
-_HD = 720  # lines from which on untagged video is taken for BT.709
-_FULL, _LIMITED = 2, 1
+_LIMITED = 1
 
 
 @dataclass(frozen=True)
@@ -143,11 +141,10 @@ def _transcode(source: str, part: Path, short_side: int) -> tuple[int, str]:
         av.open(opened, metadata_errors="replace") as container,
     ):
         stream = video_stream(container, source)
-        counted = container.format.name == "avi"  # it has no presentation times; FFmpeg guesses, and errs
         bad = [0]
         frames = _decode(container, stream, bad)
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        base = None if counted else stream.time_base
+        base = None if times_are_guesses(container) else stream.time_base
         written = _write(part, frames, short_side, rate, base, float(stream.sample_aspect_ratio or 1))
     return written, f"{bad[0]} of its packets do not decode and are left out" if bad[0] else ""
 
@@ -249,9 +246,6 @@ class _Converter:
         self.size = size
         self._of = self._key(frame)
         matrix, color_range = int(frame.colorspace), int(frame.color_range)
-        full = color_range == _FULL or frame.format.name.startswith("yuvj")
-        guess = matrix in (_UNKNOWN, 0) and not frame.format.is_rgb
-        assumed = _BT709 if frame.height >= _HD else _BT601
         scale = {
             "w": size[0],
             "h": size[1],
@@ -260,9 +254,9 @@ class _Converter:
             "out_range": "limited",
         }
         if not frame.format.is_rgb:
-            scale["in_range"] = "full" if full else "limited"
-            if guess:
-                scale["in_color_matrix"] = "bt709" if assumed == _BT709 else "smpte170m"
+            scale["in_range"] = "full" if full_range(frame) else "limited"
+            if matrix in (_UNKNOWN, 0):
+                scale["in_color_matrix"] = "bt709" if frame.height >= HIGH_DEFINITION else "smpte170m"
         self._graph = Graph()
         chain = [
             self._graph.add(
