@@ -139,7 +139,7 @@ def _torchcodec() -> Loader:
     def load(job: Job) -> Tensor:
         decoder = VideoDecoder(str(job.path), seek_mode="exact", num_ffmpeg_threads=1)
         clip = decoder.get_frames_at(job.frames(len(decoder))).data
-        clip = crop_resize(clip, job.box(*clip.shape[-2:]), job.size)
+        clip = crop_resize(clip, job.box(*clip.shape[-2:]), (job.size, job.size))
         return clip.flip(-1) if job.flip() else clip
 
     _needs_ffmpeg(VideoDecoder)

@@ -101,7 +101,7 @@ def test_a_clip_is_made_of_the_frames_of_its_video(manifest: MakeManifest, video
     clip = TrainDataset(manifest(), SegmentClip(frames=8), whole, size=40)[0, 0].video[0]
     frames = torch.from_numpy(decode_all(videos / "0.mp4")).permute(0, 3, 1, 2)  # exactly 8
     assert frames.shape == (8, 3, 40, 56)
-    assert any(alike(clip, crop_resize(frames, Box(0, left, 40, 40), 40)) for left in range(0, 17, 4))
+    assert any(alike(clip, crop_resize(frames, Box(0, left, 40, 40), (40, 40))) for left in range(0, 17, 4))
 
 
 def test_a_video_without_label_has_minus_one(videos: Path):

@@ -103,7 +103,7 @@ def test_a_frame_too_long_for_any_aspect_gets_the_central_crop():
 def test_resizing_agrees_with_pillow(height: int, width: int, size: int):
     clip = clip_of(height, width)
     box = Box(8, 4, height - 20, width - 10)
-    ours = crop_resize(clip, box, size)
+    ours = crop_resize(clip, box, (size, size))
     assert ours.shape == (3, 3, size, size)
     assert ours.dtype == torch.uint8
     for frame, out in zip(clip, ours, strict=True):
@@ -115,7 +115,7 @@ def test_resizing_agrees_with_pillow(height: int, width: int, size: int):
 
 def test_a_crop_of_the_right_size_is_only_cut():
     clip = coordinates(60, 80)
-    out = crop_resize(clip, Box(7, 11, 32, 32), 32)
+    out = crop_resize(clip, Box(7, 11, 32, 32), (32, 32))
     assert torch.equal(out, clip[..., 7:39, 11:43])
     assert out.is_contiguous()
 
@@ -257,7 +257,7 @@ def test_the_chain_is_its_parts_in_order(cropped: bool):
         rng = np.random.default_rng(seed)
         expected = clip if cropped else augment.randaugment(clip, rng)
         box, flip, _ = augment.place(70, 90, 48, rng)
-        expected = crop_resize(expected, box, 48)
+        expected = crop_resize(expected, box, (48, 48))
         expected = expected.flip(-1) if flip else expected
         expected = augment.randaugment(expected, rng) if cropped else expected
         expected = augment.erasing(expected, rng)

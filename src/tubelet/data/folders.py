@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from tubelet.data.index import VideoIndex
 from tubelet.data.pixels import Crop
 from tubelet.data.sources import Deadline, VideoError
+from tubelet.data.transforms import Box, crop_resize
 
 _SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"))
 
@@ -66,12 +66,8 @@ def folder_frames(folder: Path, numbers: Sequence[int], deadline: Deadline) -> d
 def crop_frames(frames: dict[int, Tensor], crop: Crop) -> Tensor:
     """One crop of frames that are RGB already: uint8 (T, C, H, W)."""
     clip = torch.stack([frames[number] for number in crop.frames])
-    if crop.box:
-        top, left, height, width = crop.box
-        clip = clip[..., top : top + height, left : left + width]
-    if clip.shape[-2:] != crop.size:
-        clip = functional.resize(clip, list(crop.size), antialias=True)
-    return (clip.flip(-1) if crop.flip else clip).contiguous()
+    clip = crop_resize(clip, crop.box or Box(0, 0, *clip.shape[-2:]), crop.size)
+    return clip.flip(-1) if crop.flip else clip
 
 
 def _read(path: Path) -> np.ndarray:

@@ -144,7 +144,7 @@ class Augment:
         if self.randaugment and self.whole_frames:
             clip = self.randaugment(clip, rng)
         placed = self.place(clip.shape[-2], clip.shape[-1], size, rng, classes, mirrored)
-        clip = crop_resize(clip, placed.box, size)
+        clip = crop_resize(clip, placed.box, (size, size))
         return self.finish(clip.flip(-1) if placed.flip else clip, rng), placed.classes
 
     def place(
@@ -195,12 +195,12 @@ class Placed(NamedTuple):
     classes: tuple[int, ...]
 
 
-def crop_resize(clip: Tensor, box: Box, size: int) -> Tensor:
-    """Cut a box out of every frame and scale it to (size, size): bilinear with antialiasing."""
+def crop_resize(clip: Tensor, box: Box, size: tuple[int, int]) -> Tensor:
+    """Cut a box out of every frame and scale it to (height, width): bilinear with antialiasing."""
     part = clip[..., box.top : box.top + box.height, box.left : box.left + box.width]
-    if (box.height, box.width) == (size, size):
+    if (box.height, box.width) == size:
         return part.contiguous()
-    return functional.resize(part, [size, size], antialias=True)
+    return functional.resize(part, list(size), antialias=True)
 
 
 def spread_crops(clip: Tensor, crops: int) -> Tensor:
