@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
 from tubelet.prepare.finding import find_videos
 from tubelet.prepare.plan_folder import plan_folder
 from tubelet.prepare.plan_lists import plan_lists
-from tubelet.prepare.pool import Lost
+from tubelet.prepare.pool import Lost, work
 from tubelet.prepare.preview import save_preview
 from tubelet.prepare.report import Report, write_report
 from tubelet.prepare.run import PrepareConfig
@@ -157,17 +158,48 @@ def test_a_file_on_which_the_decoder_crashes_is_tried_again_next_time(
     assert prepare(videos, tmp_path / "out").broken == []
 
 
-def test_a_video_that_does_not_come_out_of_the_encoder_is_given_up_and_told(
+def test_what_another_version_found_is_found_again(videos: Path, tmp_path: Path, work_done: list[str]):
+    out = tmp_path / "out"
+    prepare(videos, out, encode=True)
+    first = len(work_done)
+    prepare(videos, out, encode=True)
+    assert len(work_done) == first
+    record = out / "prepare.jsonl"
+    record.write_text(record.read_text().replace('"version": ', '"version": 1'))
+    report = prepare(videos, out, encode=True)
+    assert len(work_done) == 2 * first
+    assert report.unlisted == {}
+
+
+def test_the_time_to_encode_a_video_grows_with_its_frames(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     small(videos / "long.mp4", count=30)
-    monkeypatch.setattr(run, "_SECONDS", 3)
-    monkeypatch.setattr(run, "_SECONDS_A_FRAME", 0.06)
-    monkeypatch.setattr(run, "encode_file", hang_on_a_long_one)
-    plan = plan_folder(find_videos(videos, tmp_path / "out"))
-    report = run.prepare(plan, tmp_path / "out", PrepareConfig(encode=True, short_side=32, workers=2), bar)
-    assert report.broken == [("long.mp4", "cannot be encoded (took longer than 5 s)")]
-    assert len(report.samples["train"]) == 4
+    limits: dict[str, float] = {}
+
+    def recorded(function: Any, jobs: Any, *, workers: int, seconds: Any) -> Any:
+        limits.update({job.source: seconds(job) for job in jobs if isinstance(job, EncodeJob)})
+        return work(function, jobs, workers=workers, seconds=seconds)
+
+    monkeypatch.setattr(run, "work", recorded)
+    prepare(videos, tmp_path / "out", encode=True)
+    assert limits[str(videos / "long.mp4")] - min(limits.values()) == 30 - 4
+    assert min(limits.values()) > 60
+
+
+def test_a_video_that_does_not_come_out_of_the_encoder_is_given_up_and_told(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def lost(job: EncodeJob) -> Encoded | Lost:
+        if "2.mp4" not in job.source:
+            return encode_file(job)
+        Path(job.target).with_name(".2.mp4.partial").touch()  # what a killed process leaves
+        return Lost("took longer than 330 s")
+
+    monkeypatch.setattr(run, "encode_file", lost)
+    report = prepare(videos, tmp_path / "out", encode=True)
+    assert report.broken == [("2.mp4", "cannot be encoded (took longer than 330 s)")]
+    assert not list((tmp_path / "out").rglob("*.partial"))
 
 
 def test_a_video_whose_size_changes_is_made_into_one_that_does_not(videos: Path, tmp_path: Path):
@@ -182,13 +214,10 @@ def test_a_video_whose_size_changes_is_made_into_one_that_does_not(videos: Path,
     assert report.broken == []
     (made,) = (sample for sample in report.samples["train"] if "call" in sample.path)
     assert (made.width, made.height, made.frames) == (42, 32, 20)
+    checked = check_file(str(videos / "call.ts"))
+    assert isinstance(checked, Checked)
+    assert checked.frames == 20
     assert len(read_frames(tmp_path / "out" / made.path, range(20))) == 20
-
-
-def hang_on_a_long_one(job: EncodeJob) -> Encoded | Lost:
-    if "long" in job.source:
-        time.sleep(100)
-    return encode_file(job)
 
 
 def test_the_same_content_is_told_and_so_is_that_in_several_splits(tmp_path: Path):

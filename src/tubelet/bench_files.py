@@ -58,10 +58,9 @@ def write_bench_files(folder: Path, count: int, *, seconds: float = 10) -> dict[
             _encode(original, _footage(k, frames, 256, 340), "libx264", _X264, 30, seed=k)
         if not anew.exists():
             written = encode_file(EncodeJob.of(str(original), stamp_of(str(original)), anew, _SHORT_SIDE))
-            if isinstance(written, Lost) or written.error:
-                raise UserError(
-                    f"{original} {written.reason if isinstance(written, Lost) else written.error}"
-                )
+            reason = written.reason if isinstance(written, Lost) else written.error
+            if reason:
+                raise UserError(f"{original} {reason}; give a FOLDER of videos to measure on instead")
         if not webm.exists():
             _encode(webm, _footage(k + 1000, int(seconds * 0.4 * 12), 240, 427), "libvpx-vp9", _VP9, 12)
     return files

@@ -312,8 +312,10 @@ def claim(out: Path, recipe: Recipe) -> None:
     if path.exists():
         try:
             there = _identity(to_plain(load_recipe(str(path))))
-        except UserError:
-            raise UserError(f"{path} is damaged; remove {out}, or choose another folder with --out") from None
+        except UserError as error:
+            raise UserError(
+                f"the run in {out} cannot go on: {error}\nChoose another folder with --out"
+            ) from None
         changed = difference(there, _identity(to_plain(recipe)))
         if changed:
             listed = "\n  ".join(changed)

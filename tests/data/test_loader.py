@@ -172,6 +172,13 @@ def test_a_resumed_run_counts_the_failures_before_it(manifest: MakeManifest):
         list(after.batches(1))
 
 
+def test_a_video_that_was_mended_before_a_run_went_on_counts_no_longer(manifest: MakeManifest):
+    loader = TrainLoader(training(manifest(12)), batch=4, max_failures=0.2)
+    loader.resume({"3.mp4": "no such file", "elsewhere.mp4": "no such file"})
+    list(loader.batches(0))
+    assert loader.failures == {"elsewhere.mp4": "no such file"}
+
+
 def test_a_data_set_without_one_readable_video_stops_the_run(manifest: MakeManifest):
     missing = manifest(0, {k: f"gone{k}.mp4" for k in range(4)})
     loader = TrainLoader(training(missing), batch=2)

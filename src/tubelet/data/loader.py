@@ -52,6 +52,7 @@ class TrainLoader:
         self.max_failures = max_failures
         self.balanced = balanced
         self.failures: dict[str, str] = {}
+        self._before: set[str] = set()  # failures of an earlier start, not met again so far
         self._workers = Workers(dataset, workers, pin=pin)
 
     def __len__(self) -> int:
@@ -91,8 +92,9 @@ class TrainLoader:
         return {name: why for part in gather(self.failures) for name, why in part.items()}
 
     def resume(self, state: dict[str, str]) -> None:
-        """Count the failures of the run so far, too."""
+        """Count the failures of the run so far, too, unless they are mended."""
         self.failures = dict(state)
+        self._before = set(state)
 
     def _shuffled(self, rng: np.random.Generator) -> np.ndarray:
         """As many videos as there are, in the order of an epoch."""
@@ -115,6 +117,9 @@ class TrainLoader:
         return rng.permutation(order)
 
     def _check(self, batch: Batch) -> None:
+        for name in self._before.intersection(batch.names):
+            self._before.discard(name)
+            self.failures.pop(name, None)
         for name in batch.failures.keys() - self.failures.keys():
             _log.warning("%s; another video takes its place", batch.failures[name])
         self.failures.update(batch.failures)

@@ -118,7 +118,7 @@ def read_manifest(root: Path | str, split: str) -> Manifest:
 
 
 def write_manifest(root: Path, split: str, samples: Iterable[Sample], classes: Iterable[str] = ()) -> None:
-    """Write `ROOT/SPLIT.csv`, and `ROOT/classes.txt` where class names are given: whole, or neither.
+    """Write `ROOT/SPLIT.csv`, and `ROOT/classes.txt` where class names are given, each whole.
 
     Raises:
         OSError: they cannot be written, as where the disk is full.

@@ -151,7 +151,7 @@ class Orientation(NamedTuple):
         """What the file says of a frame."""
         try:
             matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-        except ValueError:  # there is side data that PyAV has no name for
+        except ValueError:  # other side data that PyAV has no name for: taken as not mirrored
             matrix = None
         a, b, _, c, d = struct.unpack_from("=5i", matrix) if matrix else (1, 0, 0, 0, 1)
         return cls(round(frame.rotation / 90) % 4, a * d < b * c)

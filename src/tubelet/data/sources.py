@@ -154,6 +154,6 @@ class _Timed:
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if getattr(error, "errno", None) == errno.EPERM:  # FFmpeg's, of a seek; who may not read gets EACCES
-        return "cannot be read as a video (there is no way back to its start)"
+    if getattr(error, "errno", None) == errno.EPERM:  # FFmpeg's, of a seek: as a rule nobody forbids anything
+        return "cannot be read as a video (there is no way back to its start, or it may not be opened)"
     return f"cannot be read as a video ({getattr(error, 'strerror', None) or error})"

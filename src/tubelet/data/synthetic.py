@@ -19,6 +19,7 @@ import errno
 import io
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -31,7 +32,6 @@ import numpy.typing as npt
 
 from tubelet.data.manifest import SPLITS, Sample, write_manifest
 from tubelet.errors import UserError
-from tubelet.files import replacing
 from tubelet.machine import available_cores
 
 # Class -> the parameter that runs and its direction. Angles grow clockwise, as y points down.
@@ -351,8 +351,7 @@ def _claim(out: Path, config: SyntheticConfig) -> None:
                     f"{out} holds another data set ({name} is there already); choose another folder"
                 )
         out.mkdir(parents=True, exist_ok=True)
-        with replacing(record) as temporary:
-            temporary.write_bytes((json.dumps(wanted, indent=2) + "\n").encode())
+        _write_whole(record, (json.dumps(wanted, indent=2) + "\n").encode())
     for split in SPLITS:
         (out / "videos" / split).mkdir(parents=True, exist_ok=True)
 
@@ -390,8 +389,7 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[_Job]:
 
 def _write_clip(job: _Job) -> _Job:
     frames, fps = render(job.label, seed=job.seed, index=job.index, size=job.size)
-    with replacing(job.path) as temporary:
-        temporary.write_bytes(_encode(frames, fps))
+    _write_whole(job.path, _encode(frames, fps))
     return job
 
 
@@ -408,3 +406,13 @@ def _encode(frames: npt.NDArray[np.uint8], fps: int) -> bytes:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     return file.getvalue()
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all; several processes may write it at once."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

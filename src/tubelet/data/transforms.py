@@ -31,10 +31,10 @@ class MultiScaleCrop:
     pixels of the output's is taken to be it (TSN's GroupMultiScaleCrop, arXiv 1507.02159, section 3.2).
 
     Attributes:
-        scales: the candidate sides, as shares of the short side in (0, 1], falling.
+        scales: the candidate sides in the order of their size, as shares of the short side in (0, 1].
 
     Raises:
-        UserError: there are no scales, or they are others.
+        UserError: there are none, or one is no such share.
     """
 
     kind: Literal["multi_scale"] = "multi_scale"

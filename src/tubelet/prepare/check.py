@@ -75,15 +75,13 @@ def check_file(path: str) -> Checked | Lost:
             pictures = [str(picture) for picture in folder_pictures(Path(path))]
             return _check_frames(replace(checked, content=_content(pictures)))
         checked = _check_frames(replace(checked, content=_content([path])))
-        promised = _promised_seconds(path) if checked.fps else 0.0
+        promised = _promised_seconds(path) if checked.fps and not checked.error else 0.0
     except FetchError as error:
         return Lost(_without(path, error))
     except RemoteError as error:
         return Lost(f"cannot be fetched ({error})")
     except OSError as error:
         return replace(checked, error=error.strerror or str(error))
-    except SizeChangesError:
-        return replace(checked, error=SIZE_CHANGES)
     except VideoError as error:
         return replace(checked, error=_without(path, error))
     if promised - checked.seconds > max(0.05 * promised, 0.5):
@@ -97,9 +95,11 @@ def _without(path: str, error: Exception) -> str:
 
 
 def _check_frames(checked: Checked) -> Checked:
-    index = _index_of_some(checked.path) if remote_url(checked.path) else _index_of_all(checked.path)
+    look = _index_of_some if remote_url(checked.path) else _index_of_all
+    index, error = look(checked.path)
     return replace(
         checked,
+        error=error,
         frames=len(index),
         fps=round(index.fps, 4),
         width=index.width,
@@ -108,14 +108,17 @@ def _check_frames(checked: Checked) -> Checked:
     )
 
 
-def _index_of_all(path: str) -> VideoIndex:
-    """Every packet is read, then a few frames are decoded."""
+def _index_of_all(path: str) -> tuple[VideoIndex, str]:
+    """Every packet is read, then a few frames are decoded; the text says what is wrong with these."""
     index = probe(path, limit=_SECONDS)
-    height, width = read_frames(path, _few(index), index, limit=_SECONDS).shape[-2:]
-    return replace(index, height=height, width=width)
+    try:
+        height, width = read_frames(path, _few(index), index, limit=_SECONDS).shape[-2:]
+    except SizeChangesError:
+        return index, SIZE_CHANGES
+    return replace(index, height=height, width=width), ""
 
 
-def _index_of_some(path: str) -> VideoIndex:
+def _index_of_some(path: str) -> tuple[VideoIndex, str]:
     """The header of an MP4 tells where its packets are, so that only a few frames have to be fetched."""
     known: list[VideoIndex] = []
 
@@ -123,8 +126,11 @@ def _index_of_some(path: str) -> VideoIndex:
         known.append(index)
         return [Crop(_few(index), None, (index.height, index.width))]
 
-    read_crops(path, plan, limit=_SECONDS)
-    return known[-1]
+    try:
+        read_crops(path, plan, limit=_SECONDS)
+    except SizeChangesError:
+        return known[-1], SIZE_CHANGES
+    return known[-1], ""
 
 
 def _few(index: VideoIndex) -> list[int]:

@@ -20,6 +20,8 @@ from tubelet.prepare.encode import Encoded, EncodeJob
 from tubelet.prepare.lock import held_alone
 from tubelet.prepare.places import Stamp
 
+_VERSION = 2  # of what checks and encodings find; what another one found is found again
+
 
 class Record:
     """The checks and encodings in a folder's `prepare.jsonl`, and the lists that were written there.
@@ -41,12 +43,14 @@ class Record:
     def _read(self, line: str) -> None:
         try:
             entry = json.loads(line)
-            if "check" in entry:
+            current = entry.get("version") == _VERSION
+            if "check" in entry and current:
                 stamp = Stamp(**entry["check"].pop("stamp"))
                 check = Checked(**entry["check"])
                 self._checks[check.path] = stamp, check
             elif "encode" in entry:
-                self._encoded[entry["encode"]["target"]] = entry["encode"], Encoded(**entry["result"])
+                target, result = entry["encode"]["target"], entry["result"]
+                self._encoded[target] = (entry["encode"], Encoded(**result)) if current else ({}, Encoded())
             elif "wrote" in entry:
                 self._wrote = set(entry["wrote"])
             elif "origin" in entry:
@@ -132,7 +136,7 @@ class Record:
     def add_check(self, stamp: Stamp, check: Checked) -> None:
         """Write down what was found in a file."""
         self._checks[check.path] = stamp, check
-        self._append({"check": {**asdict(check), "stamp": asdict(stamp)}})
+        self._append({"check": {**asdict(check), "stamp": asdict(stamp)}, "version": _VERSION})
 
     @property
     def copies(self) -> dict[str, int]:
@@ -159,7 +163,7 @@ class Record:
         """Write down what became of a video."""
         entry = self._entry(job)
         self._encoded[entry["target"]] = entry, result
-        self._append({"encode": entry, "result": asdict(result)})
+        self._append({"encode": entry, "result": asdict(result), "version": _VERSION})
 
     def _entry(self, job: EncodeJob) -> dict[str, Any]:
         """A job as JSON reads it back; the target counts from the folder, which may be moved."""

@@ -12,6 +12,7 @@ from typing import Protocol
 from tubelet.data.manifest import SPLITS, Sample, read_manifest, write_manifest
 from tubelet.data.remote import RemoteError, remote_url
 from tubelet.errors import UserError
+from tubelet.files import discard_partials
 from tubelet.machine import available_cores
 from tubelet.prepare.check import SIZE_CHANGES, Checked, check_file
 from tubelet.prepare.copies import draw_again, in_several_classes, in_several_splits, same_content
@@ -97,7 +98,8 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
         checks = _check(stamps, record, workers, bar)
         plan, missing = _without_missing(plan, stamps)
         paths = dict.fromkeys(item.path for item in plan.items)
-        broken = {path for path in paths if checks[path].error}
+        usable = ("", SIZE_CHANGES) if config.encode else ("",)
+        broken = {path for path in paths if checks[path].error not in usable}
         groups = same_content(checks[path] for path in paths if path not in broken)
         plan = draw_again(plan, groups, broken)
         results: dict[Item, Sample | str] = {
@@ -269,6 +271,8 @@ def _encode(
                 done[job] = result
                 record.add_encoded(job, result)
             progress.show(len(done), len(jobs))
+    for folder in {Path(job.target).parent for job in rest}:
+        discard_partials(folder)
     odd = {}
     for job, items in jobs.items():
         for item in items:
