@@ -37,6 +37,19 @@ def write_rotated(path: Path, frames: np.ndarray, degrees: int, *, mirrored: boo
     return path
 
 
+def write_growing(path: Path) -> Path:
+    """Twenty frames, the last ten of twice the size, as calls over networks are recorded."""
+    parts = []
+    for k, (height, width) in enumerate([(48, 64), (96, 128)]):
+        part = path.with_name(f"part{k}.ts")
+        times = [400 * k + 40 * n for n in range(10)]
+        write_video(part, moving_frames(10, height, width), times=times)
+        parts.append(part.read_bytes())
+        part.unlink()
+    path.write_bytes(b"".join(parts))
+    return path
+
+
 def write_audio(path: Path) -> Path:
     """A file with a tone and no picture."""
     with av.open(str(path), "w") as container:

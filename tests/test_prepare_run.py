@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import moving_frames, write_video
-from tests.prepare_files import small
+from tests.prepare_files import small, write_growing
 from tubelet.data.manifest import read_manifest
 from tubelet.data.video import probe, read_frames
 from tubelet.errors import UserError
@@ -203,10 +203,7 @@ def test_a_video_that_does_not_come_out_of_the_encoder_is_given_up_and_told(
 
 
 def test_a_video_whose_size_changes_is_made_into_one_that_does_not(videos: Path, tmp_path: Path):
-    early, late = ([start + 40 * k for k in range(10)] for start in (0, 400))
-    little = write_video(tmp_path / "little.ts", moving_frames(10, 48, 64), times=early)
-    large = write_video(tmp_path / "large.ts", moving_frames(10, 96, 128), times=late)
-    (videos / "call.ts").write_bytes(little.read_bytes() + large.read_bytes())
+    write_growing(videos / "call.ts")
     ((name, reason),) = prepare(videos, tmp_path / "plain").broken
     assert (name, reason) == ("call.ts", SIZE_CHANGES)
     assert "--encode" in reason
@@ -218,6 +215,16 @@ def test_a_video_whose_size_changes_is_made_into_one_that_does_not(videos: Path,
     assert isinstance(checked, Checked)
     assert checked.frames == 20
     assert len(read_frames(tmp_path / "out" / made.path, range(20))) == 20
+
+
+def test_copies_of_a_video_whose_size_changes_are_told_where_it_is_used(tmp_path: Path):
+    for name in ("train/a/1.ts", "val/a/2.ts"):
+        write_growing(tmp_path / "v" / name)
+    small(tmp_path / "v" / "train" / "a" / "3.mp4")
+    report = prepare(tmp_path / "v", tmp_path / "out", encode=True)
+    assert report.duplicates == [["train/a/1.ts", "val/a/2.ts"]]
+    assert report.across == {"train/a/1.ts = val/a/2.ts": "train and val"}
+    assert prepare(tmp_path / "v", tmp_path / "plain").duplicates == []
 
 
 def test_the_same_content_is_told_and_so_is_that_in_several_splits(tmp_path: Path):
