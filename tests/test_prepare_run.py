@@ -218,8 +218,10 @@ def test_a_video_whose_size_changes_is_made_into_one_that_does_not(videos: Path,
 
 
 def test_copies_of_a_video_whose_size_changes_are_told_where_it_is_used(tmp_path: Path):
-    for name in ("train/a/1.ts", "val/a/2.ts"):
-        write_growing(tmp_path / "v" / name)
+    one, copy = tmp_path / "v" / "train" / "a" / "1.ts", tmp_path / "v" / "val" / "a" / "2.ts"
+    for path in (one, copy):
+        path.parent.mkdir(parents=True)
+    copy.write_bytes(write_growing(one).read_bytes())
     small(tmp_path / "v" / "train" / "a" / "3.mp4")
     report = prepare(tmp_path / "v", tmp_path / "out", encode=True)
     assert report.duplicates == [["train/a/1.ts", "val/a/2.ts"]]
