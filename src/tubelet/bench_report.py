@@ -164,8 +164,10 @@ def hints(part: Part, parts: list[Part]) -> list[str]:
         )
     for row in part.rows:
         if row.repeats * row.crops == 4 and row.ms < 0.75 * total:
-            change = "data.crops=4 makes four crops of one clip" if row.crops > 1 else ""
-            change = change or "data.repeats=4 makes four clips of one decode"
+            if row.crops > 1:
+                change = "data.crops=4 makes four crops of one clip"
+            else:
+                change = "data.repeats=4 makes four clips of one decode"
             found.append(f"{change}, at {row.ms:.0f} ms each instead of {total:.0f}")
     if part.stages.finetune > total:
         found.append(

@@ -51,17 +51,14 @@ class Decoding:
     sent: int = 0
     decoded: int = 0
     _by_time: dict[int, int] = field(default_factory=dict)
-    _keys: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._keys = set(self.index.keys)
         self._by_time = {self.index.times[number]: number for number in self.wanted}
 
     @property
     def spanned(self) -> int:
         """Frames of the video from the first key frame that is needed to the last wanted frame."""
-        first = self.index.keys[bisect_right(self.index.keys, min(self.wanted)) - 1]
-        return max(self.wanted) - first + 1
+        return max(self.wanted) - self._key_before(min(self.wanted)) + 1
 
     def run(self, take: Take) -> None:
         """Hand every wanted frame to `take(number, frame)`, once, in the order in which they decode.
@@ -90,8 +87,7 @@ class Decoding:
         """The packets to send to the decoder in their order; None: drain and flush it."""
         groups: dict[int, set[int]] = {}  # key frame -> times of what is wanted up to the next
         for number in sorted(self.wanted):
-            key = self.index.keys[bisect_right(self.index.keys, number) - 1]
-            groups.setdefault(key, set()).add(self.index.times[number])
+            groups.setdefault(self._key_before(number), set()).add(self.index.times[number])
         seen: set[int | None] = set()  # what was read, by time
         sent: set[int] = set()
         began: set[int] = set()  # key frames sent in this run, by time
@@ -145,11 +141,15 @@ class Decoding:
             position = place
         yield None
 
+    def _key_before(self, number: int) -> int:
+        """The key frame that decoding a frame begins at, which may be that frame."""
+        return self.index.keys[bisect_right(self.index.keys, number) - 1]
+
     def _confirm(self, packet: av.Packet) -> None:
         """That a guessed index has such a packet, and key frames where they are."""
         number = bisect_left(self.index.times, packet.pts or 0)
         there = self.index.times[number : number + 1] == (packet.pts,)
-        if not there or (packet.is_keyframe and number not in self._keys):
+        if not there or (packet.is_keyframe and self._key_before(number) != number):
             raise WrongIndexError
 
     def _with_all_before(self, source: Iterator[av.Packet], missing: set[int]) -> Iterator[av.Packet]:

@@ -74,12 +74,11 @@ class CropPainter:
         self._cut: av.VideoFrame | None = None
         self._cut_planes: list[np.ndarray] = []
 
-    def paint(self, number: int, frame: av.VideoFrame) -> None:
-        """Put a frame into its places in the clip, if it has any."""
+    def paint(self, number: int, frame: av.VideoFrame, shown: "Orientation") -> None:
+        """Put a frame, which is shown like that, into its places in the clip, if it has any."""
         places = self._places.get(number)
         if not places:
             return
-        shown = Orientation.of(frame)
         height, width = self._crop.size
         if shown.turns % 2:
             height, width = width, height
@@ -122,12 +121,12 @@ class FramePainter:
         self._pictures: dict[int, np.ndarray] = {}
         self._scaler = VideoReformatter()  # one for all frames and one thread: setting either up costs more
 
-    def paint(self, number: int, frame: av.VideoFrame) -> None:
-        """Keep a frame."""
+    def paint(self, number: int, frame: av.VideoFrame, shown: "Orientation") -> None:
+        """Keep a frame, which is shown like that."""
         untagged = frame.colorspace not in _MATRICES and frame.format.name.startswith(("yuv", "nv", "p0"))
         matrix = _matrix(frame) if untagged and frame.height >= HIGH_DEFINITION else None
         rgb = self._scaler.reformat(frame, format="rgb24", threads=1, src_colorspace=matrix)
-        self._pictures[number] = Orientation.of(frame).upright(rgb.to_ndarray())
+        self._pictures[number] = shown.upright(rgb.to_ndarray())
 
     def finish(self) -> Tensor:
         """uint8 (T, C=3, H, W), RGB."""
@@ -156,6 +155,10 @@ class Orientation(NamedTuple):
         a, b, _, c, d = struct.unpack_from("=5i", matrix) if matrix else (1, 0, 0, 0, 1)
         return cls(round(frame.rotation / 90) % 4, a * d < b * c)
 
+    def size(self, frame: av.VideoFrame) -> tuple[int, int]:
+        """(height, width) of the frame as shown."""
+        return (frame.width, frame.height) if self.turns % 2 else (frame.height, frame.width)
+
     def upright(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels (H, W, ...) as shown."""
         if self == (0, False):
@@ -177,12 +180,6 @@ class Orientation(NamedTuple):
 def full_range(frame: av.VideoFrame) -> bool:
     """Whether black and white are the least and greatest values of a sample, not 16 and 235 of 255."""
     return frame.format.name.startswith("yuvj") or frame.color_range == _FULL
-
-
-def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
-    """(height, width) of the frame as shown."""
-    turned = Orientation.of(frame).turns % 2
-    return (frame.width, frame.height) if turned else (frame.height, frame.width)
 
 
 def _reformat(

@@ -18,7 +18,7 @@ from tubelet.data.index import VideoIndex as VideoIndex
 from tubelet.data.index import header_index, scan_index, video_stream
 from tubelet.data.packets import Decoding, WrongIndexError
 from tubelet.data.pixels import Crop as Crop
-from tubelet.data.pixels import CropPainter, FramePainter, shown_size
+from tubelet.data.pixels import CropPainter, FramePainter, Orientation
 from tubelet.data.sources import TIME_LIMIT, Deadline, open_container, remote_url, video_errors
 from tubelet.data.sources import VideoError as VideoError
 from tubelet.data.torchcodec import CodecVideo
@@ -48,7 +48,7 @@ def probe(path: Path | str, *, limit: float = TIME_LIMIT) -> VideoIndex:
             first = next(container.decode(stream), None)
         except (av.FFmpegError, ValueError):
             first = None  # others may decode
-        height, width = shown_size(first) if first else (index.height, index.width)
+        height, width = Orientation.of(first).size(first) if first else (index.height, index.width)
         return replace(index, height=height, width=width)
 
 
@@ -138,10 +138,12 @@ class _FrameJob:
         self._size: tuple[int, int] | None = None
 
     def take(self, number: int, frame: av.VideoFrame) -> None:
-        self._size = self._size or shown_size(frame)
-        if shown_size(frame) != self._size:
-            raise _OtherSizeError(shown_size(frame))
-        self.painter.paint(number, frame)
+        shown = Orientation.of(frame)
+        size = shown.size(frame)
+        self._size = self._size or size
+        if size != self._size:
+            raise _OtherSizeError(size)
+        self.painter.paint(number, frame, shown)
 
 
 class _CropJob:
@@ -151,10 +153,12 @@ class _CropJob:
         self._size = (index.height, index.width)
 
     def take(self, number: int, frame: av.VideoFrame) -> None:
-        if shown_size(frame) != self._size:
-            raise _OtherSizeError(shown_size(frame))
+        shown = Orientation.of(frame)
+        size = shown.size(frame)
+        if size != self._size:
+            raise _OtherSizeError(size)
         for painter in self.painters:
-            painter.paint(number, frame)
+            painter.paint(number, frame, shown)
 
 
 class SizeChangesError(VideoError):

@@ -247,14 +247,12 @@ def _encode(
         if isinstance(result, Sample) or result in (_PART_OF_FOLDER, SIZE_CHANGES)
     ]
     targets = _targets(usable, out / "videos")
-    jobs: dict[EncodeJob, list[Item]] = {}
-    writing: dict[Path, EncodeJob] = {}  # lines that mean the same file share one
+    jobs: dict[EncodeJob, list[Item]] = {}  # lines that mean the same file share one
     for item in usable:
-        part = (item.offset, item.frames) if Path(item.path).is_dir() else (None, None)
         stamp = stamps[item.path]
         assert isinstance(stamp, Stamp)  # otherwise it was not usable
-        job = EncodeJob.of(item.path, stamp, targets[item], short_side, *part)
-        jobs.setdefault(writing.setdefault(targets[item], job), []).append(item)
+        job = EncodeJob.of(item.path, stamp, targets[item], short_side, *_part(item))
+        jobs.setdefault(job, []).append(item)
     done = {job: known for job in jobs if (known := record.encoded(job))}
     rest = [job for job in jobs if job not in done]
     with bar("encoding videos") as progress:
