@@ -79,6 +79,10 @@ def run_demo(out: Path, *, quick: bool = False, seed: int = 0) -> Path:
     with _Clock(out / "seconds.json") as clock:
         _tell(out, plan, runs, report, clock)
     print(f"\nOpen the report in a browser: {report.resolve()}")
+    if quick:
+        print(
+            "A minute is too short to learn: the accuracies are those of guessing. Without --quick it learns."
+        )
     return report
 
 
