@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -277,8 +278,9 @@ def test_two_processes_stop_for_the_videos_that_they_have_met_together(
 
 def in_two_processes(*words: object) -> "subprocess.CompletedProcess[str]":
     launch = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port())
-    command = [sys.executable, *launch, "-m", "tubelet", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    with TemporaryDirectory() as logs:  # torchrun leaves its own lying about
+        command = [sys.executable, *launch, "--log-dir", logs, "-m", "tubelet", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def free_port() -> str:

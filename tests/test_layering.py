@@ -14,6 +14,7 @@ BELOW: dict[str, set[str]] = {
     "tubelet.errors": set(),
     "tubelet.files": set(),
     "tubelet.machine": set(),
+    "tubelet.words": set(),
     "tubelet.patches": {"tubelet.errors"},
     "tubelet.masking": {"tubelet.errors", "tubelet.patches"},
 }
@@ -52,6 +53,7 @@ JOINTS = {
     )
 }
 BELOW |= {joint: set(BELOW) | JOINTS for joint in JOINTS}
+BELOW["tubelet.cli_prepare"] = set(BELOW)
 BELOW["tubelet.cli"] = set(BELOW)
 BELOW["tubelet"] = set(BELOW)  # the public face
 BELOW["tubelet.__main__"] = {"tubelet.cli"}

@@ -13,7 +13,7 @@ from torch import nn
 import tubelet
 from tubelet.data.dataset import TrainDataset
 from tubelet.data.loader import TrainLoader, default_workers
-from tubelet.data.manifest import Manifest, read_manifest, videos
+from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.errors import UserError
 from tubelet.evaluation import evaluate
 from tubelet.files import replacing
@@ -33,6 +33,7 @@ from tubelet.train.checkpoint import CheckpointStore, Weights
 from tubelet.train.loggers import Console, JsonLines, Logs, TensorBoard
 from tubelet.train.loop import fit
 from tubelet.train.runtime import Runtime
+from tubelet.words import counted
 from tubelet.zoo import Model, load_model, write_model
 
 
@@ -336,8 +337,9 @@ def report_failures(failures: Mapping[str, str], out: Path) -> None:
     if failures:
         with replacing(out / "failures.json") as temporary:
             temporary.write_text(json.dumps(failures, indent=2) + "\n", encoding="utf-8")
+        videos = counted(len(failures), "video")
         were = "was" if len(failures) == 1 else "were"
-        print(f"{videos(len(failures))} could not be read and {were} replaced: see {out / 'failures.json'}")
+        print(f"{videos} could not be read and {were} replaced: see {out / 'failures.json'}")
 
 
 def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:

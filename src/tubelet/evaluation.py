@@ -13,13 +13,14 @@ from tubelet.data.clips import AnyClip, Views
 from tubelet.data.dataset import ViewDataset
 from tubelet.data.labels import label_rows
 from tubelet.data.loader import default_workers, view_batches
-from tubelet.data.manifest import Manifest, read_manifest, videos
+from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.errors import UserError
 from tubelet.masking import RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
 from tubelet.prediction import clip_of, views_of
 from tubelet.recipe import EvaluateRecipe
 from tubelet.train.runtime import Runtime
+from tubelet.words import counted
 from tubelet.zoo import load_model
 
 
@@ -91,16 +92,18 @@ class Evaluation:
 
     def summary(self) -> str:
         """The outcome in a few lines, with the denominators and the videos that are not in it."""
+        videos = counted(len(self.names), "video")
         if self.several:
             shown, there = int(self.labels.any(0).sum()), self.labels.shape[1]
             over = f"{there} classes" if shown == there else f"the {shown} of {there} classes that they show"
-            outcome = f"mAP {self.mean_average_precision():.2%}  of {videos(len(self.names))}, over {over}"
+            outcome = f"mAP {self.mean_average_precision():.2%}  of {videos}, over {over}"
         else:
-            outcome = f"top-1 {self.top(1):.2%}  top-5 {self.top(5):.2%}  of {videos(len(self.names))}"
+            outcome = f"top-1 {self.top(1):.2%}  top-5 {self.top(5):.2%}  of {videos}"
         lines = [f"{outcome}  ({self.clips_per_second:.1f} views/s)"]
         if self.broken:
+            videos = counted(len(self.broken), "video")
             are = "is" if len(self.broken) == 1 else "are"
-            lines.append(f"{videos(len(self.broken))} could not be read and {are} in none of these numbers:")
+            lines.append(f"{videos} could not be read and {are} in none of these numbers:")
             lines.extend(f"  {reason}" for reason in self.broken.values())
         return "\n".join(lines)
 

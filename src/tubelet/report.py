@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tubelet.charts import curves_chart, group_colors, trade_off_chart
-from tubelet.data.manifest import videos
 from tubelet.files import replacing
 from tubelet.findings import Report, Result, percent, rounded
+from tubelet.words import counted
 
 _MOST_CLASSES = 24  # a larger confusion matrix cannot be read
 _MOST_KEY_FIGURES = 4
@@ -120,7 +120,7 @@ def _results(report: Report) -> str:
     note = "All numbers were measured in this very run; the best of each column is bold. "
     note += "GFLOPs a view count one multiply-add as 1. "
     if report.tested is not None:
-        note += f"Accuracies are over {videos(report.tested)}. "
+        note += f"Accuracies are over {counted(report.tested, 'video')}. "
     if report.classes:
         note += f"Guessing would be right {percent(1 / len(report.classes))} % of the time."
     return _section("Results", table + _broken(report), note)
@@ -138,9 +138,9 @@ def _broken(report: Report) -> str:
     if not report.broken:
         return ""
     count = len(report.broken)
-    how_many = videos(count)
+    how_many = counted(count, "video")
     if report.tested is not None:
-        how_many = f"{count:,} of {videos(report.tested + count)}"
+        how_many = f"{count:,} of {counted(report.tested + count, 'video')}"
     items = "".join(f"<li><code>{escape(name)}</code></li>" for name in report.broken)
     note = f"Not readable at test, and in no number on this page: {how_many}."
     return f'<div class="broken"><p class="note">{note}</p>\n<ul>{items}</ul></div>'

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tubelet.data.manifest import Manifest, Sample, read_manifest, videos, write_manifest
+from tubelet.data.manifest import Manifest, Sample, read_manifest, write_manifest
 from tubelet.errors import UserError
 
 ODD_PATHS = [
@@ -66,10 +66,6 @@ def test_videos_without_a_label_are_counted_and_one_is_named(tmp_path: Path, bar
     write_manifest(tmp_path, "train", samples, ["run"])
     with pytest.raises(UserError, match=message):
         read_manifest(tmp_path, "train").require_labels()
-
-
-def test_videos_are_counted_in_words():
-    assert [videos(count) for count in (0, 1, 2, 1863)] == ["0 videos", "1 video", "2 videos", "1,863 videos"]
 
 
 def test_a_video_may_lie_anywhere(tmp_path: Path):

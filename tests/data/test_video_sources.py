@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import decode_all, moving_frames, write_video
-from tests.prepare_files import upright, write_rotated
+from tests.prepare.files import upright, write_rotated
 from tests.web_server import Server
 from tubelet.data import remote, sources
 from tubelet.data.transforms import Box

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -182,18 +183,14 @@ def log_lines(folder: Path) -> list[dict[str, float]]:
 
 def launch(runs: list[dict[str, Any]], processes: int = 1) -> "subprocess.CompletedProcess[str]":
     """Do the runs in another process, or in several under torchrun."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [
-        sys.executable,
-        *(torchrun if processes > 1 else []),
-        "-m",
-        "tests.train.toy",
-        json.dumps(runs),
-    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    with TemporaryDirectory() as logs:  # torchrun leaves its own lying about
+        alone_or_not = [*torchrun, "--log-dir", logs] if processes > 1 else []
+        command = [sys.executable, *alone_or_not, "-m", "tests.train.toy", json.dumps(runs)]
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False
+        )
 
 
 def main(runs: list[dict[str, Any]]) -> None:

@@ -18,6 +18,7 @@ from tubelet.data.classes import read_names
 from tubelet.data.remote import remote_url
 from tubelet.errors import UserError, did_you_mean
 from tubelet.files import replacing
+from tubelet.words import counted
 
 SPLITS = ("train", "val", "test")
 
@@ -73,14 +74,9 @@ class Manifest:
         if unlabeled and not self.several:
             have = "has" if len(unlabeled) == 1 else "have"
             raise UserError(
-                f"{self.root / self.split}.csv: {videos(len(unlabeled))} {have} no label, "
+                f"{self.root / self.split}.csv: {counted(len(unlabeled), 'video')} {have} no label, "
                 f"{unlabeled[0]} for one"
             )
-
-
-def videos(count: int) -> str:
-    """So many videos, in words: `1 video`, `2,000 videos`."""
-    return f"{count:,} video{'' if count == 1 else 's'}"
 
 
 COLUMNS = tuple(field.name for field in fields(Sample))

@@ -6,7 +6,8 @@ from dataclasses import replace
 from tubelet.data.manifest import SPLITS
 from tubelet.prepare.check import Checked
 from tubelet.prepare.draw import draw_splits
-from tubelet.prepare.plan import Item, Plan, counted
+from tubelet.prepare.plan import Item, Plan
+from tubelet.words import counted
 
 
 def same_content(checks: Iterable[Checked]) -> list[list[str]]:

@@ -100,8 +100,3 @@ def plan_annotations(annotations: Annotations, files: FoundFiles) -> Plan:
 def named(video: Row | Item, part: str = "") -> str:
     """A video, or a part of it, as its list names it, and the line."""
     return f"{video.name}{part} ({video.where})"
-
-
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """So many of something, in words: `1 class`, `2 classes`."""
-    return f"{count} {one if count == 1 else many or one + 's'}"

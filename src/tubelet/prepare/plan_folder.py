@@ -12,7 +12,8 @@ from tubelet.errors import UserError
 from tubelet.prepare.draw import draw_splits
 from tubelet.prepare.finding import FoundFiles
 from tubelet.prepare.places import place
-from tubelet.prepare.plan import Item, Plan, counted
+from tubelet.prepare.plan import Item, Plan
+from tubelet.words import counted
 
 _SPLIT_FOLDER = re.compile(
     r"(videos?[_-])?(train|training|val|valid|validate|validation|test|testing)([_-]?(\d+|set|videos?|split))?",

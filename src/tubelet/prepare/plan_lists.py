@@ -9,13 +9,13 @@ from pathlib import Path, PurePosixPath
 from tubelet.data.classes import number_labels, read_names
 from tubelet.data.folders import is_picture
 from tubelet.data.lists import read_list
-from tubelet.data.manifest import videos
 from tubelet.data.remote import join_url, lists_files, remote_url, require_package
 from tubelet.data.rows import VIDEO_SUFFIXES, Row, split_of
 from tubelet.errors import UserError
 from tubelet.prepare.finding import FoundFiles, look_through, match_rows
 from tubelet.prepare.places import Stamp, names_of, place
 from tubelet.prepare.plan import Item, Plan, named
+from tubelet.words import counted
 
 
 def plan_lists(
@@ -44,7 +44,7 @@ def plan_lists(
         content = read_list(source, columns)
         split = split_of(source.stem) or "train"
         rows += [row if row.split else replace(row, split=split) for row in content.rows]
-        kinds.append(f"{source.name}: {content.kind}, {videos(len(content.rows))}")
+        kinds.append(f"{source.name}: {content.kind}, {counted(len(content.rows), 'video')}")
     beside = paths[0].parent / "classes.txt"
     if not classes and beside.is_file():
         classes = read_names(beside)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tubelet.data.manifest import SPLITS, Sample
 from tubelet.files import replacing
-from tubelet.prepare.plan import Plan, counted
+from tubelet.prepare.plan import Plan
+from tubelet.words import counted
 
 
 @dataclass(frozen=True)

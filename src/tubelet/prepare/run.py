@@ -1,12 +1,11 @@
 """Check every video of a plan, encode it where that is asked for, and write the manifest and a report."""
 
-import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from tubelet.data.manifest import SPLITS, Sample, read_manifest, write_manifest
@@ -15,6 +14,7 @@ from tubelet.errors import UserError
 from tubelet.files import discard_partials
 from tubelet.machine import available_cores
 from tubelet.prepare.check import SIZE_CHANGES, Checked, check_file
+from tubelet.prepare.config import PREVIEW, PrepareConfig
 from tubelet.prepare.copies import draw_again, in_several_classes, in_several_splits, same_content
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
 from tubelet.prepare.places import Stamp, stamps_of
@@ -23,13 +23,14 @@ from tubelet.prepare.pool import Lost, work
 from tubelet.prepare.preview import save_preview
 from tubelet.prepare.record import Record
 from tubelet.prepare.report import Report, write_report
+from tubelet.prepare.targets import part_of, targets_of
 
 _SECONDS = 300.0  # to check a file, whatever it holds
 _SECONDS_A_FRAME = 1.0  # to encode it: slow machines do a few frames of 4K a second
 _NO_TEXT = "its name is no UTF-8 text; rename it"
 _PART_OF_FOLDER = "a part of a folder of pictures; --encode makes a video of it"
 _LISTS = (*(f"{split}.csv" for split in SPLITS), "classes.txt")
-_WRITES = (*_LISTS, "report.txt", "preview.png")
+_WRITES = (*_LISTS, "report.txt", PREVIEW)
 
 
 class ShowsProgress(Protocol):
@@ -44,30 +45,6 @@ class MakesBar(Protocol):
 
     def __call__(self, what: str) -> AbstractContextManager[ShowsProgress]:
         """The bar, to be entered."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
-    """How a data set is prepared.
-
-    Attributes:
-        encode: write every video anew in the form that trains fastest, to OUT/videos.
-        short_side: of those, in pixels; smaller videos keep their size.
-        preview: draw OUT/preview.png.
-        workers: processes; None for as many as cores, 0 for this one.
-
-    Raises:
-        UserError: the short side is below 16 pixels.
-    """
-
-    encode: bool = False
-    short_side: int = 256
-    preview: bool = False
-    workers: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.short_side < 16:
-            raise UserError(f"the short side must be at least 16 pixels, found {self.short_side}")
 
 
 def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Report:
@@ -116,7 +93,7 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
             raise UserError(_nothing(report, out))
         if config.preview:
             split = next(split for split in SPLITS if report.samples.get(split))
-            save_preview(read_manifest(out, split), out / "preview.png")
+            save_preview(read_manifest(out, split), out / PREVIEW)
     return report
 
 
@@ -246,12 +223,12 @@ def _encode(
         for item, result in results.items()
         if isinstance(result, Sample) or result in (_PART_OF_FOLDER, SIZE_CHANGES)
     ]
-    targets = _targets(usable, out / "videos")
+    targets = targets_of(usable, out / "videos")
     jobs: dict[EncodeJob, list[Item]] = {}  # lines that mean the same file share one
     for item in usable:
         stamp = stamps[item.path]
         assert isinstance(stamp, Stamp)  # otherwise it was not usable
-        job = EncodeJob.of(item.path, stamp, targets[item], short_side, *_part(item))
+        job = EncodeJob.of(item.path, stamp, targets[item], short_side, *part_of(item))
         jobs.setdefault(job, []).append(item)
     done = {job: known for job in jobs if (known := record.encoded(job))}
     rest = [job for job in jobs if job not in done]
@@ -280,48 +257,6 @@ def _encode(
             if written.note:
                 odd[item] = written.note
     return odd
-
-
-def _targets(items: Sequence[Item], videos: Path) -> dict[Item, Path]:
-    """The file that each video is written to: its own relative path, ending in .mp4.
-
-    The short name where no other video has the same, or else the long one, numbered where that is taken.
-    """
-    sources: dict[tuple[str, int | None, int | None], Item] = {}
-    for item in items:
-        sources.setdefault((item.path, *_part(item)), item)
-        if Path(item.path).is_relative_to(videos):
-            raise UserError(
-                f"{item.path} lies where --encode writes; choose another folder than the videos' with --out"
-            )
-    names = {source: _mp4(item, short=True) for source, item in sources.items()}
-    often = Counter(name.casefold() for name in names.values())  # many disks tell no a from an A
-    taken = {name for name, count in often.items() if count == 1}
-    for source, item in sources.items():
-        if often[names[source].casefold()] > 1:
-            name = long = _mp4(item, short=False)
-            numbers = itertools.count(2)
-            while name.casefold() in taken:
-                name = f"{long.removesuffix('.mp4')}-{next(numbers)}.mp4"
-            taken.add(name.casefold())
-            names[source] = name
-    return {item: videos / names[item.path, *_part(item)] for item in items}
-
-
-def _part(item: Item) -> tuple[int, int] | tuple[None, None]:
-    """The first picture and how many, of a part of a folder of pictures."""
-    if item.offset is None or item.frames is None or not Path(item.path).is_dir():
-        return None, None
-    return item.offset, item.frames
-
-
-def _mp4(item: Item, *, short: bool) -> str:
-    name = PurePosixPath(item.name)
-    if item.offset is not None:
-        count = "" if short or item.frames is None else f"_{item.frames}"
-        name = name.with_name(f"{name.name}_{item.offset:06}{count}")
-    keep = not short or Path(item.path).is_dir()
-    return (name.with_name(f"{name.name}.mp4") if keep else name.with_suffix(".mp4")).as_posix()
 
 
 # ---------------------------------------------------------------------------------------------- what came of
@@ -376,7 +311,7 @@ def _names(items: Sequence[Item]) -> dict[Item, str]:
 
 
 def _pictures(item: Item) -> str:
-    first, count = _part(item)
+    first, count = part_of(item)
     return "" if first is None or count is None else f", pictures {first} to {first + count - 1}"
 
 
@@ -394,7 +329,7 @@ def _write(out: Path, plan: Plan, report: Report, *, keep_preview: bool) -> None
     if not plan.classes:
         (out / "classes.txt").unlink(missing_ok=True)
     if not keep_preview or _lists(out) != before:
-        (out / "preview.png").unlink(missing_ok=True)
+        (out / PREVIEW).unlink(missing_ok=True)
     write_report(report, out / "report.txt")
 
 

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from tests.prepare_commands import Prepare
-from tests.prepare_files import small
+from tests.prepare.commands import Prepare
+from tests.prepare.files import small
 from tubelet.data.manifest import read_manifest
 from tubelet.prepare.copies import draw_again, in_several_classes, in_several_splits
 from tubelet.prepare.draw import draw_splits

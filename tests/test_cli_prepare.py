@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import moving_frames, write_video
-from tests.prepare_commands import Prepare, listed, trains
-from tests.prepare_files import phone_folder, small
+from tests.prepare.commands import Prepare, listed, trains
+from tests.prepare.files import phone_folder, small
 from tubelet.data.manifest import read_manifest
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import decode_all, moving_frames, write_video
-from tests.prepare_files import FAST, cut, small, upright, write_audio, write_rotated
+from tests.prepare.files import FAST, cut, small, upright, write_audio, write_rotated
 from tubelet.data.video import probe
 from tubelet.prepare import check
 from tubelet.prepare.check import Checked

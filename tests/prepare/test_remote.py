@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import decode_all, write_video
-from tests.prepare_commands import Prepare, listed, trains
-from tests.prepare_files import cut, small, write_audio
+from tests.prepare.commands import Prepare, listed, trains
+from tests.prepare.files import cut, small, write_audio
 from tests.web_server import Server
 from tubelet.data import remote
 from tubelet.data.manifest import read_manifest

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.prepare_commands import Prepare, listed
-from tests.prepare_files import small
+from tests.prepare.commands import Prepare, listed
+from tests.prepare.files import small
 
 
 @pytest.fixture

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from tests.conftest import moving_frames, write_video
-from tests.prepare_files import small, write_growing
+from tests.prepare.files import small, write_growing
 from tubelet.data.manifest import read_manifest
 from tubelet.data.video import probe, read_frames
 from tubelet.errors import UserError
 from tubelet.prepare import run
 from tubelet.prepare.check import SIZE_CHANGES, Checked, check_file
+from tubelet.prepare.config import PrepareConfig
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
 from tubelet.prepare.finding import find_videos
 from tubelet.prepare.plan_folder import plan_folder
@@ -26,7 +27,6 @@ from tubelet.prepare.plan_lists import plan_lists
 from tubelet.prepare.pool import Lost, work
 from tubelet.prepare.preview import save_preview
 from tubelet.prepare.report import Report, write_report
-from tubelet.prepare.run import PrepareConfig
 
 
 class Silent:
