@@ -107,6 +107,10 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.world > 1:
+            if kind is None:
+                # Gloo's threads may still hold the tensors of the exchange before, and to free those while
+                # Python shuts down is to abort (PyTorch 190489). They let go while all meet here.
+                self.barrier()
             dist.destroy_process_group()
 
     def prepare(self, task: nn.Module) -> nn.Module:
