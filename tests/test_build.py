@@ -290,8 +290,12 @@ def free_port() -> str:
 
 
 @pytest.mark.slow
-def test_a_signal_to_the_whole_group_saves_and_the_run_goes_on(tiny_recipe: Load, tmp_path: Path) -> None:
-    """As schedulers and torchrun send it: the decoding processes get it too."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("send", [os.killpg, os.kill])
+def test_a_signal_saves_and_ends_the_run(
+    tiny_recipe: Load, tmp_path: Path, send: Callable[[int, int], None], number: signal.Signals
+) -> None:
+    """To the group, as terminals and schedulers send it, decoding processes included; or to it alone."""
     tiny_recipe("pretrain")
     words = [str(tmp_path / "pretrain.yaml"), "optim.epochs=400", "data.workers=2", "save.log_steps=1"]
     run = tmp_path / "run"
@@ -301,9 +305,13 @@ def test_a_signal_to_the_whole_group_saves_and_the_run_goes_on(tiny_recipe: Load
     )  # fmt: skip
     while process.poll() is None and not (run / "log.jsonl").exists():
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, errors
+    send(process.pid, number)
+    try:
+        _, errors = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == 128 + number, errors
     assert "give the same command again" in errors
     assert (run / "last.pt").exists()
     assert (run / "model.safetensors").exists()

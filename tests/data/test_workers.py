@@ -2,9 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,3 +98,29 @@ def test_a_process_that_the_system_ends_is_not_blamed_on_its_video(manifest: Mak
 def test_what_a_process_raises_is_raised(manifest: MakeManifest):
     with pytest.raises(IndexError):
         list(Workers(training(manifest, "raise"), 1).batches([[(0, 99)]]))
+
+
+def test_a_program_that_fails_while_they_are_at_work_ends(manifest: MakeManifest, tmp_path: Path):
+    root = manifest(12).root
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from pathlib import Path\n"
+        "from tests.data.test_workers import DeadlyClip\n"
+        "from tubelet.data.dataset import TrainDataset\n"
+        "from tubelet.data.manifest import Manifest, Sample\n"
+        "from tubelet.data.transforms import Augment\n"
+        "from tubelet.data.workers import Workers\n"
+        "if __name__ == '__main__':\n"
+        "    samples = tuple(Sample(f'{k}.mp4', label=0) for k in range(12))\n"
+        f"    manifest = Manifest(Path({str(root)!r}), 'train', samples, ('a',))\n"
+        "    dataset = TrainDataset(manifest, DeadlyClip(does='nothing'), Augment(), size=32, seed=5)\n"
+        "    order = [[(0, k)] for k in range(12) if k != 3]\n"
+        "    for batch in Workers(dataset, 2).batches(order):\n"
+        "        raise ArithmeticError('something else')\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        [sys.executable, program], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("ArithmeticError: something else\n")

@@ -1,11 +1,11 @@
 """Worker processes that make batches; a video that takes one down is passed over, and the work goes on."""
 
+import atexit
 import multiprocessing
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import torch
@@ -59,9 +59,12 @@ class Workers:
         done = 0
         while done < len(order):
             self._order[:] = map(list, order[done:])
+            before = multiprocessing.active_children()
             with _no_interruption():
                 batches = iter(self._loader)
             processes = multiprocessing.active_children()
+            for process in set(processes) - set(before):
+                atexit.register(process.kill)
             try:
                 for batch in batches:
                     yield batch
@@ -126,10 +129,7 @@ def _no_interruption() -> Iterator[None]:
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)  # one core a worker
+    # Terminals and schedulers signal the whole group, but the training process has a step to end and needs
+    # its data. It ends this one, or that looks whether it is still there.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _let_pass_once)
-
-
-def _let_pass_once(number: int, _: FrameType | None) -> None:
-    """A scheduler signals the whole group, but the training process has a step to end and needs its data."""
-    signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_IGN)
