@@ -74,7 +74,7 @@ class Decoding:
                 missing.discard(number)
                 take(number, frame)
 
-        if _EXACT_SEEKS & set(self.container.format.name.split(",")):
+        if self.index.distinct and _EXACT_SEEKS & set(self.container.format.name.split(",")):
             self._run(take_once)
         if missing and self.guessed:
             raise WrongIndexError
@@ -136,7 +136,8 @@ class Decoding:
                 if not left:
                     break
             if self.guessed:
-                last = bisect_right(self.index.times, max(times))
+                # And the next frame: it is not there where it has the time of one that is wanted.
+                last = bisect_right(self.index.times, max(times)) + 1
                 source = self._with_all_before(source, set(self.index.times[key:last]) - seen)
             position = place
         yield None
@@ -185,7 +186,7 @@ class Decoding:
 
     def _run_from_start(self, take: Take, missing: set[int]) -> None:
         """Without seeking."""
-        counted = times_are_guesses(self.container)
+        counted = times_are_guesses(self.container) or not self.index.distinct
         self.container.seek(0)
         self.stream.codec_context.skip_frame = "DEFAULT"
         for count, frame in enumerate(self.container.decode(self.stream)):
