@@ -38,7 +38,6 @@ class Decoding:
         wanted: numbers of frames.
         deadline: when to give up.
         guessed: the index is from the header alone, so that packets have to confirm it.
-        sent: packets sent to the decoder so far.
         decoded: frames that the decoder has handed out so far.
     """
 
@@ -48,7 +47,6 @@ class Decoding:
     wanted: set[int]
     deadline: Deadline
     guessed: bool = False
-    sent: int = 0
     decoded: int = 0
     _by_time: dict[int, int] = field(default_factory=dict)
 
@@ -171,7 +169,6 @@ class Decoding:
         dropping = None
         for packet in list(self.packets()) if self.guessed else self.packets():  # none is decoded in vain
             if packet is not None:
-                self.sent += 1
                 unwanted = packet.pts is not None and packet.pts not in self._by_time
                 if unwanted != dropping:  # setting it costs more than comparing
                     dropping = unwanted
