@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tubelet.data.manifest import SPLITS, Sample, write_manifest
+from tubelet.data.x264 import require_x264
 from tubelet.errors import UserError
 from tubelet.files import discard_partials, replacing
 from tubelet.machine import available_cores
@@ -381,8 +382,8 @@ def _is_written(path: Path) -> bool:
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[_Job]:
     """Write the clips, in `workers` processes where that is more than one."""
-    if jobs and "libx264" not in av.codec.codecs_available:
-        raise UserError("this build of PyAV has no libx264 encoder; `pip install av` brings a wheel that has")
+    if jobs:
+        require_x264()
     if min(workers, len(jobs)) <= 1:
         for job in jobs:
             yield _write_clip(job)

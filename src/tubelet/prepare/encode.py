@@ -23,6 +23,7 @@ from tubelet.data.index import times_are_guesses, video_stream
 from tubelet.data.pixels import HIGH_DEFINITION, Orientation, full_range
 from tubelet.data.sources import Deadline, FetchError, open_source
 from tubelet.data.video import VideoError, probe
+from tubelet.data.x264 import require_x264
 from tubelet.errors import UserError
 from tubelet.files import replacing
 from tubelet.prepare.places import Stamp
@@ -105,8 +106,7 @@ def encode_file(job: EncodeJob) -> Encoded | Lost:
     Raises:
         UserError: the disk is full, or PyAV cannot encode H.264.
     """
-    if "libx264" not in av.codec.codecs_available:
-        raise UserError("this build of PyAV has no libx264 encoder; `pip install av` brings a wheel that has")
+    require_x264()
     target = Path(job.target)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
