@@ -109,7 +109,7 @@ def test_mistakes_end_the_work(what: str, error: type[Exception], message: str):
 
 def test_workers_end_with_the_main_process_in_the_middle_of_a_job(tmp_path: Path):
     text = (
-        "from tests.test_prepare_pool import tell_and_hang\nfrom tubelet.prepare.pool import work\n"
+        "from tests.prepare.test_pool import tell_and_hang\nfrom tubelet.prepare.pool import work\n"
         f"if __name__ == '__main__':\n    list(work(tell_and_hang, [{str(tmp_path / 'pid')!r}], workers=1))\n"
     )
     (tmp_path / "main.py").write_text(text)
