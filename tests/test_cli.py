@@ -124,6 +124,7 @@ def test_a_list_of_several_classes_is_prepared_trained_on_tested_and_predicted(
         (["recipe", "show", "nothing.yaml"], "no recipe file at nothing.yaml"),
         (["recipe", "help", "pretran"], "did you mean 'pretrain'"),
         (["prepare", "synthetic", "x", "--size", "31"], "size must be even"),
+        (["bench", "data", "--size", "0"], "Invalid value for '--size'"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(

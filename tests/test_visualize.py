@@ -212,6 +212,15 @@ def test_mp4_plays(animation: Animation, tmp_path: Path) -> None:
         assert len(list(container.decode(stream))) == 6
 
 
+def test_a_build_without_the_encoder_is_told(
+    animation: Animation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(av.codec, "codecs_available", set())
+    with pytest.raises(UserError, match="pip install av"):
+        animation.save(tmp_path / "x.mp4")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["x.avi", "x", "x.giff"])
 def test_unknown_suffix_names_those_that_work(animation: Animation, tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="gif, webp, png, mp4"):

@@ -25,7 +25,7 @@ from tubelet.data.rows import VIDEO_SUFFIXES
 from tubelet.data.transforms import Augment
 from tubelet.data.video import VideoError, read_frames
 from tubelet.errors import UserError
-from tubelet.machine import available_cores
+from tubelet.machine import available_cores, processor
 
 OURS = "tubelet"
 VIEWS = {  # of one decode: clips of a video at other times, crops of each
@@ -34,6 +34,7 @@ VIEWS = {  # of one decode: clips of a video at other times, crops of each
     f"{OURS}, 2 crops of a clip": (1, 2),
     f"{OURS}, 4 crops of a clip": (1, 4),
 }
+_BATCH_SECONDS = 3.0  # to measure whole batches with, at least
 
 
 def bench_data(
@@ -93,7 +94,7 @@ def bench_data(
     for part in parts:
         part.hints = hints(part, parts)
     return Report(
-        machine=f"{_processor()}, {available_cores()} cores, Python {platform.python_version()}",
+        machine=f"{processor()}, {available_cores()} cores, Python {platform.python_version()}",
         job=f"{frames} frames to {size} x {size}, one random crop",
         parts=parts,
         missing=missing,
@@ -163,7 +164,7 @@ def _measure(
     )
 
 
-def _batches(jobs: list[Job], workers: int, least: float = 3.0) -> float:
+def _batches(jobs: list[Job], workers: int) -> float:
     """Clips a second of wall time out of the training loader, in batches of 8, after the first two."""
     samples = tuple(Sample(str(job.path.resolve())) for job in jobs) * (
         512 // len(jobs) + 1
@@ -178,7 +179,7 @@ def _batches(jobs: list[Job], workers: int, least: float = 3.0) -> float:
                 start = time.perf_counter()
             elif epoch or number > 1:
                 seen += len(batch)
-            if seen and time.perf_counter() - start > least:
+            if seen and time.perf_counter() - start > _BATCH_SECONDS:
                 return seen / (time.perf_counter() - start)
         epoch += 1
 
@@ -205,12 +206,3 @@ def _readable(paths: list[Path]) -> list[Path]:
     if not good:
         raise UserError(f"none of the {len(paths)} videos tried can be read; the last: {reason}")
     return good
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

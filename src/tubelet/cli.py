@@ -276,7 +276,7 @@ def bench_data(
     rounds: Annotated[int, typer.Option(min=1, help="Measurements of each loader; the median counts.")] = 5,
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 16,
     stride: Annotated[int | None, typer.Option(min=1, help="From one frame of a clip to the next.")] = None,
-    size: Annotated[int, typer.Option(help="Side of a clip in pixels.")] = 224,
+    size: Annotated[int, typer.Option(min=16, help="Side of a clip in pixels; 16 is that of a patch.")] = 224,
     workers: Annotated[
         list[int] | None,
         typer.Option(

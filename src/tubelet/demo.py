@@ -28,7 +28,7 @@ from tubelet.evaluation import Evaluation, evaluate
 from tubelet.files import replacing
 from tubelet.findings import Chart, Curve, Picture, Report, Result, Worst
 from tubelet.flops import gflops_per_view, parameter_count
-from tubelet.machine import available_cores
+from tubelet.machine import available_cores, processor
 from tubelet.masking import RunningCellMasking, TubeMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
@@ -173,7 +173,7 @@ def _facts(plan: Plan, seconds: float) -> list[tuple[str, str]]:
     """What a reader needs to judge the numbers."""
     data = plan.data
     return [
-        ("machine", f"{_processor()}, {available_cores()} cores, {_gpu()}"),
+        ("machine", f"{processor()}, {available_cores()} cores, {_gpu()}"),
         (
             "versions",
             f"Tubelet {tubelet.__version__}, PyTorch {torch.__version__}, Python {platform.python_version()}",
@@ -185,14 +185,6 @@ def _facts(plan: Plan, seconds: float) -> list[tuple[str, str]]:
         ),
         ("time", f"{seconds / 60:.1f} minutes"),
     ]
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _gpu() -> str:

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from tubelet.data.x264 import require_x264
 from tubelet.errors import UserError, did_you_mean
 from tubelet.masking import TokenMask, TubeMasking, take
 from tubelet.models.autoencoder import MaskedAutoencoder, clip_patches
@@ -217,8 +218,7 @@ def _png(animation: Animation) -> bytes:
 
 def _mp4(animation: Animation) -> bytes:
     """H.264 that plays everywhere: 4:2:0, hence even sides; the last row or column is doubled for that."""
-    if "libx264" not in av.codec.codecs_available:
-        raise UserError("this build of PyAV has no libx264 encoder; save a .webp, or `pip install av` anew")
+    require_x264()
     _, height, width, _ = animation.frames.shape
     frames = np.pad(animation.frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     file = io.BytesIO()

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -304,10 +305,29 @@ def test_writing_goes_on_where_it_stopped(small: Path, tmp_path: Path):
     assert files(tmp_path) == files(small)
 
 
+def test_what_a_power_cut_left_is_written_anew(small: Path, tmp_path: Path):
+    write_synthetic(tmp_path, SMALL, workers=0)
+    (tmp_path / "videos/train/00000.mp4").write_bytes(b"")
+    (tmp_path / "videos/train/.00007.mp4.partial").write_bytes(b"half")
+    (tmp_path / ".synthetic.json.partial").write_bytes(b"{")
+    write_synthetic(tmp_path, SMALL, workers=2)
+    assert files(tmp_path) == files(small)
+
+
+def test_a_clip_takes_its_name_once_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        write_synthetic(tmp_path, SMALL, workers=0)
+    assert files(tmp_path) == {}
+
+
 def test_a_full_disk_is_told_and_what_was_written_stays(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    write, room = Path.write_bytes, 6
+    write, room = Path.write_bytes, 5
 
     def fill_up(path: Path, content: bytes) -> int:
         nonlocal room

@@ -288,6 +288,47 @@ def test_the_times_of_an_avi_file_which_are_guesses_do_not_matter(tmp_path: Path
     np.testing.assert_array_equal(frames_of(path, [3, 20, 11], guess), decode_all(path)[[3, 20, 11]])
 
 
+def twice(whole: Path, number: int, *, both: bool) -> Path:
+    """A copy in which frame `number` has the time of the one before it, of decoding too where `both`."""
+    with av.open(str(whole)) as container:
+        times = sorted(packet.pts for packet in container.demux(video=0) if packet.pts is not None)
+
+    def earlier(_: int, packet: av.Packet) -> av.Packet:
+        if packet.pts == times[number]:
+            packet.pts = times[number - 1]
+            packet.dts = packet.pts if both else packet.dts
+        return packet
+
+    return remux(whole, whole.with_name(f"twice{whole.suffix}"), earlier)
+
+
+@pytest.mark.parametrize("number", [7, 12, 13, 14])
+@pytest.mark.parametrize(("suffix", "between"), [("mkv", "2"), ("flv", "0"), ("mp4", "2")])
+def test_two_frames_of_one_time_are_told_apart(tmp_path: Path, suffix: str, between: str, number: int):
+    options = {"g": "12", "bf": between}
+    whole = write_video(tmp_path / f"a.{suffix}", moving_frames(40), options=options)
+    every_frame_is_right(twice(whole, number, both=between == "0"), moments=39)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "libx264"), ("webm", "libvpx")])
+def test_frames_that_come_faster_than_the_ticks_of_their_container_are_told_apart(
+    tmp_path: Path, suffix: str, codec: str
+):
+    path = write_video(tmp_path / f"a.{suffix}", moving_frames(40), codec=codec, fps=2000)
+    every_frame_is_right(path, moments=21)
+
+
+def every_frame_is_right(path: Path, moments: int) -> None:
+    """Of 40 frames at so many different times."""
+    truth, index = decode_all(path), probe(path)
+    assert (len(truth), len(index), len(set(index.times))) == (40, 40, moments)
+    for number in range(40):
+        for known in (index, None):
+            np.testing.assert_array_equal(frames_of(path, [number], known)[0], truth[number], str(number))
+    for wanted in (range(40), range(5, 25), [30, 14, 2, 13, 13]):
+        np.testing.assert_array_equal(frames_of(path, list(wanted)), truth[list(wanted)], str(wanted))
+
+
 @pytest.fixture
 def short(tmp_path: Path) -> Path:
     return write_video(tmp_path / "short.mp4", moving_frames(20), options={"g": "8", "bf": "2"})

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from tubelet.data.clips import DenseClip, Views
 from tubelet.data.dataset import Batch, TrainDataset, ViewDataset
@@ -124,3 +125,28 @@ def test_a_program_that_fails_while_they_are_at_work_ends(manifest: MakeManifest
     )
     assert ended.returncode == 1
     assert ended.stderr.endswith("ArithmeticError: something else\n")
+
+
+def test_whatever_happens_while_processes_begin_the_programs_own_handler_stays(
+    manifest: MakeManifest, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(loader: DataLoader[Batch]) -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as PyTorch puts its own in
+        raise OSError("no processes left")
+
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        monkeypatch.setattr(DataLoader, "__iter__", fail)
+        with pytest.raises(OSError, match="no processes left"):
+            list(Workers(training(manifest, "raise"), 1).batches([[(0, 1)]]))
+        assert signal.getsignal(signal.SIGCHLD) is before
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_handler_that_python_did_not_put_in_is_no_hindrance(
+    manifest: MakeManifest, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+    (batch,) = Workers(training(manifest, "raise"), 0).batches([[(0, 1)]])
+    assert len(batch) == 1

@@ -11,6 +11,7 @@ from PIL import Image
 from tests.conftest import decode_all, moving_frames, write_video
 from tests.prepare.files import FAST, cut, small, upright, write_audio, write_rotated
 from tubelet.data.video import probe
+from tubelet.errors import UserError
 from tubelet.prepare import check
 from tubelet.prepare.check import Checked
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
@@ -224,3 +225,10 @@ def test_checking_notices_a_video_that_is_cut_off(tmp_path: Path):
     assert found.error == ""
     assert "of 3.0 s; it may be cut off" in found.note
     assert check_file(str(path)).note == ""
+
+
+def test_a_build_without_the_encoder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_video(tmp_path / "a.mp4", moving_frames(2))
+    monkeypatch.setattr(av.codec, "codecs_available", set())
+    with pytest.raises(UserError, match="pip install av"):
+        encode(path)

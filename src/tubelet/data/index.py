@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,6 +37,11 @@ class VideoIndex:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    @cached_property
+    def distinct(self) -> bool:
+        """Whether a time tells a frame: ticks may be too few for the frames, or a file may err."""
+        return len(set(self.times)) == len(self.times)
 
 
 def video_stream(container: av.container.InputContainer, path: Path | str) -> av.VideoStream:

@@ -38,7 +38,6 @@ class Decoding:
         wanted: numbers of frames.
         deadline: when to give up.
         guessed: the index is from the header alone, so that packets have to confirm it.
-        sent: packets sent to the decoder so far.
         decoded: frames that the decoder has handed out so far.
     """
 
@@ -48,7 +47,6 @@ class Decoding:
     wanted: set[int]
     deadline: Deadline
     guessed: bool = False
-    sent: int = 0
     decoded: int = 0
     _by_time: dict[int, int] = field(default_factory=dict)
 
@@ -74,7 +72,7 @@ class Decoding:
                 missing.discard(number)
                 take(number, frame)
 
-        if _EXACT_SEEKS & set(self.container.format.name.split(",")):
+        if self.index.distinct and _EXACT_SEEKS & set(self.container.format.name.split(",")):
             self._run(take_once)
         if missing and self.guessed:
             raise WrongIndexError
@@ -136,7 +134,8 @@ class Decoding:
                 if not left:
                     break
             if self.guessed:
-                last = bisect_right(self.index.times, max(times))
+                # And the next frame: it is not there where it has the time of one that is wanted.
+                last = bisect_right(self.index.times, max(times)) + 1
                 source = self._with_all_before(source, set(self.index.times[key:last]) - seen)
             position = place
         yield None
@@ -170,7 +169,6 @@ class Decoding:
         dropping = None
         for packet in list(self.packets()) if self.guessed else self.packets():  # none is decoded in vain
             if packet is not None:
-                self.sent += 1
                 unwanted = packet.pts is not None and packet.pts not in self._by_time
                 if unwanted != dropping:  # setting it costs more than comparing
                     dropping = unwanted
@@ -185,7 +183,7 @@ class Decoding:
 
     def _run_from_start(self, take: Take, missing: set[int]) -> None:
         """Without seeking."""
-        counted = times_are_guesses(self.container)
+        counted = times_are_guesses(self.container) or not self.index.distinct
         self.container.seek(0)
         self.stream.codec_context.skip_frame = "DEFAULT"
         for count, frame in enumerate(self.container.decode(self.stream)):

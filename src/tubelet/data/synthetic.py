@@ -19,7 +19,6 @@ import errno
 import io
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -31,7 +30,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tubelet.data.manifest import SPLITS, Sample, write_manifest
+from tubelet.data.x264 import require_x264
 from tubelet.errors import UserError
+from tubelet.files import discard_partials, replacing
 from tubelet.machine import available_cores
 
 # Class -> the parameter that runs and its direction. Angles grow clockwise, as y points down.
@@ -308,7 +309,7 @@ def write_synthetic(
         _claim(out, config)
         jobs = {split: list(_jobs(out, config, split)) for split in SPLITS}
         everything = [job for split in SPLITS for job in jobs[split]]
-        missing = [job for job in everything if not job.path.exists()]
+        missing = [job for job in everything if not _is_written(job.path)]
         done = len(everything) - len(missing)
         if progress:
             progress(done, len(everything))
@@ -351,9 +352,12 @@ def _claim(out: Path, config: SyntheticConfig) -> None:
                     f"{out} holds another data set ({name} is there already); choose another folder"
                 )
         out.mkdir(parents=True, exist_ok=True)
-        _write_whole(record, (json.dumps(wanted, indent=2) + "\n").encode())
+        with replacing(record) as part:
+            part.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
     for split in SPLITS:
         (out / "videos" / split).mkdir(parents=True, exist_ok=True)
+    for folder in (out, *(out / "videos" / split for split in SPLITS)):
+        discard_partials(folder)
 
 
 def _jobs(out: Path, config: SyntheticConfig, split: str) -> Iterator[_Job]:
@@ -372,10 +376,14 @@ def _sample(job: _Job, out: Path) -> Sample:
     return Sample(path, job.label, count, float(fps), job.size, job.size, "h264")
 
 
+def _is_written(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
 def _run(jobs: list[_Job], workers: int) -> Iterator[_Job]:
     """Write the clips, in `workers` processes where that is more than one."""
-    if jobs and "libx264" not in av.codec.codecs_available:
-        raise UserError("this build of PyAV has no libx264 encoder; `pip install av` brings a wheel that has")
+    if jobs:
+        require_x264()
     if min(workers, len(jobs)) <= 1:
         for job in jobs:
             yield _write_clip(job)
@@ -389,7 +397,8 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[_Job]:
 
 def _write_clip(job: _Job) -> _Job:
     frames, fps = render(job.label, seed=job.seed, index=job.index, size=job.size)
-    _write_whole(job.path, _encode(frames, fps))
+    with replacing(job.path) as part:
+        part.write_bytes(_encode(frames, fps))
     return job
 
 
@@ -406,13 +415,3 @@ def _encode(frames: npt.NDArray[np.uint8], fps: int) -> bytes:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     return file.getvalue()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all; several processes may write it at once."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -93,7 +93,6 @@ def read_frames(
 def read_crops(
     path: Path | str,
     plan: Plan,
-    index: VideoIndex | None = None,
     *,
     backend: Backend = "pyav",
     limit: float = TIME_LIMIT,
@@ -104,7 +103,6 @@ def read_crops(
         path: a file, a folder of pictures or the URL of a file.
         plan: gives the crops for what is known of the video. It is asked again, and only the last answer
             counts, where the file turns out to be other than its header says.
-        index: what `probe` said of this file, where it is known already.
         backend: the library that decodes.
         limit: seconds after which to give up.
 
@@ -118,8 +116,8 @@ def read_crops(
         Exception: what `plan` raises comes as it is.
     """
     if backend != "pyav" or _is_folder(path):
-        return _read_converted(path, plan, index, backend, Deadline(path, limit))
-    job = _read(path, lambda known: _CropJob(list(plan(known)), known), index, Deadline(path, limit))
+        return _read_converted(path, plan, None, backend, Deadline(path, limit))
+    job = _read(path, lambda known: _CropJob(list(plan(known)), known), None, Deadline(path, limit))
     return [painter.clip for painter in job.painters]
 
 

@@ -122,9 +122,11 @@ class _Order:
 def _no_interruption() -> Iterator[None]:
     """Keep PyTorch from raising, when a process ends, in the midst of whatever then runs: we look in time."""
     handler = signal.getsignal(signal.SIGCHLD)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, handler)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and handler is not None:
+            signal.signal(signal.SIGCHLD, handler)
 
 
 def _start_worker(_: int) -> None:

@@ -21,6 +21,7 @@ from tubelet.data.video import (
     read_crops,
     read_frames,
 )
+from tubelet.prepare.facts import Facts
 from tubelet.prepare.pool import Lost
 
 _PART = 1 << 16  # bytes of the head, the middle and the tail that tell files apart
@@ -28,30 +29,16 @@ _SECONDS = 120.0  # to read all packets of a file, and again to decode its frame
 
 
 @dataclass(frozen=True)
-class Checked:
+class Checked(Facts):
     """What was found in a file.
 
     Attributes:
         path: the file, a folder of pictures, or a URL.
         content: the same for files of the same content.
-        frames: how many can be decoded.
-        fps: frames per second; 0 for a folder of pictures.
-        width: in pixels, as shown.
-        height: in pixels, as shown.
-        codec: FFmpeg's name of it; the ending of the files in a folder of pictures.
-        error: why it cannot be used, or the empty string.
-        note: what is odd about it, though it can be used.
     """
 
     path: str
     content: str = ""
-    frames: int = 0
-    fps: float = 0.0
-    width: int = 0
-    height: int = 0
-    codec: str = ""
-    error: str = ""
-    note: str = ""
 
     @property
     def seconds(self) -> float:
@@ -97,15 +84,7 @@ def _without(path: str, error: Exception) -> str:
 def _check_frames(checked: Checked) -> Checked:
     look = _index_of_some if remote_url(checked.path) else _index_of_all
     index, error = look(checked.path)
-    return replace(
-        checked,
-        error=error,
-        frames=len(index),
-        fps=round(index.fps, 4),
-        width=index.width,
-        height=index.height,
-        codec=index.codec,
-    )
+    return replace(checked, error=error).with_index(index)
 
 
 def _index_of_all(path: str) -> tuple[VideoIndex, str]:

@@ -23,8 +23,10 @@ from tubelet.data.index import times_are_guesses, video_stream
 from tubelet.data.pixels import HIGH_DEFINITION, Orientation, full_range
 from tubelet.data.sources import Deadline, FetchError, open_source
 from tubelet.data.video import VideoError, probe
+from tubelet.data.x264 import require_x264
 from tubelet.errors import UserError
 from tubelet.files import replacing
+from tubelet.prepare.facts import Facts
 from tubelet.prepare.places import Stamp
 from tubelet.prepare.pool import Lost
 
@@ -84,17 +86,14 @@ class EncodeJob:
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """What was written, or in `error` why not; `note` says what of the source is lost."""
+class Encoded(Facts):
+    """What was written, or in `error` why not; `note` says what of the source is lost.
+
+    Attributes:
+        size: of the file in bytes.
+    """
 
     size: int = 0
-    frames: int = 0
-    fps: float = 0.0
-    width: int = 0
-    height: int = 0
-    codec: str = ""
-    error: str = ""
-    note: str = ""
 
 
 def encode_file(job: EncodeJob) -> Encoded | Lost:
@@ -105,8 +104,7 @@ def encode_file(job: EncodeJob) -> Encoded | Lost:
     Raises:
         UserError: the disk is full, or PyAV cannot encode H.264.
     """
-    if "libx264" not in av.codec.codecs_available:
-        raise UserError("this build of PyAV has no libx264 encoder; `pip install av` brings a wheel that has")
+    require_x264()
     target = Path(job.target)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -118,7 +116,7 @@ def encode_file(job: EncodeJob) -> Encoded | Lost:
             index = probe(part)
             if len(index) != written:
                 raise VideoError(f"{len(index)} of {written} frames arrived in the file")
-            size = part.stat().st_size
+            return Encoded(part.stat().st_size, note=note).with_index(index)
     except FetchError as error:
         return Lost(str(error).removeprefix(f"{job.source}: "))
     except (av.FFmpegError, OSError, VideoError) as error:
@@ -128,8 +126,6 @@ def encode_file(job: EncodeJob) -> Encoded | Lost:
             ) from None
         reason = str(getattr(error, "strerror", None) or error).removeprefix(f"{job.source}: ")
         return Encoded(error=f"cannot be encoded ({reason})")
-    fps = round(index.fps, 4)
-    return Encoded(size, len(index), fps, index.width, index.height, index.codec, note=note)
 
 
 def _transcode(source: str, part: Path, short_side: int) -> tuple[int, str]:

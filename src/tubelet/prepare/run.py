@@ -17,6 +17,7 @@ from tubelet.prepare.check import SIZE_CHANGES, Checked, check_file
 from tubelet.prepare.config import PREVIEW, PrepareConfig
 from tubelet.prepare.copies import draw_again, in_several_classes, in_several_splits, same_content
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
+from tubelet.prepare.facts import Facts
 from tubelet.prepare.places import Stamp, stamps_of
 from tubelet.prepare.plan import Item, Plan, named
 from tubelet.prepare.pool import Lost, work
@@ -190,7 +191,7 @@ def _listed_as(path: str, out: Path) -> str:
     return (full.relative_to(out) if full.is_relative_to(out) else full).as_posix()
 
 
-def _line(item: Item, path: str, found: Checked | Encoded, several: bool) -> Sample:
+def _line(item: Item, path: str, found: Facts, several: bool) -> Sample:
     return Sample(
         path,
         label=item.labels[0] if item.labels and not several else None,
