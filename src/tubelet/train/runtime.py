@@ -237,10 +237,13 @@ class Runtime:
 
 
 def _place() -> tuple[int, int, int]:
-    """(rank, world, local rank) as torchrun or SLURM tells them; (0, 1, 0) for a program started alone."""
+    """(rank, world, local rank) as torchrun or SLURM tells them; (0, 1, 0) for a program started alone.
+
+    SLURM_NTASKS is of the whole job: in its batch script, too, which is one process.
+    """
     for rank, world, local in (
         ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
-        ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
     ):
         if "MASTER_ADDR" in os.environ and rank in os.environ and world in os.environ:
             return int(os.environ[rank]), int(os.environ[world]), int(os.environ.get(local, 0))
@@ -262,6 +265,8 @@ def _device(kind: str, local_rank: int, world: int) -> torch.device:
     if not there[kind]:
         found = ", ".join(name for name, is_there in there.items() if is_there)
         raise UserError(f"device={kind} is not there for {world} process(es); there is: {found}")
+    if kind == "cuda" and gpus == 1 and "LOCAL_RANK" not in os.environ:
+        local_rank = 0  # with srun --gpus-per-task=1 each task sees its own alone
     if kind == "cuda" and local_rank >= gpus:
         raise UserError(
             f"more processes than GPUs on this machine: process {local_rank + 1} finds {gpus} GPU(s); "
