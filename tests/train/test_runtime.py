@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,33 @@ def test_all_processes_refuse_a_loss_of_one(runs: Path) -> None:
     state = CheckpointStore(runs / "poisoned").load_last()
     assert state is not None
     assert state["progress"]["step"] == 3
+
+
+def test_all_processes_stop_for_what_the_main_one_cannot_write(runs: Path) -> None:
+    output = (runs / "output").read_text()
+    for rank in (0, 1):
+        for folder in ("no_last", "no_best/best"):
+            assert f"rank {rank}: cannot write to {runs / folder}: " in output
+
+
+def test_what_the_main_process_does_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    with Runtime(RuntimeConfig(device="cpu")) as runtime:
+        runtime.on_main(lambda: done.append("main"))
+        assert done == ["main"]
+        for error in (UserError("a full disk"), OSError(28, "no room"), RuntimeError("a bug")):
+            with pytest.raises(type(error)) as raised:
+                runtime.on_main(partial(throw, error))
+            assert raised.value is error
+        monkeypatch.setattr(runtime, "is_main", False)
+        monkeypatch.setattr(runtime, "gather", lambda _: [UserError("a full disk"), None])
+        with pytest.raises(UserError, match="a full disk"):
+            runtime.on_main(lambda: done.append("another"))
+        assert done == ["main"]
+
+
+def throw(error: Exception) -> None:
+    raise error
 
 
 def test_one_process_alone() -> None:

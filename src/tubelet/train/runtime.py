@@ -4,7 +4,7 @@ The same program runs as one process, under `torchrun` and under SLURM's `srun`.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -229,6 +229,23 @@ class Runtime:
         values: list[Any] = [None] * self.world
         dist.all_gather_object(values, value)
         return values
+
+    def on_main(self, do: Callable[[], None]) -> None:
+        """The main process alone does it while the others wait; all raise what it says to the user.
+
+        Raises:
+            UserError: its UserError.
+            OSError: its OSError.
+        """
+        failure = None
+        if self.is_main:
+            try:
+                do()
+            except (UserError, OSError) as error:
+                failure = error
+        told = self.gather(failure)[0]
+        if told is not None:
+            raise failure or told
 
     def barrier(self) -> None:
         """Wait until every process is here."""
