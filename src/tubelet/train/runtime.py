@@ -167,7 +167,7 @@ class Runtime:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
 
     @contextmanager
-    def no_sync(self, model: nn.Module, skip: bool = True) -> Iterator[None]:
+    def no_sync(self, model: nn.Module, skip: bool) -> Iterator[None]:
         """Within it, when `skip`, gradients add up locally; the first backward after it shares them."""
         if skip and isinstance(model, DistributedDataParallel):
             with model.no_sync():
