@@ -1,3 +1,7 @@
+import os
+import socket
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -93,6 +97,33 @@ def test_what_the_main_process_does_alone(monkeypatch: pytest.MonkeyPatch) -> No
 
 def throw(error: Exception) -> None:
     raise error
+
+
+def test_a_process_leaves_in_peace_when_another_fails_at_the_end() -> None:
+    code = """
+from tubelet.train.runtime import Runtime, RuntimeConfig
+with Runtime(RuntimeConfig(device="cpu", precision="fp32", threads=1)) as runtime:
+    runtime.barrier()
+    if runtime.is_main:
+        raise ValueError("of one alone")
+"""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=os.environ | place | {"RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    (_, failed), (_, left) = (process.communicate(timeout=60) for process in processes)
+    assert [process.returncode for process in processes] == [1, 0], left
+    assert failed.endswith("ValueError: of one alone\n")
+    assert "Traceback" not in left
 
 
 def test_one_process_alone() -> None:

@@ -5,7 +5,7 @@ The same program runs as one process, under `torchrun` and under SLURM's `srun`.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar
@@ -107,10 +107,11 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.world > 1:
-            if kind is None:
-                # Gloo's threads may still hold the tensors of the exchange before, and to free those while
+            if kind is None and dist.get_backend() == "gloo":
+                # Its threads may still hold the tensors of the exchange before, and to free those while
                 # Python shuts down is to abort (PyTorch 190489). They let go while all meet here.
-                self.barrier()
+                with suppress(RuntimeError):  # of a process that failed and is gone; it says why itself
+                    self.barrier()
             dist.destroy_process_group()
 
     def prepare(self, task: nn.Module) -> nn.Module:
