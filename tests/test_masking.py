@@ -604,11 +604,12 @@ def test_true_is_visible_or_masked_as_the_name_says():
         torch.tensor([[True, False], [True, True]]),
         torch.tensor([True, False]),
         torch.ones(2, 2, 2, dtype=torch.bool),
+        torch.ones(0, 4, dtype=torch.bool),
         torch.tensor([[1.0, 0.0]]),
         torch.tensor([[1, 0]]),
         torch.tensor([[1, 0]], dtype=torch.uint8),
     ],
-    ids=["unequal", "one row", "a grid", "float", "int64", "uint8"],
+    ids=["unequal", "one row", "a grid", "no row", "float", "int64", "uint8"],
 )
 def test_what_is_no_mask_is_refused(make: type, flags: torch.Tensor):
     with pytest.raises(ValueError, match=r"expected a boolean \(B, N\) tensor with equally many True"):

@@ -69,14 +69,7 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
         model = make_model(recipe, manifest)
         loader = make_loader(recipe, manifest, model.config.encoder, runtime)
         task = make_task(recipe, model)
-        refused = None
-        if runtime.is_main:
-            try:
-                claim(out, recipe)
-            except UserError as error:
-                refused = error
-        if any(runtime.gather(refused)):  # so that the other processes stop as well
-            raise refused or UserError("the main process refused the folder")
+        runtime.on_main(lambda: claim(out, recipe))
         store = CheckpointStore(out, export=lambda folder, weights: export_model(folder, model, weights))
 
         def validate(task: nn.Module) -> dict[str, float]:

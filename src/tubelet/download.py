@@ -85,7 +85,6 @@ def fetch(
     *,
     md5_prefix: str | None = None,
     sha256: str | None = None,
-    folder: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Download a file, or find it in the cache, where nothing is asked of the network.
@@ -97,16 +96,15 @@ def fetch(
         url: its http(s) address.
         md5_prefix: the first digits that its MD5 must have, or all of them.
         sha256: its SHA-256, likewise. Both are looked at once, after the download.
-        folder: where to keep it; None is `cache_folder()`.
         progress: is told how many bytes there are and how many there will be.
 
     Returns:
-        The file; its name is made from the whole address.
+        The file, in `cache_folder()`; its name is made from the whole address.
 
     Raises:
         UserError: no network, no such file, no room, or not the expected contents.
     """
-    kept = cache_folder() if folder is None else Path(folder)
+    kept = cache_folder()
     target = kept / _file_name(url)
     if target.is_file():
         return target
@@ -131,14 +129,13 @@ def fetch(
     return target
 
 
-def fetch_hub(repo: str, *, file: str | None = None, revision: str | None = None) -> Path:
-    """Download a model from the Hugging Face hub into the hub's own cache, or find it there.
+def fetch_hub(repo: str, *, file: str | None = None) -> Path:
+    """Download a model's newest version from the Hugging Face hub into the hub's own cache, or find it there.
 
     Args:
         repo: its id, `owner/name`.
         file: one file inside it; None is the configuration and the weights, from `model.safetensors` or,
             where there is none, `pytorch_model.bin`.
-        revision: a branch, a tag or a commit; None is the newest.
 
     Returns:
         The file, or the folder with those files.
@@ -150,16 +147,13 @@ def fetch_hub(repo: str, *, file: str | None = None, revision: str | None = None
 
     # Both are settings of huggingface_hub too, which looks at them only when it is imported.
     endpoint, offline = os.environ.get("HF_ENDPOINT") or None, is_offline()
-    with _hub(repo, file, revision):
+    with _hub(repo, file):
         if file is not None:
-            return Path(
-                hf_hub_download(repo, file, revision=revision, endpoint=endpoint, local_files_only=offline)
-            )
+            return Path(hf_hub_download(repo, file, endpoint=endpoint, local_files_only=offline))
         for weights in HUB_WEIGHTS:
             folder = Path(
                 snapshot_download(
                     repo,
-                    revision=revision,
                     endpoint=endpoint,
                     local_files_only=offline,
                     allow_patterns=[*HUB_FILES, weights, f"{weights}.index.json", _parts(weights)],
@@ -427,7 +421,7 @@ def _verify(url: str, part: Path, md5_prefix: str | None, sha256: str | None) ->
 
 
 @contextmanager
-def _hub(repo: str, file: str | None, revision: str | None) -> Iterator[None]:
+def _hub(repo: str, file: str | None) -> Iterator[None]:
     """Say what the hub's errors mean."""
     from huggingface_hub import errors
 
@@ -443,10 +437,6 @@ def _hub(repo: str, file: str | None, revision: str | None) -> Iterator[None]:
     except errors.RepositoryNotFoundError as error:
         raise UserError(
             f"the hub knows no {repo}: look for mistakes in the name, or, if it is private, {log_in}"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise UserError(
-            f"{repo} has no revision '{revision}': {page}/commits lists them, or leave it out"
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         if is_offline() or isinstance(error.__cause__, errors.OfflineModeIsEnabled):

@@ -5,7 +5,7 @@ ragged. `sample` draws fresh masks; `from_noise` is the pure function beneath it
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -29,21 +29,23 @@ class TokenMask:
     scored: Tensor | None = None
 
     @classmethod
-    def from_visible(cls, visible: Tensor) -> Self:
-        """From a boolean tensor (B, N) that is True where a token is visible, equally often in every row."""
+    def from_visible(cls, visible: Tensor) -> "TokenMask":
+        """From a boolean tensor (B, N) that is True where a token is visible, equally often in every row.
+
+        Raises:
+            ValueError: it is another tensor, or has no row.
+        """
         counts = visible.sum(-1)
-        if visible.dtype != torch.bool or visible.ndim != 2 or bool((counts != counts[:1]).any()):
+        if visible.dtype != torch.bool or visible.ndim != 2 or len(counts.unique()) != 1:
             raise ValueError(
-                "expected a boolean (B, N) tensor with equally many True in every row, found "
-                f"{visible.dtype} {tuple(visible.shape)} with {sorted(set(counts.flatten().tolist()))} True"
+                "expected a boolean (B, N) tensor with equally many True in every row, and at least one row, "
+                f"found {visible.dtype} {tuple(visible.shape)} with {counts.unique().tolist()} True"
             )
-        order = torch.sort(visible.to(torch.uint8), dim=1, descending=True, stable=True).indices
-        count = int(counts[0])
-        return cls(order[:, :count].contiguous(), order[:, count:].contiguous())
+        return _partition(visible, int(counts[0]))
 
     @classmethod
-    def from_masked(cls, masked: Tensor) -> Self:
-        """From a boolean tensor (B, N) that is True where a token is masked, equally often in every row."""
+    def from_masked(cls, masked: Tensor) -> "TokenMask":
+        """From a boolean tensor (B, N) that is True where a token is masked; raises as `from_visible`."""
         return cls.from_visible(~masked if masked.dtype == torch.bool else masked)
 
     def to(self, device: torch.device | str) -> "TokenMask":

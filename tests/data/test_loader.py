@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
@@ -136,14 +137,13 @@ def test_failures_that_no_process_may_stop_for_alone_stop_all_at_the_end_of_an_e
     ]
     for loader in loaders:
         list(loader.batches(1))  # 2 of 12 may fail
-    seen = [dict(loader.failures) for loader in loaders]
-    assert sorted(map(len, seen)) == [1, 2]
-    messages = []
+    assert sorted(len(loader.failures) for loader in loaders) == [1, 2]
+    gather, messages = gatherer(*loaders), []
     for loader in loaders:
         with pytest.raises(
             UserError, match=r"3 of 12 videos cannot be read.* data.max_failures=0.2"
         ) as error:
-            loader.end_epoch(lambda _: seen)
+            loader.end_epoch(gather)
         messages.append(str(error.value))
     assert messages[0] == messages[1]
     assert all(name in messages[0] for name in ("gone.mp4", "not a video.mp4", "cut off.mp4"))
@@ -153,19 +153,21 @@ def test_failures_within_the_limit_of_all_processes_are_known_to_each(
     manifest: MakeManifest, caplog: pytest.LogCaptureFixture
 ):
     listed = manifest(11, {3: "gone.mp4"})
-    loader = TrainLoader(training(listed), batch=4, max_failures=0.1)
-    loader.end_epoch(lambda mine: [mine, {"gone.mp4": "gone.mp4: no such file"}])
+    loader, other = (TrainLoader(training(listed), batch=4, max_failures=0.1) for _ in range(2))
+    other.failures["gone.mp4"] = "gone.mp4: no such file"
+    loader.end_epoch(gatherer(loader, other))
     assert loader.failures == {"gone.mp4": "gone.mp4: no such file"}
     list(loader.batches(0))
     assert not caplog.records  # another process has warned of it
 
 
 def test_a_resumed_run_counts_the_failures_before_it(manifest: MakeManifest):
-    before, after = (
-        TrainLoader(training(manifest(11, {3: "gone.mp4"})), batch=4, max_failures=0.1) for _ in range(2)
+    before, other, after = (
+        TrainLoader(training(manifest(11, {3: "gone.mp4"})), batch=4, max_failures=0.1) for _ in range(3)
     )
     list(before.batches(0))  # 1 of 12 may fail
-    state = before.state(lambda mine: [mine, {"elsewhere.mp4": "no such file"}])
+    other.failures["elsewhere.mp4"] = "no such file"
+    state = before.state(gatherer(before, other))
     assert state.keys() == {"gone.mp4", "elsewhere.mp4"}
     after.resume(state)
     with pytest.raises(UserError, match=r"2 of 12 videos cannot be read"):
@@ -177,6 +179,37 @@ def test_a_video_that_was_mended_before_a_run_went_on_counts_no_longer(manifest:
     loader.resume({"3.mp4": "no such file", "elsewhere.mp4": "no such file"})
     list(loader.batches(0))
     assert loader.failures == {"elsewhere.mp4": "no such file"}
+
+
+def test_a_video_that_was_mended_counts_no_longer_once_one_process_has_read_it(manifest: MakeManifest):
+    listed = manifest(11, {3: "gone.mp4"})
+    loaders = [
+        TrainLoader(training(listed), batch=2, rank=rank, world=2, max_failures=0.5) for rank in (0, 1)
+    ]
+    for loader in loaders:
+        loader.resume(dict.fromkeys(("5.mp4", "gone.mp4", "elsewhere.mp4"), "no such file"))
+        list(loader.batches(0))
+    assert sorted("5.mp4" in loader.failures for loader in loaders) == [False, True]
+    gather = gatherer(*loaders)
+    assert loaders[0].state(gather).keys() == {"gone.mp4", "elsewhere.mp4"}
+    for loader in loaders:
+        loader.end_epoch(gather)
+        assert loader.failures.keys() == {"gone.mp4", "elsewhere.mp4"}
+    loaders[0].end_epoch(gatherer(*loaders))
+    assert loaders[0].failures.keys() == {"gone.mp4", "elsewhere.mp4"}
+
+
+def gatherer(*loaders: TrainLoader) -> Callable[[Any], list[Any]]:
+    """Gives the values of all of these, as in as many processes."""
+    values: list[Any] = []
+
+    def take(value: Any) -> list[Any]:
+        values.append(value)
+        return [value]
+
+    for loader in loaders:
+        loader.state(take)
+    return lambda _: values
 
 
 def test_a_data_set_without_one_readable_video_stops_the_run(manifest: MakeManifest):

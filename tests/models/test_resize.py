@@ -16,6 +16,7 @@ from tubelet.masking import RandomMasking
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
+from tubelet.models.layers import DropPath
 from tubelet.models.positions import sinusoid_table
 from tubelet.models.resize import resize_model
 from tubelet.patches import Size3
@@ -121,6 +122,24 @@ def test_at_its_own_size_a_model_stays_as_it_is(name: str):
     for resized in (resize_model(model), resize_model(model, image_size=16, frames=4)):
         assert resized.config == model.config
         assert torch.equal(resized(clip(4, 16), mask).predicted, model(clip(4, 16), mask).predicted)
+
+
+def test_what_makes_up_training_stays():
+    config = ClassifierConfig(
+        encoder=replace(TINY, depth=3, final_norm=False), classes=3, decoder=replace(TINY_DECODER, depth=2)
+    )
+    model = VideoClassifier(config, drop_path=0.3)
+    model.encoder.embed.requires_grad_(False)
+    model.encoder.transformer.blocks[0].eval()
+    model.encoder.transformer.recompute = True
+    resized = resize_model(model, image_size=24, frames=8)
+    assert resized.decoder is not None
+    rates = [module.rate for module in resized.encoder.modules() if isinstance(module, DropPath)]
+    assert rates == pytest.approx([0, 0.15, 0.3])
+    frozen = {name for name, weight in resized.named_parameters() if not weight.requires_grad}
+    assert frozen == {f"encoder.embed.{name}" for name, _ in model.encoder.embed.named_parameters()} != set()
+    assert (resized.encoder.transformer.recompute, resized.decoder.transformer.recompute) == (True, False)
+    assert [block.training for block in resized.encoder.transformer.blocks] == [False, True, True]
 
 
 def test_there_and_back_fixed_positions_are_the_first_again():

@@ -247,6 +247,12 @@ def test_mar_paints_the_mixed_clip(batch: Batch):
     )
 
 
+def test_the_mix_is_drawn_without_waiting_for_the_device(batch: Batch):
+    meta = torch.device("meta")  # whose tensors have no values to wait for
+    losses = task_with(MAR, Mixing()).to(meta)(batch.to(meta))
+    assert losses["loss"].device == losses["reconstruction"].device == meta
+
+
 def test_nothing_is_mixed_out_of_training(batch: Batch):
     task, plain = task_with(PLAIN, Mixing()).eval(), task_with(PLAIN, None).eval()
     assert torch.equal(task(batch)["loss"], plain(batch)["loss"])

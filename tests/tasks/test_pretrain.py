@@ -81,3 +81,9 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_clips(batch: Batch):
         for k in range(4)
     ]
     torch.testing.assert_close(task(batch)["loss"], torch.stack(alone).mean())
+
+
+@pytest.mark.parametrize("masking", MASKINGS)
+def test_masks_are_made_on_the_clips_device(batch: Batch, masking: AnyMasking):
+    meta = torch.device("meta")
+    assert task_with(masking).to(meta)(batch.to(meta))["loss"].device == meta

@@ -78,6 +78,7 @@ def test_an_average_that_was_not_saved_starts_from_the_weights() -> None:
     _, _, average = trained(1)
     restore(state, task, optimizer, average)
     assert torch.equal(average.weights["head.weight"], task.head.weight)
+    assert not any(weight.requires_grad for weight in average.weights.values())
 
 
 def test_a_parameter_without_gradient_does_not_stop_a_resume() -> None:
@@ -137,6 +138,17 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
     with pytest.raises(UserError, match="cannot write to"):
         CheckpointStore(tmp_path / "run").save_last({"model": {}})
+
+
+def test_an_error_of_the_export_is_no_full_disk(tmp_path: Path) -> None:
+    def export(folder: Path, weights: dict[str, Tensor]) -> None:
+        raise RuntimeError("a shape that does not fit")
+
+    store = CheckpointStore(tmp_path, export)
+    with pytest.raises(RuntimeError, match=r"^a shape that does not fit$"):
+        store.save_last({"model": {}})
+    with pytest.raises(RuntimeError, match=r"^a shape that does not fit$"):
+        store.save_best({}, {"top1": 0.5})
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.99])

@@ -1,3 +1,8 @@
+import os
+import socket
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +72,60 @@ def test_all_processes_refuse_a_loss_of_one(runs: Path) -> None:
     assert state["progress"]["step"] == 3
 
 
+def test_all_processes_stop_for_what_the_main_one_cannot_write(runs: Path) -> None:
+    output = (runs / "output").read_text()
+    for rank in (0, 1):
+        for folder in ("no_last", "no_best/best"):
+            assert f"rank {rank}: cannot write to {runs / folder}: " in output
+
+
+def test_what_the_main_process_does_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    with Runtime(RuntimeConfig(device="cpu")) as runtime:
+        runtime.on_main(lambda: done.append("main"))
+        assert done == ["main"]
+        for error in (UserError("a full disk"), OSError(28, "no room"), RuntimeError("a bug")):
+            with pytest.raises(type(error)) as raised:
+                runtime.on_main(partial(throw, error))
+            assert raised.value is error
+        monkeypatch.setattr(runtime, "is_main", False)
+        monkeypatch.setattr(runtime, "gather", lambda _: [UserError("a full disk"), None])
+        with pytest.raises(UserError, match="a full disk"):
+            runtime.on_main(lambda: done.append("another"))
+        assert done == ["main"]
+
+
+def throw(error: Exception) -> None:
+    raise error
+
+
+def test_a_process_leaves_in_peace_when_another_fails_at_the_end() -> None:
+    code = """
+from tubelet.train.runtime import Runtime, RuntimeConfig
+with Runtime(RuntimeConfig(device="cpu", precision="fp32", threads=1)) as runtime:
+    runtime.barrier()
+    if runtime.is_main:
+        raise ValueError("of one alone")
+"""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=os.environ | place | {"RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    (_, failed), (_, left) = (process.communicate(timeout=60) for process in processes)
+    assert [process.returncode for process in processes] == [1, 0], left
+    assert failed.endswith("ValueError: of one alone\n")
+    assert "Traceback" not in left
+
+
 def test_one_process_alone() -> None:
     with Runtime(RuntimeConfig(device="cpu")) as runtime:
         assert (runtime.rank, runtime.world, runtime.local_rank, runtime.is_main) == (0, 1, 0, True)
@@ -115,23 +174,60 @@ def test_batches_copied_ahead_are_whole_and_in_order() -> None:
         assert torch.stack(found).tolist() == [[number] * 3 for number in range(50)]
 
 
+STEP = {"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1"}
+BATCH = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}
+
+
 @pytest.mark.parametrize(
     ("environment", "place"),
     [
         ({}, (0, 1, 0)),
         ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a"}, (3, 4, 1)),
-        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "MASTER_ADDR": "a"}, (5, 8, 1)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}, (0, 1, 0)),
+        ({**STEP, "SLURM_STEP_NUM_TASKS": "8", "MASTER_ADDR": "a"}, (5, 8, 1)),
+        ({**BATCH, "MASTER_ADDR": "a"}, (0, 1, 0)),  # the script itself, without srun
+        ({**BATCH, "SLURM_STEP_NUM_TASKS": "1", "MASTER_ADDR": "a"}, (0, 1, 0)),  # a shell of salloc
+        (BATCH, (0, 1, 0)),
     ],
 )
 def test_place_among_the_processes(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], place: tuple[int, int, int]
 ) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "SLURM_PROCID", "SLURM_NTASKS"):
+    started(monkeypatch, environment)
+    assert _place() == place
+
+
+def test_several_tasks_need_the_address_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    started(monkeypatch, STEP | {"SLURM_STEP_NUM_TASKS": "8"})
+    with pytest.raises(UserError, match="several SLURM tasks, but MASTER_ADDR is not set"):
+        _place()
+
+
+@pytest.mark.parametrize("gpus", [1, 8])
+def test_a_task_of_slurm_may_see_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
+    started(monkeypatch, STEP | {"SLURM_STEP_NUM_TASKS": "8", "MASTER_ADDR": "a"})
+    with_gpus(monkeypatch, gpus)
+    assert Runtime(RuntimeConfig(precision="fp32")).device == torch.device("cuda", 0 if gpus == 1 else 1)
+
+
+def test_more_processes_of_torchrun_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    started(monkeypatch, {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "a"})
+    with_gpus(monkeypatch, 1)
+    with pytest.raises(UserError, match="more processes than GPUs on this machine: process 2 finds 1"):
+        Runtime(RuntimeConfig(precision="fp32"))
+
+
+def started(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    """As if this process had been started with no other variables of torchrun and SLURM."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", *STEP, "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert _place() == place
+
+
+def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
 
 
 # PyTorch hides this warning itself, which warnings as errors forestall

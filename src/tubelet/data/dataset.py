@@ -25,7 +25,7 @@ class Batch:
         video: uint8 (B, T, C, H, W).
         label: (B,) int64 class index, -1 where there is none; of a data set whose videos may show several of
             its K classes (B, K) bool, true for each that the video shows.
-        seed: (B,) int64, a random number of each clip's own.
+        seed: (B,) int64, a random number of each clip's own, on the CPU.
         index: (B,) int64, the video's place in its manifest.
         names: each clip's video, as in the manifest.
         failures: videos that could not be read, with the reason.
@@ -42,26 +42,20 @@ class Batch:
         return len(self.names)
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on another device."""
-        return self._each(lambda x: x.to(device, non_blocking=True))
+        """The same batch on another device, but for the seeds: to read them there would be to wait for it."""
+        return replace(self._each(lambda x: x.to(device, non_blocking=True)), seed=self.seed)
 
     def record_stream(self, stream: torch.Stream) -> None:
         """Say that a CUDA stream uses its memory too, so that it is not given away before."""
-        for tensor in (self.video, self.label, self.seed, self.index):
+        for tensor in (self.video, self.label, self.index):
             tensor.record_stream(stream)
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory."""
-        return self._each(Tensor.pin_memory)
+        return replace(self._each(Tensor.pin_memory), seed=self.seed.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        return replace(
-            self,
-            video=change(self.video),
-            label=change(self.label),
-            seed=change(self.seed),
-            index=change(self.index),
-        )
+        return replace(self, video=change(self.video), label=change(self.label), index=change(self.index))
 
 
 def collate(items: Sequence[Batch]) -> Batch:

@@ -85,11 +85,19 @@ class TrainLoader:
             UserError: as `batches`, the same in every process.
         """
         self.failures = self.state(gather)
+        self._before &= self.failures.keys()
         self._check_limit()
 
     def state(self, gather: Callable[[Any], list[Any]]) -> dict[str, str]:
         """The failures of all processes, for `resume`; each calls it, with `gather` as in `end_epoch`."""
-        return {name: why for part in gather(self.failures) for name, why in part.items()}
+        parts = gather((self.failures, self._before))
+        nowhere_met = set.intersection(*(before for _, before in parts))
+        return {
+            name: why
+            for failures, before in parts
+            for name, why in failures.items()
+            if name not in before or name in nowhere_met  # else another process knows better
+        }
 
     def resume(self, state: dict[str, str]) -> None:
         """Count the failures of the run so far, too, unless they are mended."""
@@ -120,6 +128,7 @@ class TrainLoader:
         for name in self._before.intersection(batch.names):
             self._before.discard(name)
             self.failures.pop(name, None)
+        self._before -= batch.failures.keys()
         for name in batch.failures.keys() - self.failures.keys():
             _log.warning("%s; another video takes its place", batch.failures[name])
         self.failures.update(batch.failures)

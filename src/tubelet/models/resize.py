@@ -3,12 +3,13 @@
 from dataclasses import replace
 from typing import TypeVar, overload
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
+from tubelet.models.layers import DropPath, Transformer
 from tubelet.models.positions import resize_table
 from tubelet.patches import Size3
 
@@ -27,6 +28,8 @@ def resize_model(
     model: MaskedAutoencoder | VideoClassifier, *, image_size: int | None = None, frames: int | None = None
 ) -> MaskedAutoencoder | VideoClassifier:
     """A new model for clips of another size, with the same weights, and the card but for the clip's frames.
+
+    Its mode, its drop path, which weights are frozen and whether activations are recomputed stay as well.
 
     Positions are resized in time, height and width: learned ones are interpolated once, fixed ones are
     computed for the old grid and interpolated (`position_grid` remembers it), so that a place in the frame
@@ -62,7 +65,20 @@ def resize_model(
     clip = {**model.card.clip, "frames": encoder.frames} if model.card.clip else {}
     resized.card = replace(model.card, clip=clip)
     like = next(model.parameters())
-    return resized.to(like.device, like.dtype).train(model.training)
+    _train_alike(model, resized)
+    return resized.to(like.device, like.dtype)
+
+
+def _train_alike(model: nn.Module, resized: nn.Module) -> None:
+    """Keep what is neither in the weights nor in the config; both are made of the same modules."""
+    for module, other in zip(model.modules(), resized.modules(), strict=True):
+        other.training = module.training
+        if isinstance(module, DropPath) and isinstance(other, DropPath):
+            other.rate = module.rate
+        if isinstance(module, Transformer) and isinstance(other, Transformer):
+            other.recompute = module.recompute
+    for weight, its in zip(model.parameters(), resized.parameters(), strict=True):
+        its.requires_grad_(weight.requires_grad)
 
 
 def _for_grid(config: Config, old: Size3, new: Size3) -> Config:

@@ -55,7 +55,8 @@ class ClassifyTask(nn.Module):
         if masking is None:
             logits = self.model(video)
         else:
-            mask = masking.from_noise(grid, row_noise(batch.seed, masking.noise_size(grid)))
+            seeds = batch.seed.to(video.device, non_blocking=True)
+            mask = masking.from_noise(grid, row_noise(seeds, masking.noise_size(grid)))
             if self.model.decoder is None:
                 logits = self.model(video, mask)
             else:

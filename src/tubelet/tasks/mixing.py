@@ -53,8 +53,8 @@ class Mixing:
             )
 
     def draw(self, seed: Tensor, height: int, width: int) -> Mix:
-        """The mix of a batch: a pure function of its clips' seeds, int64 (B,), and the frame's size."""
-        rng = np.random.default_rng(seed.cpu().numpy().view(np.uint64).tolist())
+        """The mix of a batch: a pure function of its clips' seeds, int64 (B,) on the CPU, and the frame."""
+        rng = np.random.default_rng(seed.numpy().view(np.uint64).tolist())
         if rng.random() >= self.probability:
             return Mix(1.0)
         cut = rng.random() < self.switch if self.mixup and self.cutmix else self.cutmix > 0
@@ -74,7 +74,7 @@ class Mixing:
         Args:
             video: uint8 (B, T, C, H, W); it is not changed.
             label: int64 (B,), the class of each clip; or bool (B, classes), those that it shows.
-            seed: int64 (B,), a random number of each clip's own.
+            seed: int64 (B,) on the CPU, a random number of each clip's own.
             classes: how many there are.
 
         Returns:

@@ -24,7 +24,8 @@ class PretrainTask(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`: the mean squared error over the masked tokens, a scalar."""
         grid = self.model.grid
-        mask = self.masking.from_noise(grid, row_noise(batch.seed, self.masking.noise_size(grid)))
+        seeds = batch.seed.to(batch.video.device, non_blocking=True)
+        mask = self.masking.from_noise(grid, row_noise(seeds, self.masking.noise_size(grid)))
         return {"loss": self.model(batch.video, mask).loss}
 
     def no_weight_decay(self) -> set[str]:

@@ -122,8 +122,8 @@ class CheckpointStore:
             with replacing(folder / "metrics.json") as path:
                 path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
-    def load_last(self, map_location: str | torch.device = "cpu") -> dict[str, Any] | None:
-        """What `save_last` wrote, or None when nothing was; every process reads it for itself.
+    def load_last(self) -> dict[str, Any] | None:
+        """What `save_last` wrote, on the CPU, or None when nothing was; every process reads it for itself.
 
         Raises:
             UserError: when the file is damaged.
@@ -131,7 +131,7 @@ class CheckpointStore:
         if not self.last.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(self.last, map_location=map_location, weights_only=True)
+            state: dict[str, Any] = torch.load(self.last, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
             raise UserError(
                 f"{self.last} is damaged and cannot be resumed from ({type(error).__name__}); remove it to "
@@ -144,7 +144,7 @@ class CheckpointStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             yield
-        except (OSError, RuntimeError) as error:  # torch.save reports a failed write as a RuntimeError
+        except OSError as error:
             raise UserError(
                 f"cannot write to {folder}: {error}; files written before are intact: make room or mend the "
                 "folder, then give the same command again to resume"
@@ -153,4 +153,7 @@ class CheckpointStore:
 
 def _save(value: Any, path: Path) -> None:
     with replacing(path) as temporary:
-        torch.save(value, temporary)
+        try:
+            torch.save(value, temporary)
+        except RuntimeError as error:  # as it reports a failed write
+            raise OSError(error) from error

@@ -50,7 +50,7 @@ class WeightAverage:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put back what `state_dict` gave, in every process, whatever the number of processes was then."""
         for name, average in self.weights.items():
-            value = state[name].to(average.device)
+            value = state[name].detach().to(average.device)
             if isinstance(average, DTensor):
                 value = distribute_tensor(value, average.device_mesh, average.placements)
             average.copy_(value)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any, NoReturn, Protocol, Self
 
@@ -150,8 +151,7 @@ def fit(
 
     def save() -> None:
         state = full_state(task, optimizer, average) | {"loader": loader.state(runtime.gather)}
-        if runtime.is_main:
-            store.save_last(state | {"progress": asdict(progress)})
+        runtime.on_main(lambda: store.save_last(state | {"progress": asdict(progress)}))
 
     def log(values: dict[str, float]) -> None:
         progress.metrics |= values
@@ -232,9 +232,7 @@ def fit(
                         )
                     if runtime.any(metrics[score] > progress.best):
                         progress.best = metrics[score]
-                        weights = full_weights(task)
-                        if runtime.is_main:
-                            store.save_best(weights, metrics)
+                        runtime.on_main(partial(store.save_best, full_weights(task), metrics))
                 log({"epoch": epoch + 1.0} | {f"val/{name}": value for name, value in metrics.items()})
                 progress.metrics[f"best/{score}"] = progress.best
             progress.epoch = epoch + 1

@@ -4,8 +4,8 @@ The same program runs as one process, under `torchrun` and under SLURM's `srun`.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar
@@ -107,10 +107,11 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.world > 1:
-            if kind is None:
-                # Gloo's threads may still hold the tensors of the exchange before, and to free those while
+            if kind is None and dist.get_backend() == "gloo":
+                # Its threads may still hold the tensors of the exchange before, and to free those while
                 # Python shuts down is to abort (PyTorch 190489). They let go while all meet here.
-                self.barrier()
+                with suppress(RuntimeError):  # of a process that failed and is gone; it says why itself
+                    self.barrier()
             dist.destroy_process_group()
 
     def prepare(self, task: nn.Module) -> nn.Module:
@@ -167,7 +168,7 @@ class Runtime:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
 
     @contextmanager
-    def no_sync(self, model: nn.Module, skip: bool = True) -> Iterator[None]:
+    def no_sync(self, model: nn.Module, skip: bool) -> Iterator[None]:
         """Within it, when `skip`, gradients add up locally; the first backward after it shares them."""
         if skip and isinstance(model, DistributedDataParallel):
             with model.no_sync():
@@ -230,6 +231,23 @@ class Runtime:
         dist.all_gather_object(values, value)
         return values
 
+    def on_main(self, do: Callable[[], None]) -> None:
+        """The main process alone does it while the others wait; all raise what it says to the user.
+
+        Raises:
+            UserError: its UserError.
+            OSError: its OSError.
+        """
+        failure = None
+        if self.is_main:
+            try:
+                do()
+            except (UserError, OSError) as error:
+                failure = error
+        told = self.gather(failure)[0]
+        if told is not None:
+            raise failure or told
+
     def barrier(self) -> None:
         """Wait until every process is here."""
         if self.world > 1:
@@ -237,10 +255,13 @@ class Runtime:
 
 
 def _place() -> tuple[int, int, int]:
-    """(rank, world, local rank) as torchrun or SLURM tells them; (0, 1, 0) for a program started alone."""
+    """(rank, world, local rank) as torchrun or SLURM tells them; (0, 1, 0) for a program started alone.
+
+    SLURM_NTASKS is of the whole job: in its batch script, too, which is one process.
+    """
     for rank, world, local in (
         ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
-        ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
     ):
         if "MASTER_ADDR" in os.environ and rank in os.environ and world in os.environ:
             return int(os.environ[rank]), int(os.environ[world]), int(os.environ.get(local, 0))
@@ -262,6 +283,8 @@ def _device(kind: str, local_rank: int, world: int) -> torch.device:
     if not there[kind]:
         found = ", ".join(name for name, is_there in there.items() if is_there)
         raise UserError(f"device={kind} is not there for {world} process(es); there is: {found}")
+    if kind == "cuda" and gpus == 1 and "LOCAL_RANK" not in os.environ:
+        local_rank = 0  # with srun --gpus-per-task=1 each task sees its own alone
     if kind == "cuda" and local_rank >= gpus:
         raise UserError(
             f"more processes than GPUs on this machine: process {local_rank + 1} finds {gpus} GPU(s); "

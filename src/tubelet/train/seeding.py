@@ -18,7 +18,7 @@ def mixed_seed(*numbers: int) -> int:
 def seed_step(seed: int, step: int, micro_batch: int, rank: int) -> None:
     """Seed the global generators of all devices for one forward pass.
 
-    Drop path, dropout, mask sampling and mixup then depend on these four numbers alone: not on what was drawn
-    before, so neither on validation nor on interruptions.
+    Drop path and dropout then depend on these four numbers alone: not on what was drawn before, so neither on
+    validation nor on interruptions. Masks and mixes follow from the clips' own seeds.
     """
     torch.manual_seed(mixed_seed(seed, step, micro_batch, rank))
