@@ -22,6 +22,7 @@ from tubelet.data.manifest import Sample, write_manifest
 from tubelet.errors import UserError
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
+from tubelet.models.target import PixelTarget
 from tubelet.prediction import predict
 from tubelet.recipe import Recipe, load_recipe
 from tubelet.zoo import load_model, save_model
@@ -57,6 +58,39 @@ def test_fine_tuning_starts_from_the_pretrained_encoder_and_decoder(
         expected, found = getattr(before, part).state_dict(), getattr(after, part).state_dict()
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+OTHER_TARGET = "model.target={normalize: patch, pixels: model, frames: 2}"
+
+
+def test_a_pretrained_decoder_goes_on_with_its_own_target(tiny_recipe: Load, tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    run_recipe(tiny_recipe("pretrain", OTHER_TARGET, "optim.epochs=1"), start)
+    learned = load_model(start).config.target
+    assert learned == PixelTarget(normalize="patch", pixels="model", frames=2)
+    run_recipe(tiny_recipe("mar", init=start), tmp_path / "run")
+    assert load_model(tmp_path / "run").config.target == learned
+    same = OTHER_TARGET.replace("model.", "reconstruction.", 1)
+    run_recipe(tiny_recipe("mar", same, init=start), tmp_path / "same")
+    with pytest.raises(
+        UserError, match=r"another target.*\n  normalize: patch -> channel\n  pixels: model -> unit"
+    ):
+        run_recipe(tiny_recipe("mar", "reconstruction.target={}", init=start), tmp_path / "other")
+    new = "reconstruction.decoder={dim: 16, depth: 1, heads: 2, mlp_dim: 32}"
+    run_recipe(tiny_recipe("mar", new, init=start), tmp_path / "new")
+    assert load_model(tmp_path / "new").config.target == PixelTarget()
+
+
+@pytest.mark.parametrize(
+    ("setting", "head"),
+    [("kind=bridging", "{kind: bridging, dim: 32, heads: 2}"), ("keep_norm=true", "{keep_norm: true}")],
+)
+def test_a_head_that_needs_the_encoders_last_norm_is_refused_where_there_is_none(
+    tiny_recipe: Load, trained: Path, tmp_path: Path, setting: str, head: str
+) -> None:
+    recipe = tiny_recipe("finetune", "encoder=null", f"init={trained / 'finetune'}", f"head={head}")
+    with pytest.raises(UserError, match=rf"head\.{setting} needs an init whose encoder ends in a LayerNorm"):
+        run_recipe(recipe, tmp_path / "run")
 
 
 def test_a_linear_head_keeps_the_encoders_last_norm_where_asked(
@@ -344,6 +378,7 @@ def test_a_damaged_recipe_in_the_folder_is_named(tiny_recipe: Load, tmp_path: Pa
     [
         ("pretrain", "masking.ratio=0.001", "all"),
         ("pretrain", "masking.kind=random masking.ratio=0.999", "none"),
+        ("pretrain", "masking.kind=dual masking.ratio=0.01", "all"),
         ("mar", "masking.ratio=0.2", "all"),
     ],
 )

@@ -157,8 +157,9 @@ def _make_model(recipe: Recipe, start: Model | None, manifest: Manifest) -> Mode
 def _check_masking(masking: AnyMasking, grid: Size3) -> None:
     """Fail here rather than in the first step, or with a loss over nothing."""
     mask = masking.from_noise(grid, torch.zeros(1, masking.noise_size(grid)))
-    if not mask.visible.numel() or not mask.masked.numel():
-        left = "all" if mask.visible.numel() else "none"
+    visible = mask.visible.shape[1]
+    if visible in (0, grid.volume):
+        left = "all" if visible else "none"
         raise UserError(
             f"masking.ratio={masking.ratio:g} leaves {left} of the clip's {grid.t} x {grid.h} x {grid.w} "
             "tokens visible, as it rounds to whole slots: give another"
@@ -177,25 +178,37 @@ def make_classifier(recipe: FinetuneRecipe, start: Model | None, classes: int) -
     assert encoder is not None
     painting = recipe.reconstruction
     decoder = painting.decoder if painting else None
+    target = painting.target if painting else None
     donor = start.decoder if start else None
     if painting and decoder is None:
-        if donor is None:
+        if start is None or donor is None:
             raise UserError(
                 "reconstruction.decoder is null, but there is no pre-trained decoder to take; give its "
                 "settings"
             )
-        decoder = donor.config
+        decoder, learned = donor.config, start.config.target
+        if target not in (None, learned):
+            changed = "\n  ".join(difference(to_plain(learned), to_plain(target)))
+            raise UserError(
+                "reconstruction.decoder is null, but the pre-trained decoder paints another target than "
+                "reconstruction.target says; leave that out, or give a decoder's settings (init -> recipe):"
+                f"\n  {changed}"
+            )
+        target = learned
     bridging = recipe.head.kind == "bridging"  # the head that works on normalised tokens
     keep_norm = isinstance(recipe.head, LinearHeadConfig) and recipe.head.keep_norm
-    if keep_norm and not (start and start.config.encoder.final_norm):
-        raise UserError("head.keep_norm=true needs an init whose encoder ends in a LayerNorm")
+    if (keep_norm or (bridging and start)) and not (start and start.config.encoder.final_norm):
+        raise UserError(
+            f"head.{'kind=bridging' if bridging else 'keep_norm=true'} needs an init whose encoder ends in a "
+            "LayerNorm: give a pre-trained model, as a classifier with a linear head has lost it"
+        )
     config = ClassifierConfig(
         encoder=replace(encoder, final_norm=bridging),
         classes=classes,
         head=recipe.head,
         masking=recipe.masking,
         decoder=decoder,
-        target=painting.target if painting else PixelTarget(),
+        target=target or PixelTarget(),
     )
     model = VideoClassifier(config, drop_path=recipe.drop_path)
     if start:

@@ -117,12 +117,13 @@ class ReconstructionConfig:
     Attributes:
         weight: factor on its loss.
         decoder: its decoder; null takes the pre-trained model's, weights and all.
-        target: what it predicts.
+        target: what it predicts; null is what the pre-trained decoder has learned, where that is taken, else
+            VideoMAE's target.
     """
 
     weight: float = 0.1
     decoder: DecoderConfig | None = None
-    target: PixelTarget = field(default_factory=PixelTarget)
+    target: PixelTarget | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
