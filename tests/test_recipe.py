@@ -23,6 +23,7 @@ from tubelet.recipe import (
     PretrainRecipe,
     Recipe,
     difference,
+    evaluate_recipe,
     load_recipe,
     parse,
     recipe_names,
@@ -282,6 +283,48 @@ def test_augmentation_that_cannot_be_is_refused(finetune: str, override: str, wh
     assert where in complaint(finetune, override)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.betas=[0.9,1.5]", "optim: betas must lie in [0, 1), found (0.9, 1.5)"),
+        ("optim.eps=-1", "optim: eps must be at least 0, found -1"),
+        ("optim.base_lr=-1", "optim: base_lr must be at least 0, found -1"),
+        ("optim.weight_decay=-1", "optim: weight_decay must be at least 0, found -1"),
+        ("optim.layer_decay=0", "optim: layer_decay must be above 0, found 0"),
+        ("optim.layer_decay=0.75", "optim.layer_decay must be 1 in pre-training, found 0.75"),
+        ("data.max_failures=3", "data: max_failures must lie in [0, 1], found 3"),
+        ("save.every_seconds=-1", "save: every_seconds must be at least 0, found -1"),
+        ("model.encoder.heads=0", "model.encoder: heads must be at least 1, found 0"),
+        ("model.encoder.patch_size=0", "model.encoder: patch_size must be at least 1, found 0"),
+        ("model.encoder.tubelet=0", "model.encoder: tubelet must be at least 1, found 0"),
+        ("model.encoder.depth=-1", "model.encoder: depth must be at least 0, found -1"),
+        ("model.encoder.dim=-64", "model.encoder: dim must be at least 1, found -64"),
+        ("model.encoder.mlp_dim=0", "model.encoder: mlp_dim must be at least 1, found 0"),
+        ("model.encoder.norm_eps=-1", "model.encoder: norm_eps must be at least 0, found -1"),
+        ("model.encoder.std=[0.2,0,0.2]", "model.encoder: std must be above 0, found 0"),
+        ("model.encoder.position_grid=[8,0,14]", "model.encoder: position_grid must be at least 1, found 0"),
+        ("model.decoder.heads=0", "model.decoder: heads must be at least 1, found 0"),
+        ("model.decoder.depth=-1", "model.decoder: depth must be at least 0, found -1"),
+        ("model.decoder.final_norm_eps=-1", "model.decoder: final_norm_eps must be at least 0, found -1"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused_with_the_range(pretrain: str, override: str, message: str):
+    assert message in complaint(pretrain, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("head={kind: linear, norm_eps: -1}", "head: norm_eps must be at least 0, found -1"),
+        ("head.heads=0", "head: heads must be at least 1, found 0"),
+        ("head.depth=-1", "head: depth must be at least 0, found -1"),
+        ("reconstruction.weight=-1", "reconstruction: weight must be at least 0, found -1"),
+    ],
+)
+def test_a_setting_of_fine_tuning_out_of_its_range_is_refused(finetune: str, override: str, message: str):
+    assert message in complaint(finetune, override)
+
+
 def test_an_unknown_kind_is_refused_with_its_path(pretrain: str):
     message = complaint(pretrain, "masking={kind: tubes}")
     assert "masking" in message
@@ -319,6 +362,11 @@ def test_a_task_that_is_no_name_is_refused(tmp_path: Path):
     path = tmp_path / "wrong.yaml"
     path.write_text("task: [pretrain]\n")
     assert "task must be one of" in complaint(str(path))
+
+
+def test_settings_of_a_test_out_of_range_are_refused():
+    with pytest.raises(UserError, match="data: workers must be at least 0, found -1"):
+        evaluate_recipe("data.root=/data", "data.workers=-1")
 
 
 def test_a_missing_file_is_named(tmp_path: Path):

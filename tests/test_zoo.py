@@ -191,6 +191,14 @@ def test_a_model_of_the_hub_is_read_from_where_it_was_put(
     assert model.card.provenance["family"] == "huggingface"
 
 
+def test_a_setting_that_cannot_be_is_refused_with_the_folder(tmp_path: Path) -> None:
+    save_file(random_weights(huggingface_classifier(TINY)), tmp_path / "model.safetensors")
+    config = huggingface_config(TINY) | {"num_attention_heads": 0}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=rf"{tmp_path}: heads must be at least 1, found 0"):
+        load_model(tmp_path)
+
+
 def published(monkeypatch: pytest.MonkeyPatch, name: str, path: Path) -> None:
     """As if it had been downloaded."""
     row = find(name)

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 import tubelet
+from tubelet.data.clips import Views
 from tubelet.data.dataset import TrainDataset
 from tubelet.data.loader import TrainLoader, default_workers
 from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.errors import UserError
-from tubelet.evaluation import evaluate
+from tubelet.evaluation import evaluate, require_frames
 from tubelet.files import replacing
 from tubelet.masking import AnyMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
@@ -87,7 +88,7 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
                 task.model,
                 validation,
                 clip=recipe.data.clip,
-                views=replace(recipe.views, clips=1, crops=1),
+                views=Views(),
                 runtime=runtime,
                 workers=recipe.data.workers,
             )
@@ -247,10 +248,7 @@ def make_loader(recipe: Recipe, manifest: Manifest, encoder: EncoderConfig, runt
             not fit the model.
     """
     data, optim = recipe.data, recipe.optim
-    if data.clip.frames != encoder.frames:
-        raise UserError(
-            f"data.clip.frames is {data.clip.frames}, but the model takes {encoder.frames} frames"
-        )
+    require_frames(data.clip, encoder)
     shares = runtime.world * optim.accumulate
     if optim.batch_size % shares:
         raise UserError(

@@ -14,8 +14,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def require_at_least(least: int, **settings: float | None) -> None:
+def require_at_least(least: float, **settings: float | None) -> None:
     """Raise a UserError that names the first setting below `least`; None is none."""
     for name, value in settings.items():
         if value is not None and value < least:
             raise UserError(f"{name} must be at least {least}, found {value}")
+
+
+def require_above(bound: float, **settings: float | None) -> None:
+    """Raise a UserError that names the first setting that is not above `bound`; None is none."""
+    for name, value in settings.items():
+        if value is not None and value <= bound:
+            raise UserError(f"{name} must be above {bound}, found {value}")

@@ -60,7 +60,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, repeats=self.repeats, crops=self.crops)
-        require_at_least(0, workers=self.workers, max_failures=self.max_failures)
+        require_at_least(0, workers=self.workers)
+        if not 0 <= self.max_failures <= 1:
+            raise UserError(f"max_failures must lie in [0, 1], found {self.max_failures}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,7 @@ class SaveConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, every_epochs=self.every_epochs, log_steps=self.log_steps)
+        require_at_least(0, every_seconds=self.every_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +111,11 @@ class PretrainRecipe:
 
     def __post_init__(self) -> None:
         require_at_least(0, seed=self.seed)
+        if self.optim.layer_decay != 1:
+            raise UserError(
+                f"optim.layer_decay must be 1 in pre-training, found {self.optim.layer_decay}: it is for "
+                "fine-tuning, where the layers are learned already"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +132,9 @@ class ReconstructionConfig:
     weight: float = 0.1
     decoder: DecoderConfig | None = None
     target: PixelTarget | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(0, weight=self.weight)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +201,9 @@ class TestDataConfig:
     split: str = "test"
     clip: AnyClip | None = None
     workers: int | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(0, workers=self.workers)
 
 
 @dataclass(frozen=True, kw_only=True)

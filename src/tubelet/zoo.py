@@ -205,8 +205,8 @@ def _read_foreign(path: Path, given: Given) -> Model:
         model = _make(foreign.config if given.norm_eps is None else _with_eps(foreign.config, given.norm_eps))
         _check(model, foreign.weights, str(path), "its architecture", foreign.names)
         model.load_state_dict(foreign.weights)
-    except UserError:
-        raise
+    except UserError as error:  # of a setting's range, which does not know whose it is
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
     except _NONSENSE as error:
         raise UserError(f"{path}: its sizes do not fit each other: {error}") from None
     provenance = {"family": foreign.family, "file": path.name, "members": sorted(foreign.others)}
