@@ -135,10 +135,22 @@ def test_missing_weights_are_told(trained: Path, tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-@pytest.mark.parametrize("given", [{"heads": 2}, {"decoder_heads": 2}, {"bridge_heads": 2}])
-def test_a_folder_of_ours_needs_to_be_told_no_heads(trained: Path, given: dict[str, int]) -> None:
-    with pytest.raises(UserError, match="tells its attention heads itself"):
-        load_model(trained / "pretrain", **given)
+@pytest.mark.parametrize("name", ["heads", "decoder_heads", "bridge_heads", "norm_eps"])
+def test_a_folder_of_ours_needs_to_be_told_no_heads_and_no_epsilon(trained: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"pretrain tells {name} itself: leave out {name}"):
+        load_model(trained / "pretrain", **{name: 0})
+
+
+def test_the_commands_take_an_epsilon(tubelet: Command, tmp_path: Path) -> None:
+    source, out = tmp_path / "x.pth", tmp_path / "out"
+    torch.save({"module": random_weights(videomae_classifier(TINY))}, source)
+    told = ("--heads", 3, "--image-size", 12, "--frames", 4, "--norm-eps", 1e-5)
+    assert tubelet("inspect", source, *told)[0] == 0
+    assert tubelet("convert", source, out, *told)[0] == 0
+    assert load_model(out).config.encoder.norm_eps == 1e-5
+    for words in (("inspect", out), ("convert", out, tmp_path / "again")):
+        code, _, err = tubelet(*words, "--norm-eps", 1e-5)
+        assert (code, err) == (2, f"tubelet: {out} tells norm_eps itself: leave out norm_eps\n")
 
 
 # Names of the zoo and of the hub.

@@ -119,7 +119,8 @@ def load_model(
         image_size: side of the frames in pixels that the model was made for, where the file does not tell
             (224 otherwise). Where it does tell another, the positions are resized, and a line says so.
         frames: frames of a clip, likewise (16 otherwise).
-        norm_eps: epsilon of all LayerNorms, which no file but Hugging Face's tells (1e-6 otherwise).
+        norm_eps: epsilon of all LayerNorms, which no file but Hugging Face's and Tubelet's tells (1e-6
+            otherwise).
 
     Raises:
         UserError: nothing is there, it is damaged, unsafe or of no known family, weights are missing or left
@@ -248,12 +249,15 @@ def _published_clip(model: Model) -> dict[str, Any]:
     return asdict(SegmentClip(frames=frames) if spread else DenseClip(frames=frames, stride=4))
 
 
+# What a Tubelet folder tells, whatever is given; sizes it is resized to.
+_TOLD = ("heads", "decoder_heads", "bridge_heads", "norm_eps")
+
+
 def _read_own(folder: Path, given: Given) -> Model:
     """A Tubelet folder."""
-    if any((given.heads, given.decoder_heads, given.bridge_heads)):
-        raise UserError(
-            f"{folder} tells its attention heads itself: leave out heads=, decoder_heads= and bridge_heads="
-        )
+    told = [name for name in _TOLD if getattr(given, name) is not None]
+    if told:
+        raise UserError(f"{folder} tells {', '.join(told)} itself: leave out {', '.join(told)}")
     config = _read_config(folder)
     kinds: dict[str, Any] = {"autoencoder": AutoencoderConfig, "classifier": ClassifierConfig}
     if config.get("tubelet") != FORMAT or config.get("kind") not in kinds:

@@ -24,8 +24,8 @@ class OptimConfig:
         weight_decay: decoupled weight decay; biases, norms and other vectors have none.
         betas: AdamW's two averaging factors in [0, 1), of the gradient and of its square.
         eps: AdamW's addend to the denominator.
-        layer_decay: factor of the learning rate from each layer to the one below; 1 is one rate for all, as in
-            pre-training.
+        layer_decay: factor of the learning rate from each layer to the one below; 1 is one rate for all, and
+            what pre-training takes.
         clip_grad: largest L2 norm of the whole gradient; null does not clip.
         accumulate: micro-batches in one optimizer step.
         ema: decay per step of the moving average of the weights; null keeps none.
