@@ -119,6 +119,13 @@ def test_overrides_may_be_whole_settings(pretrain: str):
     assert recipe.data.clip == DenseClip(stride=2)
 
 
+def test_a_home_folder_is_found_behind_an_equals_sign(pretrain: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    recipe = pretraining(pretrain, "data.root=~/a", "init=~/runs/b")
+    assert (recipe.data.root, recipe.init) == (Path("/home/somebody/a"), "/home/somebody/runs/b")
+    assert evaluate_recipe("data.root=~/a").data.root == Path("/home/somebody/a")
+
+
 def test_a_later_override_wins(pretrain: str):
     assert pretraining(pretrain, "seed=1", "seed=2").seed == 2
 
@@ -326,9 +333,26 @@ def test_a_setting_of_fine_tuning_out_of_its_range_is_refused(finetune: str, ove
 
 
 def test_an_unknown_kind_is_refused_with_its_path(pretrain: str):
-    message = complaint(pretrain, "masking={kind: tubes}")
-    assert "masking" in message
-    assert "'tubes'" in message
+    message = complaint(pretrain, "masking={kind: tubes, ratio: x}", "data.clip.kind=dens")
+    assert message.splitlines()[1:] == [
+        "  data.clip.kind must be one of dense, segment, videomae, videomae_segment, interval, mar_segment, "
+        "mmaction2, found 'dens'; did you mean 'dense'?",
+        "  masking.kind must be one of tube, random, frame, block, running_cell, dual, found 'tubes'; did you "
+        "mean 'tube'?",
+    ]
+
+
+def test_the_only_kind_there_is_is_named(finetune: str):
+    message = complaint(finetune, "masking.kind=tube")
+    assert message.splitlines()[1:] == ["  masking.kind must be running_cell, found 'tube'"]
+
+
+def test_a_mistake_in_settings_of_any_kind_is_one_line(pretrain: str):
+    message = complaint(pretrain, "data.clip={frames: many}", "masking=tube")
+    assert [line.split(", found")[0] for line in message.splitlines()[1:]] == [
+        "  data.clip.frames: input should be a valid integer, unable to parse string as an integer",
+        "  masking: expected settings as `key: value`",
+    ]
 
 
 def test_all_mistakes_are_named_at_once(pretrain: str):
@@ -356,6 +380,12 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str, message:
     path.write_text(text)
     assert message in complaint(str(path))
     assert "wrong.yaml" in complaint(str(path))
+
+
+def test_a_recipe_in_another_encoding_is_refused(tmp_path: Path):
+    path = tmp_path / "wrong.yaml"
+    path.write_bytes("# für uns\n".encode("latin-1") + PRETRAIN.encode())
+    assert f"{path} must be UTF-8 text" in complaint(str(path))
 
 
 def test_a_task_that_is_no_name_is_refused(tmp_path: Path):
