@@ -337,8 +337,8 @@ def test_an_unknown_kind_is_refused_with_its_path(pretrain: str):
     assert message.splitlines()[1:] == [
         "  data.clip.kind must be one of dense, segment, videomae, videomae_segment, interval, mar_segment, "
         "mmaction2, found 'dens'; did you mean 'dense'?",
-        "  masking.kind must be one of tube, random, frame, block, running_cell, dual, found 'tubes'; did you "
-        "mean 'tube'?",
+        "  masking.kind must be one of tube, random, frame, block, running_cell, dual, found 'tubes'; did "
+        "you mean 'tube'?",
     ]
 
 

@@ -35,7 +35,7 @@ from tubelet.train.loggers import Console, JsonLines, Logs, TensorBoard
 from tubelet.train.loop import fit
 from tubelet.train.runtime import Runtime
 from tubelet.words import counted
-from tubelet.zoo import Model, load_model, write_model
+from tubelet.zoo import CONFIG, Model, load_model, write_model
 
 
 def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
@@ -52,6 +52,14 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
     """
     out = Path(out)
     with Runtime(recipe.runtime) as runtime:
+        refused = None
+        if runtime.is_main:
+            try:
+                check_folder(out, recipe)
+            except UserError as error:
+                refused = error
+        if any(runtime.gather(refused)):  # so that the other processes stop as well
+            raise refused or UserError("the main process refused the folder")
         torch.manual_seed(recipe.seed)
         manifest = read_manifest(recipe.data.root, recipe.data.train)
         validation = None
@@ -67,17 +75,11 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
                     f"{validation.root}: videos of {validation.split}.csv show several classes, those of "
                     f"{manifest.split}.csv one each: the lists must be of one kind"
                 )
-        model = make_model(recipe, manifest)
+        model = make_model(recipe, manifest, begun=out if (out / "last.pt").is_file() else None)
         loader = make_loader(recipe, manifest, model.config.encoder, runtime)
         task = make_task(recipe, model)
-        refused = None
         if runtime.is_main:
-            try:
-                claim(out, recipe)
-            except UserError as error:
-                refused = error
-        if any(runtime.gather(refused)):  # so that the other processes stop as well
-            raise refused or UserError("the main process refused the folder")
+            claim(out, recipe)
         store = CheckpointStore(out, export=lambda folder, weights: export_model(folder, model, weights))
 
         def validate(task: nn.Module) -> dict[str, float]:
@@ -114,19 +116,30 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
                 )
         finally:  # a run that stops for them, too
             if runtime.is_main:
-                report_failures(loader.failures, out)
+                write_failures(loader.failures, out)
+        if runtime.is_main and loader.failures:
+            videos = counted(len(loader.failures), "video")
+            were = "was" if len(loader.failures) == 1 else "were"
+            print(f"{videos} could not be read and {were} replaced: see {out / 'failures.json'}")
     return metrics
 
 
-def make_model(recipe: Recipe, manifest: Manifest) -> Model:
+def make_model(recipe: Recipe, manifest: Manifest, begun: Path | None = None) -> Model:
     """The model that a recipe trains, with its first weights: from `init`, else random.
+
+    Args:
+        recipe: what to train.
+        manifest: what to train on.
+        begun: folder of this recipe's run, where it goes on from a checkpoint: the architecture is that of
+            the model there, and `init` is not needed again.
 
     Raises:
         UserError: the settings of the model do not fit each other, the data set or `init`.
     """
-    start = load_model(recipe.init) if recipe.init else None
+    own = load_model(begun) if begun and (begun / CONFIG).is_file() else None
+    start = load_model(recipe.init) if recipe.init and own is None else None
     try:
-        model = _make_model(recipe, start, manifest)
+        model = _make_model(recipe, start, manifest, own)
     except UserError:
         raise
     except ValueError as error:
@@ -137,7 +150,7 @@ def make_model(recipe: Recipe, manifest: Manifest) -> Model:
     return model
 
 
-def _make_model(recipe: Recipe, start: Model | None, manifest: Manifest) -> Model:
+def _make_model(recipe: Recipe, start: Model | None, manifest: Manifest, own: Model | None) -> Model:
     model: Model
     if isinstance(recipe, PretrainRecipe):
         model = MaskedAutoencoder(recipe.model)
@@ -149,7 +162,11 @@ def _make_model(recipe: Recipe, start: Model | None, manifest: Manifest) -> Mode
     else:
         if not manifest.classes:
             raise UserError(f"{manifest.root} has no classes.txt: fine-tuning needs class names and labels")
-        model = make_classifier(recipe, start, len(manifest.classes))
+        if isinstance(own, VideoClassifier):
+            config = replace(own.config, classes=len(manifest.classes))
+            model = VideoClassifier(config, drop_path=recipe.drop_path)
+        else:
+            model = make_classifier(recipe, start, len(manifest.classes))
     if recipe.masking:
         _check_masking(recipe.masking, model.grid)
     return model
@@ -314,8 +331,8 @@ def export_model(folder: Path, model: Model, weights: Weights) -> None:
     write_model(folder, model, plain)
 
 
-def claim(out: Path, recipe: Recipe) -> None:
-    """Make the folder this recipe's own.
+def check_folder(out: Path, recipe: Recipe) -> None:
+    """Fail where a run cannot begin in a folder, nor go on there.
 
     Raises:
         UserError: it holds the run of another recipe; the message shows the difference.
@@ -335,28 +352,37 @@ def claim(out: Path, recipe: Recipe) -> None:
                 f"{out} holds the run of another recipe; choose another folder with --out, or remove it. "
                 f"What differs (there -> now):\n  {listed}"
             )
-        return
-    if (out / "last.pt").exists():
+    elif (out / "last.pt").exists():
         raise UserError(f"{out} holds a run without its recipe.yaml; choose another folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
+
+
+def claim(out: Path, recipe: Recipe) -> None:
+    """Make the folder this recipe's own, unless it is."""
+    path = out / "recipe.yaml"
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(to_yaml(recipe), encoding="utf-8")
+
+
+def write_failures(failures: Mapping[str, str], out: Path) -> None:
+    """Write down which videos could not be read, and why; where all could, there is no such file."""
+    path = out / "failures.json"
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
     with replacing(path) as temporary:
-        temporary.write_text(to_yaml(recipe), encoding="utf-8")
-
-
-def report_failures(failures: Mapping[str, str], out: Path) -> None:
-    """Write down which videos could not be read, and why, if there were any."""
-    if failures:
-        with replacing(out / "failures.json") as temporary:
-            temporary.write_text(json.dumps(failures, indent=2) + "\n", encoding="utf-8")
-        videos = counted(len(failures), "video")
-        were = "was" if len(failures) == 1 else "were"
-        print(f"{videos} could not be read and {were} replaced: see {out / 'failures.json'}")
+        temporary.write_text(json.dumps(failures, indent=2) + "\n", encoding="utf-8")
 
 
 def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two runs the same: all but where they compute."""
+    """What makes two runs the same: all but where they compute and what they only note, however spelt."""
+    init = settings["init"]
     return {
         **settings,
-        "data": {k: v for k, v in settings["data"].items() if k != "workers"},
+        "init": str(Path(init).resolve()) if init and Path(init).exists() else init,
+        "data": {k: v for k, v in settings["data"].items() if k != "workers"}
+        | {"root": str(Path(settings["data"]["root"]).resolve())},
+        "save": {"every_epochs": settings["save"]["every_epochs"]},
         "runtime": {"precision": settings["runtime"]["precision"]},
     }
