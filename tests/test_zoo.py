@@ -5,6 +5,7 @@ import json
 import pkgutil
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,42 @@ def test_convert_writes_any_layout(tubelet: Command, tmp_path: Path) -> None:
         assert all(torch.equal(again[name], expected[name]) for name in expected)
     assert tubelet("convert", source, tmp_path / "plain", *told)[0] == 0
     assert (tmp_path / "plain" / "config.json").is_file()
+
+
+def test_what_a_layout_cannot_hold_of_the_card_is_named(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = load_model(trained / "finetune")
+    save_model(model, tmp_path / "x.pth", "videomae")
+    assert (
+        "the layout videomae has no place for the names of the classes, "
+        "clip={'kind': 'segment', 'frames': 4}, views={'clips': 2, 'crops': 1}"
+    ) in caplog.text
+    caplog.clear()
+    save_model(model, tmp_path / "hf", "huggingface")
+    assert "the layout huggingface has no place for clip={'kind': 'segment', 'frames': 4}, v" in caplog.text
+    assert load_model(tmp_path / "hf").card.classes == model.card.classes
+    caplog.clear()
+    save_model(model, tmp_path / "own")
+    save_model(
+        load_model(tmp_path / "x.pth", heads=2, image_size=32, frames=4), tmp_path / "y.pth", "videomae"
+    )
+    assert not caplog.records
+
+
+def test_several_classes_a_video_are_refused_where_a_layout_cannot_hold_them(
+    trained: Path, tmp_path: Path
+) -> None:
+    model = load_model(trained / "finetune")
+    model.card = replace(model.card, several=True)
+    for layout in ("videomae", "videomaev2", "mmaction2"):
+        with pytest.raises(
+            UserError, match=f"the layout {layout} cannot hold this model: .* several classes"
+        ):
+            save_model(model, tmp_path / "x.pth", layout)
+    assert not (tmp_path / "x.pth").exists()
+    save_model(model, tmp_path / "hf", "huggingface")
+    assert load_model(tmp_path / "hf").card.several
 
 
 def test_convert_resizes_what_tells_its_size(tubelet: Command, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from tubelet.data.clips import DenseClip, SegmentClip
+from tubelet.data.clips import DenseClip, SegmentClip, Views
 from tubelet.download import fetch_hub, fetch_published
 from tubelet.errors import UserError, did_you_mean
 from tubelet.files import replacing
@@ -43,7 +43,9 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
         model: what to write.
         path: the folder to write for the layouts `tubelet` and `huggingface`, the file for the others.
         layout: `tubelet` holds all: architecture, weights and card. `videomae`, `videomaev2`, `mae_st`,
-            `mmaction2`, `mar` and `huggingface` are what those code bases load.
+            `mmaction2`, `mar` and `huggingface` are what those code bases load. Of the card `huggingface`
+            holds the class names and whether a video may show several, the others nothing: a line names
+            what is lost of class names, clip and views.
 
     Raises:
         UserError: no such layout, or it cannot hold this model: what it cannot hold is named.
@@ -54,6 +56,10 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
         write_model(path, model, dict(model.state_dict()))
         return
     outer, weights = write(model.config, {n: x.detach().cpu() for n, x in model.state_dict().items()}, layout)
+    if model.card.several and layout != "huggingface":
+        raise UserError(
+            f"the layout {layout} cannot hold this model: it has no place for several classes a video"
+        )
     if layout == "huggingface":
         _refuse_file(path)
         path.mkdir(parents=True, exist_ok=True)
@@ -62,6 +68,7 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
         _write_json(path / "preprocessor_config.json", huggingface.write_preprocessor(model.config.encoder))
         with replacing(path / WEIGHTS) as temporary:
             temporary.write_bytes(save(weights, metadata={"format": "pt"}))
+        _warn_of_lost(model, layout)
         return
     content = {outer: weights} | members(model.config, layout)
     if path.suffix == ".safetensors":
@@ -71,6 +78,19 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         torch.save(content, temporary)
+    _warn_of_lost(model, layout)
+
+
+def _warn_of_lost(model: Model, layout: str) -> None:
+    """Name what the card says and the file, read again, does not."""
+    card = model.card
+    lost = [
+        *(["the names of the classes"] if card.classes and layout != "huggingface" else []),
+        *([f"clip={dict(card.clip)}"] if card.clip and dict(card.clip) != _published_clip(model) else []),
+        *([f"views={dict(card.views)}"] if dict(card.views) not in ({}, asdict(Views())) else []),
+    ]
+    if lost:
+        _log.warning("the layout %s has no place for %s", layout, ", ".join(lost))
 
 
 def _refuse_file(path: Path) -> None:
