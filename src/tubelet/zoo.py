@@ -26,7 +26,7 @@ from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.heads import LinearHeadConfig
 from tubelet.models.resize import resize_model
 from tubelet.progress import Bar
-from tubelet.published import PUBLISHED, Hub, find
+from tubelet.published import PUBLISHED, Hub, Published, find
 from tubelet.recipe import parse, to_plain
 
 Model = MaskedAutoencoder | VideoClassifier
@@ -154,27 +154,7 @@ def load_model(
         frames=frames,
         norm_eps=norm_eps,
     )
-    path = Path(source)
-    published = None
-    if not path.exists():
-        known = {row.name for row in PUBLISHED}
-        if str(source) in known:
-            published = find(str(source))
-            with Bar(f"downloading {published.name}, megabytes") as bar:
-                path = fetch_published(
-                    published, progress=lambda done, total: bar.show(done // 10**6, total // 10**6)
-                )
-        elif _is_hub_id(str(source)):
-            published = next((row for row in PUBLISHED if row.source == Hub(repo=str(source))), None)
-            try:
-                path = fetch_hub(str(source))
-            except UserError as error:
-                raise UserError(f"there is no folder {source} here, and {error}") from error
-        else:
-            raise UserError(
-                f"no model at {source}: there is no such file or folder, and `tubelet zoo` has no such name"
-                + did_you_mean(str(source), known)
-            )
+    path, published = _find(source)
     made_for = given
     if published:  # of a published model the size is known: another that is given is one to resize to
         said = {name: value for name, value in asdict(given).items() if value is not None}
@@ -183,28 +163,55 @@ def load_model(
             _log.warning(
                 "%s is loaded with %s=%s, which its file does not tell or tells wrongly", source, name, value
             )
-    if path.is_file() and path.name == WEIGHTS and (path.parent / CONFIG).is_file():
-        path = path.parent
     model = _read_own(path, given) if _is_own(path) else _read_foreign(path, made_for)
     if published:
         provenance = {**model.card.provenance, "name": published.name}
         model.card = replace(model.card, license=published.license, provenance=provenance)
-    wanted = (
-        given.image_size or model.config.encoder.image_size,
-        given.frames or model.config.encoder.frames,
-    )
-    if wanted != (model.config.encoder.image_size, model.config.encoder.frames):
-        old = model.config.encoder
+    return _resized(model, given, source).eval()
+
+
+def _find(source: Path | str) -> tuple[Path, Published | None]:
+    """The file or folder, fetched if need be, and what is published of it."""
+    path, name = Path(source), str(source)
+    if path.is_file() and path.name == WEIGHTS and (path.parent / CONFIG).is_file():
+        return path.parent, None
+    if path.exists():
+        return path, None
+    known = {row.name for row in PUBLISHED}
+    if name in known:
+        published = find(name)
+        with Bar(f"downloading {published.name}, megabytes") as bar:
+            fetched = fetch_published(
+                published, progress=lambda done, total: bar.show(done // 10**6, total // 10**6)
+            )
+        return fetched, published
+    if _is_hub_id(name):
         try:
-            model = resize_model(model, image_size=wanted[0], frames=wanted[1])
-        except ValueError as error:
-            raise UserError(f"{source} cannot be resized: {error}") from None
-        _log.warning(
-            "%s was made for %d frames of %d pixels: its positions were resized in time, height and width to "
-            "%d frames of %d pixels",
-            *(source, old.frames, old.image_size, wanted[1], wanted[0]),
-        )
-    return model.eval()
+            return fetch_hub(name), next((row for row in PUBLISHED if row.source == Hub(repo=name)), None)
+        except UserError as error:
+            raise UserError(f"there is no folder {source} here, and {error}") from error
+    raise UserError(
+        f"no model at {source}: there is no such file or folder, and `tubelet zoo` has no such name"
+        + did_you_mean(name, known)
+    )
+
+
+def _resized(model: Model, given: Given, source: Path | str) -> Model:
+    """The model for the size that is given, if that is another than its own."""
+    old = model.config.encoder
+    image_size, frames = given.image_size or old.image_size, given.frames or old.frames
+    if (image_size, frames) == (old.image_size, old.frames):
+        return model
+    try:
+        resized = resize_model(model, image_size=image_size, frames=frames)
+    except ValueError as error:
+        raise UserError(f"{source} cannot be resized: {error}") from None
+    _log.warning(
+        "%s was made for %d frames of %d pixels: its positions were resized in time, height and width to "
+        "%d frames of %d pixels",
+        *(source, old.frames, old.image_size, frames, image_size),
+    )
+    return resized
 
 
 def _is_hub_id(source: str) -> bool:
