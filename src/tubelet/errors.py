@@ -14,7 +14,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def require_at_least(least: float, **settings: float | None) -> None:
+def require_at_least(least: int, **settings: float | None) -> None:
     """Raise a UserError that names the first setting below `least`; None is none."""
     for name, value in settings.items():
         if value is not None and value < least:
