@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +23,10 @@ from tubelet.data.manifest import Sample, write_manifest
 from tubelet.errors import UserError
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
+from tubelet.models.target import PixelTarget
 from tubelet.prediction import predict
 from tubelet.recipe import Recipe, load_recipe
+from tubelet.train.checkpoint import CheckpointStore
 from tubelet.zoo import load_model, save_model
 
 Load = Callable[..., Recipe]
@@ -57,6 +60,39 @@ def test_fine_tuning_starts_from_the_pretrained_encoder_and_decoder(
         expected, found = getattr(before, part).state_dict(), getattr(after, part).state_dict()
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+OTHER_TARGET = "model.target={normalize: patch, pixels: model, frames: 2}"
+
+
+def test_a_pretrained_decoder_goes_on_with_its_own_target(tiny_recipe: Load, tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    run_recipe(tiny_recipe("pretrain", OTHER_TARGET, "optim.epochs=1"), start)
+    learned = load_model(start).config.target
+    assert learned == PixelTarget(normalize="patch", pixels="model", frames=2)
+    run_recipe(tiny_recipe("mar", init=start), tmp_path / "run")
+    assert load_model(tmp_path / "run").config.target == learned
+    same = OTHER_TARGET.replace("model.", "reconstruction.", 1)
+    run_recipe(tiny_recipe("mar", same, init=start), tmp_path / "same")
+    with pytest.raises(
+        UserError, match=r"another target.*\n  normalize: patch -> channel\n  pixels: model -> unit"
+    ):
+        run_recipe(tiny_recipe("mar", "reconstruction.target={}", init=start), tmp_path / "other")
+    new = "reconstruction.decoder={dim: 16, depth: 1, heads: 2, mlp_dim: 32}"
+    run_recipe(tiny_recipe("mar", new, init=start), tmp_path / "new")
+    assert load_model(tmp_path / "new").config.target == PixelTarget()
+
+
+@pytest.mark.parametrize(
+    ("setting", "head"),
+    [("kind=bridging", "{kind: bridging, dim: 32, heads: 2}"), ("keep_norm=true", "{keep_norm: true}")],
+)
+def test_a_head_that_needs_the_encoders_last_norm_is_refused_where_there_is_none(
+    tiny_recipe: Load, trained: Path, tmp_path: Path, setting: str, head: str
+) -> None:
+    recipe = tiny_recipe("finetune", "encoder=null", f"init={trained / 'finetune'}", f"head={head}")
+    with pytest.raises(UserError, match=rf"head\.{setting} needs an init whose encoder ends in a LayerNorm"):
+        run_recipe(recipe, tmp_path / "run")
 
 
 def test_a_linear_head_keeps_the_encoders_last_norm_where_asked(
@@ -120,8 +156,54 @@ def test_the_folder_of_another_recipe_is_refused_with_the_difference(
         run_recipe(tiny_recipe("finetune", "optim.base_lr=0.5"), trained / "finetune")
 
 
-def test_where_it_computes_does_not_make_another_recipe(tiny_recipe: Load, trained: Path) -> None:
-    run_recipe(tiny_recipe("finetune", "runtime.threads=1", "data.workers=1"), trained / "finetune")
+@pytest.mark.parametrize(
+    "override", ["runtime.threads=1", "data.workers=1", "save.log_steps=5", "save.every_seconds=9"]
+)
+def test_where_it_computes_and_what_it_notes_do_not_make_another_recipe(
+    tiny_recipe: Load, trained: Path, override: str
+) -> None:
+    run_recipe(tiny_recipe("finetune", override), trained / "finetune")
+
+
+def test_another_way_to_the_same_place_does_not_make_another_recipe(
+    tiny_recipe: Load, trained: Path, motion: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    ways = (f"data.root={os.path.relpath(motion)}", "init=pretrain")
+    run_recipe(tiny_recipe("mar", *ways), trained / "mar")
+    with pytest.raises(UserError, match=r"init: .*/pretrain -> videomae_base_k400"):
+        run_recipe(tiny_recipe("mar", "init=videomae_base_k400"), trained / "mar")
+
+
+@pytest.mark.parametrize(("name", "settings"), [("pretrain", ()), ("mar", ("drop_path=0.5",))])
+def test_a_run_goes_on_without_the_model_that_it_began_with(
+    tiny_recipe: Load,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    settings: Any,
+) -> None:
+    start = shutil.copytree(trained / "pretrain", tmp_path / "start")
+    recipe = tiny_recipe(name, f"init={start}", "optim.epochs=2", *settings)
+    run_recipe(recipe, tmp_path / "whole")
+    save = CheckpointStore.save_last
+
+    def save_and_stop(store: CheckpointStore, state: dict[str, Any]) -> None:
+        save(store, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CheckpointStore, "save_last", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe, tmp_path / "run")
+    monkeypatch.setattr(CheckpointStore, "save_last", save)
+    shutil.rmtree(start)
+    for _ in ("begun", "finished"):
+        run_recipe(recipe, tmp_path / "run")
+        whole, found = (load_model(tmp_path / run).state_dict() for run in ("whole", "run"))
+        assert all(torch.equal(found[name], tensor) for name, tensor in whole.items())
+    with pytest.raises(UserError, match=f"no model at {start}"):
+        run_recipe(recipe, tmp_path / "new")
 
 
 @pytest.mark.parametrize(
@@ -174,15 +256,23 @@ def test_a_broken_video_is_replaced_and_reported(
     failures = json.loads((tmp_path / "run" / "failures.json").read_text())
     assert list(failures) == ["videos/train/00003.mp4"]
     assert "1 video could not be read and was replaced" in capsys.readouterr().out
+    shutil.copy(motion / "videos/train/00003.mp4", broken)
+    (tmp_path / "run" / "last.pt").unlink()
+    run_recipe(tiny_recipe("pretrain", f"data.root={data}", "optim.epochs=1"), tmp_path / "run")
+    assert not (tmp_path / "run" / "failures.json").exists()
+    assert "could not be read" not in capsys.readouterr().out
 
 
-def test_too_many_broken_videos_stop_the_run(tiny_recipe: Load, motion: Path, tmp_path: Path) -> None:
+def test_too_many_broken_videos_stop_the_run(
+    tiny_recipe: Load, motion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = shutil.copytree(motion, tmp_path / "data")
     for path in (data / "videos/train").iterdir():
         path.write_text("no video")
     with pytest.raises(UserError, match="videos cannot be read"):
         run_recipe(tiny_recipe("pretrain", f"data.root={data}"), tmp_path / "run")
     assert len(json.loads((tmp_path / "run" / "failures.json").read_text())) > 1
+    assert "replaced" not in capsys.readouterr().out
 
 
 def test_videos_of_several_classes_are_trained_on_and_the_best_is_by_average_precision(
@@ -352,6 +442,7 @@ def test_a_damaged_recipe_in_the_folder_is_named(tiny_recipe: Load, tmp_path: Pa
     [
         ("pretrain", "masking.ratio=0.001", "all"),
         ("pretrain", "masking.kind=random masking.ratio=0.999", "none"),
+        ("pretrain", "masking.kind=dual masking.ratio=0.01", "all"),
         ("mar", "masking.ratio=0.2", "all"),
     ],
 )

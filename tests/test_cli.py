@@ -159,6 +159,13 @@ def test_predict_names_what_it_cannot_read_and_goes_on(
     assert "2 of 3 videos could not be read" in err
 
 
+def test_predict_names_one_class_at_least(tubelet, trained: Path, motion: Path) -> None:
+    video = motion / "videos/test/00001.mp4"
+    code, _, err = tubelet("predict", trained / "finetune", video, "--top", -1)
+    assert code == 2
+    assert "--top" in err
+
+
 def test_recipes_are_listed_shown_and_explained(tubelet) -> None:
     assert "demo/finetune_mar" in tubelet("recipe", "list")[1]
     assert "epochs: 7" in tubelet("recipe", "show", "demo/pretrain", "optim.epochs=7")[1]

@@ -268,6 +268,14 @@ def test_a_complementary_test_averages_the_scores_of_masks_that_cover_the_clip(
         np.testing.assert_allclose(probabilities, scores.softmax(1)[0].numpy(), atol=1e-6)
 
 
+def test_clips_of_other_frames_than_the_models_are_refused(trained: Path, motion: Path) -> None:
+    recipe = evaluate_recipe(f"data.root={motion}", "data.clip.kind=dense")
+    with pytest.raises(
+        UserError, match=r"frames is 16, but the model takes 4 frames: set data\.clip\.frames=4"
+    ):
+        run_evaluation(str(trained / "finetune"), recipe)
+
+
 def test_a_complementary_test_needs_masks_that_fill_the_clip(
     tested: Callable[..., Evaluation], motion: Path
 ) -> None:

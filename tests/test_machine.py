@@ -1,4 +1,4 @@
-"""What is known of the machine: a process's share of its cores by what torchrun and SLURM say, its processor."""
+"""A process's share of the cores, as torchrun and SLURM tell it, and the processor's name."""
 
 import os
 from pathlib import Path

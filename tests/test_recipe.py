@@ -23,6 +23,7 @@ from tubelet.recipe import (
     PretrainRecipe,
     Recipe,
     difference,
+    evaluate_recipe,
     load_recipe,
     parse,
     recipe_names,
@@ -116,6 +117,13 @@ def test_overrides_may_be_whole_settings(pretrain: str):
     recipe = pretraining(pretrain, "masking={kind: random, ratio: 0.6}", "data.clip.stride=2")
     assert recipe.masking == RandomMasking(ratio=0.6)
     assert recipe.data.clip == DenseClip(stride=2)
+
+
+def test_a_home_folder_is_found_behind_an_equals_sign(pretrain: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    recipe = pretraining(pretrain, "data.root=~/a", "init=~/runs/b")
+    assert (recipe.data.root, recipe.init) == (Path("/home/somebody/a"), "/home/somebody/runs/b")
+    assert evaluate_recipe("data.root=~/a").data.root == Path("/home/somebody/a")
 
 
 def test_a_later_override_wins(pretrain: str):
@@ -282,10 +290,69 @@ def test_augmentation_that_cannot_be_is_refused(finetune: str, override: str, wh
     assert where in complaint(finetune, override)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.betas=[0.9,1.5]", "optim: betas must lie in [0, 1), found (0.9, 1.5)"),
+        ("optim.eps=-1", "optim: eps must be at least 0, found -1"),
+        ("optim.base_lr=-1", "optim: base_lr must be at least 0, found -1"),
+        ("optim.weight_decay=-1", "optim: weight_decay must be at least 0, found -1"),
+        ("optim.layer_decay=0", "optim: layer_decay must be above 0, found 0"),
+        ("optim.layer_decay=0.75", "optim.layer_decay must be 1 in pre-training, found 0.75"),
+        ("data.max_failures=3", "data: max_failures must lie in [0, 1], found 3"),
+        ("save.every_seconds=-1", "save: every_seconds must be at least 0, found -1"),
+        ("model.encoder.heads=0", "model.encoder: heads must be at least 1, found 0"),
+        ("model.encoder.patch_size=0", "model.encoder: patch_size must be at least 1, found 0"),
+        ("model.encoder.tubelet=0", "model.encoder: tubelet must be at least 1, found 0"),
+        ("model.encoder.depth=-1", "model.encoder: depth must be at least 0, found -1"),
+        ("model.encoder.dim=-64", "model.encoder: dim must be at least 1, found -64"),
+        ("model.encoder.mlp_dim=0", "model.encoder: mlp_dim must be at least 1, found 0"),
+        ("model.encoder.norm_eps=-1", "model.encoder: norm_eps must be at least 0, found -1"),
+        ("model.encoder.std=[0.2,0,0.2]", "model.encoder: std must be above 0, found 0"),
+        ("model.encoder.position_grid=[8,0,14]", "model.encoder: position_grid must be at least 1, found 0"),
+        ("model.decoder.heads=0", "model.decoder: heads must be at least 1, found 0"),
+        ("model.decoder.depth=-1", "model.decoder: depth must be at least 0, found -1"),
+        ("model.decoder.final_norm_eps=-1", "model.decoder: final_norm_eps must be at least 0, found -1"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused_with_the_range(pretrain: str, override: str, message: str):
+    assert message in complaint(pretrain, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("head={kind: linear, norm_eps: -1}", "head: norm_eps must be at least 0, found -1"),
+        ("head.heads=0", "head: heads must be at least 1, found 0"),
+        ("head.depth=-1", "head: depth must be at least 0, found -1"),
+        ("reconstruction.weight=-1", "reconstruction: weight must be at least 0, found -1"),
+    ],
+)
+def test_a_setting_of_fine_tuning_out_of_its_range_is_refused(finetune: str, override: str, message: str):
+    assert message in complaint(finetune, override)
+
+
 def test_an_unknown_kind_is_refused_with_its_path(pretrain: str):
-    message = complaint(pretrain, "masking={kind: tubes}")
-    assert "masking" in message
-    assert "'tubes'" in message
+    message = complaint(pretrain, "masking={kind: tubes, ratio: x}", "data.clip.kind=dens")
+    assert message.splitlines()[1:] == [
+        "  data.clip.kind must be one of dense, segment, videomae, videomae_segment, interval, mar_segment, "
+        "mmaction2, found 'dens'; did you mean 'dense'?",
+        "  masking.kind must be one of tube, random, frame, block, running_cell, dual, found 'tubes'; did "
+        "you mean 'tube'?",
+    ]
+
+
+def test_the_only_kind_there_is_is_named(finetune: str):
+    message = complaint(finetune, "masking.kind=tube")
+    assert message.splitlines()[1:] == ["  masking.kind must be running_cell, found 'tube'"]
+
+
+def test_a_mistake_in_settings_of_any_kind_is_one_line(pretrain: str):
+    message = complaint(pretrain, "data.clip={frames: many}", "masking=tube")
+    assert [line.split(", found")[0] for line in message.splitlines()[1:]] == [
+        "  data.clip.frames: input should be a valid integer, unable to parse string as an integer",
+        "  masking: expected settings as `key: value`",
+    ]
 
 
 def test_all_mistakes_are_named_at_once(pretrain: str):
@@ -315,10 +382,21 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str, message:
     assert "wrong.yaml" in complaint(str(path))
 
 
+def test_a_recipe_in_another_encoding_is_refused(tmp_path: Path):
+    path = tmp_path / "wrong.yaml"
+    path.write_bytes("# für uns\n".encode("latin-1") + PRETRAIN.encode())
+    assert f"{path} must be UTF-8 text" in complaint(str(path))
+
+
 def test_a_task_that_is_no_name_is_refused(tmp_path: Path):
     path = tmp_path / "wrong.yaml"
     path.write_text("task: [pretrain]\n")
     assert "task must be one of" in complaint(str(path))
+
+
+def test_settings_of_a_test_out_of_range_are_refused():
+    with pytest.raises(UserError, match="data: workers must be at least 0, found -1"):
+        evaluate_recipe("data.root=/data", "data.workers=-1")
 
 
 def test_a_missing_file_is_named(tmp_path: Path):

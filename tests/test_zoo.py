@@ -5,6 +5,7 @@ import json
 import pkgutil
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +136,22 @@ def test_missing_weights_are_told(trained: Path, tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-@pytest.mark.parametrize("given", [{"heads": 2}, {"decoder_heads": 2}, {"bridge_heads": 2}])
-def test_a_folder_of_ours_needs_to_be_told_no_heads(trained: Path, given: dict[str, int]) -> None:
-    with pytest.raises(UserError, match="tells its attention heads itself"):
-        load_model(trained / "pretrain", **given)
+@pytest.mark.parametrize("name", ["heads", "decoder_heads", "bridge_heads", "norm_eps"])
+def test_a_folder_of_ours_needs_to_be_told_no_heads_and_no_epsilon(trained: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"pretrain tells {name} itself: leave out {name}"):
+        load_model(trained / "pretrain", **{name: 0})
+
+
+def test_the_commands_take_an_epsilon(tubelet: Command, tmp_path: Path) -> None:
+    source, out = tmp_path / "x.pth", tmp_path / "out"
+    torch.save({"module": random_weights(videomae_classifier(TINY))}, source)
+    told = ("--heads", 3, "--image-size", 12, "--frames", 4, "--norm-eps", 1e-5)
+    assert tubelet("inspect", source, *told)[0] == 0
+    assert tubelet("convert", source, out, *told)[0] == 0
+    assert load_model(out).config.encoder.norm_eps == 1e-5
+    for words in (("inspect", out), ("convert", out, tmp_path / "again")):
+        code, _, err = tubelet(*words, "--norm-eps", 1e-5)
+        assert (code, err) == (2, f"tubelet: {out} tells norm_eps itself: leave out norm_eps\n")
 
 
 # Names of the zoo and of the hub.
@@ -189,6 +202,14 @@ def test_a_model_of_the_hub_is_read_from_where_it_was_put(
     monkeypatch.setattr(zoo, "fetch_hub", lambda repo: tmp_path)
     model = load_model("owner/name")
     assert model.card.provenance["family"] == "huggingface"
+
+
+def test_a_setting_that_cannot_be_is_refused_with_the_folder(tmp_path: Path) -> None:
+    save_file(random_weights(huggingface_classifier(TINY)), tmp_path / "model.safetensors")
+    config = huggingface_config(TINY) | {"num_attention_heads": 0}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=rf"{tmp_path}: heads must be at least 1, found 0"):
+        load_model(tmp_path)
 
 
 def published(monkeypatch: pytest.MonkeyPatch, name: str, path: Path) -> None:
@@ -248,6 +269,42 @@ def test_convert_writes_any_layout(tubelet: Command, tmp_path: Path) -> None:
         assert all(torch.equal(again[name], expected[name]) for name in expected)
     assert tubelet("convert", source, tmp_path / "plain", *told)[0] == 0
     assert (tmp_path / "plain" / "config.json").is_file()
+
+
+def test_what_a_layout_cannot_hold_of_the_card_is_named(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = load_model(trained / "finetune")
+    save_model(model, tmp_path / "x.pth", "videomae")
+    assert (
+        "the layout videomae has no place for the names of the classes, "
+        "clip={'kind': 'segment', 'frames': 4}, views={'clips': 2, 'crops': 1}"
+    ) in caplog.text
+    caplog.clear()
+    save_model(model, tmp_path / "hf", "huggingface")
+    assert "the layout huggingface has no place for clip={'kind': 'segment', 'frames': 4}, v" in caplog.text
+    assert load_model(tmp_path / "hf").card.classes == model.card.classes
+    caplog.clear()
+    save_model(model, tmp_path / "own")
+    save_model(
+        load_model(tmp_path / "x.pth", heads=2, image_size=32, frames=4), tmp_path / "y.pth", "videomae"
+    )
+    assert not caplog.records
+
+
+def test_several_classes_a_video_are_refused_where_a_layout_cannot_hold_them(
+    trained: Path, tmp_path: Path
+) -> None:
+    model = load_model(trained / "finetune")
+    model.card = replace(model.card, several=True)
+    for layout in ("videomae", "videomaev2", "mmaction2"):
+        with pytest.raises(
+            UserError, match=f"the layout {layout} cannot hold this model: .* several classes"
+        ):
+            save_model(model, tmp_path / "x.pth", layout)
+    assert not (tmp_path / "x.pth").exists()
+    save_model(model, tmp_path / "hf", "huggingface")
+    assert load_model(tmp_path / "hf").card.several
 
 
 def test_convert_resizes_what_tells_its_size(tubelet: Command, tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 import tubelet
+from tubelet.data.clips import Views
 from tubelet.data.dataset import TrainDataset
 from tubelet.data.loader import TrainLoader, default_workers
 from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.errors import UserError
-from tubelet.evaluation import evaluate
+from tubelet.evaluation import evaluate, require_frames
 from tubelet.files import replacing
 from tubelet.masking import AnyMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
@@ -34,7 +35,7 @@ from tubelet.train.loggers import Console, JsonLines, Logs, TensorBoard
 from tubelet.train.loop import fit
 from tubelet.train.runtime import Runtime
 from tubelet.words import counted
-from tubelet.zoo import Model, load_model, write_model
+from tubelet.zoo import CONFIG, Model, load_model, write_model
 
 
 def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
@@ -51,6 +52,7 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
     """
     out = Path(out)
     with Runtime(recipe.runtime) as runtime:
+        runtime.on_main(lambda: check_folder(out, recipe))
         torch.manual_seed(recipe.seed)
         manifest = read_manifest(recipe.data.root, recipe.data.train)
         validation = None
@@ -66,7 +68,7 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
                     f"{validation.root}: videos of {validation.split}.csv show several classes, those of "
                     f"{manifest.split}.csv one each: the lists must be of one kind"
                 )
-        model = make_model(recipe, manifest)
+        model = make_model(recipe, manifest, begun=out if (out / "last.pt").is_file() else None)
         loader = make_loader(recipe, manifest, model.config.encoder, runtime)
         task = make_task(recipe, model)
         runtime.on_main(lambda: claim(out, recipe))
@@ -80,7 +82,7 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
                 task.model,
                 validation,
                 clip=recipe.data.clip,
-                views=replace(recipe.views, clips=1, crops=1),
+                views=Views(),
                 runtime=runtime,
                 workers=recipe.data.workers,
             )
@@ -106,19 +108,30 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
                 )
         finally:  # a run that stops for them, too
             if runtime.is_main:
-                report_failures(loader.failures, out)
+                write_failures(loader.failures, out)
+        if runtime.is_main and loader.failures:
+            videos = counted(len(loader.failures), "video")
+            were = "was" if len(loader.failures) == 1 else "were"
+            print(f"{videos} could not be read and {were} replaced: see {out / 'failures.json'}")
     return metrics
 
 
-def make_model(recipe: Recipe, manifest: Manifest) -> Model:
+def make_model(recipe: Recipe, manifest: Manifest, begun: Path | None = None) -> Model:
     """The model that a recipe trains, with its first weights: from `init`, else random.
+
+    Args:
+        recipe: what to train.
+        manifest: what to train on.
+        begun: folder of this recipe's run, where it goes on from a checkpoint: the architecture is that of
+            the model there, and `init` is not needed again.
 
     Raises:
         UserError: the settings of the model do not fit each other, the data set or `init`.
     """
-    start = load_model(recipe.init) if recipe.init else None
+    own = load_model(begun) if begun and (begun / CONFIG).is_file() else None
+    start = load_model(recipe.init) if recipe.init and own is None else None
     try:
-        model = _make_model(recipe, start, manifest)
+        model = _make_model(recipe, start, manifest, own)
     except UserError:
         raise
     except ValueError as error:
@@ -129,7 +142,7 @@ def make_model(recipe: Recipe, manifest: Manifest) -> Model:
     return model
 
 
-def _make_model(recipe: Recipe, start: Model | None, manifest: Manifest) -> Model:
+def _make_model(recipe: Recipe, start: Model | None, manifest: Manifest, own: Model | None) -> Model:
     model: Model
     if isinstance(recipe, PretrainRecipe):
         model = MaskedAutoencoder(recipe.model)
@@ -141,7 +154,11 @@ def _make_model(recipe: Recipe, start: Model | None, manifest: Manifest) -> Mode
     else:
         if not manifest.classes:
             raise UserError(f"{manifest.root} has no classes.txt: fine-tuning needs class names and labels")
-        model = make_classifier(recipe, start, len(manifest.classes))
+        if isinstance(own, VideoClassifier):
+            config = replace(own.config, classes=len(manifest.classes))
+            model = VideoClassifier(config, drop_path=recipe.drop_path)
+        else:
+            model = make_classifier(recipe, start, len(manifest.classes))
     if recipe.masking:
         _check_masking(recipe.masking, model.grid)
     return model
@@ -150,8 +167,9 @@ def _make_model(recipe: Recipe, start: Model | None, manifest: Manifest) -> Mode
 def _check_masking(masking: AnyMasking, grid: Size3) -> None:
     """Fail here rather than in the first step, or with a loss over nothing."""
     mask = masking.from_noise(grid, torch.zeros(1, masking.noise_size(grid)))
-    if not mask.visible.numel() or not mask.masked.numel():
-        left = "all" if mask.visible.numel() else "none"
+    visible = mask.visible.shape[1]
+    if visible in (0, grid.volume):
+        left = "all" if visible else "none"
         raise UserError(
             f"masking.ratio={masking.ratio:g} leaves {left} of the clip's {grid.t} x {grid.h} x {grid.w} "
             "tokens visible, as it rounds to whole slots: give another"
@@ -170,25 +188,37 @@ def make_classifier(recipe: FinetuneRecipe, start: Model | None, classes: int) -
     assert encoder is not None
     painting = recipe.reconstruction
     decoder = painting.decoder if painting else None
+    target = painting.target if painting else None
     donor = start.decoder if start else None
     if painting and decoder is None:
-        if donor is None:
+        if start is None or donor is None:
             raise UserError(
                 "reconstruction.decoder is null, but there is no pre-trained decoder to take; give its "
                 "settings"
             )
-        decoder = donor.config
+        decoder, learned = donor.config, start.config.target
+        if target not in (None, learned):
+            changed = "\n  ".join(difference(to_plain(learned), to_plain(target)))
+            raise UserError(
+                "reconstruction.decoder is null, but the pre-trained decoder paints another target than "
+                "reconstruction.target says; leave that out, or give a decoder's settings (init -> recipe):"
+                f"\n  {changed}"
+            )
+        target = learned
     bridging = recipe.head.kind == "bridging"  # the head that works on normalised tokens
     keep_norm = isinstance(recipe.head, LinearHeadConfig) and recipe.head.keep_norm
-    if keep_norm and not (start and start.config.encoder.final_norm):
-        raise UserError("head.keep_norm=true needs an init whose encoder ends in a LayerNorm")
+    if (keep_norm or (bridging and start)) and not (start and start.config.encoder.final_norm):
+        raise UserError(
+            f"head.{'kind=bridging' if bridging else 'keep_norm=true'} needs an init whose encoder ends in a "
+            "LayerNorm: give a pre-trained model, as a classifier with a linear head has lost it"
+        )
     config = ClassifierConfig(
         encoder=replace(encoder, final_norm=bridging),
         classes=classes,
         head=recipe.head,
         masking=recipe.masking,
         decoder=decoder,
-        target=painting.target if painting else PixelTarget(),
+        target=target or PixelTarget(),
     )
     model = VideoClassifier(config, drop_path=recipe.drop_path)
     if start:
@@ -227,10 +257,7 @@ def make_loader(recipe: Recipe, manifest: Manifest, encoder: EncoderConfig, runt
             not fit the model.
     """
     data, optim = recipe.data, recipe.optim
-    if data.clip.frames != encoder.frames:
-        raise UserError(
-            f"data.clip.frames is {data.clip.frames}, but the model takes {encoder.frames} frames"
-        )
+    require_frames(data.clip, encoder)
     shares = runtime.world * optim.accumulate
     if optim.batch_size % shares:
         raise UserError(
@@ -296,8 +323,8 @@ def export_model(folder: Path, model: Model, weights: Weights) -> None:
     write_model(folder, model, plain)
 
 
-def claim(out: Path, recipe: Recipe) -> None:
-    """Make the folder this recipe's own.
+def check_folder(out: Path, recipe: Recipe) -> None:
+    """Fail where a run cannot begin in a folder, nor go on there.
 
     Raises:
         UserError: it holds the run of another recipe; the message shows the difference.
@@ -317,28 +344,37 @@ def claim(out: Path, recipe: Recipe) -> None:
                 f"{out} holds the run of another recipe; choose another folder with --out, or remove it. "
                 f"What differs (there -> now):\n  {listed}"
             )
-        return
-    if (out / "last.pt").exists():
+    elif (out / "last.pt").exists():
         raise UserError(f"{out} holds a run without its recipe.yaml; choose another folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
+
+
+def claim(out: Path, recipe: Recipe) -> None:
+    """Make the folder this recipe's own, unless it is."""
+    path = out / "recipe.yaml"
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(to_yaml(recipe), encoding="utf-8")
+
+
+def write_failures(failures: Mapping[str, str], out: Path) -> None:
+    """Write down which videos could not be read, and why; where all could, there is no such file."""
+    path = out / "failures.json"
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
     with replacing(path) as temporary:
-        temporary.write_text(to_yaml(recipe), encoding="utf-8")
-
-
-def report_failures(failures: Mapping[str, str], out: Path) -> None:
-    """Write down which videos could not be read, and why, if there were any."""
-    if failures:
-        with replacing(out / "failures.json") as temporary:
-            temporary.write_text(json.dumps(failures, indent=2) + "\n", encoding="utf-8")
-        videos = counted(len(failures), "video")
-        were = "was" if len(failures) == 1 else "were"
-        print(f"{videos} could not be read and {were} replaced: see {out / 'failures.json'}")
+        temporary.write_text(json.dumps(failures, indent=2) + "\n", encoding="utf-8")
 
 
 def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two runs the same: all but where they compute."""
+    """What makes two runs the same: all but where they compute and what they only note, however spelt."""
+    init = settings["init"]
     return {
         **settings,
-        "data": {k: v for k, v in settings["data"].items() if k != "workers"},
+        "init": str(Path(init).resolve()) if init and Path(init).exists() else init,
+        "data": {k: v for k, v in settings["data"].items() if k != "workers"}
+        | {"root": str(Path(settings["data"]["root"]).resolve())},
+        "save": {"every_epochs": settings["save"]["every_epochs"]},
         "runtime": {"precision": settings["runtime"]["precision"]},
     }

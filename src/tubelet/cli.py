@@ -44,6 +44,9 @@ ImageSize = Annotated[
     int | None, typer.Option(help="Side of its frames in pixels, if the file does not tell.")
 ]
 Frames = Annotated[int | None, typer.Option(help="Frames of its clips, if the file does not tell.")]
+NormEps = Annotated[
+    float | None, typer.Option(help="Epsilon of its LayerNorms, if the file does not tell; 1e-6 otherwise.")
+]
 
 
 @app.command()
@@ -117,7 +120,7 @@ def evaluate(
 def predict(
     model: ModelSource,
     videos: Annotated[list[Path], typer.Argument(help="Video files.")],
-    top: Annotated[int, typer.Option(help="Classes to name.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Classes to name.")] = 5,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Name the actions in videos. One that cannot be read is named, and the others go on."""
@@ -179,18 +182,21 @@ def inspect(
     bridge_heads: BridgeHeads = None,
     image_size: ImageSize = None,
     frames: Frames = None,
+    norm_eps: NormEps = None,
 ) -> None:
     """Say what is in a checkpoint: family, sizes, parameters, GFLOPs, and what it lacks."""
     from tubelet.inspection import inspect
 
-    given = {
-        "heads": heads,
-        "decoder_heads": decoder_heads,
-        "bridge_heads": bridge_heads,
-        "image_size": image_size,
-        "frames": frames,
-    }
-    print(inspect(model, **given))
+    found = inspect(
+        model,
+        heads=heads,
+        decoder_heads=decoder_heads,
+        bridge_heads=bridge_heads,
+        image_size=image_size,
+        frames=frames,
+        norm_eps=norm_eps,
+    )
+    print(found)
 
 
 @app.command()
@@ -206,6 +212,7 @@ def convert(
     bridge_heads: BridgeHeads = None,
     image_size: ImageSize = None,
     frames: Frames = None,
+    norm_eps: NormEps = None,
 ) -> None:
     """Write a model in another code base's layout. What that cannot hold is refused by name."""
     from tubelet.zoo import load_model, save_model
@@ -219,6 +226,7 @@ def convert(
         bridge_heads=bridge_heads,
         image_size=image_size,
         frames=frames,
+        norm_eps=norm_eps,
     )
     save_model(loaded, out, to)
     print(out)

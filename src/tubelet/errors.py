@@ -19,3 +19,10 @@ def require_at_least(least: int, **settings: float | None) -> None:
     for name, value in settings.items():
         if value is not None and value < least:
             raise UserError(f"{name} must be at least {least}, found {value}")
+
+
+def require_above(bound: float, **settings: float | None) -> None:
+    """Raise a UserError that names the first setting that is not above `bound`; None is none."""
+    for name, value in settings.items():
+        if value is not None and value <= bound:
+            raise UserError(f"{name} must be above {bound}, found {value}")

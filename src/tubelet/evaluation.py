@@ -17,6 +17,7 @@ from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.errors import UserError
 from tubelet.masking import RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
+from tubelet.models.encoder import EncoderConfig
 from tubelet.prediction import clip_of, views_of
 from tubelet.recipe import EvaluateRecipe
 from tubelet.train.runtime import Runtime
@@ -192,11 +193,12 @@ def evaluate(
         progress: called with (videos done, videos in all) of this process.
 
     Raises:
-        UserError: a video has no label, the labels are not of the model's kind, no video can be read, or
-            there are no complementary masks.
+        UserError: a video has no label, the labels are not of the model's kind, the clip does not fit the
+            model, no video can be read, or there are no complementary masks.
     """
     manifest.require_labels()
     _check_classes(model, manifest)
+    require_frames(clip, model.config.encoder)
     dataset = ViewDataset(manifest, clip, views, size=model.config.encoder.image_size)
     loader = view_batches(
         dataset,
@@ -245,6 +247,15 @@ def evaluate(
         broken=broken,
         clips_per_second=sum(1 / max(part[2], 1e-9) for part in parts),
     )
+
+
+def require_frames(clip: AnyClip, encoder: EncoderConfig) -> None:
+    """Raise a UserError where clips have other than the model's frames."""
+    if clip.frames != encoder.frames:
+        raise UserError(
+            f"data.clip.frames is {clip.frames}, but the model takes {encoder.frames} frames: set "
+            f"data.clip.frames={encoder.frames}"
+        )
 
 
 def _check_classes(model: VideoClassifier, manifest: Manifest) -> None:

@@ -1,7 +1,5 @@
 """What a forward pass costs, counted by running it without doing it."""
 
-import copy
-
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,7 +20,9 @@ def gflops_per_view(
         model: any model; it is not changed or run.
         masking: the tokens to look at; None is as the model was trained, or all for an autoencoder.
     """
-    ghost = copy.deepcopy(model).to("meta").eval()
+    with torch.device("meta"):
+        ghost = type(model)(model.config)  # type: ignore[arg-type]
+    ghost.to("meta").eval()  # what is computed on the CPU wherever the model is, too
     forward = ghost.encode if isinstance(ghost, MaskedAutoencoder) else ghost
     mask = masking.fixed(ghost.grid, device="meta") if masking else None
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -15,6 +15,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from tubelet.data.clips import AnyClip, DenseClip, Views
+from tubelet.data.texts import read_text
 from tubelet.data.transforms import Augment
 from tubelet.errors import UserError, did_you_mean, require_at_least
 from tubelet.masking import AnyMasking, RunningCellMasking, TubeMasking
@@ -60,7 +61,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, repeats=self.repeats, crops=self.crops)
-        require_at_least(0, workers=self.workers, max_failures=self.max_failures)
+        require_at_least(0, workers=self.workers)
+        if not 0 <= self.max_failures <= 1:
+            raise UserError(f"max_failures must lie in [0, 1], found {self.max_failures}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,7 @@ class SaveConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, every_epochs=self.every_epochs, log_steps=self.log_steps)
+        require_at_least(0, every_seconds=self.every_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +112,11 @@ class PretrainRecipe:
 
     def __post_init__(self) -> None:
         require_at_least(0, seed=self.seed)
+        if self.optim.layer_decay != 1:
+            raise UserError(
+                f"optim.layer_decay must be 1 in pre-training, found {self.optim.layer_decay}: it is for "
+                "fine-tuning, where the layers are learned already"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +126,16 @@ class ReconstructionConfig:
     Attributes:
         weight: factor on its loss.
         decoder: its decoder; null takes the pre-trained model's, weights and all.
-        target: what it predicts.
+        target: what it predicts; null is what the pre-trained decoder has learned, where that is taken, else
+            VideoMAE's target.
     """
 
     weight: float = 0.1
     decoder: DecoderConfig | None = None
-    target: PixelTarget = field(default_factory=PixelTarget)
+    target: PixelTarget | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(0, weight=self.weight)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +202,9 @@ class TestDataConfig:
     split: str = "test"
     clip: AnyClip | None = None
     workers: int | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(0, workers=self.workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +300,8 @@ def parse(kind: Any, settings: Mapping[str, Any], source: str) -> Any:
     else:
         problems = list(_unknown(settings, adapter.dump_python(value), ""))
     if problems:
-        raise UserError("\n  ".join([f"{source} has settings that do not fit:", *problems]))
+        once = dict.fromkeys(problems)  # alternatives of a union may fail alike
+        raise UserError("\n  ".join([f"{source} has settings that do not fit:", *once]))
     return value
 
 
@@ -308,7 +325,7 @@ def _read(name: str) -> str:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise UserError(f"no recipe file at {path}")
-        return path.read_text(encoding="utf-8")
+        return read_text(path, "a recipe")
     shipped = _shipped() / f"{name}.yaml"
     if not shipped.is_file():
         known = recipe_names()
@@ -332,44 +349,71 @@ def _set(settings: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise UserError(f"{key}: '{parent}' is a single setting and has nothing below it")
     try:
-        place[last] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UserError(f"{key}: '{text}' is not a valid YAML value") from None
+    if isinstance(value, str) and value.startswith("~/"):  # shells expand it at the beginning of a word alone
+        value = str(Path(value).expanduser())
+    place[last] = value
 
 
 def _problems(error: ValidationError, settings: Mapping[str, Any]) -> Iterator[str]:
     details = error.errors()
-    # A union fails once for each of its kinds: keep the one that `kind` names.
+    # A union fails once for each of its alternatives: `kind` says which of them is meant, if any.
     others = {
-        detail["loc"][:-1]
+        detail["loc"][:-1]: detail
         for detail in details
         if detail["type"] == "literal_error" and detail["loc"][-1] == "kind"
     }
     for detail in details:
-        loc = detail["loc"]
-        if any(loc[: len(other)] == other for other in others) and len(others) < _branches(details, loc):
-            continue
-        path = [
-            str(part) for part in loc if not str(part)[:1].isupper() and not str(part).startswith("function")
-        ]
+        loc, given = detail["loc"], detail["input"]
+        path = _path(loc, settings)
+        if detail["type"] == "missing":
+            path.append(str(loc[-1]))
         key = ".".join(path)
-        given = detail["input"]
+        at = f"{key}: " if key else ""
+        other = next((branch for branch in others if loc[: len(branch)] == branch), None)
+        if other is not None:
+            yield from _wrong_kind(other, others, details, settings)
+            continue
         match detail["type"]:
             case "missing":
                 beside = [name for name in (given if isinstance(given, dict) else {}) if name != path[-1]]
                 yield f"{key} is missing{_misspelt(path[-1], beside)}"
             case "value_error":
-                yield f"{key}: {detail['ctx']['error']}" if key else str(detail["ctx"]["error"])
+                yield f"{at}{detail['ctx']['error']}"
+            case "dataclass_type":
+                yield f"{at}expected settings as `key: value`, found {given!r}"
             case _:
-                yield f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {given!r}"
+                yield f"{at}{detail['msg'][0].lower()}{detail['msg'][1:]}, found {given!r}"
 
 
-def _branches(details: Sequence[Any], loc: tuple[Any, ...]) -> int:
-    """How many alternatives failed beside this one."""
-    at = next((i for i, part in enumerate(loc) if str(part)[:1].isupper()), None)
-    if at is None:
-        return 0
-    return len({detail["loc"][: at + 1] for detail in details if detail["loc"][:at] == loc[:at]})
+def _path(loc: Sequence[Any], settings: Any) -> list[str]:
+    """The settings that lead to a problem; pydantic puts the alternatives of unions between them."""
+    path = []
+    for part in loc:
+        try:
+            settings = settings[part]
+        except (LookupError, TypeError):
+            continue
+        path.append(str(part))
+    return path
+
+
+def _wrong_kind(
+    other: tuple[Any, ...], others: Mapping[Any, Any], details: Sequence[Any], settings: Any
+) -> Iterator[str]:
+    """Of an alternative that `kind` does not mean: nothing, unless it means none of them."""
+    place = _path(other, settings)
+    here = [detail["loc"] for detail in details if _path(detail["loc"], settings)[: len(place)] == place]
+    alternatives = {loc[: len(other)] for loc in here}
+    if alternatives <= others.keys():
+        kinds = [others[one]["ctx"]["expected"].strip("'") for one in others if one in alternatives]
+        given = others[other]["input"]
+        yield (
+            f"{'.'.join([*place, 'kind'])} must be {'one of ' if len(kinds) > 1 else ''}{', '.join(kinds)}, "
+            f"found {given!r}{did_you_mean(str(given), kinds)}"
+        )
 
 
 def _misspelt(name: str, given: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from tubelet.data.clips import DenseClip, SegmentClip
+from tubelet.data.clips import DenseClip, SegmentClip, Views
 from tubelet.download import fetch_hub, fetch_published
 from tubelet.errors import UserError, did_you_mean
 from tubelet.files import replacing
@@ -26,7 +26,7 @@ from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.heads import LinearHeadConfig
 from tubelet.models.resize import resize_model
 from tubelet.progress import Bar
-from tubelet.published import PUBLISHED, Hub, find
+from tubelet.published import PUBLISHED, Hub, Published, find
 from tubelet.recipe import parse, to_plain
 
 Model = MaskedAutoencoder | VideoClassifier
@@ -43,7 +43,9 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
         model: what to write.
         path: the folder to write for the layouts `tubelet` and `huggingface`, the file for the others.
         layout: `tubelet` holds all: architecture, weights and card. `videomae`, `videomaev2`, `mae_st`,
-            `mmaction2`, `mar` and `huggingface` are what those code bases load.
+            `mmaction2`, `mar` and `huggingface` are what those code bases load. Of the card `huggingface`
+            holds the class names and whether a video may show several, the others nothing: a line names
+            what is lost of class names, clip and views.
 
     Raises:
         UserError: no such layout, or it cannot hold this model: what it cannot hold is named.
@@ -54,6 +56,10 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
         write_model(path, model, dict(model.state_dict()))
         return
     outer, weights = write(model.config, {n: x.detach().cpu() for n, x in model.state_dict().items()}, layout)
+    if model.card.several and layout != "huggingface":
+        raise UserError(
+            f"the layout {layout} cannot hold this model: it has no place for several classes a video"
+        )
     if layout == "huggingface":
         _refuse_file(path)
         path.mkdir(parents=True, exist_ok=True)
@@ -62,6 +68,7 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
         _write_json(path / "preprocessor_config.json", huggingface.write_preprocessor(model.config.encoder))
         with replacing(path / WEIGHTS) as temporary:
             temporary.write_bytes(save(weights, metadata={"format": "pt"}))
+        _warn_of_lost(model, layout)
         return
     content = {outer: weights} | members(model.config, layout)
     if path.suffix == ".safetensors":
@@ -71,6 +78,19 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         torch.save(content, temporary)
+    _warn_of_lost(model, layout)
+
+
+def _warn_of_lost(model: Model, layout: str) -> None:
+    """Name what the card says and the file, read again, does not."""
+    card = model.card
+    lost = [
+        *(["the names of the classes"] if card.classes and layout != "huggingface" else []),
+        *([f"clip={dict(card.clip)}"] if card.clip and dict(card.clip) != _published_clip(model) else []),
+        *([f"views={dict(card.views)}"] if dict(card.views) not in ({}, asdict(Views())) else []),
+    ]
+    if lost:
+        _log.warning("the layout %s has no place for %s", layout, ", ".join(lost))
 
 
 def _refuse_file(path: Path) -> None:
@@ -119,7 +139,8 @@ def load_model(
         image_size: side of the frames in pixels that the model was made for, where the file does not tell
             (224 otherwise). Where it does tell another, the positions are resized, and a line says so.
         frames: frames of a clip, likewise (16 otherwise).
-        norm_eps: epsilon of all LayerNorms, which no file but Hugging Face's tells (1e-6 otherwise).
+        norm_eps: epsilon of all LayerNorms, which no file but Hugging Face's and Tubelet's tells (1e-6
+            otherwise).
 
     Raises:
         UserError: nothing is there, it is damaged, unsafe or of no known family, weights are missing or left
@@ -133,27 +154,7 @@ def load_model(
         frames=frames,
         norm_eps=norm_eps,
     )
-    path = Path(source)
-    published = None
-    if not path.exists():
-        known = {row.name for row in PUBLISHED}
-        if str(source) in known:
-            published = find(str(source))
-            with Bar(f"downloading {published.name}, megabytes") as bar:
-                path = fetch_published(
-                    published, progress=lambda done, total: bar.show(done // 10**6, total // 10**6)
-                )
-        elif _is_hub_id(str(source)):
-            published = next((row for row in PUBLISHED if row.source == Hub(repo=str(source))), None)
-            try:
-                path = fetch_hub(str(source))
-            except UserError as error:
-                raise UserError(f"there is no folder {source} here, and {error}") from error
-        else:
-            raise UserError(
-                f"no model at {source}: there is no such file or folder, and `tubelet zoo` has no such name"
-                + did_you_mean(str(source), known)
-            )
+    path, published = _find(source)
     made_for = given
     if published:  # of a published model the size is known: another that is given is one to resize to
         said = {name: value for name, value in asdict(given).items() if value is not None}
@@ -162,28 +163,55 @@ def load_model(
             _log.warning(
                 "%s is loaded with %s=%s, which its file does not tell or tells wrongly", source, name, value
             )
-    if path.is_file() and path.name == WEIGHTS and (path.parent / CONFIG).is_file():
-        path = path.parent
     model = _read_own(path, given) if _is_own(path) else _read_foreign(path, made_for)
     if published:
         provenance = {**model.card.provenance, "name": published.name}
         model.card = replace(model.card, license=published.license, provenance=provenance)
-    wanted = (
-        given.image_size or model.config.encoder.image_size,
-        given.frames or model.config.encoder.frames,
-    )
-    if wanted != (model.config.encoder.image_size, model.config.encoder.frames):
-        old = model.config.encoder
+    return _resized(model, given, source).eval()
+
+
+def _find(source: Path | str) -> tuple[Path, Published | None]:
+    """The file or folder, fetched if need be, and what is published of it."""
+    path, name = Path(source), str(source)
+    if path.is_file() and path.name == WEIGHTS and (path.parent / CONFIG).is_file():
+        return path.parent, None
+    if path.exists():
+        return path, None
+    known = {row.name for row in PUBLISHED}
+    if name in known:
+        published = find(name)
+        with Bar(f"downloading {published.name}, megabytes") as bar:
+            fetched = fetch_published(
+                published, progress=lambda done, total: bar.show(done // 10**6, total // 10**6)
+            )
+        return fetched, published
+    if _is_hub_id(name):
         try:
-            model = resize_model(model, image_size=wanted[0], frames=wanted[1])
-        except ValueError as error:
-            raise UserError(f"{source} cannot be resized: {error}") from None
-        _log.warning(
-            "%s was made for %d frames of %d pixels: its positions were resized in time, height and width to "
-            "%d frames of %d pixels",
-            *(source, old.frames, old.image_size, wanted[1], wanted[0]),
-        )
-    return model.eval()
+            return fetch_hub(name), next((row for row in PUBLISHED if row.source == Hub(repo=name)), None)
+        except UserError as error:
+            raise UserError(f"there is no folder {source} here, and {error}") from error
+    raise UserError(
+        f"no model at {source}: there is no such file or folder, and `tubelet zoo` has no such name"
+        + did_you_mean(name, known)
+    )
+
+
+def _resized(model: Model, given: Given, source: Path | str) -> Model:
+    """The model for the size that is given, if that is another than its own."""
+    old = model.config.encoder
+    image_size, frames = given.image_size or old.image_size, given.frames or old.frames
+    if (image_size, frames) == (old.image_size, old.frames):
+        return model
+    try:
+        resized = resize_model(model, image_size=image_size, frames=frames)
+    except ValueError as error:
+        raise UserError(f"{source} cannot be resized: {error}") from None
+    _log.warning(
+        "%s was made for %d frames of %d pixels: its positions were resized in time, height and width to "
+        "%d frames of %d pixels",
+        *(source, old.frames, old.image_size, frames, image_size),
+    )
+    return resized
 
 
 def _is_hub_id(source: str) -> bool:
@@ -205,8 +233,8 @@ def _read_foreign(path: Path, given: Given) -> Model:
         model = _make(foreign.config if given.norm_eps is None else _with_eps(foreign.config, given.norm_eps))
         _check(model, foreign.weights, str(path), "its architecture", foreign.names)
         model.load_state_dict(foreign.weights)
-    except UserError:
-        raise
+    except UserError as error:  # of a setting's range, which does not know whose it is
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
     except _NONSENSE as error:
         raise UserError(f"{path}: its sizes do not fit each other: {error}") from None
     provenance = {"family": foreign.family, "file": path.name, "members": sorted(foreign.others)}
@@ -248,12 +276,15 @@ def _published_clip(model: Model) -> dict[str, Any]:
     return asdict(SegmentClip(frames=frames) if spread else DenseClip(frames=frames, stride=4))
 
 
+# What a Tubelet folder tells, whatever is given; sizes it is resized to.
+_TOLD = ("heads", "decoder_heads", "bridge_heads", "norm_eps")
+
+
 def _read_own(folder: Path, given: Given) -> Model:
     """A Tubelet folder."""
-    if any((given.heads, given.decoder_heads, given.bridge_heads)):
-        raise UserError(
-            f"{folder} tells its attention heads itself: leave out heads=, decoder_heads= and bridge_heads="
-        )
+    told = [name for name in _TOLD if getattr(given, name) is not None]
+    if told:
+        raise UserError(f"{folder} tells {', '.join(told)} itself: leave out {', '.join(told)}")
     config = _read_config(folder)
     kinds: dict[str, Any] = {"autoencoder": AutoencoderConfig, "classifier": ClassifierConfig}
     if config.get("tubelet") != FORMAT or config.get("kind") not in kinds:

@@ -96,8 +96,24 @@ def test_a_step_is_adamw_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"accumulate": 0}, {"epochs": 0}, {"warmup_epochs": 2.0}, {"ema": 1.0}, {"clip_grad": 0.0}]
+    "wrong",
+    [
+        {"accumulate": 0},
+        {"epochs": 0},
+        {"warmup_epochs": 2.0},
+        {"ema": 1.0},
+        {"clip_grad": 0.0},
+        {"min_lr": -1e-6},
+        {"warmup_lr": -1e-6},
+        {"weight_decay": -1.0},
+        {"betas": (0.9, 1.5)},
+        {"betas": (-0.1, 0.9)},
+        {"eps": -1.0},
+        {"layer_decay": 0.0},
+    ],
 )
 def test_settings_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         OptimConfig(base_lr=1.0, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="base_lr must be at least 0, found -1"):
+        OptimConfig(base_lr=-1)

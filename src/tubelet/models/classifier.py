@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from tubelet.errors import require_at_least
 from tubelet.masking import RunningCellMasking, TokenMask
 from tubelet.models.autoencoder import Reconstruction, clip_patches, encode_clip, make_decoder, reconstruct
 from tubelet.models.card import ModelCard
@@ -34,6 +35,9 @@ class ClassifierConfig:
     masking: RunningCellMasking | None = None
     decoder: DecoderConfig | None = None
     target: PixelTarget = field(default_factory=PixelTarget)
+
+    def __post_init__(self) -> None:
+        require_at_least(0, classes=self.classes)
 
 
 class VideoClassifier(nn.Module):

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tubelet.errors import require_at_least
 from tubelet.masking import TokenMask, take
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
 from tubelet.models.positions import PositionKind, Positions
@@ -44,6 +45,11 @@ class DecoderConfig:
     layer_scale: float | None = None
     norm_eps: float = NORM_EPS
     final_norm_eps: float = NORM_EPS
+
+    def __post_init__(self) -> None:
+        require_at_least(1, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
+        require_at_least(1, position_grid=min(self.position_grid) if self.position_grid else None)
+        require_at_least(0, depth=self.depth, norm_eps=self.norm_eps, final_norm_eps=self.final_norm_eps)
 
 
 class PixelDecoder(nn.Module):

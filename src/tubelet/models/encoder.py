@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tubelet.errors import require_above, require_at_least
 from tubelet.masking import take
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
 from tubelet.models.positions import PositionKind, Positions
@@ -59,6 +60,14 @@ class EncoderConfig:
     norm_eps: float = NORM_EPS
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        require_at_least(1, frames=self.frames, image_size=self.image_size)
+        require_at_least(1, tubelet=self.tubelet, patch_size=self.patch_size)
+        require_at_least(1, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
+        require_at_least(1, position_grid=min(self.position_grid) if self.position_grid else None)
+        require_at_least(0, depth=self.depth, norm_eps=self.norm_eps)
+        require_above(0, std=min(self.std))
 
     @property
     def tubelet_size(self) -> Size3:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from tubelet.errors import require_at_least
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
 
 
@@ -29,6 +30,9 @@ class LinearHeadConfig:
     dropout: float = 0.0
     init_scale: float = 0.001
 
+    def __post_init__(self) -> None:
+        require_at_least(0, norm_eps=self.norm_eps)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BridgingHeadConfig:
@@ -48,6 +52,10 @@ class BridgingHeadConfig:
     heads: int = 4
     mlp_dim: int = 2048
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_at_least(1, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
+        require_at_least(0, depth=self.depth)
 
 
 AnyHeadConfig = LinearHeadConfig | BridgingHeadConfig

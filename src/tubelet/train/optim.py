@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tubelet.errors import UserError
+from tubelet.errors import UserError, require_above, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +22,10 @@ class OptimConfig:
         min_lr: learning rate after the last step, scaled like base_lr.
         warmup_lr: learning rate of the first step of the warm-up, scaled like base_lr.
         weight_decay: decoupled weight decay; biases, norms and other vectors have none.
-        betas: AdamW's two averaging factors, of the gradient and of its square.
+        betas: AdamW's two averaging factors in [0, 1), of the gradient and of its square.
         eps: AdamW's addend to the denominator.
-        layer_decay: factor of the learning rate from each layer to the one below; 1 is one rate for all.
+        layer_decay: factor of the learning rate from each layer to the one below; 1 is one rate for all, and
+            what pre-training takes.
         clip_grad: largest L2 norm of the whole gradient; null does not clip.
         accumulate: micro-batches in one optimizer step.
         ema: decay per step of the moving average of the weights; null keeps none.
@@ -45,17 +46,18 @@ class OptimConfig:
     ema: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "accumulate"):
-            if getattr(self, name) < 1:
-                raise UserError(f"optim.{name} is {getattr(self, name)}: it must be 1 or more")
+        require_at_least(1, batch_size=self.batch_size, epochs=self.epochs, accumulate=self.accumulate)
+        require_at_least(0, base_lr=self.base_lr, min_lr=self.min_lr, warmup_lr=self.warmup_lr)
+        require_at_least(0, weight_decay=self.weight_decay, eps=self.eps)
+        require_above(0, layer_decay=self.layer_decay, clip_grad=self.clip_grad)
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise UserError(
-                f"optim.warmup_epochs is {self.warmup_epochs}: it must be 0 to epochs ({self.epochs})"
+                f"warmup_epochs must lie in [0, epochs={self.epochs}], found {self.warmup_epochs}"
             )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"betas must lie in [0, 1), found {self.betas}")
         if self.ema is not None and not 0 <= self.ema < 1:
-            raise UserError(f"optim.ema is {self.ema}: it must be 0 or more and less than 1")
-        if self.clip_grad is not None and self.clip_grad <= 0:
-            raise UserError(f"optim.clip_grad is {self.clip_grad}: it must be more than 0, or null")
+            raise UserError(f"ema must lie in [0, 1), or be null, found {self.ema}")
 
 
 def scaled_lr(base_lr: float, batch_size: int) -> float:
