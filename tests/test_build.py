@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from tests.conftest import write_video
-from tubelet.build import run_recipe
+from tubelet.build import claim, run_recipe
 from tubelet.data.manifest import Sample, write_manifest
 from tubelet.errors import UserError
 from tubelet.models.autoencoder import MaskedAutoencoder
@@ -405,6 +405,26 @@ def test_a_signal_saves_and_ends_the_run(
     assert "give the same command again" in errors
     assert (run / "last.pt").exists()
     assert (run / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_two_runs_do_not_share_a_folder(tiny_recipe: Load, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    changes = ["optim.epochs=400", "data.workers=1", "save.log_steps=1"]
+    recipe = tiny_recipe("pretrain", *changes)
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "tubelet", "pretrain", str(tmp_path / "pretrain.yaml"), *changes]
+    process = subprocess.Popen([*command, "--out", str(run)], stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None and not (run / "log.jsonl").exists():
+            time.sleep(0.1)
+        with pytest.raises(UserError, match="another run is at work in .*run; wait for it to end"):
+            run_recipe(recipe, run)
+    finally:
+        process.kill()
+        process.wait()
+    with claim(run, recipe):
+        """Its decoding process, which may not have noticed yet, holds nothing."""
 
 
 def test_an_unreadable_validation_video_is_counted(tiny_recipe: Load, motion: Path, tmp_path: Path) -> None:

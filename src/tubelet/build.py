@@ -1,8 +1,8 @@
 """From a recipe to a trained model: the one place where models, data and the loop are joined."""
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tubelet.data.loader import TrainLoader, default_workers
 from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.errors import UserError
 from tubelet.evaluation import evaluate, require_frames
-from tubelet.files import replacing
+from tubelet.files import held_alone, replacing
 from tubelet.masking import AnyMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.card import ModelCard
@@ -51,7 +51,7 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
         UserError: something the user can mend, such as a folder that holds another recipe's run.
     """
     out = Path(out)
-    with Runtime(recipe.runtime) as runtime:
+    with Runtime(recipe.runtime) as runtime, ExitStack() as stack:
         runtime.on_main(lambda: check_folder(out, recipe))
         torch.manual_seed(recipe.seed)
         manifest = read_manifest(recipe.data.root, recipe.data.train)
@@ -71,7 +71,7 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
         model = make_model(recipe, manifest, begun=out if (out / "last.pt").is_file() else None)
         loader = make_loader(recipe, manifest, model.config.encoder, runtime)
         task = make_task(recipe, model)
-        runtime.on_main(lambda: claim(out, recipe))
+        runtime.on_main(lambda: stack.enter_context(claim(out, recipe)))
         store = CheckpointStore(out, export=lambda folder, weights: export_model(folder, model, weights))
 
         def validate(task: nn.Module) -> dict[str, float]:
@@ -348,13 +348,24 @@ def check_folder(out: Path, recipe: Recipe) -> None:
         raise UserError(f"{out} holds a run without its recipe.yaml; choose another folder with --out")
 
 
-def claim(out: Path, recipe: Recipe) -> None:
-    """Make the folder this recipe's own, unless it is."""
+@contextmanager
+def claim(out: Path, recipe: Recipe) -> Iterator[None]:
+    """Within it the folder is this recipe's and no other process trains in it.
+
+    Raises:
+        UserError: another one does.
+    """
     path = out / "recipe.yaml"
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(to_yaml(recipe), encoding="utf-8")
+    with path.open("r+", encoding="utf-8") as file:
+        if not held_alone(file):
+            raise UserError(
+                f"another run is at work in {out}; wait for it to end, or choose another with --out"
+            )
+        yield
 
 
 def write_failures(failures: Mapping[str, str], out: Path) -> None:

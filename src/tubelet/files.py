@@ -1,9 +1,11 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and files that one process at a time holds."""
 
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 
 @contextmanager
@@ -26,3 +28,20 @@ def discard_partials(folder: Path) -> None:
     """Remove what processes that were killed have left in a folder; nobody may be writing there."""
     for temporary in folder.glob(".*.partial"):
         temporary.unlink(missing_ok=True)
+
+
+def held_alone(file: TextIO) -> bool:
+    """Hold a file, open for writing, until this process closes it or any other opening of it, or ends.
+
+    False where another process holds it. Where the system or the file system has no such locks nobody is
+    kept out. Processes that this one starts do not hold it.
+    """
+    if sys.platform != "win32":
+        import fcntl
+
+        with suppress(OSError):
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+    return True

@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from tubelet.errors import UserError
+from tubelet.files import held_alone
 from tubelet.prepare.check import Checked
 from tubelet.prepare.encode import Encoded, EncodeJob
-from tubelet.prepare.lock import held_alone
 from tubelet.prepare.places import Stamp
 
 _VERSION = 2  # of what checks and encodings find; what another one found is found again

@@ -150,6 +150,7 @@ def fit(
         logs.resume(progress.step)
 
     def save() -> None:
+        _require_finite(task, runtime, progress.step)
         state = full_state(task, optimizer, average) | {"loader": loader.state(runtime.gather)}
         runtime.on_main(lambda: store.save_last(state | {"progress": asdict(progress)}))
 
@@ -231,6 +232,7 @@ def fit(
                             f"score={score} is not a validation metric; there are: {', '.join(metrics)}"
                         )
                     if runtime.any(metrics[score] > progress.best):
+                        _require_finite(task, runtime, progress.step)
                         progress.best = metrics[score]
                         runtime.on_main(partial(store.save_best, full_weights(task), metrics))
                 log({"epoch": epoch + 1.0} | {f"val/{name}": value for name, value in metrics.items()})
@@ -282,6 +284,16 @@ def _whole(value: Tensor) -> Tensor:
     """A scalar that FSDP2 left spread over the processes."""
     whole: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
     return whole
+
+
+def _require_finite(task: nn.Module, runtime: Runtime, step: int) -> None:
+    """Raise, in every process, where the last step has spoilt the weights; before the next, no loss tells."""
+    mine = [p.to_local() if hasattr(p, "to_local") else p for p in task.parameters()]  # of FSDP2's shards
+    if runtime.any(not all(bool(weight.isfinite().all()) for weight in mine)):
+        raise UserError(
+            f"after step {step} there are weights that are not finite. They were not saved and the last "
+            "checkpoint is intact. Lower base_lr or set clip_grad"
+        )
 
 
 def _refuse(
