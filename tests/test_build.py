@@ -418,7 +418,7 @@ def test_two_runs_do_not_share_a_folder(tiny_recipe: Load, tmp_path: Path) -> No
     try:
         while process.poll() is None and not (run / "log.jsonl").exists():
             time.sleep(0.1)
-        with pytest.raises(UserError, match="another run is at work in .*run; wait for it to end"):
+        with pytest.raises(UserError, match=r"another run is at work in .*run; wait for it to end"):
             run_recipe(recipe, run)
     finally:
         process.kill()

@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 BELOW: dict[str, set[str]] = {
     "tubelet.errors": set(),
     "tubelet.files": set(),
-    "tubelet.machine": set(),
+    "tubelet.machine": {"tubelet.errors"},
     "tubelet.words": set(),
     "tubelet.patches": {"tubelet.errors"},
     "tubelet.masking": {"tubelet.errors", "tubelet.patches"},

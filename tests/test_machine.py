@@ -1,11 +1,14 @@
-"""A process's share of the cores, as torchrun and SLURM tell it, and the processor's name."""
+"""What torchrun, SLURM and the system say of where a program runs."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tubelet.machine import available_cores, cores_per_process, processor
+from tubelet.errors import UserError
+from tubelet.machine import available_cores, cores_per_process, place, processor
 
 NAMES = (
     "LOCAL_WORLD_SIZE",
@@ -66,3 +69,61 @@ def test_the_processor_has_its_name_or_that_of_its_kind(
     monkeypatch.setattr("platform.processor", lambda: "")
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert processor() == name
+
+
+STEP = {"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1"}
+BATCH = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (0, 1, 0)),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a"}, (3, 4, 1)),
+        ({**STEP, "SLURM_STEP_NUM_TASKS": "8", "MASTER_ADDR": "a"}, (5, 8, 1)),
+        ({**BATCH, "MASTER_ADDR": "a"}, (0, 1, 0)),  # the script itself, without srun
+        ({**BATCH, "SLURM_STEP_NUM_TASKS": "1", "MASTER_ADDR": "a"}, (0, 1, 0)),  # a shell of salloc
+        (BATCH, (0, 1, 0)),
+    ],
+)
+def test_place_among_the_processes(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: tuple[int, int, int]
+) -> None:
+    started(monkeypatch, environment)
+    assert place() == expected
+
+
+def test_several_tasks_need_the_address_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    started(monkeypatch, STEP | {"SLURM_STEP_NUM_TASKS": "8"})
+    with pytest.raises(UserError, match="several SLURM tasks, but MASTER_ADDR is not set"):
+        place()
+
+
+def started(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    """As if this process had been started with no other variables of torchrun and SLURM."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", *STEP, "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("launcher", ["", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_a_process_of_several_ends_before_python_shuts_down(launcher: str) -> None:
+    code = """
+import atexit, sys
+from tubelet.machine import leave
+class Last:
+    def __del__(self):
+        print("freed", flush=True)
+last = Last()
+atexit.register(print, "registered")
+sys.stdout.write("written ")
+leave(3)
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES}
+    environment |= {launcher: "2"} if launcher else {}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 3, ended.stderr
+    assert ended.stdout == "written registered\n" + ("" if launcher else "freed\n")

@@ -8,6 +8,7 @@ import typer
 
 from tubelet.cli_prepare import prepare
 from tubelet.errors import UserError
+from tubelet.machine import is_main_process, leave
 
 app = typer.Typer(
     help="Masked video autoencoders: pre-train, fine-tune, recognise, look inside.",
@@ -78,7 +79,6 @@ def finetune(recipe: RecipeName, settings: Settings = None, out: RunFolder = Non
 def _train(verb: str, name: str, settings: list[str] | None, out: Path | None) -> None:
     from tubelet.build import run_recipe
     from tubelet.recipe import load_recipe
-    from tubelet.train.runtime import is_main_process
 
     loaded = load_recipe(name, *settings or ())
     if loaded.task != verb:
@@ -103,7 +103,6 @@ def evaluate(
     from tubelet.evaluation import run_evaluation
     from tubelet.progress import Bar
     from tubelet.recipe import evaluate_recipe
-    from tubelet.train.runtime import is_main_process
 
     chosen = evaluate_recipe(*settings or ())
     if dump:
@@ -310,14 +309,15 @@ def bench_data(
 
 def main() -> None:
     """Run the command; what the user can mend ends in one message and exit code 2."""
+    code = 2
     try:
         app()
+    except SystemExit as end:  # of a command that went well, too
+        code = end.code if isinstance(end.code, int) else int(bool(end.code))
     except UserError as error:
-        message = str(error)
+        print(f"tubelet: {error}", file=sys.stderr)
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
-        message = f"{what}{error.strerror or error}. What was finished is kept: mend this and run it again"
-    else:
-        return
-    print(f"tubelet: {message}", file=sys.stderr)
-    sys.exit(2)
+        reason = f"{what}{error.strerror or error}. What was finished is kept: mend this and run it again"
+        print(f"tubelet: {reason}", file=sys.stderr)
+    leave(code)

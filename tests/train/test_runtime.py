@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from tests.test_machine import STEP, started
 from tests.train.toy import ToyTask, log_lines
 from tubelet.data.dataset import Batch
 from tubelet.errors import UserError
 from tubelet.train.checkpoint import CheckpointStore
-from tubelet.train.runtime import Runtime, RuntimeConfig, _place
+from tubelet.train.runtime import Runtime, RuntimeConfig
 
 
 def assert_same_run(first: Path, second: Path, tolerance: float = 1e-5) -> None:
@@ -174,34 +175,6 @@ def test_batches_copied_ahead_are_whole_and_in_order() -> None:
         assert torch.stack(found).tolist() == [[number] * 3 for number in range(50)]
 
 
-STEP = {"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1"}
-BATCH = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}
-
-
-@pytest.mark.parametrize(
-    ("environment", "place"),
-    [
-        ({}, (0, 1, 0)),
-        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a"}, (3, 4, 1)),
-        ({**STEP, "SLURM_STEP_NUM_TASKS": "8", "MASTER_ADDR": "a"}, (5, 8, 1)),
-        ({**BATCH, "MASTER_ADDR": "a"}, (0, 1, 0)),  # the script itself, without srun
-        ({**BATCH, "SLURM_STEP_NUM_TASKS": "1", "MASTER_ADDR": "a"}, (0, 1, 0)),  # a shell of salloc
-        (BATCH, (0, 1, 0)),
-    ],
-)
-def test_place_among_the_processes(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], place: tuple[int, int, int]
-) -> None:
-    started(monkeypatch, environment)
-    assert _place() == place
-
-
-def test_several_tasks_need_the_address_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    started(monkeypatch, STEP | {"SLURM_STEP_NUM_TASKS": "8"})
-    with pytest.raises(UserError, match="several SLURM tasks, but MASTER_ADDR is not set"):
-        _place()
-
-
 @pytest.mark.parametrize("gpus", [1, 8])
 def test_a_task_of_slurm_may_see_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
     started(monkeypatch, STEP | {"SLURM_STEP_NUM_TASKS": "8", "MASTER_ADDR": "a"})
@@ -214,14 +187,6 @@ def test_more_processes_of_torchrun_than_gpus(monkeypatch: pytest.MonkeyPatch) -
     with_gpus(monkeypatch, 1)
     with pytest.raises(UserError, match="more processes than GPUs on this machine: process 2 finds 1"):
         Runtime(RuntimeConfig(precision="fp32"))
-
-
-def started(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
-    """As if this process had been started with no other variables of torchrun and SLURM."""
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", *STEP, "SLURM_STEP_NUM_TASKS"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:

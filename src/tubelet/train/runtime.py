@@ -5,7 +5,7 @@ The same program runs as one process, under `torchrun` and under SLURM's `srun`.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar
@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from tubelet.errors import UserError
-from tubelet.machine import cores_per_process
+from tubelet.machine import cores_per_process, place
 
 
 class Movable(Protocol):
@@ -80,7 +80,7 @@ class Runtime:
 
     def __init__(self, config: RuntimeConfig | None = None) -> None:
         self.config = config or RuntimeConfig()
-        self.rank, self.world, self.local_rank = _place()
+        self.rank, self.world, self.local_rank = place()
         self.is_main = self.rank == 0
         self.device = _device(self.config.device, self.local_rank, self.world)
         self.dtype = _dtype(self.config.precision, self.device)
@@ -107,11 +107,6 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.world > 1:
-            if kind is None and dist.get_backend() == "gloo":
-                # Its threads may still hold the tensors of the exchange before, and to free those while
-                # Python shuts down is to abort (PyTorch 190489). They let go while all meet here.
-                with suppress(RuntimeError):  # of a process that failed and is gone; it says why itself
-                    self.barrier()
             dist.destroy_process_group()
 
     def prepare(self, task: nn.Module) -> nn.Module:
@@ -252,27 +247,6 @@ class Runtime:
         """Wait until every process is here."""
         if self.world > 1:
             dist.barrier()
-
-
-def _place() -> tuple[int, int, int]:
-    """(rank, world, local rank) as torchrun or SLURM tells them; (0, 1, 0) for a program started alone.
-
-    SLURM_NTASKS is of the whole job: in its batch script, too, which is one process.
-    """
-    for rank, world, local in (
-        ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
-        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
-    ):
-        if "MASTER_ADDR" in os.environ and rank in os.environ and world in os.environ:
-            return int(os.environ[rank]), int(os.environ[world]), int(os.environ.get(local, 0))
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-        raise UserError("several SLURM tasks, but MASTER_ADDR is not set: export the first node's name as it")
-    return 0, 1, 0
-
-
-def is_main_process() -> bool:
-    """Whether this is the process that prints and writes; needs no process group."""
-    return _place()[0] == 0
 
 
 def _device(kind: str, local_rank: int, world: int) -> torch.device:
