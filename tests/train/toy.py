@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tubelet.errors import UserError
+from tubelet.machine import leave
 from tubelet.train.checkpoint import CheckpointStore
 from tubelet.train.interrupt import Interrupted
 from tubelet.train.loggers import JsonLines, Logs
@@ -212,3 +213,4 @@ SIGTERM, SIGKILL = int(signal.SIGTERM), int(signal.SIGKILL)
 
 if __name__ == "__main__":
     main(json.loads(sys.argv[1]))
+    leave(0)
