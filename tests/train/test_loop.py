@@ -200,7 +200,7 @@ def test_a_gradient_that_is_not_finite_is_refused(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("validated", [True, False])
 def test_weights_that_the_last_step_spoils_are_not_saved(tmp_path: Path, validated: bool) -> None:
     options: dict[str, Any] = {} if validated else {"validate": None}
-    with pytest.raises(UserError, match="after step 1 there are weights that are not finite"):
+    with pytest.raises(UserError, match="after step 2 there are weights that are not finite"):
         train(tmp_path, epochs=1, videos=8, base_lr=1e45, **options)
     assert not (tmp_path / "last.pt").exists()
     assert not (tmp_path / "best").exists()
