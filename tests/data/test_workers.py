@@ -1,5 +1,6 @@
 """A video that takes its process down costs itself alone."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -99,6 +100,17 @@ def test_a_process_that_the_system_ends_is_not_blamed_on_its_video(manifest: Mak
 def test_what_a_process_raises_is_raised(manifest: MakeManifest):
     with pytest.raises(IndexError):
         list(Workers(training(manifest, "raise"), 1).batches([[(0, 99)]]))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux")
+def test_processes_that_have_ended_leave_nothing_open(manifest: MakeManifest):
+    def read() -> int:
+        list(Workers(training(manifest, "raise"), 2).batches([[(0, 0)], [(0, 1)]]))
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    first = read()
+    assert [read() for _ in range(3)] == [first] * 3
 
 
 def test_a_program_that_fails_while_they_are_at_work_ends(manifest: MakeManifest, tmp_path: Path):

@@ -4,6 +4,7 @@ import atexit
 import multiprocessing
 import signal
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -64,7 +65,7 @@ class Workers:
                 batches = iter(self._loader)
             processes = multiprocessing.active_children()
             for process in set(processes) - set(before):
-                atexit.register(process.kill)
+                atexit.register(_kill, weakref.ref(process))
             try:
                 for batch in batches:
                     yield batch
@@ -127,6 +128,11 @@ def _no_interruption() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread() and handler is not None:
             signal.signal(signal.SIGCHLD, handler)
+
+
+def _kill(process: "weakref.ref[multiprocessing.process.BaseProcess]") -> None:
+    if (alive := process()) is not None:
+        alive.kill()
 
 
 def _start_worker(_: int) -> None:
