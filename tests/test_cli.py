@@ -124,6 +124,8 @@ def test_a_list_of_several_classes_is_prepared_trained_on_tested_and_predicted(
         (["recipe", "show", "nothing.yaml"], "no recipe file at nothing.yaml"),
         (["recipe", "help", "pretran"], "did you mean 'pretrain'"),
         (["prepare", "synthetic", "x", "--size", "31"], "size must be even"),
+        (["visualize", "x", "y", "--seed", "99999999999999999999999"], "Invalid value for '--seed'"),
+        (["demo", "--seed", "-1"], "Invalid value for '--seed'"),
         (["bench", "data", "--size", "0"], "Invalid value for '--size'"),
     ],
 )

@@ -1,12 +1,13 @@
 """Recipes: read, checked, changed from the command line, written and compared."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tubelet.build import make_classifier, make_task
+from tubelet.build import make_classifier, make_task, run_recipe
 from tubelet.data.clips import DenseClip, SegmentClip
 from tubelet.data.erasing import RandomErasing
 from tubelet.data.protocols import VideoMAESegmentClip
@@ -299,6 +300,17 @@ def test_augmentation_that_cannot_be_is_refused(finetune: str, override: str, wh
         ("optim.weight_decay=-1", "optim: weight_decay must be at least 0, found -1"),
         ("optim.layer_decay=0", "optim: layer_decay must be above 0, found 0"),
         ("optim.layer_decay=0.75", "optim.layer_decay must be 1 in pre-training, found 0.75"),
+        ("optim.base_lr=nan", "optim: base_lr must be a finite number, found nan"),
+        ("optim.base_lr=inf", "optim: base_lr must be a finite number, found inf"),
+        ("optim.min_lr=nan", "optim: min_lr must be a finite number, found nan"),
+        ("optim.warmup_lr=-3", "optim: warmup_lr must be at least 0, found -3"),
+        ("optim.weight_decay=nan", "optim: weight_decay must be a finite number, found nan"),
+        ("optim.layer_decay=nan", "optim: layer_decay must be a finite number, found nan"),
+        ("optim.clip_grad=nan", "optim: clip_grad must be a finite number, found nan"),
+        ("optim.clip_grad=-.inf", "optim: clip_grad must be a finite number, found -inf"),
+        ("save.every_seconds=nan", "save: every_seconds must be a finite number, found nan"),
+        ("seed=-1", "seed must lie in [0, 2**63), found -1"),
+        ("seed=99999999999999999999999", "seed must lie in [0, 2**63), found 99999999999999999999999"),
         ("data.max_failures=3", "data: max_failures must lie in [0, 1], found 3"),
         ("save.every_seconds=-1", "save: every_seconds must be at least 0, found -1"),
         ("model.encoder.heads=0", "model.encoder: heads must be at least 1, found 0"),
@@ -308,6 +320,7 @@ def test_augmentation_that_cannot_be_is_refused(finetune: str, override: str, wh
         ("model.encoder.dim=-64", "model.encoder: dim must be at least 1, found -64"),
         ("model.encoder.mlp_dim=0", "model.encoder: mlp_dim must be at least 1, found 0"),
         ("model.encoder.norm_eps=-1", "model.encoder: norm_eps must be at least 0, found -1"),
+        ("model.encoder.std=[0.2,nan,0.2]", "model.encoder: std must be a finite number, found nan"),
         ("model.encoder.std=[0.2,0,0.2]", "model.encoder: std must be above 0, found 0"),
         ("model.encoder.position_grid=[8,0,14]", "model.encoder: position_grid must be at least 1, found 0"),
         ("model.decoder.heads=0", "model.decoder: heads must be at least 1, found 0"),
@@ -324,12 +337,20 @@ def test_a_setting_out_of_its_range_is_refused_with_the_range(pretrain: str, ove
     [
         ("head={kind: linear, norm_eps: -1}", "head: norm_eps must be at least 0, found -1"),
         ("head.heads=0", "head: heads must be at least 1, found 0"),
+        ("head.dropout=1", "head: dropout must lie in [0, 1), found 1"),
+        ("head={kind: linear, dropout: 1}", "head: dropout must lie in [0, 1), found 1"),
+        ("head={kind: linear, init_scale: nan}", "head: init_scale must be a finite number, found nan"),
+        ("reconstruction.weight=nan", "reconstruction: weight must be a finite number, found nan"),
         ("head.depth=-1", "head: depth must be at least 0, found -1"),
         ("reconstruction.weight=-1", "reconstruction: weight must be at least 0, found -1"),
     ],
 )
 def test_a_setting_of_fine_tuning_out_of_its_range_is_refused(finetune: str, override: str, message: str):
     assert message in complaint(finetune, override)
+
+
+def test_a_run_takes_the_largest_seed(tiny_recipe: Callable[..., Recipe], tmp_path: Path):
+    run_recipe(tiny_recipe("finetune", "optim.epochs=1", f"seed={2**63 - 1}"), tmp_path / "run")
 
 
 def test_an_unknown_kind_is_refused_with_its_path(pretrain: str):

@@ -56,7 +56,7 @@ def demo(
         Path | None, typer.Option(help="Where everything goes: runs/demo, or runs/demo-quick with --quick.")
     ] = None,
     quick: Annotated[bool, typer.Option(help="Every step in about a minute, too short to learn.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the data set and the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the data set and the training.")] = 0,
 ) -> None:
     """The whole story on a made data set: prepare, pre-train, fine-tune, test, and a report to look at."""
     from tubelet.demo import run_demo
@@ -152,7 +152,7 @@ def visualize(
     video: Annotated[Path, typer.Argument(help="A video file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help=".gif, .webp, .mp4 or .png")] = Path("painted.gif"),
     ratio: Annotated[float, typer.Option(help="Share of the tokens to hide.")] = 0.9,
-    seed: Annotated[int, typer.Option(help="Of the mask.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the mask.")] = 0,
 ) -> None:
     """Show what a masked autoencoder paints: original, masked and painted side by side."""
     import torch

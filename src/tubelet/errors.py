@@ -1,6 +1,7 @@
 """Mistakes a user can mend: one clear sentence each, exit code 2 on the command line."""
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -15,14 +16,23 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def require_at_least(least: int, **settings: float | None) -> None:
-    """Raise a UserError that names the first setting below `least`; None is none."""
+    """Raise a UserError that names the first setting below `least`, or not a finite number; None is none."""
     for name, value in settings.items():
-        if value is not None and value < least:
-            raise UserError(f"{name} must be at least {least}, found {value}")
+        if value is not None:
+            _require_finite(name, value)
+            if value < least:
+                raise UserError(f"{name} must be at least {least}, found {value}")
 
 
 def require_above(bound: float, **settings: float | None) -> None:
-    """Raise a UserError that names the first setting that is not above `bound`; None is none."""
+    """Raise a UserError that names the first setting not above `bound`, nor a finite number; None is none."""
     for name, value in settings.items():
-        if value is not None and value <= bound:
-            raise UserError(f"{name} must be above {bound}, found {value}")
+        if value is not None:
+            _require_finite(name, value)
+            if value <= bound:
+                raise UserError(f"{name} must be above {bound}, found {value}")
+
+
+def _require_finite(name: str, value: float) -> None:
+    if not -math.inf < value < math.inf:  # whole numbers may be too large for math.isfinite
+        raise UserError(f"{name} must be a finite number, found {value}")

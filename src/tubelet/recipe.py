@@ -95,7 +95,7 @@ class PretrainRecipe:
         masking: which tokens are hidden.
         optim: the optimization.
         init: model to start from, or null to start from random weights.
-        seed: of everything random.
+        seed: of everything random, in [0, 2**63).
         save: checkpoints and logs.
         runtime: device, precision and processes.
     """
@@ -111,7 +111,7 @@ class PretrainRecipe:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
-        require_at_least(0, seed=self.seed)
+        _check_seed(self.seed)
         if self.optim.layer_decay != 1:
             raise UserError(
                 f"optim.layer_decay must be 1 in pre-training, found {self.optim.layer_decay}: it is for "
@@ -154,7 +154,7 @@ class FinetuneRecipe:
         mixing: mixup and cutmix of the training clips and their labels; null does not mix.
         optim: the optimization.
         views: clips and crops of a video that a test averages over.
-        seed: of everything random.
+        seed: of everything random, in [0, 2**63).
         save: checkpoints and logs.
         runtime: device, precision and processes.
     """
@@ -176,7 +176,7 @@ class FinetuneRecipe:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
-        require_at_least(0, seed=self.seed)
+        _check_seed(self.seed)
         for name in ("drop_path", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} must lie in [0, 1), found {getattr(self, name)}")
@@ -314,6 +314,11 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for key in keys
         if flat_old.get(key, "absent") != flat_new.get(key, "absent")
     ]
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise UserError(f"seed must lie in [0, 2**63), found {seed}")
 
 
 def _shipped() -> Path:

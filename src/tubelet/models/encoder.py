@@ -67,7 +67,8 @@ class EncoderConfig:
         require_at_least(1, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
         require_at_least(1, position_grid=min(self.position_grid) if self.position_grid else None)
         require_at_least(0, depth=self.depth, norm_eps=self.norm_eps)
-        require_above(0, std=min(self.std))
+        for std in self.std:
+            require_above(0, std=std)
 
     @property
     def tubelet_size(self) -> Size3:

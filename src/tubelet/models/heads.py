@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from tubelet.errors import require_at_least
+from tubelet.errors import UserError, require_above, require_at_least
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
 
 
@@ -32,6 +32,8 @@ class LinearHeadConfig:
 
     def __post_init__(self) -> None:
         require_at_least(0, norm_eps=self.norm_eps)
+        require_above(0, init_scale=self.init_scale)
+        _check_dropout(self.dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ class BridgingHeadConfig:
     def __post_init__(self) -> None:
         require_at_least(1, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
         require_at_least(0, depth=self.depth)
+        _check_dropout(self.dropout)
 
 
 AnyHeadConfig = LinearHeadConfig | BridgingHeadConfig
@@ -104,3 +107,8 @@ def make_head(config: AnyHeadConfig, *, dim: int, classes: int) -> LinearHead | 
     if isinstance(config, BridgingHeadConfig):
         return BridgingHead(config, dim=dim, classes=classes)
     return LinearHead(config, dim=dim, classes=classes)
+
+
+def _check_dropout(dropout: float) -> None:
+    if not 0 <= dropout < 1:
+        raise UserError(f"dropout must lie in [0, 1), found {dropout}")
