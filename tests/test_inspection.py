@@ -211,7 +211,7 @@ def test_a_license_is_told(trained: Path, tmp_path: Path):
 
 
 def test_what_shapes_do_not_tell_is_asked_for(tmp_path: Path):
-    with pytest.raises(UserError, match="give heads=N"):
+    with pytest.raises(UserError, match="heads=N"):
         inspect(CASES["videomae's classifier"].write(tmp_path))
 
 
@@ -231,5 +231,5 @@ def test_the_command_prints_what_is_found(tubelet: Command, tmp_path: Path):
 def test_the_command_asks_for_heads_in_one_line(tubelet: Command, tmp_path: Path):
     code, out, err = tubelet("inspect", CASES["mar's model"].write(tmp_path))
     assert (code, out) == (2, "")
-    assert "give heads=N" in err
+    assert "--heads N" in err
     assert err.count("\n") == 1

@@ -364,11 +364,20 @@ def test_what_cannot_be_read_is_one_line_of_the_command(
         assert err.count("\n") == 1
 
 
-def test_heads_that_shapes_do_not_tell_are_asked_for_by_the_command(tubelet: Command, tmp_path: Path) -> None:
-    torch.save({"model": random_weights(videomae_autoencoder(TINY))}, tmp_path / "x.pth")
-    code, _, err = tubelet("convert", tmp_path / "x.pth", tmp_path / "out")
-    assert code == 2
-    assert "give heads=N" in err
+def test_the_message_of_heads_that_shapes_do_not_tell_can_be_obeyed(
+    tubelet: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": random_weights(videomae_autoencoder(TINY))}, "x.pth")
+    said = "say load_model(..., heads=N) in Python, or once `tubelet convert x.pth OUT --heads N`"
+    for words in (("convert", "x.pth", "out"), ("visualize", "x.pth", "x.mp4")):
+        code, _, err = tubelet(*words)
+        assert code == 2
+        assert said in err
+        assert err.count("\n") == 1
+    given = ("--heads", 3, "--decoder-heads", 2, "--image-size", 16, "--frames", 4)
+    assert tubelet("convert", "x.pth", "OUT", *given)[0] == 0
+    assert load_model("OUT").config.encoder.heads == 3
 
 
 def test_zoo_lists_all_names_and_describes_one(tubelet: Command) -> None:

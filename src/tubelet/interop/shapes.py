@@ -39,7 +39,7 @@ def encoder_heads(given: Given, dim: int, source: str) -> int:
     if given.heads is None and dim not in HEADS:
         raise UserError(
             f"{source}: the shapes do not tell the encoder's attention heads, and no published model is "
-            f"{dim} wide: give heads=N"
+            f"{dim} wide: {_how_to_give(source, 'heads')}"
         )
     return _divides("heads", given.heads or HEADS[dim], dim, source)
 
@@ -49,7 +49,7 @@ def decoder_heads(given: Given, dim: int, width: int, source: str) -> int:
     if given.decoder_heads is None and dim % width:
         raise UserError(
             f"{source}: the shapes do not tell the decoder's attention heads, and its {dim} features are not "
-            f"a multiple of {width}: give decoder_heads=N"
+            f"a multiple of {width}: {_how_to_give(source, 'decoder_heads')}"
         )
     return _divides("decoder_heads", given.decoder_heads or dim // width, dim, source)
 
@@ -59,9 +59,18 @@ def bridge_heads(given: Given, dim: int, source: str) -> int:
     if given.bridge_heads is None and dim % 128:
         raise UserError(
             f"{source}: the shapes do not tell the bridging classifier's attention heads, and its {dim} "
-            "features are not a multiple of 128: give bridge_heads=N"
+            f"features are not a multiple of 128: {_how_to_give(source, 'bridge_heads')}"
         )
     return _divides("bridge_heads", given.bridge_heads or dim // 128, dim, source)
+
+
+def _how_to_give(source: str, *names: str) -> str:
+    """How to say what a file does not: not all commands ask for it."""
+    options = " ".join(f"--{name.replace('_', '-')} N" for name in names)
+    return (
+        f"say load_model(..., {', '.join(f'{name}=N' for name in names)}) in Python, or once "
+        f"`tubelet convert {source} OUT {options}` and then use OUT"
+    )
 
 
 def _divides(name: str, heads: int, dim: int, source: str) -> int:
@@ -117,7 +126,7 @@ def made_for(tokens: int, size: Size3, given: Given, source: str) -> tuple[int, 
         return given.image_size, tokens // area * size.t
     raise UserError(
         f"{source} has positions for {tokens} tokens, which {frames} frames of {given.image_size or 224} "
-        "pixels do not make: give image_size=N and frames=N as they were in training"
+        f"pixels do not make; as they were in training, {_how_to_give(source, 'image_size', 'frames')}"
     )
 
 
