@@ -23,6 +23,7 @@ from tubelet.data.manifest import Sample, write_manifest
 from tubelet.errors import UserError
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
+from tubelet.models.resize import resize_model
 from tubelet.models.target import PixelTarget
 from tubelet.prediction import predict
 from tubelet.recipe import Recipe, load_recipe
@@ -211,7 +212,7 @@ def test_a_run_goes_on_without_the_model_that_it_began_with(
     [
         ("optim.batch_size=100", "optim.batch_size=100 is more than the 24 videos"),
         ("optim.accumulate=3", "use a multiple of 3"),
-        ("data.clip.frames=8", "data.clip.frames is 8, but the model takes 4"),
+        ("data.clip.frames=8", "the model takes 4 frames: set data.clip.frames=4 or encoder.frames=8"),
         ("data.root=/nowhere", "no data set at /nowhere"),
         ("data.train=trian", "has no trian.csv"),
         ("encoder=null", "give either init=MODEL"),
@@ -224,6 +225,58 @@ def test_what_does_not_fit_is_refused_before_the_folder_is_made(
     with pytest.raises(UserError, match=message):
         run_recipe(tiny_recipe("finetune", override), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_fine_tuning_at_another_size_starts_from_the_resized_model(
+    tiny_recipe: Load, trained: Path, motion: Path, tmp_path: Path
+) -> None:
+    settings = ("frames=8", "image_size=48", "data.clip.frames=8")
+    recipe = tiny_recipe("mar", *settings, init=trained / "pretrain")
+    run_recipe(tiny_recipe("mar", *settings, "optim.base_lr=0", init=trained / "pretrain"), tmp_path / "same")
+    before = resize_model(load_model(trained / "pretrain"), frames=8, image_size=48)
+    same = load_model(tmp_path / "same")
+    assert before.decoder is not None
+    assert same.decoder is not None
+    assert same.grid == before.grid == (4, 6, 6)
+    for part in ("encoder", "decoder"):
+        expected, found = getattr(before, part).state_dict(), getattr(same, part).state_dict()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+    run_recipe(recipe, tmp_path / "run")
+    tuned = load_model(tmp_path / "run")
+    assert tuned.grid == (4, 6, 6)
+    assert not torch.equal(tuned.encoder.embed.project.weight, before.encoder.embed.project.weight)
+    assert sum(p for _, p in predict(tuned, motion / "videos/test/00000.mp4").top(12)) == pytest.approx(1)
+    run_recipe(recipe, tmp_path / "run")  # finished, it is begun no more
+
+
+def test_learned_positions_are_fine_tuned_at_another_size(
+    tiny_recipe: Load, trained: Path, tmp_path: Path
+) -> None:
+    learned = "model.encoder.positions=separable"
+    run_recipe(tiny_recipe("pretrain", learned, "optim.epochs=1"), tmp_path / "start")
+    still = ("optim.base_lr=0", "optim.epochs=1", "data.val=null")
+    settings = ("encoder=null", "image_size=64", *still, f"init={tmp_path / 'start'}")
+    run_recipe(tiny_recipe("finetune", *settings), tmp_path / "run")
+    expected = resize_model(load_model(tmp_path / "start"), image_size=64).encoder.state_dict()
+    found = load_model(tmp_path / "run").encoder.state_dict()
+    assert found["positions.space"].shape[1] == 64
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.clip.frames=8", "the model takes 4 frames: set data.clip.frames=4 or frames=8"),
+        ("frames=8", "the model takes 8 frames: set data.clip.frames=8 or frames=4"),
+        ("image_size=50", "the model's settings do not fit each other: .*50"),
+    ],
+)
+def test_a_size_that_does_not_fit_the_model_of_init_is_refused(
+    tiny_recipe: Load, trained: Path, tmp_path: Path, override: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run_recipe(tiny_recipe("mar", override, init=trained / "pretrain"), tmp_path / "run")
 
 
 def test_init_of_another_architecture_is_refused(tiny_recipe: Load, trained: Path, tmp_path: Path) -> None:

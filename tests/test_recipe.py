@@ -337,6 +337,9 @@ def test_a_setting_out_of_its_range_is_refused_with_the_range(pretrain: str, ove
     [
         ("head={kind: linear, norm_eps: -1}", "head: norm_eps must be at least 0, found -1"),
         ("head.heads=0", "head: heads must be at least 1, found 0"),
+        ("frames=8", "frames is for the model of init, and there is none: set encoder.frames"),
+        ("image_size=8", "image_size is for the model of init, and there is none: set encoder.image_size"),
+        ("frames=0", "frames must be at least 1, found 0"),
         ("head.dropout=1", "head: dropout must lie in [0, 1), found 1"),
         ("head={kind: linear, dropout: 1}", "head: dropout must lie in [0, 1), found 1"),
         ("head={kind: linear, init_scale: nan}", "head: init_scale must be a finite number, found nan"),

@@ -25,6 +25,7 @@ from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
 from tubelet.models.heads import LinearHeadConfig
 from tubelet.models.layers import checkpoint_activations
+from tubelet.models.resize import resize_model
 from tubelet.models.target import PixelTarget
 from tubelet.patches import Size3
 from tubelet.recipe import FinetuneRecipe, PretrainRecipe, Recipe, difference, load_recipe, to_plain, to_yaml
@@ -177,13 +178,20 @@ def _check_masking(masking: AnyMasking, grid: Size3) -> None:
 
 
 def make_classifier(recipe: FinetuneRecipe, start: Model | None, classes: int) -> VideoClassifier:
-    """A classifier with a new head on the encoder of `start`, or on a new one where there is none."""
+    """A classifier with a new head on the encoder of `start`, or on a new one where there is none.
+
+    Raises:
+        UserError: the settings do not fit each other or `start`.
+        ValueError: the model cannot be resized as the recipe says.
+    """
     if (start is None) == (recipe.encoder is None):
         raise UserError(
             "give either init=MODEL, to start from a pre-trained model, or the settings of encoder, to start "
             "from random weights"
             + ("; found both: with an init, set encoder=null" if start else "; found neither")
         )
+    if start and (recipe.frames or recipe.image_size):
+        start = resize_model(start, image_size=recipe.image_size, frames=recipe.frames)
     encoder = start.config.encoder if start else recipe.encoder
     assert encoder is not None
     painting = recipe.reconstruction
@@ -257,7 +265,11 @@ def make_loader(recipe: Recipe, manifest: Manifest, encoder: EncoderConfig, runt
             not fit the model.
     """
     data, optim = recipe.data, recipe.optim
-    require_frames(data.clip, encoder)
+    if isinstance(recipe, PretrainRecipe):
+        frames = "model.encoder.frames"
+    else:
+        frames = "frames" if recipe.init else "encoder.frames"
+    require_frames(data.clip, encoder, f" or {frames}={data.clip.frames}")
     shares = runtime.world * optim.accumulate
     if optim.batch_size % shares:
         raise UserError(

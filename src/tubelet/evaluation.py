@@ -249,12 +249,12 @@ def evaluate(
     )
 
 
-def require_frames(clip: AnyClip, encoder: EncoderConfig) -> None:
-    """Raise a UserError where clips have other than the model's frames."""
+def require_frames(clip: AnyClip, encoder: EncoderConfig, other: str = "") -> None:
+    """Raise a UserError where clips have other than the model's frames; `other` is what else could be set."""
     if clip.frames != encoder.frames:
         raise UserError(
             f"data.clip.frames is {clip.frames}, but the model takes {encoder.frames} frames: set "
-            f"data.clip.frames={encoder.frames}"
+            f"data.clip.frames={encoder.frames}{other}"
         )
 
 

@@ -145,6 +145,8 @@ class FinetuneRecipe:
     Attributes:
         data: the clips and their labels.
         init: pre-trained model to start from, or null to start from random weights.
+        frames: frames of a clip; null is as init has it, else its positions are resized.
+        image_size: side of the frames in pixels, likewise.
         encoder: the encoder's architecture where there is no init; with an init, null.
         head: from tokens to class scores.
         masking: train and recognise on the tokens that this leaves visible; null uses all.
@@ -163,6 +165,8 @@ class FinetuneRecipe:
     data: DataConfig
     optim: OptimConfig
     init: str | None = None
+    frames: int | None = None
+    image_size: int | None = None
     encoder: EncoderConfig | None = None
     head: AnyHeadConfig = field(default_factory=LinearHeadConfig)
     masking: RunningCellMasking | None = None
@@ -177,6 +181,10 @@ class FinetuneRecipe:
 
     def __post_init__(self) -> None:
         _check_seed(self.seed)
+        require_at_least(1, frames=self.frames, image_size=self.image_size)
+        for name in ("frames", "image_size"):
+            if self.init is None and getattr(self, name) is not None:
+                raise UserError(f"{name} is for the model of init, and there is none: set encoder.{name}")
         for name in ("drop_path", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} must lie in [0, 1), found {getattr(self, name)}")
