@@ -276,8 +276,15 @@ def test_clips_of_other_frames_than_the_models_are_refused(trained: Path, motion
         run_evaluation(str(trained / "finetune"), recipe)
 
 
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.25])
 def test_a_complementary_test_needs_masks_that_fill_the_clip(
-    tested: Callable[..., Evaluation], motion: Path
+    tested: Callable[..., Evaluation], motion: Path, ratio: float
 ) -> None:
     with pytest.raises(UserError, match=r"0\.5 or 0\.75"):
-        tested(motion, complementary=True, masking=RunningCellMasking(ratio=0.25))
+        tested(motion, complementary=True, masking=RunningCellMasking(ratio=ratio))
+
+
+def test_a_complementary_test_of_a_model_that_sees_all_is_refused(trained: Path, motion: Path) -> None:
+    recipe = evaluate_recipe(f"data.root={motion}", "data.workers=0", "complementary=true")
+    with pytest.raises(UserError, match="complementary=true needs a masking"):
+        run_evaluation(str(trained / "finetune"), recipe)
