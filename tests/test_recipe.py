@@ -366,6 +366,24 @@ def test_an_unknown_kind_is_refused_with_its_path(pretrain: str):
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "near"), [("running_cell", "running_cell"), ("tub", "tube"), ("Dual", "dual")]
+)
+def test_a_kind_without_its_key_is_refused_with_how_to_write_it(pretrain: str, given: str, near: str):
+    line = f"  masking: expected settings as `key: value`, found '{given}'; write 'masking={{kind: {near}}}'"
+    assert complaint(pretrain, f"masking={given}").splitlines()[1:] == [line]
+
+
+def test_settings_of_the_kind_before_are_refused_with_how_to_replace_them(finetune: str):
+    changed = ("head={kind: bridging, dim: 8, depth: 1, dropout: 0}", "head.kind=linear", "head.x=1")
+    assert complaint(finetune, *changed).splitlines()[1:] == [
+        "  head.x is not a setting",
+        "  head.dim, head.depth are not settings of kind linear: 'head={kind: linear}' replaces the whole of "
+        "head",
+    ]
+    assert finetuning(finetune, *changed, "head={kind: linear}").head == LinearHeadConfig()
+
+
 def test_the_only_kind_there_is_is_named(finetune: str):
     message = complaint(finetune, "masking.kind=tube")
     assert message.splitlines()[1:] == ["  masking.kind must be running_cell, found 'tube'"]

@@ -287,8 +287,8 @@ def _masks(
         masks = masking.complements(model.grid, clips, device)
         if len(masks) == 1:
             raise UserError(
-                f"complementary=true needs a masking, and masking.ratio={masking.ratio:g} masks nothing, as it "
-                "rounds down to whole slots: give 0.5 or 0.75"
+                f"complementary=true needs a masking, and masking.ratio={masking.ratio:g} masks nothing, as "
+                "it rounds down to whole slots: give 0.5 or 0.75"
             )
         return masks
     return [masking.fixed(model.grid, clips, device) if masking else None]

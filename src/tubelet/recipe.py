@@ -6,10 +6,11 @@ misspelt or of the wrong type is refused with its path and the nearest right nam
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -304,9 +305,9 @@ def parse(kind: Any, settings: Mapping[str, Any], source: str) -> Any:
     try:
         value = adapter.validate_python(settings)
     except ValidationError as error:
-        problems = list(_problems(error, settings))
+        problems = list(_problems(error, settings, kind))
     else:
-        problems = list(_unknown(settings, adapter.dump_python(value), ""))
+        problems = list(_unknown(settings, adapter.dump_python(value), kind, ()))
     if problems:
         once = dict.fromkeys(problems)  # alternatives of a union may fail alike
         raise UserError("\n  ".join([f"{source} has settings that do not fit:", *once]))
@@ -370,7 +371,7 @@ def _set(settings: dict[str, Any], override: str) -> None:
     place[last] = value
 
 
-def _problems(error: ValidationError, settings: Mapping[str, Any]) -> Iterator[str]:
+def _problems(error: ValidationError, settings: Mapping[str, Any], kind: Any) -> Iterator[str]:
     details = error.errors()
     # A union fails once for each of its alternatives: `kind` says which of them is meant, if any.
     others = {
@@ -396,7 +397,8 @@ def _problems(error: ValidationError, settings: Mapping[str, Any]) -> Iterator[s
             case "value_error":
                 yield f"{at}{detail['ctx']['error']}"
             case "dataclass_type":
-                yield f"{at}expected settings as `key: value`, found {given!r}"
+                hint = _as_kind(key, given, _alternatives(kind, path))
+                yield f"{at}expected settings as `key: value`, found {given!r}{hint}"
             case _:
                 yield f"{at}{detail['msg'][0].lower()}{detail['msg'][1:]}, found {given!r}"
 
@@ -434,14 +436,43 @@ def _misspelt(name: str, given: Sequence[str]) -> str:
     return near.replace("did you mean", "is it meant by") if near else ""
 
 
-def _unknown(given: Any, known: Any, prefix: str) -> Iterator[str]:
+def _unknown(given: Any, known: Any, kind: Any, path: Sequence[str]) -> Iterator[str]:
     """Keys that validation passed over because no field has their name."""
-    if isinstance(given, Mapping) and isinstance(known, Mapping):
-        for key, value in given.items():
-            if key in known:
-                yield from _unknown(value, known[key], f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key} is not a setting{did_you_mean(str(key), [str(k) for k in known])}"
+    if not isinstance(given, Mapping) or not isinstance(known, Mapping):
+        return
+    place = ".".join(path)
+    prefix = f"{place}." if place else ""
+    names = {item.name for option in _alternatives(kind, path) for item in fields(option)}
+    for key, value in given.items():
+        if key in known:
+            yield from _unknown(value, known[key], kind, [*path, str(key)])
+        elif key not in names:
+            yield f"{prefix}{key} is not a setting{did_you_mean(str(key), [str(k) for k in known])}"
+    others = [f"{prefix}{key}" for key in given if key not in known and key in names]
+    if others:  # settings of another kind: they stood there when this one was chosen
+        are = "is not a setting" if len(others) == 1 else "are not settings"
+        chosen = known["kind"]
+        yield f"{', '.join(others)} {are} of kind {chosen}" + (
+            f": '{place}={{kind: {chosen}}}' replaces the whole of {place}" if place else ""
+        )
+
+
+def _alternatives(kind: Any, path: Sequence[str]) -> list[Any]:
+    """The dataclasses that the settings at a path may be."""
+    options = [option for option in get_args(kind) or (kind,) if is_dataclass(option)]
+    if not path:
+        return options
+    here = [item.type for option in options for item in fields(option) if item.name == path[0]]
+    return [option for type in here for option in _alternatives(type, path[1:])]
+
+
+def _as_kind(key: str, given: Any, options: Sequence[Any]) -> str:
+    """How to write settings whose kind alone is given, with the nearest there is."""
+    kinds = [option.kind for option in options if hasattr(option, "kind")]
+    if not kinds or not isinstance(given, str):
+        return ""
+    near = get_close_matches(given, kinds, n=1, cutoff=0)[0]
+    return f"; write '{key}={{kind: {near}}}'"
 
 
 def _flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
