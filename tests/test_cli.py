@@ -115,6 +115,9 @@ def test_a_list_of_several_classes_is_prepared_trained_on_tested_and_predicted(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["recipe", "show", "nosuch"], "no recipe 'nosuch'; `tubelet recipe list` shows them all"),
+        (["recipe", "help", "nosuch"], "no recipes for 'nosuch'; there are: pretrain"),
+        (["recipe", "help", "pretran"], "did you mean 'pretrain'? there are: pretrain"),
         (["pretrain", "demo/pretran"], "did you mean 'demo/pretrain'"),
         (["pretrain", "demo/pretrain", "optim.epoch=3"], "did you mean 'epochs'"),
         (["pretrain", "demo/pretrain", "data.root=/nowhere"], "no data set at /nowhere"),
@@ -122,7 +125,6 @@ def test_a_list_of_several_classes_is_prepared_trained_on_tested_and_predicted(
         (["evaluate", "/nowhere", "data.root=x"], "no model at /nowhere"),
         (["evaluate", "/nowhere"], "data is missing"),
         (["recipe", "show", "nothing.yaml"], "no recipe file at nothing.yaml"),
-        (["recipe", "help", "pretran"], "did you mean 'pretrain'"),
         (["prepare", "synthetic", "x", "--size", "31"], "size must be even"),
         (["visualize", "x", "y", "--seed", "99999999999999999999999"], "Invalid value for '--seed'"),
         (["demo", "--seed", "-1"], "Invalid value for '--seed'"),
@@ -166,6 +168,38 @@ def test_predict_names_one_class_at_least(tubelet, trained: Path, motion: Path) 
     code, _, err = tubelet("predict", trained / "finetune", video, "--top", -1)
     assert code == 2
     assert "--top" in err
+
+
+def test_a_classifier_that_can_paint_is_not_shown(tubelet, trained: Path, motion: Path) -> None:
+    code, _, err = tubelet(
+        "visualize", trained / "mar", motion / "videos/test/00001.mp4", "-o", trained / "x.gif"
+    )
+    assert code == 2
+    assert "is a classifier, which cannot be shown: give the pre-trained autoencoder" in err
+
+
+def test_a_folder_of_videos_is_not_predicted(tubelet, trained: Path, motion: Path) -> None:
+    folder = motion / "videos/test"
+    code, _, err = tubelet("predict", trained / "finetune", folder)
+    assert code == 2
+    assert f"of a folder of videos give the files, such as {folder}/*.mp4" in err
+
+
+@pytest.mark.parametrize("place", ["file/x", "folder"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    tubelet, trained: Path, motion: Path, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "folder").mkdir()
+    for words in (
+        ("evaluate", trained / "finetune", f"data.root={motion}", "--dump"),
+        ("visualize", trained / "pretrain", motion / "videos/test/00001.mp4", "-o"),
+    ):
+        code, out, err = tubelet(*words, tmp_path / place)
+        assert (code, out) == (2, "")
+        assert f"{tmp_path / place} cannot be written: " in err
+        assert err.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
 
 
 def test_recipes_are_listed_shown_and_explained(tubelet) -> None:

@@ -101,12 +101,13 @@ def evaluate(
 ) -> None:
     """Test a classifier on a list of videos under clips x crops views."""
     from tubelet.evaluation import run_evaluation
+    from tubelet.files import require_writable
     from tubelet.progress import Bar
     from tubelet.recipe import evaluate_recipe
 
     chosen = evaluate_recipe(*settings or ())
     if dump:
-        dump.parent.mkdir(parents=True, exist_ok=True)
+        require_writable(dump)
     with Bar("testing") as bar:
         outcome = run_evaluation(model, chosen, bar.show if is_main_process() else None)
     if is_main_process():
@@ -158,15 +159,17 @@ def visualize(
     import torch
 
     from tubelet.data.dataset import read_clip
+    from tubelet.files import require_writable
     from tubelet.masking import TubeMasking
     from tubelet.models.autoencoder import MaskedAutoencoder
     from tubelet.prediction import clip_of
     from tubelet.visualize import reconstruction
     from tubelet.zoo import load_model
 
+    require_writable(out)
     loaded = load_model(model)
     if not isinstance(loaded, MaskedAutoencoder):
-        raise UserError(f"{model} is a classifier: it paints nothing. Give a pre-trained autoencoder")
+        raise UserError(f"{model} is a classifier, which cannot be shown: give the pre-trained autoencoder")
     clip = read_clip(str(video), clip_of(loaded), size=loaded.config.encoder.image_size)
     mask = TubeMasking(ratio=ratio).sample(loaded.grid, 1, torch.Generator().manual_seed(seed))
     reconstruction(loaded, clip, mask).save(out)

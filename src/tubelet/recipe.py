@@ -344,7 +344,7 @@ def _read(name: str) -> str:
     if not shipped.is_file():
         known = recipe_names()
         raise UserError(
-            f"no recipe '{name}'{did_you_mean(name, known)} `tubelet recipe list` shows them all; "
+            f"no recipe '{name}'{did_you_mean(name, known) or ';'} `tubelet recipe list` shows them all; "
             "a recipe of your own is a file that ends in .yaml"
         )
     return shipped.read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ def explain(task: str) -> Iterator[tuple[str, str, str, str]]:
     """Every setting of a task's recipes: (key, type, default, meaning)."""
     if task not in _KINDS:
         raise UserError(
-            f"no recipes for '{task}'{did_you_mean(task, _KINDS)}; there are: {', '.join(_KINDS)}"
+            f"no recipes for '{task}'{did_you_mean(task, _KINDS) or ';'} there are: {', '.join(_KINDS)}"
         )
     yield from _explain(_KINDS[task], "")
 

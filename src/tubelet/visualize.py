@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tubelet.data.x264 import require_x264
-from tubelet.errors import UserError, did_you_mean
+from tubelet.errors import UserError
 from tubelet.masking import TokenMask, TubeMasking, take
 from tubelet.models.autoencoder import MaskedAutoencoder, clip_patches
 from tubelet.patches import unpatchify
@@ -62,10 +62,7 @@ class Animation:
             UserError: the format is none of these, or PyAV cannot encode H.264 for an mp4.
         """
         if format not in _ENCODERS:
-            raise UserError(
-                f"an animation is saved as {', '.join(_ENCODERS)}, found '{format}'"
-                + did_you_mean(format, _ENCODERS)
-            )
+            raise UserError(f"an animation is saved as {', '.join(_ENCODERS)}, found '{format}'")
         return _ENCODERS[format](self)
 
 

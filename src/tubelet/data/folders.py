@@ -30,7 +30,10 @@ def folder_pictures(folder: Path) -> list[Path]:
     """
     pictures = [path for path in folder.iterdir() if is_picture(path)]
     if not pictures:
-        raise VideoError(f"{folder}: no images in this folder")
+        raise VideoError(
+            f"{folder}: no images in this folder, so it is no video; of a folder of videos give the files, "
+            f"such as {folder / '*.mp4'}"
+        )
     return sorted(pictures, key=lambda path: _natural(path.stem))
 
 
