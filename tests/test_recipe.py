@@ -31,6 +31,7 @@ from tubelet.recipe import (
     to_plain,
     to_yaml,
 )
+from tubelet.recipe_help import explain
 from tubelet.tasks.mixing import Mixing
 from tubelet.train.optim import scaled_lr
 
@@ -251,6 +252,15 @@ def test_a_misspelt_setting_is_refused_with_the_right_one(pretrain: str):
 def test_a_misspelt_setting_of_a_kind_is_refused(pretrain: str):
     message = complaint(pretrain, "masking={kind: random, ratoi: 0.5}")
     assert "masking.ratoi is not a setting; did you mean 'ratio'?" in message
+
+
+def test_pretraining_has_nothing_to_validate_on(pretrain: str, finetune: str):
+    assert "data.val is not a setting" in complaint(pretrain, "data.val=nosuch")
+    assert finetuning(finetune).data.val == "val"
+    meanings = {key: meaning for key, _, _, meaning in explain("finetune")}
+    assert "data.val" not in {key for key, *_ in explain("pretrain")}
+    assert meanings["data.val"].startswith("list to validate on")
+    assert meanings["data.train"] == "list to train on."
 
 
 def test_a_setting_of_another_kind_is_refused(pretrain: str):

@@ -37,7 +37,6 @@ class DataConfig:
     Attributes:
         root: folder of the data set, with its lists (train.csv, …) and classes.txt.
         train: list to train on.
-        val: list to validate on after each epoch while fine-tuning; null does not validate.
         clip: which frames of a video make a clip.
         augment: random changes to the training clips.
         repeats: clips of each video, at times of their own, from one decode; optim.batch_size counts videos.
@@ -51,7 +50,6 @@ class DataConfig:
 
     root: Path
     train: str = "train"
-    val: str | None = "val"
     clip: AnyClip = field(default_factory=DenseClip)
     augment: Augment = field(default_factory=Augment)
     repeats: int = 1
@@ -65,6 +63,17 @@ class DataConfig:
         require_at_least(0, workers=self.workers)
         if not 0 <= self.max_failures <= 1:
             raise UserError(f"max_failures must lie in [0, 1], found {self.max_failures}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneDataConfig(DataConfig):
+    """Where the clips come from, and those to validate on.
+
+    Attributes:
+        val: list to validate on after each epoch; null does not validate.
+    """
+
+    val: str | None = "val"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +172,7 @@ class FinetuneRecipe:
     """
 
     task: Literal["finetune"] = "finetune"
-    data: DataConfig
+    data: FinetuneDataConfig
     optim: OptimConfig
     init: str | None = None
     frames: int | None = None

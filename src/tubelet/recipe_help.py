@@ -21,7 +21,7 @@ def explain(task: str) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _explain(kind: Any, prefix: str) -> Iterator[tuple[str, str, str, str]]:
-    meanings = _meanings(kind)
+    meanings = {name: text for base in reversed(kind.__mro__) for name, text in _meanings(base).items()}
     for item in dataclasses.fields(kind):
         key = prefix + item.name
         options = [option for option in _options(item.type) if dataclasses.is_dataclass(option)]
@@ -63,7 +63,7 @@ def _type_name(annotation: Any) -> str:
 
 
 def _meanings(kind: Any) -> dict[str, str]:
-    """The `Attributes:` section of a dataclass's docstring: name to text."""
+    """The `Attributes:` section of a class's own docstring: name to text."""
     meanings: dict[str, str] = {}
     name = ""
     _, _, section = (kind.__doc__ or "").partition("Attributes:\n")
