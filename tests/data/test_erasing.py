@@ -119,6 +119,7 @@ def test_the_same_generator_erases_alike_and_the_clip_given_stays():
         ({"area": (0.5, 0.2)}, "area must be a range"),
         ({"area": (0.0, 1.2)}, "area must be a range"),
         ({"aspect": (0.0, 1.0)}, "aspect one above 0"),
+        ({"aspect": (1.0, float("inf"))}, "aspect one above 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str):

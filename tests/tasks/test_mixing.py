@@ -168,8 +168,9 @@ def test_several_labels_are_mixed_as_the_clips_are(tagged: Batch, mixing: Mixing
     [
         ({"switch": 1.5}, r"switch must lie in \[0, 1\], found 1.5"),
         ({"probability": -0.1}, r"probability must lie in \[0, 1\]"),
-        ({"mixup": -1}, "mixup and cutmix must not be below 0"),
-        ({"mixup": 0, "cutmix": 0}, "nor both be 0"),
+        ({"mixup": -1}, "mixup must be at least 0"),
+        ({"cutmix": float("nan")}, "cutmix must be a finite number"),
+        ({"mixup": 0, "cutmix": 0}, "must not both be 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str):

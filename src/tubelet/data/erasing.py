@@ -37,7 +37,7 @@ class RandomErasing:
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
             raise UserError(f"probability must lie in [0, 1], found {self.probability}")
-        if not (0 < self.area[0] <= self.area[1] <= 1 and 0 < self.aspect[0] <= self.aspect[1]):
+        if not (0 < self.area[0] <= self.area[1] <= 1 and 0 < self.aspect[0] <= self.aspect[1] < math.inf):
             raise UserError(
                 f"area must be a range in (0, 1] and aspect one above 0, found {self.area}, {self.aspect}"
             )

@@ -1,5 +1,6 @@
 """What is done to the pixels of a clip: uint8 (T, C, H, W) in and out, every frame alike."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -79,7 +80,7 @@ class ResizedCrop:
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise UserError(f"scale must be two shares in (0, 1], the lesser first, found {self.scale}")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
+        if not 0 < self.ratio[0] <= self.ratio[1] < math.inf:
             raise UserError(f"ratio must be two numbers above 0, the lesser first, found {self.ratio}")
 
     def box(self, height: int, width: int, size: int, rng: np.random.Generator) -> Box:

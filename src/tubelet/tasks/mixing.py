@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tubelet.errors import UserError
+from tubelet.errors import UserError, require_at_least
 
 
 class Mix(NamedTuple):
@@ -46,11 +46,9 @@ class Mixing:
         for name in ("switch", "probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} must lie in [0, 1], found {getattr(self, name)}")
-        if min(self.mixup, self.cutmix) < 0 or not (self.mixup or self.cutmix):
-            raise UserError(
-                f"mixup and cutmix must not be below 0 nor both be 0, found {self.mixup} and {self.cutmix}; "
-                "mixing=null does not mix"
-            )
+        require_at_least(0, mixup=self.mixup, cutmix=self.cutmix)
+        if not (self.mixup or self.cutmix):
+            raise UserError("mixup and cutmix must not both be 0; mixing=null does not mix")
 
     def draw(self, seed: Tensor, height: int, width: int) -> Mix:
         """The mix of a batch: a pure function of its clips' seeds, int64 (B,) on the CPU, and the frame."""
