@@ -1,5 +1,6 @@
 """What several tests share: one thread, the command, and video files of every kind made on the spot."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from tubelet.build import run_recipe
 from tubelet.cli import main
 from tubelet.data.manifest import SPLITS, read_manifest, write_manifest
 from tubelet.data.synthetic import SyntheticConfig, write_synthetic
+from tubelet.progress import Bar
 from tubelet.recipe import Recipe, load_recipe
 
 
@@ -34,6 +36,7 @@ def tubelet(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Run the command; gives its exit code, standard output and standard error."""
+    monkeypatch.setattr(Bar, "every_seconds", math.inf)  # or a slow machine says how far it has come
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["tubelet", *map(str, words)])
