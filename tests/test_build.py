@@ -199,6 +199,7 @@ def test_a_run_goes_on_without_the_model_that_it_began_with(
         run_recipe(recipe, tmp_path / "run")
     monkeypatch.setattr(CheckpointStore, "save_last", save)
     shutil.rmtree(start)
+    (tmp_path / "run" / "model.safetensors").write_text("damaged")
     for _ in ("begun", "finished"):
         run_recipe(recipe, tmp_path / "run")
         whole, found = (load_model(tmp_path / run).state_dict() for run in ("whole", "run"))
@@ -225,6 +226,17 @@ def test_what_does_not_fit_is_refused_before_the_folder_is_made(
     with pytest.raises(UserError, match=message):
         run_recipe(tiny_recipe("finetune", override), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_go_on_with_other_classes(tiny_recipe: Load, motion: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(motion, tmp_path / "data")
+    recipe = tiny_recipe("finetune", f"data.root={data}", "optim.epochs=1")
+    run_recipe(recipe, tmp_path / "run")
+    names = (data / "classes.txt").read_text().splitlines()
+    (data / "classes.txt").write_text("\n".join(names[::-1]) + "\n")
+    with pytest.raises(UserError, match="lists other videos or classes than when the run began"):
+        run_recipe(recipe, tmp_path / "run")
+    assert load_model(tmp_path / "run").card.classes == tuple(names)
 
 
 def test_fine_tuning_at_another_size_starts_from_the_resized_model(

@@ -19,7 +19,7 @@ from tubelet.errors import UserError
 from tubelet.evaluation import evaluate, require_frames
 from tubelet.files import held_alone, replacing
 from tubelet.masking import AnyMasking
-from tubelet.models.autoencoder import MaskedAutoencoder
+from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
@@ -36,7 +36,7 @@ from tubelet.train.loggers import Console, JsonLines, Logs, TensorBoard
 from tubelet.train.loop import fit
 from tubelet.train.runtime import Runtime
 from tubelet.words import counted
-from tubelet.zoo import CONFIG, Model, load_model, write_model
+from tubelet.zoo import CONFIG, Model, load_model, read_architecture, write_model
 
 
 def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
@@ -129,7 +129,7 @@ def make_model(recipe: Recipe, manifest: Manifest, begun: Path | None = None) ->
     Raises:
         UserError: the settings of the model do not fit each other, the data set or `init`.
     """
-    own = load_model(begun) if begun and (begun / CONFIG).is_file() else None
+    own = read_architecture(begun) if begun and (begun / CONFIG).is_file() else None
     start = load_model(recipe.init) if recipe.init and own is None else None
     try:
         model = _make_model(recipe, start, manifest, own)
@@ -143,7 +143,9 @@ def make_model(recipe: Recipe, manifest: Manifest, begun: Path | None = None) ->
     return model
 
 
-def _make_model(recipe: Recipe, start: Model | None, manifest: Manifest, own: Model | None) -> Model:
+def _make_model(
+    recipe: Recipe, start: Model | None, manifest: Manifest, own: AutoencoderConfig | ClassifierConfig | None
+) -> Model:
     model: Model
     if isinstance(recipe, PretrainRecipe):
         model = MaskedAutoencoder(recipe.model)
@@ -155,9 +157,8 @@ def _make_model(recipe: Recipe, start: Model | None, manifest: Manifest, own: Mo
     else:
         if not manifest.classes:
             raise UserError(f"{manifest.root} has no classes.txt: fine-tuning needs class names and labels")
-        if isinstance(own, VideoClassifier):
-            config = replace(own.config, classes=len(manifest.classes))
-            model = VideoClassifier(config, drop_path=recipe.drop_path)
+        if isinstance(own, ClassifierConfig):
+            model = VideoClassifier(own, drop_path=recipe.drop_path)
         else:
             model = make_classifier(recipe, start, len(manifest.classes))
     if recipe.masking:

@@ -15,6 +15,7 @@ from tubelet.data.labels import label_rows
 from tubelet.data.loader import default_workers, view_batches
 from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.errors import UserError
+from tubelet.files import replacing
 from tubelet.masking import RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.encoder import EncoderConfig
@@ -110,7 +111,7 @@ class Evaluation:
 
     def save(self, path: Path) -> None:
         """Write all of it as a compressed .npz, under exactly this name."""
-        with path.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(
                 file,
                 names=np.array(self.names),

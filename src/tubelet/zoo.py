@@ -280,11 +280,12 @@ def _published_clip(model: Model) -> dict[str, Any]:
 _TOLD = ("heads", "decoder_heads", "bridge_heads", "norm_eps")
 
 
-def _read_own(folder: Path, given: Given) -> Model:
-    """A Tubelet folder."""
-    told = [name for name in _TOLD if getattr(given, name) is not None]
-    if told:
-        raise UserError(f"{folder} tells {', '.join(told)} itself: leave out {', '.join(told)}")
+def read_architecture(folder: Path) -> AutoencoderConfig | ClassifierConfig:
+    """That of the model in a Tubelet folder, whose weights are not looked at.
+
+    Raises:
+        UserError: there is none, it is damaged or of another version.
+    """
     config = _read_config(folder)
     kinds: dict[str, Any] = {"autoencoder": AutoencoderConfig, "classifier": ClassifierConfig}
     if config.get("tubelet") != FORMAT or config.get("kind") not in kinds:
@@ -292,12 +293,24 @@ def _read_own(folder: Path, given: Given) -> Model:
             f"{folder / CONFIG} is not a model that this version reads: expected tubelet={FORMAT} and a kind "
             f"of {', '.join(kinds)}, found tubelet={config.get('tubelet')} and kind={config.get('kind')}"
         )
-    parsed = parse(kinds[config["kind"]], config.get("model", {}), str(folder / CONFIG))
+    found: AutoencoderConfig | ClassifierConfig = parse(
+        kinds[config["kind"]], config.get("model", {}), str(folder / CONFIG)
+    )
+    return found
+
+
+def _read_own(folder: Path, given: Given) -> Model:
+    """A Tubelet folder."""
+    told = [name for name in _TOLD if getattr(given, name) is not None]
+    if told:
+        raise UserError(f"{folder} tells {', '.join(told)} itself: leave out {', '.join(told)}")
     try:
-        model = _make(parsed)
+        model = _make(read_architecture(folder))
+    except UserError:
+        raise
     except _NONSENSE as error:
         raise UserError(f"{folder / CONFIG}: its sizes do not fit each other: {error}") from None
-    model.card = parse(ModelCard, config.get("card", {}), str(folder / CONFIG))
+    model.card = parse(ModelCard, _read_config(folder).get("card", {}), str(folder / CONFIG))
     try:
         weights = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:

@@ -168,7 +168,7 @@ def test_a_resumed_run_counts_the_failures_before_it(manifest: MakeManifest):
     list(before.batches(0))  # 1 of 12 may fail
     other.failures["elsewhere.mp4"] = "no such file"
     state = before.state(gatherer(before, other))
-    assert state.keys() == {"gone.mp4", "elsewhere.mp4"}
+    assert state["failures"].keys() == {"gone.mp4", "elsewhere.mp4"}
     after.resume(state)
     with pytest.raises(UserError, match=r"2 of 12 videos cannot be read"):
         list(after.batches(1))
@@ -176,7 +176,7 @@ def test_a_resumed_run_counts_the_failures_before_it(manifest: MakeManifest):
 
 def test_a_video_that_was_mended_before_a_run_went_on_counts_no_longer(manifest: MakeManifest):
     loader = TrainLoader(training(manifest(12)), batch=4, max_failures=0.2)
-    loader.resume({"3.mp4": "no such file", "elsewhere.mp4": "no such file"})
+    loader.resume(after_failures(loader, "3.mp4", "elsewhere.mp4"))
     list(loader.batches(0))
     assert loader.failures == {"elsewhere.mp4": "no such file"}
 
@@ -187,16 +187,37 @@ def test_a_video_that_was_mended_counts_no_longer_once_one_process_has_read_it(m
         TrainLoader(training(listed), batch=2, rank=rank, world=2, max_failures=0.5) for rank in (0, 1)
     ]
     for loader in loaders:
-        loader.resume(dict.fromkeys(("5.mp4", "gone.mp4", "elsewhere.mp4"), "no such file"))
+        loader.resume(after_failures(loader, "5.mp4", "gone.mp4", "elsewhere.mp4"))
         list(loader.batches(0))
     assert sorted("5.mp4" in loader.failures for loader in loaders) == [False, True]
     gather = gatherer(*loaders)
-    assert loaders[0].state(gather).keys() == {"gone.mp4", "elsewhere.mp4"}
+    assert loaders[0].state(gather)["failures"].keys() == {"gone.mp4", "elsewhere.mp4"}
     for loader in loaders:
         loader.end_epoch(gather)
         assert loader.failures.keys() == {"gone.mp4", "elsewhere.mp4"}
     loaders[0].end_epoch(gatherer(*loaders))
     assert loaders[0].failures.keys() == {"gone.mp4", "elsewhere.mp4"}
+
+
+def after_failures(loader: TrainLoader, *names: str) -> dict[str, Any]:
+    """The state of a run that could not read these."""
+    return loader.state(lambda value: [value]) | {"failures": dict.fromkeys(names, "no such file")}
+
+
+@pytest.mark.parametrize("change", ["classes", "order", "labels", "videos"])
+def test_a_run_does_not_go_on_with_another_data_set(manifest: MakeManifest, change: str):
+    before = manifest(6)
+    first, second, *rest = before.samples
+    after = {
+        "classes": replace(before, classes=before.classes[::-1]),
+        "order": replace(before, samples=(second, first, *rest)),
+        "labels": replace(before, samples=(replace(first, label=2), second, *rest)),
+        "videos": replace(before, samples=(replace(first, path="x.mp4"), second, *rest)),
+    }[change]
+    state = TrainLoader(training(before), batch=2).state(lambda value: [value])
+    TrainLoader(training(before), batch=2).resume(state)
+    with pytest.raises(UserError, match=r"train\.csv or classes\.txt lists other videos or classes"):
+        TrainLoader(training(after), batch=2).resume(state)
 
 
 def gatherer(*loaders: TrainLoader) -> Callable[[Any], list[Any]]:

@@ -26,6 +26,22 @@ def test_json_lines_after_a_resume(tmp_path: Path) -> None:
     assert lines == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 9.0}]
 
 
+def test_json_lines_after_damage(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"step": 1, "loss": 0.5}\n\xff\xfe\x00\n')
+    JsonLines(path).resume(1)
+    assert path.read_text() == '{"step": 1, "loss": 0.5}\n'
+
+
+def test_json_lines_in_a_folder_that_is_gone(tmp_path: Path) -> None:
+    log = JsonLines(tmp_path / "run" / "log.jsonl")
+    (tmp_path / "run").rmdir()
+    with pytest.raises(
+        UserError, match=r"log\.jsonl cannot be written: No such file or directory; make room"
+    ):
+        log.log(1, {"loss": 0.5})
+
+
 def console(terminal: bool) -> tuple[Console, io.StringIO]:
     out = io.StringIO()
     return Console(2, Terminal(file=out, force_terminal=terminal, width=150)), out
@@ -47,6 +63,12 @@ def test_plain_lines_now_and_then() -> None:
     )
     assert 9 <= len(lines) <= 12
     assert lines[-1] == "epoch 1  val/top1 0.5"
+
+
+def test_a_run_that_is_over_has_no_time_left() -> None:
+    log, out = console(terminal=False)
+    log.log(1, training_line(2.0))
+    assert out.getvalue().endswith("  done\n")
 
 
 def test_one_line_on_a_terminal() -> None:

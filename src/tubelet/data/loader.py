@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, NoReturn
 
 import numpy as np
@@ -84,12 +85,35 @@ class TrainLoader:
         Raises:
             UserError: as `batches`, the same in every process.
         """
-        self.failures = self.state(gather)
+        self.failures = self._joined(gather)
         self._before &= self.failures.keys()
         self._check_limit()
 
-    def state(self, gather: Callable[[Any], list[Any]]) -> dict[str, str]:
-        """The failures of all processes, for `resume`; each calls it, with `gather` as in `end_epoch`."""
+    def state(self, gather: Callable[[Any], list[Any]]) -> dict[str, Any]:
+        """What `resume` needs: each process calls it, with `gather` as in `end_epoch`."""
+        return {"manifest": self._fingerprint, "failures": self._joined(gather)}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Count the failures of the run so far, too, unless they are mended.
+
+        Raises:
+            UserError: the run so far was on other videos or classes.
+        """
+        if state["manifest"] != self._fingerprint:
+            manifest = self.dataset.manifest
+            raise UserError(
+                f"{manifest.root / manifest.split}.csv or classes.txt lists other videos or classes than when"
+                " the run began, or in another order: put them back, or start in another folder"
+            )
+        self.failures = dict(state["failures"])
+        self._before = set(self.failures)
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return self.dataset.manifest.fingerprint
+
+    def _joined(self, gather: Callable[[Any], list[Any]]) -> dict[str, str]:
+        """The failures of all processes."""
         parts = gather((self.failures, self._before))
         nowhere_met = set.intersection(*(before for _, before in parts))
         return {
@@ -98,11 +122,6 @@ class TrainLoader:
             for name, why in failures.items()
             if name not in before or name in nowhere_met  # else another process knows better
         }
-
-    def resume(self, state: dict[str, str]) -> None:
-        """Count the failures of the run so far, too, unless they are mended."""
-        self.failures = dict(state)
-        self._before = set(state)
 
     def _shuffled(self, rng: np.random.Generator) -> np.ndarray:
         """As many videos as there are, in the order of an epoch."""

@@ -10,6 +10,8 @@ a file stays empty.
 """
 
 import csv
+import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -58,6 +60,12 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the class names, the videos and their classes, in their order: 64 hexadecimal digits."""
+        listed = [self.classes, *((sample.path, sample.shown) for sample in self.samples)]
+        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
     def locate(self, sample: Sample) -> Path | str:
         """The file of a sample, or its URL as it is listed."""

@@ -154,6 +154,7 @@ class CheckpointStore:
 def _save(value: Any, path: Path) -> None:
     with replacing(path) as temporary:
         try:
-            torch.save(value, temporary)
+            with temporary.open("wb") as file:  # of a path it would tell less of what went wrong
+                torch.save(value, file)
         except RuntimeError as error:  # as it reports a failed write
-            raise OSError(error) from error
+            raise (error.__context__ if isinstance(error.__context__, OSError) else OSError(error)) from error

@@ -37,15 +37,25 @@ class JsonLines:
         """Drop the lines that the resumed run will write again, and one cut short by a kill."""
         if not self.path.exists():
             return
-        lines = self.path.read_text(encoding="utf-8").splitlines()
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         kept = [line for line in lines if _step_of(line) <= step]
         with replacing(self.path) as path:
             path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Append one line."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        """Append one line.
+
+        Raises:
+            UserError: the disk is full, or the folder is gone.
+        """
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be written: {error.strerror}; make room or mend the folder, then give "
+                "the same command again: it goes on from the last checkpoint there"
+            ) from error
 
     def close(self) -> None:
         """Nothing is open between lines."""
@@ -145,6 +155,8 @@ def _training_line(epoch: float, epochs: int, values: dict[str, float], left: st
 
 def _time_left(first: tuple[float, float], now: tuple[float, float], epochs: int) -> str:
     """The time left at the speed so far; `first` and `now` are (epoch, seconds)."""
+    if now[0] >= epochs:
+        return "done"
     if now[0] <= first[0]:
         return "time left unknown"
     seconds = (now[1] - first[1]) / (now[0] - first[0]) * (epochs - now[0])

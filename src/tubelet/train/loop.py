@@ -55,11 +55,11 @@ class Loader(Protocol):
     def end_epoch(self, gather: Callable[[Any], list[Any]]) -> None:
         """Called in every process after an epoch's steps; `gather` gives every process's value, by rank."""
 
-    def state(self, gather: Callable[[Any], list[Any]]) -> dict[str, str]:
+    def state(self, gather: Callable[[Any], list[Any]]) -> dict[str, Any]:
         """What has to be known to go on from here beside the position; called in every process."""
 
-    def resume(self, state: dict[str, str]) -> None:
-        """Go on from such a state; called in every process, before any batch."""
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from such a state, or raise a UserError; called in every process, before any batch."""
 
 
 @dataclass(kw_only=True)
@@ -142,12 +142,11 @@ def fit(
     if (state := store.load_last()) is not None:
         progress = _progress_of(state, steps_per_epoch)
         restore(state, task, optimizer, average)
-        loader.resume(state.get("loader", {}))
+        loader.resume(state["loader"])
         del state
     if progress.epoch >= config.epochs:
         return progress.metrics
-    if runtime.is_main:
-        logs.resume(progress.step)
+    runtime.on_main(partial(logs.resume, progress.step))
 
     def save() -> None:
         _require_finite(task, runtime, progress.step)
@@ -156,8 +155,7 @@ def fit(
 
     def log(values: dict[str, float]) -> None:
         progress.metrics |= values
-        if runtime.is_main:
-            logs.log(progress.step, values)
+        runtime.on_main(partial(logs.log, progress.step, values))
 
     # --- Train ---------------------------------------------------------------------------------------------
     meter = Meter(runtime)

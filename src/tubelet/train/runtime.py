@@ -14,7 +14,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from tubelet.errors import UserError
@@ -95,8 +97,12 @@ class Runtime:
         if self.world > 1:
             os.environ.setdefault("MASTER_PORT", "29500")
             cuda = self.device.type == "cuda"
+            store, _, _ = next(rendezvous("env://", self.rank, self.world))
+            # Started again by torchrun, processes must not read the addresses of those that are gone.
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
             dist.init_process_group(
                 "nccl" if cuda else "gloo",
+                store=PrefixStore(f"attempt_{attempt}", store),
                 rank=self.rank,
                 world_size=self.world,
                 device_id=self.device if cuda else None,
