@@ -281,7 +281,7 @@ def test_learned_positions_are_fine_tuned_at_another_size(
     [
         ("data.clip.frames=8", "the model takes 4 frames: set data.clip.frames=4 or frames=8"),
         ("frames=8", "the model takes 8 frames: set data.clip.frames=8 or frames=4"),
-        ("image_size=50", "the model's settings do not fit each other: .*50"),
+        ("image_size=50", "the model of init cannot be resized to image_size=50: .* a multiple of 8"),
     ],
 )
 def test_a_size_that_does_not_fit_the_model_of_init_is_refused(
@@ -321,6 +321,12 @@ def test_a_broken_video_is_replaced_and_reported(
     failures = json.loads((tmp_path / "run" / "failures.json").read_text())
     assert list(failures) == ["videos/train/00003.mp4"]
     assert "1 video could not be read and was replaced" in capsys.readouterr().out
+    listed = (data / "train.csv").read_text()
+    (data / "train.csv").write_text("\n".join([*listed.splitlines()[:1], *listed.splitlines()[:0:-1]]) + "\n")
+    with pytest.raises(UserError, match="other videos or classes"):
+        run_recipe(tiny_recipe("pretrain", f"data.root={data}", "optim.epochs=1"), tmp_path / "run")
+    assert (tmp_path / "run" / "failures.json").exists()
+    (data / "train.csv").write_text(listed)
     shutil.copy(motion / "videos/train/00003.mp4", broken)
     (tmp_path / "run" / "last.pt").unlink()
     run_recipe(tiny_recipe("pretrain", f"data.root={data}", "optim.epochs=1"), tmp_path / "run")
@@ -483,7 +489,7 @@ def test_two_runs_do_not_share_a_folder(tiny_recipe: Load, tmp_path: Path) -> No
     try:
         while process.poll() is None and not (run / "log.jsonl").exists():
             time.sleep(0.1)
-        with pytest.raises(UserError, match=r"another run is at work in .*run; wait for it to end"):
+        with pytest.raises(UserError, match=r"another process is at work in .*run; wait for it to end"):
             run_recipe(recipe, run)
     finally:
         process.kill()

@@ -1,10 +1,13 @@
 """Files that are whole or not there."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tubelet.files import replacing
+from tubelet.errors import UserError
+from tubelet.files import alone_in, replacing, require_writable
 
 
 def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
@@ -26,3 +29,46 @@ def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
         assert reader.read() == "old"  # who reads meanwhile sees the whole old file
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_one_of_many_processes_is_alone_in_a_folder(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    program = """
+import sys, time
+from pathlib import Path
+from tubelet.errors import UserError
+from tubelet.files import alone_in
+try:
+    with alone_in(Path(sys.argv[1])):
+        print("in", flush=True)
+        sys.stdin.read()
+except UserError:
+    print("out", flush=True)
+"""
+    others = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, tmp_path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    said = [other.stdout.readline().strip() for other in others if other.stdout]
+    assert sorted(said) == ["in", "out", "out", "out"]
+    with pytest.raises(UserError, match="another process is at work in"), alone_in(tmp_path):
+        pass
+    for other in others:
+        other.communicate()
+    with alone_in(tmp_path):
+        """They are gone."""
+
+
+def test_what_cannot_be_written_is_told_before(tmp_path: Path) -> None:
+    require_writable(tmp_path / "new" / "a.npz")
+    assert list((tmp_path / "new").iterdir()) == []
+    with pytest.raises(UserError, match="new cannot be written: Is a directory"):
+        require_writable(tmp_path / "new")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"a\.npz cannot be written: (Not a directory|File exists)"):
+        require_writable(tmp_path / "file" / "a.npz")

@@ -17,7 +17,7 @@ from tubelet.data.loader import TrainLoader, default_workers
 from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.errors import UserError
 from tubelet.evaluation import evaluate, require_frames
-from tubelet.files import held_alone, replacing
+from tubelet.files import alone_in, replacing
 from tubelet.masking import AnyMasking
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.card import ModelCard
@@ -108,12 +108,14 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
                     score="mAP" if manifest.several else "top1",
                 )
         finally:  # a run that stops for them, too
-            if runtime.is_main:
+            if runtime.is_main and loader.failures:
                 write_failures(loader.failures, out)
         if runtime.is_main and loader.failures:
             videos = counted(len(loader.failures), "video")
             were = "was" if len(loader.failures) == 1 else "were"
             print(f"{videos} could not be read and {were} replaced: see {out / 'failures.json'}")
+        elif runtime.is_main:
+            (out / "failures.json").unlink(missing_ok=True)
     return metrics
 
 
@@ -182,8 +184,7 @@ def make_classifier(recipe: FinetuneRecipe, start: Model | None, classes: int) -
     """A classifier with a new head on the encoder of `start`, or on a new one where there is none.
 
     Raises:
-        UserError: the settings do not fit each other or `start`.
-        ValueError: the model cannot be resized as the recipe says.
+        UserError: the settings do not fit each other or `start`, or it cannot be resized as they say.
     """
     if (start is None) == (recipe.encoder is None):
         raise UserError(
@@ -191,8 +192,13 @@ def make_classifier(recipe: FinetuneRecipe, start: Model | None, classes: int) -
             "from random weights"
             + ("; found both: with an init, set encoder=null" if start else "; found neither")
         )
-    if start and (recipe.frames or recipe.image_size):
-        start = resize_model(start, image_size=recipe.image_size, frames=recipe.frames)
+    sizes = {"frames": recipe.frames, "image_size": recipe.image_size}
+    if start and any(sizes.values()):
+        try:
+            start = resize_model(start, **sizes)
+        except ValueError as error:
+            wanted = ", ".join(f"{name}={size}" for name, size in sizes.items() if size)
+            raise UserError(f"the model of init cannot be resized to {wanted}: {error}") from None
     encoder = start.config.encoder if start else recipe.encoder
     assert encoder is not None
     painting = recipe.reconstruction
@@ -366,28 +372,21 @@ def claim(out: Path, recipe: Recipe) -> Iterator[None]:
     """Within it the folder is this recipe's and no other process trains in it.
 
     Raises:
-        UserError: another one does.
+        UserError: another one does, or did so meanwhile with another recipe.
     """
-    path = out / "recipe.yaml"
-    if not path.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(to_yaml(recipe), encoding="utf-8")
-    with path.open("r+", encoding="utf-8") as file:
-        if not held_alone(file):
-            raise UserError(
-                f"another run is at work in {out}; wait for it to end, or choose another with --out"
-            )
+    out.mkdir(parents=True, exist_ok=True)
+    with alone_in(out):
+        check_folder(out, recipe)
+        path = out / "recipe.yaml"
+        if not path.exists():
+            with replacing(path) as temporary:
+                temporary.write_text(to_yaml(recipe), encoding="utf-8")
         yield
 
 
 def write_failures(failures: Mapping[str, str], out: Path) -> None:
-    """Write down which videos could not be read, and why; where all could, there is no such file."""
-    path = out / "failures.json"
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    with replacing(path) as temporary:
+    """Write down which videos could not be read, and why."""
+    with replacing(out / "failures.json") as temporary:
         temporary.write_text(json.dumps(failures, indent=2) + "\n", encoding="utf-8")
 
 

@@ -106,7 +106,7 @@ def evaluate(
     from tubelet.recipe import evaluate_recipe
 
     chosen = evaluate_recipe(*settings or ())
-    if dump:
+    if dump and is_main_process():
         require_writable(dump)
     with Bar("testing") as bar:
         outcome = run_evaluation(model, chosen, bar.show if is_main_process() else None)

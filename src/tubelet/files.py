@@ -1,9 +1,10 @@
 """Files that are whole or not there, and files that one process at a time holds."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TextIO
@@ -18,11 +19,10 @@ def require_writable(path: Path) -> None:
         UserError: the file cannot be written.
     """
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            path.open("ab").close()
-        else:
-            TemporaryFile(dir=path.parent).close()
+        TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
 
@@ -61,6 +61,23 @@ def held_alone(file: TextIO) -> bool:
         with suppress(OSError):
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except (BlockingIOError, PermissionError):
                 return False
     return True
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Within it no other process is within it for this folder, which is there.
+
+    Its file `.lock` stays. Where nothing can be written nobody is kept out.
+
+    Raises:
+        UserError: another process is.
+    """
+    with (folder / ".lock").open("a") if os.access(folder, os.W_OK) else nullcontext() as file:
+        if file and not held_alone(file):
+            raise UserError(
+                f"another process is at work in {folder}; wait for it to end, or choose another folder"
+            )
+        yield

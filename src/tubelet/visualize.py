@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tubelet.data.x264 import require_x264
 from tubelet.errors import UserError
+from tubelet.files import replacing
 from tubelet.masking import TokenMask, TubeMasking, take
 from tubelet.models.autoencoder import MaskedAutoencoder, clip_patches
 from tubelet.patches import unpatchify
@@ -53,7 +54,8 @@ class Animation:
         path = Path(path)
         content = self.to_bytes(path.suffix.lower().removeprefix("."))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
 
     def to_bytes(self, format: str) -> bytes:
         """The content of a file of format "gif", "webp", "png" or "mp4".

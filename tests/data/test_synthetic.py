@@ -343,7 +343,7 @@ def test_a_full_disk_is_told_and_what_was_written_stays(
             write_synthetic(tmp_path, SMALL, workers=0)
     assert str(tmp_path) in str(caught.value)
     assert "run the same again" in str(caught.value)
-    assert len(files(tmp_path)) == 1 + 5  # the settings and five clips, none of them partial
+    assert len(files(tmp_path)) == 2 + 5  # the lock, the settings and five clips, none of them partial
     write_synthetic(tmp_path, SMALL, workers=0)
     assert files(tmp_path) == files(small)
 

@@ -178,6 +178,7 @@ def test_batches_copied_ahead_are_whole_and_in_order() -> None:
 @pytest.mark.parametrize("gpus", [1, 8])
 def test_a_task_of_slurm_may_see_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
     started(monkeypatch, STEP | {"SLURM_STEP_NUM_TASKS": "8", "MASTER_ADDR": "a"})
+    monkeypatch.setenv("SLURM_GPUS_PER_TASK", "1")
     with_gpus(monkeypatch, gpus)
     assert Runtime(RuntimeConfig(precision="fp32")).device == torch.device("cuda", 0 if gpus == 1 else 1)
 

@@ -32,7 +32,7 @@ import numpy.typing as npt
 from tubelet.data.manifest import SPLITS, Sample, write_manifest
 from tubelet.data.x264 import require_x264
 from tubelet.errors import UserError
-from tubelet.files import discard_partials, replacing
+from tubelet.files import alone_in, discard_partials, replacing
 from tubelet.machine import available_cores
 
 # Class -> the parameter that runs and its direction. Angles grow clockwise, as y points down.
@@ -299,7 +299,8 @@ def write_synthetic(
         progress: called with (clips done, clips in all), first for those found already there.
 
     Raises:
-        UserError: the folder holds something else, the disk is full, or PyAV cannot encode H.264.
+        UserError: the folder holds something else or another process writes there, the disk is full, or PyAV
+            cannot encode H.264.
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -308,17 +309,21 @@ def write_synthetic(
     try:
         _claim(out, config)
         jobs = {split: list(_jobs(out, config, split)) for split in SPLITS}
-        everything = [job for split in SPLITS for job in jobs[split]]
-        missing = [job for job in everything if not _is_written(job.path)]
-        done = len(everything) - len(missing)
-        if progress:
-            progress(done, len(everything))
-        for _ in _run(missing, available_cores() if workers is None else workers):
-            done += 1
+        with alone_in(out):
+            for folder in (out, *(out / "videos" / split for split in SPLITS)):
+                folder.mkdir(parents=True, exist_ok=True)
+                discard_partials(folder)
+            everything = [job for split in SPLITS for job in jobs[split]]
+            missing = [job for job in everything if not _is_written(job.path)]
+            done = len(everything) - len(missing)
             if progress:
                 progress(done, len(everything))
-        for split in SPLITS:
-            write_manifest(out, split, (_sample(job, out) for job in jobs[split]), CLASSES)
+            for _ in _run(missing, available_cores() if workers is None else workers):
+                done += 1
+                if progress:
+                    progress(done, len(everything))
+            for split in SPLITS:
+                write_manifest(out, split, (_sample(job, out) for job in jobs[split]), CLASSES)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -354,10 +359,6 @@ def _claim(out: Path, config: SyntheticConfig) -> None:
         out.mkdir(parents=True, exist_ok=True)
         with replacing(record) as part:
             part.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-    for split in SPLITS:
-        (out / "videos" / split).mkdir(parents=True, exist_ok=True)
-    for folder in (out, *(out / "videos" / split for split in SPLITS)):
-        discard_partials(folder)
 
 
 def _jobs(out: Path, config: SyntheticConfig, split: str) -> Iterator[_Job]:

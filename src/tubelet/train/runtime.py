@@ -263,8 +263,8 @@ def _device(kind: str, local_rank: int, world: int) -> torch.device:
     if not there[kind]:
         found = ", ".join(name for name, is_there in there.items() if is_there)
         raise UserError(f"device={kind} is not there for {world} process(es); there is: {found}")
-    if kind == "cuda" and gpus == 1 and "LOCAL_RANK" not in os.environ:
-        local_rank = 0  # with srun --gpus-per-task=1 each task sees its own alone
+    if kind == "cuda" and gpus == 1 and "SLURM_GPUS_PER_TASK" in os.environ:
+        local_rank = 0  # each task sees its own alone
     if kind == "cuda" and local_rank >= gpus:
         raise UserError(
             f"more processes than GPUs on this machine: process {local_rank + 1} finds {gpus} GPU(s); "
