@@ -1,6 +1,7 @@
 """`tubelet prepare`: a verb for each kind of source."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -129,12 +130,9 @@ def prepare_ucf101(
     """
     from tubelet.data.annotations import read_ucf101
 
-    def read(texts: Sequence[Path]) -> "Annotations":
-        return read_ucf101(texts, fold)
-
     origin = _words("ucf101", source, root=root, fold=fold)
     config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
-    _annotated(read, origin, source, root, out, config)
+    _annotated(partial(read_ucf101, fold=fold), origin, source, root, out, config)
 
 
 @prepare.command("hmdb51")
@@ -154,12 +152,9 @@ def prepare_hmdb51(
     """
     from tubelet.data.annotations import read_hmdb51
 
-    def read(texts: Sequence[Path]) -> "Annotations":
-        return read_hmdb51(texts, fold)
-
     origin = _words("hmdb51", source, root=root, fold=fold)
     config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
-    _annotated(read, origin, source, root, out, config)
+    _annotated(partial(read_hmdb51, fold=fold), origin, source, root, out, config)
 
 
 @prepare.command("folder")

@@ -286,7 +286,10 @@ def read_architecture(folder: Path) -> AutoencoderConfig | ClassifierConfig:
     Raises:
         UserError: there is none, it is damaged or of another version.
     """
-    config = _read_config(folder)
+    return _architecture(_read_config(folder), folder)
+
+
+def _architecture(config: Mapping[str, Any], folder: Path) -> AutoencoderConfig | ClassifierConfig:
     kinds: dict[str, Any] = {"autoencoder": AutoencoderConfig, "classifier": ClassifierConfig}
     if config.get("tubelet") != FORMAT or config.get("kind") not in kinds:
         raise UserError(
@@ -304,13 +307,13 @@ def _read_own(folder: Path, given: Given) -> Model:
     told = [name for name in _TOLD if getattr(given, name) is not None]
     if told:
         raise UserError(f"{folder} tells {', '.join(told)} itself: leave out {', '.join(told)}")
+    config = _read_config(folder)
+    architecture = _architecture(config, folder)
     try:
-        model = _make(read_architecture(folder))
-    except UserError:
-        raise
+        model = _make(architecture)
     except _NONSENSE as error:
         raise UserError(f"{folder / CONFIG}: its sizes do not fit each other: {error}") from None
-    model.card = parse(ModelCard, _read_config(folder).get("card", {}), str(folder / CONFIG))
+    model.card = parse(ModelCard, config.get("card", {}), str(folder / CONFIG))
     try:
         weights = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from typing import Any, NoReturn
 
 import numpy as np
@@ -91,7 +90,7 @@ class TrainLoader:
 
     def state(self, gather: Callable[[Any], list[Any]]) -> dict[str, Any]:
         """What `resume` needs: each process calls it, with `gather` as in `end_epoch`."""
-        return {"manifest": self._fingerprint, "failures": self._joined(gather)}
+        return {"manifest": self.dataset.manifest.fingerprint, "failures": self._joined(gather)}
 
     def resume(self, state: dict[str, Any]) -> None:
         """Count the failures of the run so far, too, unless they are mended.
@@ -99,18 +98,14 @@ class TrainLoader:
         Raises:
             UserError: the run so far was on other videos or classes.
         """
-        if state["manifest"] != self._fingerprint:
-            manifest = self.dataset.manifest
+        manifest = self.dataset.manifest
+        if state["manifest"] != manifest.fingerprint:
             raise UserError(
                 f"{manifest.root / manifest.split}.csv or classes.txt lists other videos or classes than when"
                 " the run began, or in another order: put them back, or start in another folder"
             )
         self.failures = dict(state["failures"])
         self._before = set(self.failures)
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        return self.dataset.manifest.fingerprint
 
     def _joined(self, gather: Callable[[Any], list[Any]]) -> dict[str, str]:
         """The failures of all processes."""

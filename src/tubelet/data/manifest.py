@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 from tubelet.data.classes import read_names
@@ -61,7 +62,7 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.samples)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Of the class names, the videos and their classes, in their order: 64 hexadecimal digits."""
         listed = [self.classes, *((sample.path, sample.shown) for sample in self.samples)]
