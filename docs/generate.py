@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 
-from tubelet.flops import gflops_per_view, parameter_count
+from tubelet.checkpoints.catalogue import PUBLISHED
 from tubelet.masking import RunningCellMasking
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
+from tubelet.models.flops import gflops_per_view, parameter_count
 from tubelet.models.heads import BridgingHeadConfig, LinearHeadConfig
-from tubelet.published import PUBLISHED
-from tubelet.recipe_help import explain
+from tubelet.recipe.help import explain
 
 DOCS = Path(__file__).parent
 

@@ -14,12 +14,14 @@ import pytest
 import torch
 
 from tests.web_server import Server, serve
-from tubelet.build import run_recipe
-from tubelet.cli import main
-from tubelet.data.manifest import SPLITS, read_manifest, write_manifest
-from tubelet.data.synthetic import SyntheticConfig, write_synthetic
+from tubelet.cli.main import main
+from tubelet.data.dataset import Batch
+from tubelet.data.manifest import SPLITS, Manifest, Sample, read_manifest, write_manifest
+from tubelet.demo.motion_videos import SyntheticConfig, write_synthetic
 from tubelet.progress import Bar
-from tubelet.recipe import Recipe, load_recipe
+from tubelet.recipe.loading import load_recipe
+from tubelet.recipe.schema import Recipe
+from tubelet.run.training import run_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -196,3 +198,52 @@ def trained(motion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.write_text(dedent(text.replace("ROOT", str(motion)).replace("INIT", str(runs / "pretrain"))))
         run_recipe(load_recipe(str(path)), runs / name)
     return runs
+
+
+BROKEN = ("cut off.mp4", "not a video.mp4", "gone.mp4")
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve readable videos of different lengths, 0.mp4 to 11.mp4, and the broken ones."""
+    root = tmp_path_factory.mktemp("data")
+    for k in range(12):
+        frames = moving_frames(8 + 3 * k, 40, 56, seed=k)
+        write_video(root / f"{k}.mp4", frames, options={"g": "6", "bf": "2"})
+    whole = (root / "11.mp4").read_bytes()
+    (root / BROKEN[0]).write_bytes(whole[: len(whole) // 2])
+    (root / BROKEN[1]).write_text("No video at all.")
+    return root
+
+
+@pytest.fixture
+def manifest(videos: Path) -> Callable[..., Manifest]:
+    """A manifest of the first `count` videos, with others put in the places that `extra` says."""
+
+    def make(count: int = 12, extra: dict[int, str] | None = None) -> Manifest:
+        samples = [Sample(f"{k}.mp4", label=k % 3) for k in range(count)]
+        for place, name in (extra or {}).items():
+            samples.insert(place, Sample(name, label=0))
+        return Manifest(videos, "train", tuple(samples), ("a", "b", "c"))
+
+    return make
+
+
+@pytest.fixture
+def batch() -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    return Batch(
+        video=torch.randint(0, 256, (4, 4, 3, 16, 16), dtype=torch.uint8, generator=generator),
+        label=torch.tensor([0, 4, 2, 2]),
+        seed=torch.tensor([11, 7, -3, 2**61]),
+        index=torch.arange(4),
+        names=["a", "b", "c", "d"],
+        failures={},
+    )
+
+
+@pytest.fixture
+def multi_label_batch(batch: Batch) -> Batch:
+    """The same clips, of any number of five classes."""
+    rows = [[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 1, 0, 0, 0], [1, 1, 0, 1, 1]]
+    return replace(batch, label=torch.tensor(rows, dtype=torch.bool))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tubelet.flops import gflops_per_view, parameter_count
+from tubelet.models.flops import gflops_per_view, parameter_count
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,7 +31,7 @@ def test_computing_and_parameters_are_the_published_ones(row: tuple[Any, ...]) -
 
 
 def test_every_setting_is_explained() -> None:
-    from tubelet.recipe_help import explain
+    from tubelet.recipe.help import explain
 
     for task in ("pretrain", "finetune", "evaluate"):
         unexplained = [key for key, _, _, meaning in explain(task) if not meaning]

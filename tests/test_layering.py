@@ -1,62 +1,29 @@
-"""One way down: what a module may import follows from its layer."""
+"""One way down: what a module may import follows from the floor of its package."""
 
 import ast
 import sys
 from pathlib import Path
 
-import pytest
-
 SOURCE = Path(__file__).parents[1] / "src"
 
-# From the foundation up. A module may import from its own layer's package and from the layers below that are
-# named; a module or package that is not here has no layer yet and fails.
-BELOW: dict[str, set[str]] = {
-    "tubelet.errors": set(),
-    "tubelet.files": {"tubelet.errors"},
-    "tubelet.machine": {"tubelet.errors"},
-    "tubelet.words": set(),
-    "tubelet.patches": {"tubelet.errors"},
-    "tubelet.masking": {"tubelet.errors", "tubelet.patches"},
-}
-FOUNDATION = set(BELOW)
-BELOW["tubelet.average_precision"] = set()
-BELOW["tubelet.models"] = FOUNDATION
-BELOW["tubelet.data"] = FOUNDATION
-BELOW["tubelet.train"] = {"tubelet.errors", "tubelet.files", "tubelet.machine"}
-BELOW["tubelet.tasks"] = FOUNDATION | {"tubelet.models", "tubelet.data"}
-BELOW["tubelet.interop"] = FOUNDATION | {"tubelet.models", "tubelet.data"}
-BELOW["tubelet.recipe"] = set(BELOW)
-BELOW["tubelet.recipe_help"] = {"tubelet.errors", "tubelet.recipe"}
-BELOW["tubelet.progress"] = {"tubelet.errors"}
-BELOW["tubelet.prepare"] = FOUNDATION | {"tubelet.data", "tubelet.progress"}
-JOINTS = {
-    f"tubelet.{name}"
-    for name in (
-        "build",
-        "zoo",
-        "published",
-        "download",
-        "evaluation",
-        "prediction",
-        "visualize",
-        "report",
-        "charts",
-        "findings",
-        "flops",
-        "inspection",
-        "demo",
-        "bench_data",
-        "bench_files",
-        "bench_peers",
-        "bench_report",
-        "bench_stages",
-    )
-}
-BELOW |= {joint: set(BELOW) | JOINTS for joint in JOINTS}
-BELOW["tubelet.cli_prepare"] = set(BELOW)
-BELOW["tubelet.cli"] = set(BELOW)
-BELOW["tubelet"] = set(BELOW)  # the public face
-BELOW["tubelet.__main__"] = {"tubelet.cli"}
+# From the ground up. A module may import from its own package and from every floor under its own. A package
+# that is not listed here fails the build.
+FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"errors", "files", "machine", "progress", "settings"}),
+    frozenset({"patches", "masking", "clips"}),
+    frozenset({"models", "video"}),
+    frozenset({"data", "train"}),
+    frozenset({"tasks", "checkpoints", "prepare"}),
+    frozenset({"recipe"}),
+    frozenset({"run"}),
+    frozenset({"report"}),
+    frozenset({"demo", "bench"}),
+    frozenset({"cli"}),
+    frozenset({"__main__"}),
+)
+SINGLE_FILES = (
+    FLOORS[0] | FLOORS[1]
+)  # single files: on these floors each may import its neighbors, without a circle
 
 MODULES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
@@ -64,10 +31,19 @@ MODULES = {
 }
 
 
-def layer_of(module: str) -> str | None:
-    """The layer a module belongs to: itself, or the package that holds it."""
-    part = ".".join(module.split(".")[:2])
-    return part if part in BELOW else None
+def floor_of(module: str) -> int | None:
+    """The number of the floor that a module is on; None if its package has none."""
+    package = module.split(".")[1]
+    return next((k for k, floor in enumerate(FLOORS) if package in floor), None)
+
+
+def may_import(module: str, other: str) -> bool:
+    """Whether `module` may import `other`: its own package, single files of its floor, or a lower floor."""
+    package, theirs = module.split(".")[1], other.split(".")[1]
+    mine, below = floor_of(module), floor_of(other)
+    assert mine is not None
+    assert below is not None
+    return package == theirs or below < mine or (below == mine and {package, theirs} <= SINGLE_FILES)
 
 
 def imported(path: Path, module: str) -> set[str]:
@@ -87,57 +63,73 @@ def imported(path: Path, module: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_from_its_own_layer_and_below(module: str):
-    layer = layer_of(module)
-    assert layer is not None, f"{module} has no layer: give it one in {Path(__file__).name}"
-    ours = {name for name in imported(MODULES[module], module) if name.split(".")[0] == "tubelet"}
-    for name in ours - {"tubelet"}:
-        assert layer_of(name) is not None, f"{module} imports {name}, which has no layer"
-    wrong = {name for name in ours if layer_of(name) not in BELOW[layer] | {layer} and name != "tubelet"}
-    assert not wrong, f"{module} is in layer {layer} and must not import {sorted(wrong)}"
+def ours(module: str) -> set[str]:
+    return {name for name in imported(MODULES[module], module) if name.split(".")[0] == "tubelet"}
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("tubelet.models")])
-def test_models_import_torch_alone(module: str):
-    roots = {name.split(".")[0] for name in imported(MODULES[module], module)}
-    assert roots - sys.stdlib_module_names <= {"torch", "tubelet"}
+def test_every_module_has_a_floor():
+    homeless = [module for module in MODULES if "." in module and floor_of(module) is None]
+    assert not homeless, f"give these packages a floor in {Path(__file__).name}: {homeless}"
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("tubelet.")])
-def test_only_what_joins_the_parts_may_import_the_public_face(module: str):
-    allowed = JOINTS | {"tubelet.cli"}
-    assert "tubelet" not in imported(MODULES[module], module) or layer_of(module) in allowed
+def test_modules_import_from_their_own_package_and_lower_floors():
+    wrong = [
+        f"{module} -> {other}"
+        for module in MODULES
+        if "." in module
+        for other in ours(module) - {"tubelet"}
+        if not may_import(module, other)
+    ]
+    assert not wrong, f"imports upward, or between packages of one floor: {wrong}"
 
 
-@pytest.mark.parametrize(
-    ("module", "wrong"),
-    [
-        ("tubelet.models.x", "tubelet.data.clips"),
-        ("tubelet.data.x", "tubelet.models.encoder"),
+def test_no_module_imports_the_public_face():
+    assert [module for module in MODULES if "tubelet" in ours(module)] == []
+
+
+def test_imports_have_no_circle():
+    left = {module: ours(module) - {module, "tubelet"} for module in MODULES if module != "tubelet"}
+    while free := [module for module, needs in left.items() if not needs & left.keys()]:
+        left = {module: needs for module, needs in left.items() if module not in free}
+    assert not left, f"these import each other in a circle: {sorted(left)}"
+
+
+def test_models_import_only_torch():
+    for module in MODULES:
+        if module.startswith("tubelet.models"):
+            roots = {name.split(".")[0] for name in imported(MODULES[module], module)}
+            assert roots - sys.stdlib_module_names <= {"torch", "tubelet"}, module
+
+
+def test_at_most_ten_files_are_at_the_top():
+    assert len(list((SOURCE / "tubelet").glob("*.py"))) <= 10
+
+
+def test_imports_upward_are_not_allowed():
+    for module, wrong in (
+        ("tubelet.models.x", "tubelet.data.dataset"),
+        ("tubelet.models.x", "tubelet.video.reader"),
+        ("tubelet.data.x", "tubelet.train.loop"),
         ("tubelet.train.x", "tubelet.tasks.classify"),
-        ("tubelet.train.x", "tubelet.masking"),
         ("tubelet.masking", "tubelet.models.encoder"),
-        ("tubelet.recipe", "tubelet.zoo"),
-        ("tubelet.zoo", "tubelet.cli"),
-    ],
-)
-def test_imports_upward_are_not_allowed(module: str, wrong: str):
-    layer = layer_of(module)
-    assert layer is not None
-    assert layer_of(wrong) not in BELOW[layer] | {layer}
+        ("tubelet.recipe.x", "tubelet.run.training"),
+        ("tubelet.checkpoints.x", "tubelet.recipe.schema"),
+        ("tubelet.prepare.x", "tubelet.checkpoints.load"),
+        ("tubelet.run.x", "tubelet.cli.main"),
+    ):
+        assert not may_import(module, wrong), f"{module} -> {wrong}"
 
 
 def test_every_way_of_importing_is_seen(tmp_path: Path):
     path = tmp_path / "x.py"
     path.write_text(
-        "import tubelet.zoo\n"
+        "import tubelet.files\n"
         "from tubelet import masking\n"
-        "from ..data import clips\n"
+        "from ..data import dataset\n"
         "from . import encoder\n"
         "def f():\n    from tubelet.train.optim import OptimConfig\n"
     )
     assert imported(path, "tubelet.models.x") == {
-        "tubelet.zoo", "tubelet.masking", "tubelet.data.clips",
+        "tubelet.files", "tubelet.masking", "tubelet.data.dataset",
         "tubelet.models.encoder", "tubelet.train.optim",
     }  # fmt: skip

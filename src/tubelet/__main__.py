@@ -1,5 +1,5 @@
 """`python -m tubelet`, which is also how torchrun starts it."""
 
-from tubelet.cli import main
+from tubelet.cli.main import main
 
 main()

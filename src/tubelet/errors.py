@@ -36,3 +36,8 @@ def require_above(bound: float, **settings: float | None) -> None:
 def _require_finite(name: str, value: float) -> None:
     if not -math.inf < value < math.inf:  # whole numbers may be too large for math.isfinite
         raise UserError(f"{name} must be a finite number, found {value}")
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """So many of something: `1 video`, `2,000 videos`; `counted(2, "class", "classes")` is `2 classes`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
@@ -70,6 +71,11 @@ def _count(name: str) -> int:
     """The number that an environment variable begins with; 0 where there is none."""
     found = re.match(r"\d+", os.environ.get(name, ""))
     return int(found[0]) if found else 0
+
+
+def version() -> str:
+    """Return the version of the installed Tubelet."""
+    return metadata.version("tubelet")
 
 
 def processor() -> str:

@@ -8,19 +8,12 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from tests.conftest import decode_all
-from tubelet.data.clips import DenseClip, SegmentClip, Views
-from tubelet.data.dataset import (
-    Batch,
-    TrainDataset,
-    ViewDataset,
-    collate,
-    read_clip,
-    read_views,
-)
-from tubelet.data.erasing import RandomErasing
+from tubelet.clips import DenseClip, SegmentClip, Views
+from tubelet.data.augment import Augment, MultiScaleCrop, RandomErasing, ResizedCrop
+from tubelet.data.dataset import Batch, TrainDataset, ViewDataset, collate, read_clip, read_views
 from tubelet.data.manifest import Manifest, Sample
 from tubelet.data.randaugment import RandAugment
-from tubelet.data.transforms import Augment, Box, MultiScaleCrop, ResizedCrop, crop_resize, spread_crops
+from tubelet.video.crop import Box, crop_resize, spread_crops
 
 MakeManifest = Callable[..., Manifest]
 CLIP = DenseClip(frames=4, stride=2)

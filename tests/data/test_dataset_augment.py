@@ -5,11 +5,10 @@ from pathlib import Path
 import torch
 
 from tests.conftest import decode_all, moving_frames, write_video
-from tubelet.data.clips import DenseClip, Views
+from tubelet.clips import DenseClip, IntervalClip, Views
+from tubelet.data.augment import Augment, ResizedCrop
 from tubelet.data.dataset import TrainDataset, ViewDataset
 from tubelet.data.manifest import Manifest, Sample
-from tubelet.data.protocols import IntervalClip
-from tubelet.data.transforms import Augment, ResizedCrop
 
 CLASSES = ("moving left", "moving right", "turning left", "opening")
 WHOLE = ResizedCrop(scale=(1.0, 1.0), ratio=(1.0, 1.0))

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from tubelet.data.clips import DenseClip, Views
+from tubelet.clips import DenseClip, Views
+from tubelet.data.augment import Augment
 from tubelet.data.dataset import Batch, TrainDataset, ViewDataset
 from tubelet.data.loader import TrainLoader, default_workers, view_batches
 from tubelet.data.manifest import Manifest
-from tubelet.data.transforms import Augment
 from tubelet.errors import UserError
 
 MakeManifest = Callable[..., Manifest]

@@ -15,14 +15,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from tubelet.data.clips import DenseClip, Views
+from tubelet.clips import DenseClip, Views
+from tubelet.data.augment import Augment
 from tubelet.data.dataset import Batch, TrainDataset, ViewDataset
 from tubelet.data.loader import TrainLoader, view_batches
 from tubelet.data.manifest import Manifest
-from tubelet.data.transforms import Augment
-from tubelet.data.video import VideoError
 from tubelet.data.workers import Workers
 from tubelet.errors import UserError
+from tubelet.video.reader import VideoError
 
 MakeManifest = Callable[..., Manifest]
 BAD = 3  # the video that does it, by number

@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from tubelet.interop.files import read_checkpoint
+from tubelet.checkpoints.load import Model, load_model, save_model
+from tubelet.checkpoints.read_file import read_checkpoint
 from tubelet.masking import TokenMask
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
-from tubelet.zoo import Model, load_model, save_model
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SYSTEMS: dict[str, dict[str, Any]] = json.loads((GOLDEN / "meta.json").read_text())

@@ -10,13 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tubelet.models.positions import (
-    PositionKind,
-    Positions,
-    resize_table,
-    sinusoid_3d_table,
-    sinusoid_table,
-)
+from tubelet.models.positions import PositionKind, Positions, resize_table, sinusoid_3d_table, sinusoid_table
 from tubelet.patches import Size3
 
 SIDES = st.integers(1, 5)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.models.conftest import MAE_ST, MAE_ST_RELEASED, TINY, TINY_DECODER, randomize
+from tubelet.checkpoints.load import load_model, save_model
 from tubelet.errors import UserError
 from tubelet.masking import RandomMasking
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
@@ -20,7 +21,6 @@ from tubelet.models.layers import DropPath
 from tubelet.models.positions import sinusoid_table
 from tubelet.models.resize import resize_model
 from tubelet.patches import Size3
-from tubelet.zoo import load_model, save_model
 
 PLAIN = AutoencoderConfig(encoder=TINY, decoder=TINY_DECODER)  # a grid of 2 x 4 x 4
 JOINT = replace(MAE_ST, encoder=replace(MAE_ST.encoder, positions="joint"))

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tubelet.data.clips import SegmentClip
+from tubelet.clips import SegmentClip
+from tubelet.data.augment import Augment
 from tubelet.data.dataset import TrainDataset
 from tubelet.data.manifest import Manifest, read_manifest
-from tubelet.data.transforms import Augment
 
 Prepare = Callable[..., tuple[int, str, str]]
 

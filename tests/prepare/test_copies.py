@@ -7,8 +7,7 @@ from pathlib import Path
 from tests.prepare.commands import Prepare
 from tests.prepare.files import small
 from tubelet.data.manifest import read_manifest
-from tubelet.prepare.copies import draw_again, in_several_classes, in_several_splits
-from tubelet.prepare.draw import draw_splits
+from tubelet.prepare.copies import draw_again, draw_splits, in_several_classes, in_several_splits
 from tubelet.prepare.plan import Item, Plan
 
 

@@ -10,12 +10,12 @@ from PIL import Image
 
 from tests.conftest import decode_all, moving_frames, write_video
 from tests.prepare.files import FAST, cut, small, upright, write_audio, write_rotated
-from tubelet.data.video import probe
 from tubelet.errors import UserError
 from tubelet.prepare import check
 from tubelet.prepare.check import Checked
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
 from tubelet.prepare.places import stamp_of
+from tubelet.video.reader import probe
 
 
 def encode(source: Path, short_side: int = 32, **pictures: int) -> tuple[Path, Encoded]:

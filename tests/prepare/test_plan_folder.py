@@ -2,7 +2,7 @@
 
 import pytest
 
-from tubelet.prepare.finding import FoundFiles
+from tubelet.prepare.find_files import FoundFiles
 from tubelet.prepare.plan import Plan
 from tubelet.prepare.plan_folder import plan_folder
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tubelet.data.annotations import read_kinetics
 from tubelet.errors import UserError
-from tubelet.prepare.finding import look_through, match_rows
+from tubelet.prepare.find_files import look_through, match_rows
+from tubelet.prepare.lists.annotations import read_kinetics
 from tubelet.prepare.plan import Plan
 from tubelet.prepare.plan_lists import plan_lists
 

@@ -14,8 +14,8 @@ from tests.conftest import decode_all, write_video
 from tests.prepare.commands import Prepare, listed, trains
 from tests.prepare.files import cut, small, write_audio
 from tests.web_server import Server
-from tubelet.data import remote
 from tubelet.data.manifest import read_manifest
+from tubelet.video import remote
 
 
 @pytest.fixture

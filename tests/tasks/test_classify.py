@@ -97,22 +97,26 @@ def binary_cross_entropy(logits: torch.Tensor, shown: torch.Tensor, smoothing: f
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_loss_on_several_classes_is_the_smoothed_binary_cross_entropy(tagged: Batch, smoothing: float):
+def test_the_loss_on_several_classes_is_the_smoothed_binary_cross_entropy(
+    multi_label_batch: Batch, smoothing: float
+):
     task = task_with(PLAIN, smoothing)
-    losses = task(tagged)
+    losses = task(multi_label_batch)
     assert set(losses) == {"loss", "classification"}
-    expected = binary_cross_entropy(task.model(tagged.video).detach(), tagged.label, smoothing)
+    expected = binary_cross_entropy(
+        task.model(multi_label_batch.video).detach(), multi_label_batch.label, smoothing
+    )
     assert losses["loss"].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_mar_paints_beside_several_classes_too(tagged: Batch):
+def test_mar_paints_beside_several_classes_too(multi_label_batch: Batch):
     task = task_with(MAR, 0.1, weight=0.3)
-    losses = task(tagged)
-    logits, painted = task.model.forward_jointly(tagged.video, mask_of(tagged))
+    losses = task(multi_label_batch)
+    logits, painted = task.model.forward_jointly(multi_label_batch.video, mask_of(multi_label_batch))
     reconstruction = (painted.predicted - painted.target).square().mean()
     assert set(losses) == {"loss", "classification", "reconstruction"}
     assert losses["classification"].item() == pytest.approx(
-        binary_cross_entropy(logits.detach(), tagged.label, 0.1), abs=1e-5
+        binary_cross_entropy(logits.detach(), multi_label_batch.label, 0.1), abs=1e-5
     )
     torch.testing.assert_close(losses["loss"], losses["classification"] + 0.3 * reconstruction)
 

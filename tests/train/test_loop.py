@@ -14,8 +14,7 @@ from tests.train import toy
 from tests.train.toy import SIGKILL, SIGTERM, ToyLoader, ToyTask, launch, log_lines, train, validate
 from tubelet.errors import UserError
 from tubelet.train.checkpoint import CheckpointStore
-from tubelet.train.interrupt import CatchSignals, Interrupted
-from tubelet.train.seeding import mixed_seed, seed_step
+from tubelet.train.loop import CatchSignals, Interrupted, mixed_seed, seed_step
 
 RANDOM: dict[str, Any] = {
     "dropout": 0.3,

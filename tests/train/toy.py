@@ -22,9 +22,8 @@ from torch.nn import functional as F
 from tubelet.errors import UserError
 from tubelet.machine import leave
 from tubelet.train.checkpoint import CheckpointStore
-from tubelet.train.interrupt import Interrupted
 from tubelet.train.loggers import JsonLines, Logs
-from tubelet.train.loop import fit
+from tubelet.train.loop import Interrupted, fit
 from tubelet.train.optim import OptimConfig
 from tubelet.train.runtime import Runtime, RuntimeConfig
 

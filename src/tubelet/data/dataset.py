@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tubelet.data.clips import AnyClip, Views
-from tubelet.data.labels import label_rows
+from tubelet.clips import AnyClip, Views
+from tubelet.data.augment import Augment, Placed, mirrored_classes
+from tubelet.data.crash_guard import Watch
 from tubelet.data.manifest import Manifest
-from tubelet.data.mirror import mirrored_classes
-from tubelet.data.transforms import Augment, Placed, spread_crops
-from tubelet.data.video import Crop, VideoError, VideoIndex, read_crops
-from tubelet.data.watch import Watch
+from tubelet.video.crop import spread_crops
+from tubelet.video.reader import Crop, VideoError, VideoIndex, read_crops
 
 
 @dataclass(frozen=True)
@@ -262,3 +261,22 @@ def _no_rows(clip: AnyClip, size: int, several: int | None, failures: dict[str, 
 
 def _repeat(value: int, count: int) -> Tensor:
     return torch.full((count,), value, dtype=torch.int64)
+
+
+def label_rows(shown: Sequence[Sequence[int]], several: int | None) -> Tensor:
+    """The labels of clips.
+
+    Args:
+        shown: the classes of each clip, by number.
+        several: how many classes there are, where a clip may show any number of them; None where one each.
+
+    Returns:
+        (B,) int64 class index, -1 where there is none; with `several` (B, several) bool, true for each class
+        that is shown.
+    """
+    if several is None:
+        return torch.tensor([next(iter(classes), -1) for classes in shown], dtype=torch.int64)
+    rows = torch.zeros(len(shown), several, dtype=torch.bool)
+    for row, classes in zip(rows, shown, strict=True):
+        row[list(classes)] = True
+    return rows

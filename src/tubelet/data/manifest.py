@@ -17,11 +17,9 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
-from tubelet.data.classes import read_names
-from tubelet.data.remote import remote_url
-from tubelet.errors import UserError, did_you_mean
-from tubelet.files import replacing
-from tubelet.words import counted
+from tubelet.errors import UserError, counted, did_you_mean
+from tubelet.files import read_text, replacing
+from tubelet.video.remote import remote_url
 
 SPLITS = ("train", "val", "test")
 
@@ -195,3 +193,32 @@ def _no_list(root: Path, split: str) -> str:
         else " Write one with a column path (and label): docs/data.md says how."
     )
     return f"{root} has no {split}.csv, the list of the {split} videos.{beside}"
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """The class names of a plain file, one a line: a class is its line's number, from 0.
+
+    Raises:
+        UserError: the file cannot be read or is empty, a line before the last name is empty, or a name is
+            there twice.
+    """
+    return _distinct(_lines(path, read_text(path, "class names")))
+
+
+def _lines(path: Path, text: str) -> list[tuple[str, str]]:
+    """Each line with its place, to the last that is not empty."""
+    if not text.strip():
+        raise UserError(f"{path} is empty; it should hold class names")
+    return [(f"{path}:{n}", line.strip()) for n, line in enumerate(text.rstrip().split("\n"), start=1)]
+
+
+def _distinct(named: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """The names, each of which comes with its place, unless one is empty or there twice."""
+    first: dict[str, str] = {}
+    for where, name in named:
+        if not name:
+            raise UserError(f"{where}: an empty name among the classes; a class's number is its place")
+        if name in first:
+            raise UserError(f"{where}: '{name}' is a class already ({first[name]}); give each its own name")
+        first[name] = where
+    return tuple(first)

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from tubelet.data.crash_guard import LONGEST, Watch
 from tubelet.data.dataset import Batch, TrainDataset, ViewDataset, collate
-from tubelet.data.watch import LONGEST, Watch
 from tubelet.errors import UserError
 
 _HUNG = 1  # the exit status of a process that the watch ended

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tubelet.data.folders import folder_pictures
-from tubelet.data.remote import RemoteError, open_remote, plain_errors, remote_url
-from tubelet.data.sources import Deadline, FetchError, open_container, video_errors
-from tubelet.data.video import (
+from tubelet.prepare.plan import Facts
+from tubelet.prepare.pool import Lost
+from tubelet.video.image_folder import folder_pictures
+from tubelet.video.reader import (
     Crop,
     SizeChangesError,
     VideoError,
@@ -21,8 +21,8 @@ from tubelet.data.video import (
     read_crops,
     read_frames,
 )
-from tubelet.prepare.facts import Facts
-from tubelet.prepare.pool import Lost
+from tubelet.video.remote import RemoteError, open_remote, plain_errors, remote_url
+from tubelet.video.sources import Deadline, FetchError, open_container, video_errors
 
 _PART = 1 << 16  # bytes of the head, the middle and the tail that tell files apart
 _SECONDS = 120.0  # to read all packets of a file, and again to decode its frames

@@ -1,13 +1,13 @@
 """Files that hold the same: kept in one split where that is ours to choose, and told where it is not."""
 
+import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from tubelet.data.manifest import SPLITS
+from tubelet.errors import counted
 from tubelet.prepare.check import Checked
-from tubelet.prepare.draw import draw_splits
 from tubelet.prepare.plan import Item, Plan
-from tubelet.words import counted
 
 
 def same_content(checks: Iterable[Checked]) -> list[list[str]]:
@@ -86,3 +86,30 @@ def _alike(plan: Plan, groups: Sequence[Sequence[str]]) -> list[list[Item]]:
 
 def _numbered(groups: Sequence[Sequence[str]]) -> Mapping[str, int]:
     return {path: number for number, paths in enumerate(groups) for path in paths}
+
+
+_SHARE = 0.1  # of each class to validate on, and as much to test on
+
+
+def draw_splits(labels: Mapping[str, int], seed: int) -> dict[str, str]:
+    """A split for each video: of each class a tenth to validate on ("val") and a tenth to test on ("test").
+
+    Of a class of three or more there is one at least for each split.
+
+    Args:
+        labels: class numbers by name.
+        seed: of the draw.
+    """
+    by_class: dict[int, list[str]] = {}
+    for name, label in labels.items():
+        by_class.setdefault(label, []).append(name)
+    splits = dict.fromkeys(labels, "train")
+    for names in by_class.values():
+        names.sort(key=lambda name: _draw(name, seed))
+        held = max(round(len(names) * _SHARE), 1) if len(names) > 2 else 0
+        splits |= dict.fromkeys(names[:held], "val") | dict.fromkeys(names[held : 2 * held], "test")
+    return splits
+
+
+def _draw(name: str, seed: int) -> bytes:
+    return hashlib.blake2b(f"{seed} {name}".encode("utf-8", "surrogateescape")).digest()

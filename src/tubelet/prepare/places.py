@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from tubelet.data.remote import (
+from tubelet.video.remote import (
     Info,
     SilentError,
     ask,

@@ -1,12 +1,14 @@
 """The videos that a manifest should list, as annotations, lists or folders have it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
-from tubelet.data.annotations import VALIDATED_ON_TEST, Annotations
-from tubelet.data.rows import Row
 from tubelet.errors import UserError
-from tubelet.prepare.finding import FoundFiles, match_rows
+from tubelet.prepare.find_files import FoundFiles, match_rows
+from tubelet.prepare.lists.annotations import VALIDATED_ON_TEST, Annotations
+from tubelet.prepare.lists.row import Row
 from tubelet.prepare.places import Stamp
+from tubelet.video.index import VideoIndex
 
 
 @dataclass(frozen=True)
@@ -100,3 +102,37 @@ def plan_annotations(annotations: Annotations, files: FoundFiles) -> Plan:
 def named(video: Row | Item, part: str = "") -> str:
     """A video, or a part of it, as its list names it, and the line."""
     return f"{video.name}{part} ({video.where})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the lists say of a video, or why it is not in them.
+
+    Attributes:
+        frames: how many can be decoded.
+        fps: frames per second; 0 for a folder of pictures.
+        width: in pixels, as shown.
+        height: in pixels, as shown.
+        codec: FFmpeg's name of it; the ending of the files in a folder of pictures.
+        error: why it cannot be used, or the empty string.
+        note: what is odd about it, or lost of it, though it can be used.
+    """
+
+    frames: int = 0
+    fps: float = 0.0
+    width: int = 0
+    height: int = 0
+    codec: str = ""
+    error: str = ""
+    note: str = ""
+
+    def with_index(self, index: VideoIndex) -> Self:
+        """The same, and what an index tells."""
+        return replace(
+            self,
+            frames=len(index),
+            fps=round(index.fps, 4),
+            width=index.width,
+            height=index.height,
+            codec=index.codec,
+        )

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tubelet.data.manifest import SPLITS
-from tubelet.data.rows import split_of
-from tubelet.errors import UserError
-from tubelet.prepare.draw import draw_splits
-from tubelet.prepare.finding import FoundFiles
+from tubelet.errors import UserError, counted
+from tubelet.prepare.copies import draw_splits
+from tubelet.prepare.find_files import FoundFiles
+from tubelet.prepare.lists.row import split_of
 from tubelet.prepare.places import place
 from tubelet.prepare.plan import Item, Plan
-from tubelet.words import counted
 
 _SPLIT_FOLDER = re.compile(
     r"(videos?[_-])?(train|training|val|valid|validate|validation|test|testing)([_-]?(\d+|set|videos?|split))?",

@@ -6,16 +6,17 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from tubelet.data.classes import number_labels, read_names
-from tubelet.data.folders import is_picture
-from tubelet.data.lists import read_list
-from tubelet.data.remote import join_url, lists_files, remote_url, require_package
-from tubelet.data.rows import VIDEO_SUFFIXES, Row, split_of
-from tubelet.errors import UserError
-from tubelet.prepare.finding import FoundFiles, look_through, match_rows
+from tubelet.data.manifest import read_names
+from tubelet.errors import UserError, counted
+from tubelet.prepare.find_files import FoundFiles, look_through, match_rows
+from tubelet.prepare.lists.class_names import number_labels
+from tubelet.prepare.lists.row import Row, split_of
+from tubelet.prepare.lists.tables import read_list
 from tubelet.prepare.places import Stamp, names_of, place
 from tubelet.prepare.plan import Item, Plan, named
-from tubelet.words import counted
+from tubelet.video.image_folder import is_picture
+from tubelet.video.remote import join_url, lists_files, remote_url, require_package
+from tubelet.video.sources import VIDEO_SUFFIXES
 
 
 def plan_lists(

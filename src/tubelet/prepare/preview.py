@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from tubelet.data.clips import SegmentClip
+from tubelet.clips import SegmentClip
+from tubelet.data.augment import Augment
 from tubelet.data.dataset import TrainDataset, collate
 from tubelet.data.manifest import Manifest
-from tubelet.data.transforms import Augment
 from tubelet.errors import UserError
 from tubelet.files import replacing
 

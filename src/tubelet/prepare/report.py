@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tubelet.data.manifest import SPLITS, Sample
+from tubelet.errors import counted
 from tubelet.files import replacing
 from tubelet.prepare.plan import Plan
-from tubelet.words import counted
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tubelet.data.dataset import Batch
+from tubelet.data.mixing import Mixing
 from tubelet.masking import row_noise
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.positions import tokens_and_positions
-from tubelet.tasks.mixing import Mixing
 
 
 class ClassifyTask(nn.Module):

@@ -1,13 +1,18 @@
 """The training loop: one for every task, method and number of processes; read it from `fit` downwards."""
 
+import hashlib
 import math
+import signal
+import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
+from types import FrameType, TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
 import torch
@@ -16,12 +21,9 @@ from torch import Tensor, nn
 from tubelet.errors import UserError
 from tubelet.train.checkpoint import CheckpointStore, full_state, full_weights, restore
 from tubelet.train.ema import WeightAverage
-from tubelet.train.interrupt import CatchSignals, Interrupted
-from tubelet.train.loggers import Logs
-from tubelet.train.meter import Meter
+from tubelet.train.loggers import Logs, Meter
 from tubelet.train.optim import OptimConfig, learning_rate, make_optimizer, scaled_lr, set_lr
 from tubelet.train.runtime import Runtime
-from tubelet.train.seeding import seed_step
 
 Validate = Callable[[nn.Module], dict[str, float]]
 
@@ -310,3 +312,69 @@ def _refuse(
         f"step {step}: {what}, in a batch of {files}. The weights were not touched and the last checkpoint "
         "is intact. Look at these files, lower base_lr or set clip_grad"
     )
+
+
+class Interrupted(SystemExit):
+    """A run stopped by a signal after saving; the exit code is the shell's, 128 + signal.
+
+    Attributes:
+        step: optimizer steps done and saved.
+    """
+
+    def __init__(self, step: int, number: int = signal.SIGTERM) -> None:
+        super().__init__(128 + number)
+        self.step = step
+        self.name = signal.Signals(number).name
+
+    def __str__(self) -> str:
+        return f"stopped by {self.name} after step {self.step}; saved: give the same command again to go on"
+
+
+class CatchSignals:
+    """Within it SIGTERM and the first SIGINT only set `caught`; the former handlers come back at the end.
+
+    A second SIGINT acts at once, as without it. Outside the main thread, where Python allows no handlers,
+    it does nothing.
+
+    Attributes:
+        caught: number of the signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.caught: int | None = None
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._former[number] = signal.signal(number, self._catch)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        self.caught = number
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, self._former[signal.SIGINT])
+
+
+def mixed_seed(*numbers: int) -> int:
+    """One 63-bit seed from whole numbers: equal for equal numbers, unrelated for any others.
+
+    Neighbouring seeds must not give related streams, hence a hash (BLAKE2b) and not a sum.
+    """
+    digest = hashlib.blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def seed_step(seed: int, step: int, micro_batch: int, rank: int) -> None:
+    """Seed the global generators of all devices for one forward pass.
+
+    Drop path and dropout then depend on these four numbers alone: not on what was drawn before, so neither on
+    validation nor on interruptions. Masks and mixes follow from the clips' own seeds.
+    """
+    torch.manual_seed(mixed_seed(seed, step, micro_batch, rank))

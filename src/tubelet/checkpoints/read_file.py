@@ -1,0 +1,159 @@
+"""Any checkpoint file as plain tensors, without running anything that is in it."""
+
+import argparse
+import json
+import pickle
+import re
+import struct
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tubelet.errors import UserError
+
+_OUTER = ("model", "module", "model_state", "state_dict", "model_state_dict")
+"""Where code bases put the weights, in the order in which they are looked for."""
+# What published files pickle besides tensors: settings, and scalars of metrics.
+_restore_scalar = np.float64(0).__reduce__()[0]  # its own name is private
+_ALLOWED: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    _restore_scalar,
+    (_restore_scalar, "numpy.core.multiarray.scalar"),  # its name in NumPy 1
+    *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.bool_)),
+]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    Attributes:
+        source: the path, for messages.
+        weights: the model's tensors; floating ones as float32, wrappers' prefixes taken off.
+        others: what lies beside them: epoch, optimizer, settings, ...
+    """
+
+    source: str
+    weights: dict[str, Tensor]
+    others: Mapping[str, Any] = field(default_factory=dict)
+
+    def setting(self, name: str) -> Any:
+        """A setting of the program that wrote the file (an argparse `args`), or None."""
+        return getattr(self.others.get("args"), name, None)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a `.pth`, `.pt`, `.pyth`, `.bin` or `.safetensors` file; the content decides, not the suffix.
+
+    Pickles are read by `torch.load(weights_only=True)` with a list of harmless types: nothing in the file is
+    run.
+
+    Raises:
+        UserError: the file is missing, empty, truncated, unsafe, or holds no weights.
+    """
+    if not path.is_file():
+        raise UserError(f"no file {path}")
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        raise UserError(f"{path} is empty: copy or download it again")
+    content = _read_safetensors(path) if _is_safetensors(head, path) else _read_pickle(path, head)
+    weights, others = _unwrap(content, str(path))
+    return Checkpoint(str(path), _plain(weights, str(path)), others)
+
+
+def _is_safetensors(head: bytes, path: Path) -> bool:
+    """A length, then a JSON object; the suffix decides where the file is cut before that."""
+    return head[8:9] == b"{" or (path.suffix == ".safetensors" and head[:2] != b"PK")
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, ValueError, struct.error, json.JSONDecodeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _read_pickle(path: Path, head: bytes) -> Any:
+    if head[:2] != b"PK" and head[:1] != b"\x80":  # a zip file, or a bare pickle
+        raise UserError(
+            f"{path} is no checkpoint: expected a file of torch.save or safetensors, found one that begins "
+            f"with {head[:8]!r}"
+        )
+    try:
+        with torch.serialization.safe_globals(_ALLOWED), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch warns of, the messages below say
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        unsafe = re.search(r"GLOBAL (\S+)", str(error))
+        if unsafe is None:
+            raise _damaged(path, error) from None
+        raise UserError(
+            f"{path} holds more than tensors ({unsafe[1]}) and could run code when it is "
+            "opened, so it was not. If you trust where it is from, save its weights alone once, under model "
+            'or another name: torch.save(torch.load(PATH, weights_only=False)["model"], "weights.pth")'
+        ) from None
+    except Exception as error:  # damaged bytes make torch.load fail in any way
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return UserError(f"{path} is damaged, cut short or no checkpoint ({first}): copy or download it again")
+
+
+def _unwrap(content: Any, source: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """The weights, and what lay beside them."""
+    others: dict[str, Any] = {}
+    while isinstance(content, Mapping):
+        inner = next((key for key in _OUTER if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        others |= {str(key): value for key, value in content.items() if key != inner}
+        content = content[inner]
+    if not isinstance(content, Mapping):
+        raise UserError(f"{source} holds no weights: expected a dictionary, found {type(content).__name__}")
+    if not _holds_tensors(content):
+        inside = [
+            key for key, value in content.items() if isinstance(value, Mapping) and _holds_tensors(value)
+        ]
+        if len(inside) == 1:  # under a name that no code base here uses
+            return content[inside[0]], others | {str(k): v for k, v in content.items() if k != inside[0]}
+        if inside:
+            raise UserError(
+                f"{source} holds several sets of weights, {', '.join(map(str, inside))}: save the one you "
+                'want as {"model": ...}'
+            )
+        found = ", ".join(map(str, list(content)[:8])) or "nothing"
+        raise UserError(f"{source} holds no weights: expected named tensors, found {found}")
+    return content, others
+
+
+def _holds_tensors(content: Mapping[Any, Any]) -> bool:
+    return any(isinstance(value, Tensor) for value in content.values())
+
+
+def _plain(weights: Mapping[str, Any], source: str) -> dict[str, Tensor]:
+    """Names without what DDP and torch.compile put before them; floating tensors as float32."""
+    named = {str(key).replace("_orig_mod.", ""): value for key, value in weights.items()}
+    while all(key.startswith("module.") for key in named):
+        named = {key.removeprefix("module."): value for key, value in named.items()}
+    strangers = [key for key, value in named.items() if not isinstance(value, Tensor)]
+    if strangers:
+        raise UserError(f"{source}: expected tensors alone among the weights, found {strangers[0]}")
+    if len(named) < len(weights):
+        raise UserError(f"{source} holds the same weights twice, with and without _orig_mod.")
+    for key, value in named.items():
+        if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
+            kind = f"{'meta ' if value.is_meta else ''}{value.dtype}, {value.layout}".replace("torch.", "")
+            raise UserError(f"{source}: expected {key} to be a plain floating tensor, found {kind}")
+    return {key: value.float() for key, value in named.items()}

@@ -1,0 +1,602 @@
+"""Downloads, against real servers on this machine."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tubelet.checkpoints import download
+from tubelet.checkpoints.catalogue import Hub, Web, find
+from tubelet.checkpoints.download import cache_folder, fetch, fetch_hub, fetch_published
+from tubelet.errors import UserError
+
+CONTENT = bytes(range(256)) * 40
+MD5, SHA256 = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
+
+
+@dataclass
+class Site:
+    """What the server holds and how it misbehaves; what it was asked for."""
+
+    content: bytes = CONTENT
+    etag: str | None = '"one"'
+    modified: str | None = None
+    kind: str = "application/octet-stream"
+    ranges: bool = True
+    if_range: bool = True  # False: a server that looks at Range but not at If-Range
+    chunked: bool = False
+    statuses: list[int] = field(default_factory=list)  # of the next answers, instead of the file
+    break_after: list[int] = field(default_factory=list)  # bytes of the next answers, then hang up
+    hold: threading.Event | None = None  # wait for this before the body
+    asked: list[str | None] = field(default_factory=list)  # the Range of each request
+    sent: int = 0
+    url: str = ""
+
+    def at(self, path: str) -> str:
+        return f"{self.url}/{path}"
+
+
+class FileHandler(BaseHTTPRequestHandler):
+    """Serves one file under every path."""
+
+    protocol_version = "HTTP/1.1"
+    site: Site
+
+    def log_message(self, *args: object) -> None: ...
+
+    def do_GET(self) -> None:
+        site = self.site
+        asked = self.headers.get("Range")
+        site.asked.append(asked)
+        if site.statuses:
+            self.answer(site.statuses.pop(0), b"")
+            return
+        start = 0
+        same = self.headers.get("If-Range") in (site.etag, site.modified) or not site.if_range
+        if asked and site.ranges and same:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(site.content):
+                self.answer(416, b"")
+                return
+        self.answer(206 if start else 200, site.content, start)
+
+    def answer(self, status: int, content: bytes, start: int = 0) -> None:
+        site, body = self.site, content[start:]
+        self.send_response(status)
+        if content:
+            self.send_header("Content-Type", site.kind)
+        if site.etag:
+            self.send_header("ETag", site.etag)
+        if site.modified:
+            self.send_header("Last-Modified", site.modified)
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if site.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if content and site.hold:
+            site.hold.wait(20)
+        broken = bool(content and site.break_after)
+        if broken:
+            body = body[: site.break_after.pop(0)]
+            self.close_connection = True
+        site.sent += len(body)
+        if site.chunked:
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(body), body))
+            if not broken:
+                self.wfile.write(b"0\r\n\r\n")
+        else:
+            self.wfile.write(body)
+
+
+def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUBELET_CACHE", str(tmp_path / "cache"))
+    for name in ("TUBELET_OFFLINE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(download, "PAUSES", (0.0, 0.0, 0.0))
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site()
+    for url in serve(type("Handler", (FileHandler,), {"site": site})):
+        site.url = url
+        yield site
+
+
+@pytest.fixture
+def nowhere() -> str:
+    """The address of a server that is no longer there."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+
+def kept() -> list[str]:
+    return sorted(path.name for path in cache_folder().iterdir())
+
+
+def stop(site: Site, url: str, *sizes: int) -> None:
+    """Break off until the user must call again; so many bytes of each answer arrive."""
+    site.break_after = [*sizes, 0, 0, 0, 0]
+    with pytest.raises(UserError, match=r"stopped after \d+ bytes .* try again later to go on from there"):
+        fetch(url)
+    site.asked.clear()
+    site.sent = 0
+
+
+# The cache
+
+
+def test_a_file_is_asked_for_once(site: Site):
+    path = fetch(site.at("a/model.pth"), md5_prefix=MD5[:6], sha256=SHA256)
+    assert path.read_bytes() == CONTENT
+    assert path.parent == cache_folder()
+    assert path.name.startswith("model-")
+    assert path.suffix == ".pth"
+    assert fetch(site.at("a/model.pth"), md5_prefix=MD5[:6]) == path
+    assert site.asked == [None]
+    assert kept() == [path.name]
+
+
+def test_files_of_the_same_name_are_kept_apart(site: Site):
+    first = fetch(site.at("a/model.pth"))
+    site.content = b"another"
+    second = fetch(site.at("b/model.pth"))
+    third = fetch(site.at("b/model.pth?version=2"))
+    assert len({first, second, third}) == 3
+    assert first.read_bytes() == CONTENT
+    assert second.read_bytes() == b"another"
+
+
+@pytest.mark.parametrize("path", ["", "a%2F..%2Fb.pth", "a%20b.pth", "x" * 300 + ".pth", "..", "a.tar.gz"])
+def test_every_address_has_a_safe_name(site: Site, path: str):
+    kept = fetch(site.at(path))
+    assert kept.parent == cache_folder()
+    assert len(kept.name) < 200
+
+
+def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert cache_folder() == tmp_path / "cache"
+    monkeypatch.delenv("TUBELET_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "tubelet"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "tubelet"
+
+
+@pytest.mark.parametrize("name", ["TUBELET_OFFLINE", "HF_HUB_OFFLINE"])
+def test_offline_the_cache_is_all_there_is(site: Site, monkeypatch: pytest.MonkeyPatch, name: str):
+    path = fetch(site.at("x.pth"))
+    monkeypatch.setenv(name, "1")
+    assert fetch(site.at("x.pth")) == path
+    with pytest.raises(UserError, match=r"y.pth is not in .*cache and the network is switched off: unset"):
+        fetch(site.at("y.pth"))
+    assert len(site.asked) == 1
+
+
+def test_progress_is_told(site: Site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(download, "CHUNK", 4096)
+    told: list[tuple[int, int]] = []
+    fetch(site.at("x.pth"), progress=lambda done, total: told.append((done, total)))
+    assert told == [(4096, 10240), (8192, 10240), (10240, 10240)]
+    told.clear()
+    site.chunked = True  # no size is known
+    fetch(site.at("y.pth"), progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (10240, 0)
+
+
+# Interruptions
+
+
+def test_a_broken_connection_is_taken_up_in_the_same_call(site: Site):
+    site.break_after = [1000, 2000]
+    assert fetch(site.at("x.pth"), sha256=SHA256).read_bytes() == CONTENT
+    assert site.asked == [None, "bytes=1000-", "bytes=3000-"]
+    assert site.sent == len(CONTENT)
+
+
+@pytest.mark.parametrize(
+    ("etag", "modified"),
+    [('"one"', None), (None, "Wed, 21 Oct 2015 07:28:00 GMT"), ('W/"1"', "Wed, 21 Oct 2015 07:28:00 GMT")],
+)
+def test_a_later_call_goes_on_where_the_last_one_stopped(site: Site, etag: str | None, modified: str | None):
+    site.etag, site.modified = etag, modified
+    stop(site, site.at("x.pth"), 4000)
+    assert len(kept()) == 2
+    told: list[tuple[int, int]] = []
+    path = fetch(site.at("x.pth"), sha256=SHA256, progress=lambda done, total: told.append((done, total)))
+    assert path.read_bytes() == CONTENT
+    assert site.asked == ["bytes=4000-"]
+    assert site.sent == len(CONTENT) - 4000
+    assert told == [(10240, 10240)]
+    assert kept() == [path.name]
+
+
+def test_a_server_that_knows_no_ranges_is_asked_from_the_start(site: Site):
+    stop(site, site.at("x.pth"), 4000)
+    site.ranges = False
+    assert fetch(site.at("x.pth")).read_bytes() == CONTENT
+    assert site.asked == ["bytes=4000-"]
+    assert site.sent == len(CONTENT)
+
+
+def test_without_a_way_to_see_changes_it_starts_again(site: Site):
+    site.etag = None
+    stop(site, site.at("x.pth"), 4000)
+    assert fetch(site.at("x.pth")).read_bytes() == CONTENT
+    assert site.asked == [None]
+
+
+@pytest.mark.parametrize("if_range", [True, False])
+@pytest.mark.parametrize("size", [len(CONTENT), 6000, 4000, 3000])
+def test_a_file_that_has_changed_is_asked_for_from_the_start(site: Site, size: int, if_range: bool):
+    stop(site, site.at("x.pth"), 4000)
+    site.content, site.etag, site.if_range = CONTENT[::-1][:size], '"two"', if_range
+    assert fetch(site.at("x.pth")).read_bytes() == CONTENT[::-1][:size]
+    assert site.asked[0] == "bytes=4000-"
+    assert len(site.asked) == (1 if if_range else 2)
+
+
+def test_another_size_under_the_same_tag_is_a_change(site: Site):
+    stop(site, site.at("x.pth"), 4000)
+    site.content = CONTENT + b"more"
+    assert fetch(site.at("x.pth")).read_bytes() == CONTENT + b"more"
+    assert site.asked == ["bytes=4000-", None]
+
+
+@pytest.mark.parametrize("notes", ["", "{", "[]", '{"unknown": 1}', None])
+def test_a_partial_file_of_unknown_origin_is_not_used(site: Site, notes: str | None):
+    stop(site, site.at("x.pth"), 4000)
+    path = next(cache_folder().glob("*.json"))
+    path.unlink() if notes is None else path.write_text(notes)
+    assert fetch(site.at("x.pth")).read_bytes() == CONTENT
+    assert site.asked == [None]
+
+
+def test_a_download_that_was_only_not_yet_renamed_is_complete(site: Site):
+    stop(site, site.at("x.pth"), 4000)
+    next(cache_folder().glob("*.part")).write_bytes(CONTENT)
+    assert fetch(site.at("x.pth"), sha256=SHA256).read_bytes() == CONTENT
+    assert site.asked == []
+
+
+def test_a_broken_chunked_answer_is_noticed(site: Site):
+    site.chunked, site.break_after = True, [4000]
+    assert fetch(site.at("x.pth")).read_bytes() == CONTENT
+    assert site.asked == [None, None]
+
+
+def test_a_busy_server_is_asked_again(site: Site):
+    site.statuses = [503, 429, 500]
+    assert fetch(site.at("x.pth")).read_bytes() == CONTENT
+    site.statuses = [503] * 9
+    with pytest.raises(UserError, match=r"y.pth stopped after 0 bytes \(the server answers 503"):
+        fetch(site.at("y.pth"))
+    assert len(site.asked) == 8
+
+
+def test_one_of_several_downloads_it(site: Site):
+    site.hold = threading.Event()
+    code = f"from tubelet.download import fetch; print(fetch({site.at('x.pth')!r}, sha256={SHA256!r}))"
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    threading.Timer(1.0, site.hold.set).start()
+    paths = {run.communicate(timeout=60)[0].strip() for run in runs}
+    assert [run.returncode for run in runs] == [0, 0, 0]
+    assert site.asked == [None]
+    assert {path.rpartition("/")[2] for path in paths} == set(kept())
+
+
+# What cannot be had
+
+
+@pytest.mark.parametrize("known", [{"md5_prefix": "000000"}, {"sha256": "0" * 64}])
+def test_other_contents_are_not_kept(site: Site, known: dict[str, str]):
+    kind, dots = ("md5", r"\.\.\.") if "md5_prefix" in known else ("sha256", "")
+    found = MD5 if kind == "md5" else SHA256
+    with pytest.raises(
+        UserError, match=rf"x-\w+\.pth from http.*expected {kind} 0+{dots}, found {found}; try again"
+    ):
+        fetch(site.at("x.pth"), **known)  # type: ignore[arg-type]
+    assert kept() == []
+    assert fetch(site.at("x.pth"), md5_prefix=MD5.upper()).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (404, r"there is no file at http.*x\.pth \(404"),
+        (410, "there is no file"),
+        (403, r"not give out .*\(403"),
+    ],
+)
+def test_a_refusal_says_what_to_do(site: Site, status: int, message: str):
+    site.statuses = [status]
+    with pytest.raises(UserError, match=f"{message}.*give its path instead"):
+        fetch(site.at("x.pth"))
+    assert len(site.asked) == 1
+
+
+def test_a_web_page_is_not_taken_for_the_file(site: Site):
+    site.kind = "text/html; charset=utf-8"
+    with pytest.raises(UserError, match="answered with a web page"):
+        fetch(site.at("x.pth"))
+    assert fetch(site.at("page.html")).read_bytes() == CONTENT
+
+
+def test_without_a_network_the_address_is_named(nowhere: str):
+    with pytest.raises(
+        UserError,
+        match=rf"cannot reach {nowhere}/x.pth \(.*refused\): .*give its path instead; once downloaded",
+    ):
+        fetch(f"{nowhere}/x.pth")
+
+
+@pytest.mark.parametrize("url", ["model.pth", "file:///etc/passwd", "https://", "ftp://a/b", "http://a b/c"])
+def test_only_addresses_of_the_web_are_followed(url: str):
+    with pytest.raises(UserError, match="is no address to download from"):
+        fetch(url)
+
+
+def test_a_full_disk_is_said(site: Site, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1))
+        with pytest.raises(UserError, match=r"no room left in .*cache: free some, .* TUBELET_CACHE"):
+            fetch(site.at("x.pth"))
+    assert fetch(site.at("x.pth")).read_bytes() == CONTENT
+
+
+def test_a_disk_that_fills_up_is_said(site: Site, monkeypatch: pytest.MonkeyPatch):
+    def fail(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(UserError, match="no room left in"):
+        fetch(site.at("x.pth"))
+
+
+def test_a_cache_that_cannot_be_written_is_said(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TUBELET_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(UserError, match=r"cannot write to .*file/cache \(.*\): set TUBELET_CACHE"):
+        fetch(site.at("x.pth"))
+
+
+# Published checkpoints
+
+ROW = replace(find("mae_st_large_k400"), md5_prefix=MD5[:6])
+
+
+def test_a_published_file_is_fetched_and_verified(site: Site):
+    row = replace(ROW, source=Web(url=site.at("x.pth")))
+    assert fetch_published(row).read_bytes() == CONTENT
+    with pytest.raises(UserError, match="expected md5 edf3a5"):
+        fetch_published(replace(row, source=Web(url=site.at("y.pth")), md5_prefix="edf3a5"))
+
+
+def test_the_mirror_serves_where_the_first_address_does_not(site: Site, nowhere: str):
+    row = replace(ROW, source=Web(url=f"{nowhere}/x.pth", mirror=site.at("x.pth")))
+    assert fetch_published(row).read_bytes() == CONTENT
+    with pytest.raises(UserError, match=f"cannot reach {nowhere}/x.pth"):
+        fetch_published(replace(ROW, source=Web(url=f"{nowhere}/x.pth", mirror=f"{nowhere}/y.pth")))
+
+
+def test_what_takes_a_human_says_so():
+    with pytest.raises(UserError, match=r"videomae_base_k400 cannot be downloaded .* Google Drive.*by hand"):
+        fetch_published(find("videomae_base_k400"))
+
+
+# The hub
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CONFIG, WEIGHTS = b'{"model_type": "videomae"}', b"weights"
+
+
+@dataclass
+class FakeHub:
+    """Repositories of a hub, and what was asked of it."""
+
+    repos: dict[str, dict[str, bytes]]
+    gated: str = "owner/gated"
+    status: int = 0  # answer everything with this
+    asked: list[str] = field(default_factory=list)
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    """As much of the hub as downloads need."""
+
+    protocol_version = "HTTP/1.1"
+    hub: FakeHub
+
+    def log_message(self, *args: object) -> None: ...
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        self.hub.asked.append(f"{self.command} {path}")
+        parts = path.strip("/").split("/")
+        if self.hub.status:
+            self.answer(self.hub.status)
+        elif parts[:2] == ["api", "models"]:
+            self.api("/".join(parts[2:4]), parts[4], parts[5])
+        elif len(parts) > 4 and parts[2] == "resolve":
+            self.file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
+        else:
+            self.answer(404)
+
+    def api(self, repo: str, what: str, revision: str) -> None:
+        if repo not in self.hub.repos:
+            self.answer(401, error="RepoNotFound")
+        elif revision not in ("main", COMMIT):
+            self.answer(404, error="RevisionNotFound")
+        else:
+            files = self.hub.repos[repo]
+            tree = [
+                {"type": "file", "path": name, "size": len(body), "oid": hashlib.sha1(body).hexdigest()}
+                for name, body in files.items()
+            ]
+            info: dict[str, Any] = {"id": repo, "modelId": repo, "sha": COMMIT, "private": False, "tags": []}
+            info["siblings"] = [{"rfilename": name} for name in files]
+            self.answer(200, json.dumps(tree if what == "tree" else info).encode())
+
+    def file(self, repo: str, revision: str, name: str) -> None:
+        if repo not in self.hub.repos:
+            self.answer(401, error="RepoNotFound")
+        elif revision not in ("main", COMMIT):
+            self.answer(404, error="RevisionNotFound")
+        elif repo == self.hub.gated:
+            self.answer(403, error="GatedRepo")
+        elif name not in self.hub.repos[repo]:
+            self.answer(404, error="EntryNotFound")
+        else:
+            self.answer(200, self.hub.repos[repo][name])
+
+    def answer(self, status: int, body: bytes = b"", error: str = "") -> None:
+        self.send_response(status)
+        if error:
+            self.send_header("X-Error-Code", error)
+        else:
+            self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
+            self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no_token"))
+    hub = FakeHub(
+        {
+            "owner/both": {
+                "README.md": b"hello",
+                "config.json": CONFIG,
+                "preprocessor_config.json": b"{}",
+                "model.safetensors": WEIGHTS,
+                "pytorch_model.bin": b"old",
+            },
+            "owner/old": {"config.json": CONFIG, "pytorch_model.bin": b"old"},
+            "owner/none": {"config.json": CONFIG, "tf_model.h5": b""},
+            "owner/files": {"distill/small.pth": WEIGHTS},
+            "owner/gated": {"config.json": CONFIG, "model.safetensors": WEIGHTS},
+        }
+    )
+    for url in serve(type("Handler", (HubHandler,), {"hub": hub})):
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        yield hub
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_model_comes_from_the_hub_without_what_is_not_needed(hub: FakeHub):
+    folder = fetch_hub("owner/both")
+    assert names(folder) == ["config.json", "model.safetensors", "preprocessor_config.json"]
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert fetch_hub("owner/both") == folder
+
+
+def test_pickled_weights_only_where_there_are_no_better(hub: FakeHub):
+    assert names(fetch_hub("owner/old")) == ["config.json", "pytorch_model.bin"]
+    with pytest.raises(
+        UserError, match=r"no weights of owner/none.*expected model.safetensors or .*found config"
+    ):
+        fetch_hub("owner/none")
+
+
+def test_one_file_of_the_hub(hub: FakeHub):
+    path = fetch_hub("owner/files", file="distill/small.pth")
+    assert path.read_bytes() == WEIGHTS
+    row = replace(ROW, source=Hub(repo="owner/files", file="distill/small.pth"), md5_prefix=None)
+    assert fetch_published(row) == path
+
+
+@pytest.mark.parametrize("name", ["TUBELET_OFFLINE", "HF_HUB_OFFLINE"])
+def test_offline_the_hubs_cache_is_all_there_is(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, name: str):
+    folder, old = fetch_hub("owner/both"), fetch_hub("owner/old")
+    file = fetch_hub("owner/files", file="distill/small.pth")
+    hub.asked.clear()
+    monkeypatch.setenv(name, "1")
+    assert fetch_hub("owner/both") == folder
+    assert fetch_hub("owner/old") == old
+    assert fetch_hub("owner/files", file="distill/small.pth") == file
+    for call in ({"repo": "owner/none"}, {"repo": "owner/files", "file": "x.pth"}, {"repo": "owner/files"}):
+        with pytest.raises(
+            UserError, match=r"owner/\w+.* (switched off: unset TUBELET|connect to the network)"
+        ):
+            fetch_hub(**call)
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"repo": "owner/nothing"}, "the hub knows no owner/nothing: .* log in with"),
+        ({"repo": "owner/nothing", "file": "x.pth"}, "the hub knows no owner/nothing"),
+        ({"repo": "owner/gated"}, "owner/gated is given only to those who ask: .*huggingface.co/owner/gated"),
+        ({"repo": "owner/gated", "file": "config.json"}, "config.json of owner/gated is given only"),
+        ({"repo": "owner/both", "file": "x.pth"}, "owner/both has no file 'x.pth': .*tree/main lists"),
+        ({"repo": "a/b/c"}, "'a/b/c' is no repository of the hub: expected owner/name"),
+    ],
+)
+def test_what_the_hub_refuses_is_said(hub: FakeHub, call: dict[str, str], message: str):
+    with pytest.raises(UserError, match=message):
+        fetch_hub(**call)
+
+
+def test_a_hub_out_of_reach_is_said_unless_the_cache_has_it(
+    hub: FakeHub, nowhere: str, monkeypatch: pytest.MonkeyPatch
+):
+    folder = fetch_hub("owner/both")
+    monkeypatch.setenv("HF_ENDPOINT", nowhere)
+    assert fetch_hub("owner/both") == folder
+    with pytest.raises(UserError, match=r"cannot get owner/old from the hub \(.*\): connect to the network"):
+        fetch_hub("owner/old")
+
+
+def test_a_hub_that_is_down_is_said(hub: FakeHub):
+    hub.status = 501
+    with pytest.raises(UserError, match=r"cannot get owner/old from the hub \(.*501"):
+        fetch_hub("owner/old")
+
+
+def test_the_hub_needs_no_settings_before_it_is_imported(hub: FakeHub, tmp_path: Path):
+    code = "from tubelet.download import fetch_hub; print(fetch_hub('owner/both'))"
+    env = os.environ | {"HF_HUB_CACHE": str(tmp_path / "fresh"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert names(Path(run.stdout.strip()))[1] == "model.safetensors"

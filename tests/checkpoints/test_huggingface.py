@@ -1,0 +1,341 @@
+"""Side by side with Hugging Face's VideoMAE, made from settings with random weights, offline."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForPreTraining,
+    AutoModelForVideoClassification,
+    VideoMAEConfig,
+    VideoMAEForPreTraining,
+    VideoMAEForVideoClassification,
+)
+from transformers.utils import logging
+
+from tubelet.checkpoints.load import Model, load_model, save_model
+from tubelet.data.dataset import Batch
+from tubelet.masking import TokenMask, TubeMasking
+from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
+from tubelet.models.card import ModelCard
+from tubelet.models.classifier import ClassifierConfig, VideoClassifier
+from tubelet.models.decoder import DecoderConfig
+from tubelet.models.encoder import IMAGENET_MEAN, IMAGENET_STD, EncoderConfig
+from tubelet.models.heads import LinearHeadConfig
+from tubelet.models.target import PixelTarget
+from tubelet.tasks.classify import ClassifyTask
+
+TOLERANCE: dict[str, Any] = {"rtol": 0.0, "atol": 1e-5}
+
+# Grids of tokens: 2 x 3 x 3, 3 x 4 x 4, 2 x 3 x 3, 6 x 2 x 2 and 4 x 2 x 2.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"num_frames": 4, "image_size": 12, "patch_size": 4},
+    "odd": {
+        "num_frames": 6, "image_size": 20, "patch_size": 5, "hidden_size": 30, "num_attention_heads": 5,
+        "num_hidden_layers": 3, "intermediate_size": 47, "decoder_hidden_size": 22,
+    },
+    "tubelets of four": {
+        "num_frames": 8, "image_size": 18, "patch_size": 6, "tubelet_size": 4, "decoder_num_hidden_layers": 2,
+        "layer_norm_eps": 1e-6,
+    },
+    "long": {"num_frames": 12, "image_size": 16, "patch_size": 8, "num_attention_heads": 1},
+    "long tubelets of four": {"num_frames": 16, "image_size": 32, "patch_size": 16, "tubelet_size": 4},
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """No progress bars of its own."""
+    logging.disable_progress_bar()
+    yield
+    logging.enable_progress_bar()
+
+
+def settings(name: str, **more: Any) -> Any:
+    """A small VideoMAEConfig."""
+    small = {
+        "hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 2, "intermediate_size": 40,
+        "decoder_hidden_size": 16, "decoder_num_attention_heads": 2, "decoder_num_hidden_layers": 1,
+        "decoder_intermediate_size": 33,
+    }  # fmt: skip
+    return VideoMAEConfig(**small | SIZES[name] | more)
+
+
+def randomize(module: nn.Module) -> nn.Module:
+    """Weights of which every one matters: no zeros in biases, no ones in norms."""
+    generator = torch.Generator().manual_seed(3)
+    for parameter in module.parameters():
+        if parameter.ndim > 1 and parameter.shape[0] > 1:
+            scale, shift = parameter[0].numel() ** -0.5, 0.0
+        else:
+            scale, shift = 0.3, float(parameter.detach().mean() == 1)
+        with torch.no_grad():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale + shift)
+    return module.eval()
+
+
+def painter(config: Any) -> VideoMAEForPreTraining:
+    model = randomize(VideoMAEForPreTraining(config))
+    assert isinstance(model, VideoMAEForPreTraining)
+    return model
+
+
+def namer(config: Any) -> VideoMAEForVideoClassification:
+    model = randomize(VideoMAEForVideoClassification(config))
+    assert isinstance(model, VideoMAEForVideoClassification)
+    return model
+
+
+def some_video(config: Any, batch: int = 2) -> Tensor:
+    shape = (batch, config.num_frames, 3, config.image_size, config.image_size)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
+
+
+def pixel_values(video: Tensor, mean: Any = IMAGENET_MEAN, std: Any = IMAGENET_STD) -> Tensor:
+    """What its processor makes of a clip of the right size."""
+    shape = (1, 1, 3, 1, 1)
+    return (video / 255 - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
+
+
+def some_mask(config: Any, ratio: float, batch: int = 2) -> Tensor:
+    """True where masked, equally often in every row; any tokens, not tubes alone."""
+    side = config.image_size // config.patch_size
+    tokens = config.num_frames // config.tubelet_size * side**2
+    noise = torch.rand(batch, tokens, generator=torch.Generator().manual_seed(9))
+    return noise.argsort(1) < int(ratio * tokens)
+
+
+def load_painter(folder: Path) -> MaskedAutoencoder:
+    model = load_model(folder)
+    assert isinstance(model, MaskedAutoencoder)
+    return model
+
+
+def load_namer(folder: Path) -> VideoClassifier:
+    model = load_model(folder)
+    assert isinstance(model, VideoClassifier)
+    return model
+
+
+def assert_paint_alike(
+    theirs: VideoMAEForPreTraining, ours: MaskedAutoencoder, video: Tensor, masked: Tensor
+) -> None:
+    with torch.no_grad():
+        expected = theirs(pixel_values(video), bool_masked_pos=masked)
+        found = ours(video, TokenMask.from_masked(masked))
+    assert expected.logits.std() > 0.1
+    torch.testing.assert_close(found.predicted, expected.logits, **TOLERANCE)
+    torch.testing.assert_close(found.loss, expected.loss, **TOLERANCE)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.75, 0.9])
+@pytest.mark.parametrize("name", SIZES)
+def test_their_autoencoder_is_ours(name: str, ratio: float, tmp_path: Path):
+    config = settings(name, use_mean_pooling=False)
+    theirs = painter(config)
+    theirs.save_pretrained(tmp_path)
+    assert_paint_alike(theirs, load_painter(tmp_path), some_video(config), some_mask(config, ratio))
+
+
+@pytest.mark.parametrize("name", ["tiny", "odd"])
+def test_their_loss_on_raw_pixels_is_ours(name: str, tmp_path: Path):
+    config = settings(name, use_mean_pooling=False, norm_pix_loss=False)
+    theirs = painter(config)
+    theirs.save_pretrained(tmp_path)
+    ours = load_painter(tmp_path)
+    assert ours.config.target == PixelTarget(normalize=None)
+    assert_paint_alike(theirs, ours, some_video(config), some_mask(config, 0.75))
+
+
+def test_their_autoencoder_without_a_last_norm_is_ours(tmp_path: Path):
+    """Their default has mean pooling on, which takes the encoder's last norm away, in pre-training too."""
+    config = settings("tiny")
+    theirs = painter(config)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = load_painter(tmp_path / "theirs")
+    assert not ours.config.encoder.final_norm
+    assert_paint_alike(theirs, ours, some_video(config), some_mask(config, 0.5))
+    save_model(ours, tmp_path / "ours", "huggingface")
+    assert load_painter(tmp_path / "ours").config == ours.config
+    assert_paint_alike(back(ours, tmp_path), ours, some_video(config), some_mask(config, 0.5))
+
+
+@pytest.mark.parametrize("pooling", [True, False], ids=["mean", "first token"])
+@pytest.mark.parametrize("name", SIZES)
+def test_their_classifier_is_ours(name: str, pooling: bool, tmp_path: Path):
+    config = settings(name, use_mean_pooling=pooling, num_labels=7)
+    theirs, video = namer(config), some_video(config)
+    theirs.save_pretrained(tmp_path)
+    with torch.no_grad():
+        expected = theirs(pixel_values(video)).logits
+        torch.testing.assert_close(load_namer(tmp_path)(video), expected, **TOLERANCE)
+
+
+def test_their_class_names_and_pixel_statistics_are_ours(tmp_path: Path):
+    names = {0: "archery", 1: "bowling", 2: "juggling"}
+    config = settings("tiny", id2label=names, label2id={name: i for i, name in names.items()})
+    theirs, video = namer(config), some_video(config)
+    theirs.save_pretrained(tmp_path)
+    mean, std = [0.5, 0.4, 0.3], [0.5, 0.3, 0.2]
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": mean, "image_std": std}))
+    ours = load_namer(tmp_path)
+    assert ours.card.classes == ("archery", "bowling", "juggling")
+    with torch.no_grad():
+        torch.testing.assert_close(ours(video), theirs(pixel_values(video, mean, std)).logits, **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "several"),
+    [(None, False), ("single_label_classification", False), ("multi_label_classification", True)],
+)
+def test_their_problem_type_tells_whether_a_video_shows_several_classes(
+    kind: str | None, several: bool, tmp_path: Path
+):
+    namer(settings("tiny", problem_type=kind)).save_pretrained(tmp_path)
+    assert load_namer(tmp_path).card.several is several
+
+
+def test_their_weights_in_parts_are_put_together(tmp_path: Path):
+    config = settings("tiny", use_mean_pooling=False)
+    theirs = painter(config)
+    theirs.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+    assert_paint_alike(theirs, load_painter(tmp_path), some_video(config), some_mask(config, 0.75))
+
+
+# The other way.
+
+
+def back(ours: Model, folder: Path) -> Any:
+    """Written by us, read by them: every weight has its place."""
+    save_model(ours, folder / "written", "huggingface")
+    auto = AutoModelForPreTraining if isinstance(ours, MaskedAutoencoder) else AutoModelForVideoClassification
+    theirs, info = auto.from_pretrained(folder / "written", output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert not info.get("error_msgs")
+    return theirs.eval()
+
+
+def our_config(name: str) -> AutoencoderConfig:
+    config = settings(name)
+    return AutoencoderConfig(
+        encoder=EncoderConfig(
+            frames=config.num_frames,
+            image_size=config.image_size,
+            tubelet=config.tubelet_size,
+            patch_size=config.patch_size,
+            dim=config.hidden_size,
+            depth=config.num_hidden_layers,
+            heads=config.num_attention_heads,
+            mlp_dim=config.intermediate_size,
+        ),
+        decoder=DecoderConfig(
+            dim=config.decoder_hidden_size,
+            depth=config.decoder_num_hidden_layers,
+            heads=config.decoder_num_attention_heads,
+            mlp_dim=config.decoder_intermediate_size,
+            final_norm_eps=1e-5,  # as theirs, whatever the settings say; 1e-6 is as near as 1e-5
+        ),
+    )
+
+
+@pytest.mark.parametrize("normalize", ["channel", None])
+@pytest.mark.parametrize("name", SIZES)
+def test_our_autoencoder_is_theirs(name: str, normalize: Any, tmp_path: Path):
+    ours = MaskedAutoencoder(replace(our_config(name), target=PixelTarget(normalize=normalize)))
+    randomize(ours)
+    theirs = back(ours, tmp_path)
+    assert type(theirs) is VideoMAEForPreTraining
+    assert theirs.config.norm_pix_loss == (normalize is not None)
+    assert_paint_alike(theirs, ours, some_video(theirs.config), some_mask(theirs.config, 0.75))
+
+
+@pytest.mark.parametrize("pool", ["mean", "first"])
+@pytest.mark.parametrize("name", SIZES)
+def test_our_classifier_is_theirs(name: str, pool: Any, tmp_path: Path):
+    encoder = replace(our_config(name).encoder, final_norm=False)
+    head = LinearHeadConfig(pool=pool, norm_eps=1e-5 if pool == "mean" else encoder.norm_eps)
+    ours = VideoClassifier(ClassifierConfig(encoder=encoder, classes=3, head=head))
+    randomize(ours)
+    ours.card = ModelCard(classes=("a", "b", "c"))
+    theirs = back(ours, tmp_path)
+    assert type(theirs) is VideoMAEForVideoClassification
+    assert theirs.config.id2label == {0: "a", 1: "b", 2: "c"}
+    assert theirs.config.use_mean_pooling == (pool == "mean")
+    video = some_video(theirs.config)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(pixel_values(video)).logits, ours(video), **TOLERANCE)
+
+
+def test_their_loss_on_several_classes_is_ours(tmp_path: Path):
+    encoder = replace(our_config("tiny").encoder, final_norm=False)
+    ours = VideoClassifier(ClassifierConfig(encoder=encoder, classes=3))
+    randomize(ours)
+    ours.card = ModelCard(several=True)
+    theirs = back(ours, tmp_path)
+    video, shown = some_video(theirs.config), torch.tensor([[1, 0, 1], [0, 0, 0]], dtype=torch.bool)
+    batch = Batch(video, shown, torch.arange(2), torch.arange(2), ["a", "b"], {})
+    with torch.no_grad():
+        expected = theirs(pixel_values(video), labels=shown.float()).loss
+        torch.testing.assert_close(ClassifyTask(ours)(batch)["loss"], expected, **TOLERANCE)
+
+
+def test_our_epsilon_of_the_last_norm_costs_less_than_the_tolerance(tmp_path: Path):
+    """Theirs is 1e-5 there, VideoMAE's own is 1e-6."""
+    encoder = replace(our_config("tiny").encoder, final_norm=False)
+    ours = VideoClassifier(ClassifierConfig(encoder=encoder, classes=3))
+    randomize(ours)
+    theirs = back(ours, tmp_path)
+    video = some_video(theirs.config)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(pixel_values(video)).logits, ours(video), **TOLERANCE)
+
+
+def test_their_processor_reads_our_pixel_statistics(tmp_path: Path):
+    encoder = replace(our_config("tiny").encoder, final_norm=False, mean=(0.5, 0.4, 0.3), std=(0.5, 0.3, 0.2))
+    ours = VideoClassifier(ClassifierConfig(encoder=encoder, classes=3))
+    randomize(ours)
+    theirs = back(ours, tmp_path)
+    video = some_video(theirs.config, batch=1)
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "written")
+    frames = [np.ascontiguousarray(frame.permute(1, 2, 0).numpy()) for frame in video[0]]
+    pixels = processor(frames, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(pixels, pixel_values(video, encoder.mean, encoder.std), **TOLERANCE)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(pixels).logits, ours(video), **TOLERANCE)
+
+
+# The published width and depth.
+
+
+def test_their_base_autoencoder_is_ours_at_nine_tenths_masked(tmp_path: Path):
+    config: Any = VideoMAEConfig(use_mean_pooling=False)
+    theirs, video = painter(config), some_video(config, batch=1)
+    theirs.save_pretrained(tmp_path)
+    ours = load_painter(tmp_path)
+    shutil.rmtree(tmp_path)  # 380 MB
+    mask = TubeMasking(ratio=0.9).sample(ours.grid, 1, torch.Generator().manual_seed(0))
+    masked = torch.zeros(1, ours.grid.volume, dtype=torch.bool).scatter_(1, mask.masked, True)
+    assert masked.sum() == 1408
+    assert_paint_alike(theirs, ours, video, masked)
+
+
+def test_their_base_classifier_is_ours(tmp_path: Path):
+    """On a small clip: the width and the depth are what adds up rounding."""
+    config: Any = VideoMAEConfig(image_size=96, num_frames=8)
+    config.num_labels = 400
+    theirs, video = namer(config), some_video(config, batch=1)
+    theirs.save_pretrained(tmp_path)
+    ours = load_namer(tmp_path)
+    shutil.rmtree(tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(video), theirs(pixel_values(video)).logits, **TOLERANCE)

@@ -1,0 +1,397 @@
+"""Preparing is resumable, notices what has changed, and tells what is odd."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import moving_frames, write_video
+from tests.prepare.files import small, write_growing
+from tubelet.data.manifest import read_manifest
+from tubelet.errors import UserError
+from tubelet.prepare import pipeline as run
+from tubelet.prepare.check import SIZE_CHANGES, Checked, check_file
+from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
+from tubelet.prepare.find_files import find_videos
+from tubelet.prepare.pipeline import PrepareConfig
+from tubelet.prepare.plan_folder import plan_folder
+from tubelet.prepare.plan_lists import plan_lists
+from tubelet.prepare.pool import Lost, work
+from tubelet.prepare.preview import save_preview
+from tubelet.prepare.report import Report, write_report
+from tubelet.video.reader import probe, read_frames
+
+
+class Silent:
+    """A bar that shows nothing."""
+
+    def show(self, done: int, total: int) -> None:
+        pass
+
+
+def bar(what: str):
+    return nullcontext(Silent())
+
+
+def prepare(
+    folder: Path, out: Path, *, encode: bool = False, short_side: int = 32, preview: bool = False
+) -> Report:
+    config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=0)
+    return run.prepare(plan_folder(find_videos(folder, out)), out, config, bar)
+
+
+@pytest.fixture
+def work_done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that are looked into or encoded from now on."""
+    done: list[str] = []
+
+    def check(path: str) -> Checked | Lost:
+        done.append(Path(path).name)
+        return check_file(path)
+
+    def encode(job: EncodeJob) -> Encoded | Lost:
+        done.append(f"encode {Path(job.source).name}")
+        return encode_file(job)
+
+    monkeypatch.setattr(run, "check_file", check)
+    monkeypatch.setattr(run, "encode_file", encode)
+    return done
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    for k in range(4):
+        small(tmp_path / "videos" / f"{k}.mp4", seed=k, count=4)
+    return tmp_path / "videos"
+
+
+def test_what_is_done_is_not_done_again(videos: Path, tmp_path: Path, work_done: list[str]):
+    first = prepare(videos, tmp_path / "out", encode=True)
+    assert len(work_done) == 8
+    assert prepare(videos, tmp_path / "out", encode=True) == first
+    assert len(work_done) == 8
+
+
+def test_a_file_that_has_changed_is_looked_at_again(videos: Path, tmp_path: Path, work_done: list[str]):
+    prepare(videos, tmp_path / "out", encode=True)
+    work_done.clear()
+    small(videos / "2.mp4", seed=9, count=6)
+    prepare(videos, tmp_path / "out", encode=True)
+    assert work_done == ["2.mp4", "encode 2.mp4"]
+    assert [sample.frames for sample in read_manifest(tmp_path / "out", "train").samples] == [4, 4, 6, 4]
+
+
+def test_what_was_written_is_written_anew_where_it_is_gone_or_asked_otherwise(
+    videos: Path, tmp_path: Path, work_done: list[str]
+):
+    prepare(videos, tmp_path / "out", encode=True)
+    work_done.clear()
+    (tmp_path / "out" / "videos" / "1.mp4").unlink()
+    (tmp_path / "out" / "videos" / "3.mp4").write_bytes(b"overwritten")
+    prepare(videos, tmp_path / "out", encode=True)
+    assert work_done == ["encode 1.mp4", "encode 3.mp4"]
+    work_done.clear()
+    prepare(videos, tmp_path / "out", encode=True, short_side=16)
+    assert len(work_done) == 4
+
+
+def test_a_folder_that_has_moved_keeps_what_is_done(videos: Path, tmp_path: Path, work_done: list[str]):
+    prepare(videos, tmp_path / "out", encode=True)
+    (tmp_path / "out").rename(tmp_path / "moved")
+    work_done.clear()
+    prepare(videos, tmp_path / "moved", encode=True)
+    assert work_done == []
+
+
+def test_a_line_that_was_cut_off_is_done_again(videos: Path, tmp_path: Path, work_done: list[str]):
+    prepare(videos, tmp_path / "out")
+    record = tmp_path / "out" / "prepare.jsonl"
+    record.write_text(record.read_text()[:-40] + "")
+    work_done.clear()
+    for _ in range(2):
+        prepare(videos, tmp_path / "out")
+    assert work_done == ["3.mp4"]
+
+
+def test_killing_it_in_the_middle_loses_nothing(videos: Path, tmp_path: Path, work_done: list[str]):
+    for k in range(4, 60):
+        (videos / f"{k}.mp4").write_bytes((videos / f"{k % 4}.mp4").read_bytes())
+    out = tmp_path / "out"
+    options = ["--encode", "--short-side", "32", "--workers", "0"]
+    words = ["prepare", "folder", str(videos), "--out", str(out), *options]
+    process = subprocess.Popen([sys.executable, "-m", "tubelet", *words], start_new_session=True)
+    record = out / "prepare.jsonl"
+    try:
+        for _ in range(1200):
+            if record.is_file() and record.read_text().count('{"encode"') >= 3:
+                break
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    before = [json.loads(line) for line in record.read_text().splitlines() if line.endswith("}")]
+    encoded = sum("encode" in entry for entry in before)
+    assert 3 <= encoded < 60
+    assert not (out / "train.csv").exists()
+    report = prepare(videos, out, encode=True)
+    assert len(work_done) == 60 - encoded
+    assert len(report.samples["train"]) == 60
+    left = {path.name for path in (out / "videos").iterdir()}
+    assert left == {f"{k}.mp4" for k in range(60)}
+
+
+def test_a_file_on_which_the_decoder_crashes_is_tried_again_next_time(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "check_file", lambda x: Lost("crashed") if "2.mp4" in x else check_file(x))
+        report = prepare(videos, tmp_path / "out")
+    assert report.broken == [("2.mp4", "crashed")]
+    assert prepare(videos, tmp_path / "out").broken == []
+
+
+def test_what_another_version_found_is_found_again(videos: Path, tmp_path: Path, work_done: list[str]):
+    out = tmp_path / "out"
+    prepare(videos, out, encode=True)
+    first = len(work_done)
+    prepare(videos, out, encode=True)
+    assert len(work_done) == first
+    record = out / "prepare.jsonl"
+    record.write_text(record.read_text().replace('"version": ', '"version": 1'))
+    report = prepare(videos, out, encode=True)
+    assert len(work_done) == 2 * first
+    assert report.unlisted == {}
+
+
+def test_the_time_to_encode_a_video_grows_with_its_frames(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    small(videos / "long.mp4", count=30)
+    limits: dict[str, float] = {}
+
+    def recorded(function: Any, jobs: Any, *, workers: int, seconds: Any) -> Any:
+        limits.update({job.source: seconds(job) for job in jobs if isinstance(job, EncodeJob)})
+        return work(function, jobs, workers=workers, seconds=seconds)
+
+    monkeypatch.setattr(run, "work", recorded)
+    prepare(videos, tmp_path / "out", encode=True)
+    assert limits[str(videos / "long.mp4")] - min(limits.values()) == 30 - 4
+    assert min(limits.values()) > 60
+
+
+def test_a_video_that_does_not_come_out_of_the_encoder_is_given_up_and_told(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def lost(job: EncodeJob) -> Encoded | Lost:
+        if "2.mp4" not in job.source:
+            return encode_file(job)
+        Path(job.target).with_name(".2.mp4.partial").touch()  # what a killed process leaves
+        return Lost("took longer than 330 s")
+
+    monkeypatch.setattr(run, "encode_file", lost)
+    report = prepare(videos, tmp_path / "out", encode=True)
+    assert report.broken == [("2.mp4", "cannot be encoded (took longer than 330 s)")]
+    assert not list((tmp_path / "out").rglob("*.partial"))
+
+
+def test_a_video_whose_size_changes_is_made_into_one_that_does_not(videos: Path, tmp_path: Path):
+    write_growing(videos / "call.ts")
+    ((name, reason),) = prepare(videos, tmp_path / "plain").broken
+    assert (name, reason) == ("call.ts", SIZE_CHANGES)
+    assert "--encode" in reason
+    report = prepare(videos, tmp_path / "out", encode=True)
+    assert report.broken == []
+    (made,) = (sample for sample in report.samples["train"] if "call" in sample.path)
+    assert (made.width, made.height, made.frames) == (42, 32, 20)
+    checked = check_file(str(videos / "call.ts"))
+    assert isinstance(checked, Checked)
+    assert checked.frames == 20
+    assert len(read_frames(tmp_path / "out" / made.path, range(20))) == 20
+
+
+def test_copies_of_a_video_whose_size_changes_are_told_where_it_is_used(tmp_path: Path):
+    one, copy = tmp_path / "v" / "train" / "a" / "1.ts", tmp_path / "v" / "val" / "a" / "2.ts"
+    for path in (one, copy):
+        path.parent.mkdir(parents=True)
+    copy.write_bytes(write_growing(one).read_bytes())
+    small(tmp_path / "v" / "train" / "a" / "3.mp4")
+    report = prepare(tmp_path / "v", tmp_path / "out", encode=True)
+    assert report.duplicates == [["train/a/1.ts", "val/a/2.ts"]]
+    assert report.across == {"train/a/1.ts = val/a/2.ts": "train and val"}
+    assert prepare(tmp_path / "v", tmp_path / "plain").duplicates == []
+
+
+def test_the_same_content_is_told_and_so_is_that_in_several_splits(tmp_path: Path):
+    one = small(tmp_path / "v" / "train" / "a" / "1.mp4", seed=1)
+    small(tmp_path / "v" / "train" / "b" / "2.mp4", seed=2)
+    small(tmp_path / "v" / "val" / "b" / "3.mp4", seed=3)
+    (tmp_path / "v" / "val" / "a").mkdir()
+    for name in ("train/a/copy.mp4", "val/a/leak.mp4"):
+        (tmp_path / "v" / name).write_bytes(one.read_bytes())
+    report = prepare(tmp_path / "v", tmp_path / "out")
+    assert report.duplicates == [["train/a/1.mp4", "train/a/copy.mp4", "val/a/leak.mp4"]]
+    assert report.across == {"train/a/1.mp4 = val/a/leak.mp4": "train and val"}
+    assert "in several splits at once: 1" in report.summary()
+    assert [len(report.samples[split]) for split in ("train", "val")] == [3, 2]
+
+
+def test_a_video_that_is_listed_twice_in_a_split_counts_once_and_is_told(tmp_path: Path):
+    small(tmp_path / "1.mp4")
+    train = tmp_path / "train.txt"
+    train.write_text("1.mp4 0\n1.mp4 0\n1.mp4 0\n")
+    (tmp_path / "val.txt").write_text("1.mp4 0\n")
+    plan = plan_lists([train, tmp_path / "val.txt"])
+    report = run.prepare(plan, tmp_path / "out", PrepareConfig(workers=0), bar)
+    assert [len(report.samples[split]) for split in ("train", "val")] == [1, 1]
+    assert list(report.across.values()) == ["train and val"]
+    assert f"listed twice: 2\n  1.mp4 ({train}:2)\n  1.mp4 ({train}:3)" in report.summary()
+
+
+def test_lists_that_are_not_ours_are_left_alone(videos: Path, tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "val.csv").write_text("precious")
+    with pytest.raises(UserError, match=r"val.csv is there already and was not written by"):
+        prepare(videos, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["val.csv"]
+    with pytest.raises(UserError, match="is a file; choose a folder"):
+        prepare(videos, tmp_path / "out" / "val.csv")
+
+
+def test_lists_of_an_earlier_run_that_do_not_hold_any_more_go(tmp_path: Path):
+    for k in range(6):
+        small(tmp_path / "v" / "ab"[k % 2] / f"{k}.mp4", seed=k, count=2)
+    prepare(tmp_path / "v", tmp_path / "out")
+    assert (tmp_path / "out" / "val.csv").exists()
+    for k in range(6):  # as many in no class folder as in one: mere videos
+        small(tmp_path / "v" / f"loose {k}.mp4", seed=9 + k, count=2)
+    prepare(tmp_path / "v", tmp_path / "out")
+    assert not (tmp_path / "out" / "val.csv").exists()
+    assert not (tmp_path / "out" / "classes.txt").exists()
+
+
+def test_originals_are_never_written_over(tmp_path: Path):
+    small(tmp_path / "out" / "videos" / "a" / "1.mp4", seed=1, count=2)
+    before = (tmp_path / "out" / "videos" / "a" / "1.mp4").read_bytes()
+    with pytest.raises(UserError, match="lies where --encode writes"):
+        prepare(tmp_path / "out" / "videos", tmp_path / "out", encode=True)
+    assert (tmp_path / "out" / "videos" / "a" / "1.mp4").read_bytes() == before
+
+
+def test_files_that_differ_in_their_ending_alone_are_both_kept(tmp_path: Path):
+    small(tmp_path / "v" / "a.mp4", seed=1, count=2)
+    small(tmp_path / "v" / "a.mkv", seed=2, count=2)
+    small(tmp_path / "v" / "b.mkv", seed=3, count=2)
+    prepare(tmp_path / "v", tmp_path / "out", encode=True)
+    names = [sample.path for sample in read_manifest(tmp_path / "out", "train").samples]
+    assert names == ["videos/a.mkv.mp4", "videos/a.mp4.mp4", "videos/b.mp4"]
+
+
+def test_no_two_videos_are_written_to_one_file(tmp_path: Path):
+    names = ["a.mp4", "a.avi", "a.avi.mp4", "A.AVI", "b.mkv", "a.avi-2.mp4"]
+    for k, name in enumerate(names):
+        content = moving_frames(2 + k, 32, 40, seed=k)
+        codec = "mpeg4" if name.lower().endswith(".avi") else "libx264"
+        write_video(tmp_path / "v" / "run" / name, content, codec=codec)
+    for split, listed in {"train": names[:2], "val": names[2:5], "test": names[5:]}.items():
+        (tmp_path / f"{split}.txt").write_text("".join(f"v/run/{name} 0\n" for name in listed))
+    plan = plan_lists([tmp_path / f"{split}.txt" for split in ("train", "val", "test")])
+    for _ in range(2):
+        run.prepare(plan, tmp_path / "out", PrepareConfig(encode=True, short_side=32, workers=0), bar)
+        found = {
+            sample.path: sample.frames
+            for split in ("train", "val", "test")
+            for sample in read_manifest(tmp_path / "out", split).samples
+        }
+        assert len({path.casefold() for path in found}) == 6
+        assert set(found.values()) == {2, 3, 4, 5, 6, 7}
+        assert all(len(probe(tmp_path / "out" / path)) == frames for path, frames in found.items())
+        assert (found["videos/a.avi.mp4"], found["videos/b.mp4"]) == (4, 6)
+        assert (found["videos/a.mp4.mp4"], found["videos/a.avi-2.mp4"]) == (2, 7)
+
+
+def test_a_name_that_is_no_text_is_told(videos: Path, tmp_path: Path):
+    odd = os.fsencode(videos) + b"/\xdcbung.mp4"
+    Path(os.fsdecode(odd)).write_bytes((videos / "1.mp4").read_bytes())
+    report = prepare(videos, tmp_path / "out", encode=True)
+    assert len(report.samples["train"]) == 4
+    assert "?bung.mp4: its name is no UTF-8 text; rename it" in report.summary()
+    assert "?bung.mp4" in (tmp_path / "out" / "report.txt").read_text(encoding="utf-8")
+
+
+def test_a_name_of_several_lines_is_told_in_one(videos: Path, tmp_path: Path):
+    (videos / "a\nb.mp4").touch()
+    assert "  a?b.mp4: the file is empty\n" in prepare(videos, tmp_path / "out").text()
+
+
+def test_links_that_lead_in_circles_are_walked_once(videos: Path, tmp_path: Path):
+    (videos / "up").symlink_to(videos, target_is_directory=True)
+    assert len(prepare(videos, tmp_path / "out").samples["train"]) == 4
+
+
+def test_a_few_videos_in_no_class_folder_are_left_out_and_named(tmp_path: Path):
+    for k in range(6):
+        small(tmp_path / "v" / "ab"[k % 2] / f"{k}.mp4", seed=k, count=2)
+    small(tmp_path / "v" / "stray.mp4", seed=9, count=2)
+    prepare(tmp_path / "v", tmp_path / "out")
+    assert read_manifest(tmp_path / "out", "train").classes == ("a", "b")
+    assert "stray" not in "".join(path.read_text() for path in (tmp_path / "out").glob("*.csv"))
+    assert "in no class folder, left out: 1\n  stray.mp4\n" in (tmp_path / "out" / "report.txt").read_text()
+
+
+def test_a_link_that_leads_nowhere_and_a_pipe_are_broken_and_nothing_hangs(videos: Path, tmp_path: Path):
+    (videos / "gone.mp4").symlink_to(videos / "none.mp4")
+    (videos / "self.mp4").symlink_to(videos / "self.mp4")
+    os.mkfifo(videos / "pipe.mp4")
+    report = prepare(videos, tmp_path / "out")
+    broken = dict(report.broken)
+    assert set(broken) == {"gone.mp4", "self.mp4", "pipe.mp4"}
+    assert "neither a regular file" in broken["pipe.mp4"]
+
+
+def test_a_preview_goes_with_the_lists_that_it_shows(videos: Path, tmp_path: Path):
+    preview = tmp_path / "out" / "preview.png"
+    prepare(videos, tmp_path / "out", preview=True)
+    prepare(videos, tmp_path / "out")
+    assert preview.exists()
+    small(videos / "another.mp4", seed=7)
+    prepare(videos, tmp_path / "out")
+    assert not preview.exists()
+
+
+def test_a_full_disk_leaves_the_report_and_the_preview_that_were_there(videos: Path, tmp_path: Path):
+    resource = pytest.importorskip("resource")
+    out = tmp_path / "out"
+    report = prepare(videos, out, preview=True)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for write in (
+        lambda: write_report(report, out / "report.txt"),
+        lambda: save_preview(read_manifest(out, "train"), out / "preview.png"),
+    ):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                write()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_copies_that_no_list_names_any_more_are_told_and_kept(videos: Path, tmp_path: Path):
+    prepare(videos, tmp_path / "out", encode=True)
+    (videos / "2.mp4").unlink()
+    report = prepare(videos, tmp_path / "out", encode=True)
+    size = (tmp_path / "out" / "videos" / "2.mp4").stat().st_size
+    assert report.unlisted == {"videos/2.mp4": size}
+    assert (
+        "written earlier and named by no list now: 1 copy, 0.0 MB, such as videos/2.mp4" in report.summary()
+    )
+    assert set(prepare(videos, tmp_path / "out").unlisted) == {f"videos/{k}.mp4" for k in range(4)}

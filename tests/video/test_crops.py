@@ -1,0 +1,292 @@
+"""Crops in one step: the frames that were asked for, and the pixels of an exact conversion and resize."""
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from tests.conftest import write_video
+from tubelet.video import pixels
+from tubelet.video.crop import Box
+from tubelet.video.reader import Crop, Plan, VideoError, VideoIndex, probe, read_crops, read_frames
+
+# Luma weights of red and blue.
+BT601, BT709 = (0.299, 0.114), (0.2126, 0.0722)
+
+
+def smooth_frames(count: int, height: int = 96, width: int = 128, seed: int = 0) -> np.ndarray:
+    """RGB frames (count, H, W, 3) of drifting colour waves, detailed but for what chroma cannot carry."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    frames = []
+    for k in range(count):
+        luma = np.sin(x / 5 + k / 3) * np.cos(y / 4 - k / 4) * 45
+        tint = [np.sin(x / 23 + y / 31 + c * 2 + k / 5) * 35 for c in range(3)]
+        frames.append(np.stack([128 + luma + t for t in tint], -1) + rng.normal(0, 2, (height, width, 1)))
+    return np.stack(frames).clip(0, 255).astype(np.uint8)
+
+
+def exact_rgb(frame: av.VideoFrame, weights: tuple[float, float], full: bool) -> Tensor:
+    """A frame in float (C, H, W), by the definition of its matrix and range; chroma between bilinear."""
+    deep = frame.format.name.endswith("10le")
+    planes = [
+        torch.from_numpy(
+            np.frombuffer(memoryview(p), np.uint16 if deep else np.uint8)
+            .reshape(p.height, -1)[:, : p.width]
+            .astype(np.float64)
+        )
+        / (4 if deep else 1)
+        for p in frame.planes
+    ]
+    y, u, v = (
+        plane
+        if plane.shape == planes[0].shape
+        else torch.nn.functional.interpolate(plane[None, None], size=planes[0].shape, mode="bilinear")[0, 0]
+        for plane in planes
+    )
+    y, u, v = (y / 255, (u - 128) / 255, (v - 128) / 255)
+    if not full:
+        y, u, v = (y * 255 - 16) / 219, u * 255 / 224, v * 255 / 224
+    red, blue = weights
+    r = y + 2 * (1 - red) * v
+    b = y + 2 * (1 - blue) * u
+    g = (y - red * r - blue * b) / (1 - red - blue)
+    return torch.stack([r, g, b]).mul(255).clamp(0, 255)
+
+
+def decode(path: Path) -> list[av.VideoFrame]:
+    with av.open(str(path)) as container:
+        return list(container.decode(video=0))
+
+
+def exact_crop(frame: Tensor, crop: Crop) -> Tensor:
+    top, left, height, width = crop.box or Box(0, 0, *frame.shape[-2:])
+    part = frame[:, top : top + height, left : left + width]
+    part = functional.resize(part, list(crop.size), antialias=True)
+    return part.flip(-1) if crop.flip else part
+
+
+BOXES = {
+    "whole": None,
+    "even": Box(10, 20, 64, 80),
+    "odd corner": Box(11, 21, 64, 80),
+    "odd everything": Box(7, 13, 63, 77),
+    "to the last pixel": Box(31, 47, 65, 81),
+}
+
+
+@pytest.fixture(scope="module")
+def waves(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(
+        tmp_path_factory.mktemp("crops") / "waves.mp4",
+        smooth_frames(30),
+        options={"crf": "12", "bf": "3", "g": "12"},
+    )
+
+
+@pytest.mark.parametrize("size", [(48, 48), (64, 80), (160, 144), (33, 57)])
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
+def test_a_crop_is_the_exact_conversion_cut_and_resized(waves: Path, box: Box | None, size: tuple[int, int]):
+    crop = Crop([3, 17, 17, 8], box, size, flip=True)
+    (clip,) = read_crops(waves, lambda _: [crop])
+    assert clip.dtype == torch.uint8
+    assert clip.shape == (4, 3, *size)
+    frames = decode(waves)
+    for place, number in enumerate(crop.frames):
+        error = clip[place] - exact_crop(exact_rgb(frames[number], BT601, full=False), crop)
+        assert error.abs().mean() < 1.1  # a shift by one pixel would be 4
+        assert abs(error.mean()) < 0.4
+        assert error.abs().quantile(0.999) < 8
+
+
+FORMATS: dict[str, tuple[str, str, dict[str, str], tuple[int, int]]] = {
+    "8 bit 4:2:0": ("libx264", "yuv420p", {}, (96, 128)),
+    "8 bit 4:2:2": ("libx264", "yuv422p", {}, (96, 128)),
+    "8 bit 4:4:4": ("libx264", "yuv444p", {}, (96, 128)),
+    "10 bit 4:2:0": ("libx264", "yuv420p10le", {}, (96, 128)),
+    "10 bit HEVC": ("libx265", "yuv420p10le", {"x265-params": "log-level=none"}, (96, 128)),
+    "odd sides": ("ffv1", "yuv420p", {}, (95, 127)),
+    "odd sides 4:1:1": ("ffv1", "yuv411p", {}, (95, 127)),
+    "full range": ("mjpeg", "yuvj420p", {"qmin": "2", "qmax": "3"}, (96, 128)),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_of_pixels_is_right(tmp_path: Path, name: str):
+    codec, layout, options, (height, width) = FORMATS[name]
+    options = {"crf": "12", **options} if codec.startswith("lib") else options
+    path = write_video(
+        tmp_path / "a.mkv", smooth_frames(4, height, width), codec=codec, pixels=layout, options=options
+    )
+    crop = Crop([2], Box(5, 9, 70, 90), (56, 64))
+    (clip,) = read_crops(path, lambda _: [crop])
+    frame = decode(path)[2]
+    expected = exact_crop(exact_rgb(frame, BT601, full=layout.startswith("yuvj")), crop)
+    assert (clip[0] - expected).abs().mean() < 1.0
+    assert abs((clip[0] - expected).mean()) < 0.35
+
+
+@pytest.mark.parametrize("layout", ["bgr0", "gray"])
+def test_formats_without_chroma_planes_are_right(tmp_path: Path, layout: str):
+    written = smooth_frames(3)
+    path = write_video(tmp_path / "a.mkv", written, codec="ffv1", pixels=layout)
+    crop = Crop([1], Box(5, 9, 70, 90), (56, 64))
+    (clip,) = read_crops(path, lambda _: [crop])
+    expected = exact_crop(torch.from_numpy(decode(path)[1].to_ndarray(format="rgb24")).permute(2, 0, 1), crop)
+    assert (clip[0].float() - expected).abs().mean() < 1.0
+
+
+def tagged(path: Path, pictures: np.ndarray, **tags: Any) -> Path:
+    """As write_video, with the matrix and range tagged and the picture converted by them."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "12"})
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width, stream.pix_fmt = *pictures.shape[1:3], "yuv420p"
+        for name, value in tags.items():
+            setattr(stream.codec_context, name, value)
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tags", "height", "weights", "full"),
+    [
+        ({}, 96, BT601, False),
+        ({}, 720, BT709, False),
+        ({"colorspace": 1, "color_range": 1}, 96, BT709, False),
+        ({"colorspace": 1, "color_range": 2}, 96, BT709, True),
+        ({"colorspace": 6, "color_range": 2}, 96, BT601, True),
+        ({"colorspace": 5, "color_range": 1}, 720, BT601, False),
+    ],
+)
+def test_matrix_and_range_are_the_files_or_follow_from_its_lines(
+    tmp_path: Path, tags: dict[str, int], height: int, weights: tuple[float, float], full: bool
+):
+    path = tagged(tmp_path / "a.mp4", smooth_frames(2, height, 128), **tags)
+    frame = decode(path)[0]
+    assert int(frame.colorspace) == tags.get("colorspace", 2)
+    exact = exact_rgb(frame, weights, full)
+    crop = Crop([0], Box(4, 8, 80, 96), (64, 64))
+    (clip,) = read_crops(path, lambda _: [crop])
+    assert (clip[0] - exact_crop(exact, crop)).abs().mean() < 1.0
+    assert (read_frames(path, [0])[0] - exact).abs().mean() < 2.5  # not accurately rounded
+
+
+def test_a_part_cut_from_the_planes_is_the_part_of_the_whole_conversion(
+    waves: Path, monkeypatch: pytest.MonkeyPatch
+):
+    crops = [Crop([4, 9], box, (56, 56)) for box in BOXES.values()]
+    fused = read_crops(waves, lambda _: crops)
+    monkeypatch.setattr(pixels, "_PLANAR", {"gbrp": (0, 0, 1)})  # convert everything first
+    unfused = read_crops(waves, lambda _: crops)
+    for one, other in zip(fused, unfused, strict=True):
+        assert (one.float() - other.float()).abs().mean() < 0.8
+
+
+def test_a_box_of_the_asked_size_is_cut_without_scaling(waves: Path):
+    frames = [exact_rgb(frame, BT601, full=False) for frame in decode(waves)]
+    (clip,) = read_crops(waves, lambda _: [Crop([5], Box(8, 4, 40, 60), (40, 60))])
+    assert (clip[0] - frames[5][:, 8:48, 4:64]).abs().mean() < 1.0
+
+
+def test_the_frames_of_all_crops_are_decoded_once_and_each_crop_gets_its_own(waves: Path):
+    def plan(index: VideoIndex) -> list[Crop]:
+        assert (len(index), index.height, index.width) == (30, 96, 128)
+        return [Crop(range(k, k + 12, 3), Box(2 * k, 0, 64, 64), (32, 32), flip=k == 1) for k in range(4)]
+
+    together = read_crops(waves, plan)
+    for k, clip in enumerate(together):
+        (alone,) = read_crops(waves, lambda index, k=k: [plan(index)[k]])  # type: ignore[misc]
+        assert torch.equal(alone, clip)
+        assert clip.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [("mp4", "libx264"), ("mp4", "mpeg4"), ("mp4", "libvpx-vp9"), ("mov", "mpeg4"), ("mov", "mpeg2video"),
+     ("webm", "libvpx-vp9"), ("webm", "libvpx")],
+)  # fmt: skip
+def test_frames_and_size_are_known_before_crops_are_drawn(tmp_path: Path, suffix: str, codec: str):
+    video = write_video(tmp_path / f"a.{suffix}", smooth_frames(12), codec=codec)
+    seen: list[tuple[int, int, int]] = []
+
+    def plan(known: VideoIndex) -> list[Crop]:
+        seen.append((len(known), known.height, known.width))
+        return [Crop([11, 0], None, (32, 32))]
+
+    read_crops(video, plan)
+    assert seen == [(12, 96, 128)]
+
+
+@pytest.mark.parametrize("numbers", [[], [30], [-1, 3]])
+def test_frames_that_are_not_there_are_refused(waves: Path, numbers: list[int]):
+    with pytest.raises(VideoError, match=r"waves.mp4: .* of a video of 30 frames"):
+        read_crops(waves, lambda _: [Crop(numbers, None, (8, 8))])
+
+
+def turned(path: Path, degrees: int, flip: str = "", frames: int = 12, **options: str) -> Path:
+    """A file whose frames are to be shown turned counterclockwise and then mirrored."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "10", "bf": "2", **options})
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width, stream.pix_fmt = 48, 80, "yuv420p"
+        stream.set_display_rotation(degrees, hflip=flip == "across", vflip=flip == "down")
+        for picture in smooth_frames(frames, 48, 80):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+FLIPS: dict[str, tuple[int, ...]] = {"": (), "across": (1,), "down": (0,)}  # which axes of (H, W)
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize("flip", FLIPS)
+def test_frames_are_turned_and_mirrored_as_the_file_says(tmp_path: Path, degrees: int, flip: str):
+    path = turned(tmp_path / "a.mp4", degrees, flip)
+    stored = [frame.to_ndarray(format="rgb24") for frame in decode(path)]
+    expected = np.stack([np.flip(np.rot90(frame, degrees // 90), FLIPS[flip]) for frame in stored])
+    np.testing.assert_array_equal(read_frames(path, [7, 2]).permute(0, 2, 3, 1).numpy(), expected[[7, 2]])
+    index = probe(path)
+    assert (index.height, index.width) == expected.shape[1:3]
+
+
+def test_a_turned_video_of_open_groups_is_read_anywhere(tmp_path: Path):
+    path = turned(
+        tmp_path / "a.mp4", 90, frames=40, g="12", **{"x264-params": "open-gop=1:scenecut=0:b-adapt=0"}
+    )
+    truth = [np.rot90(frame.to_ndarray(format="rgb24")) for frame in decode(path)]
+    for first in range(0, 40 - 8, 3):
+        numbers = range(first, first + 8, 2)
+        (clip,) = read_crops(path, whole_frames(numbers))
+        for picture, number in zip(clip, numbers, strict=True):
+            error = picture.permute(1, 2, 0).numpy().astype(int) - truth[number]
+            assert np.abs(error).mean() < 3  # another frame's is above 10
+
+
+def whole_frames(numbers: range) -> Plan:
+    return lambda known: [Crop(numbers, None, (known.height, known.width))]
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize("flip", FLIPS)
+def test_boxes_are_of_the_frame_as_shown(tmp_path: Path, degrees: int, flip: str):
+    path = turned(tmp_path / "a.mp4", degrees, flip)
+    shown = torch.rot90(exact_rgb(decode(path)[7], BT601, full=False), degrees // 90, (1, 2))
+    shown = shown.flip([axis + 1 for axis in FLIPS[flip]])
+    crop = Crop([7], Box(6, 3, 36, 41), (30, 26), flip=True)
+
+    def plan(index: VideoIndex) -> list[Crop]:
+        return [crop, Crop([7], None, (index.height, index.width))]
+
+    part, whole = read_crops(path, plan)
+    assert whole.shape[-2:] == shown.shape[-2:]
+    assert (whole[0] - shown).abs().mean() < 1.0
+    assert (part[0] - exact_crop(shown, crop)).abs().mean() < 1.0

@@ -1,0 +1,510 @@
+"""Reading video files: any frames, in any order, are exactly those of a full sequential decode."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import decode_all, moving_frames, write_video
+from tubelet.video import packets
+from tubelet.video.reader import VideoError, VideoIndex, probe, read_frames
+
+TICKS = 512  # of a frame of 25 a second in an MP4
+IRREGULAR = np.cumsum(np.random.default_rng(1).integers(15, 90, size=70)).tolist()
+
+FILES: dict[str, Callable[[Path], Path]] = {
+    "h264 with B-frames and one key frame": lambda folder: write_video(
+        folder / "gop250.mp4", moving_frames(90), options={"g": "250", "bf": "3", "b_strategy": "0"}
+    ),
+    "h264 with short open GOPs": lambda folder: write_video(
+        folder / "open.mp4",
+        moving_frames(60),
+        options={"g": "12", "bf": "3", "x264-params": "open-gop=1:scenecut=0:b-adapt=0"},
+    ),
+    "h264 with B-pyramid in matroska": lambda folder: write_video(
+        folder / "pyramid.mkv",
+        moving_frames(60),
+        options={"g": "30", "bf": "5", "x264-params": "b-pyramid=normal:b-adapt=0"},
+    ),
+    "h264 in an MPEG transport stream": lambda folder: write_video(
+        folder / "stream.ts", moving_frames(50), options={"g": "10", "bf": "2"}
+    ),
+    "MPEG-2 in a program stream": lambda folder: write_video(
+        folder / "program.mpg", moving_frames(50), codec="mpeg2video", options={"g": "12", "bf": "2"}
+    ),
+    "mpeg4": lambda folder: write_video(
+        folder / "mpeg4.mp4", moving_frames(40), codec="mpeg4", options={"g": "12"}
+    ),
+    "mpeg4 with B-frames": lambda folder: write_video(
+        folder / "mpeg4b.mp4", moving_frames(40), codec="mpeg4", options={"g": "12", "bf": "2"}
+    ),
+    "mpeg4 with B-frames in AVI": lambda folder: write_video(
+        folder / "mpeg4.avi", moving_frames(40), codec="mpeg4", options={"g": "12", "bf": "2"}
+    ),
+    "vp9": lambda folder: write_video(
+        folder / "vp9.webm",
+        moving_frames(40),
+        codec="libvpx-vp9",
+        options={"g": "15", "deadline": "realtime", "cpu-used": "8"},
+    ),
+    "vp9 with hidden frames": lambda folder: write_video(
+        folder / "altref.webm",
+        moving_frames(40),
+        codec="libvpx-vp9",
+        options={"g": "30", "auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "good", "cpu-used": "5"},
+    ),
+    "motion JPEG in AVI": lambda folder: write_video(
+        folder / "mjpeg.avi", moving_frames(20), codec="mjpeg", pixels="yuvj420p"
+    ),
+    "h264 cut into by an edit list": lambda folder: cut_start(folder / "edit.mp4", moving_frames(40), 8),
+    "h264 of 10 bits": lambda folder: write_video(
+        folder / "deep.mp4", moving_frames(30), pixels="yuv420p10le", options={"g": "12", "bf": "2"}
+    ),
+    "h264 in full colour": lambda folder: write_video(
+        folder / "full.mp4", moving_frames(30), pixels="yuv444p", options={"g": "12", "bf": "2"}
+    ),
+    "h264 of key frames alone": lambda folder: write_video(
+        folder / "intra.mp4", moving_frames(30), options={"g": "1"}
+    ),
+    "h264 in fragments": lambda folder: mux_mp4(
+        folder / "fragments.mp4", moving_frames(40), {"movflags": "frag_keyframe+empty_moov"}
+    ),
+    "h264 in fragments that do not tell how far frames are reordered": lambda folder: hide_reordering(
+        mux_mp4(folder / "untold.mp4", moving_frames(40), {"movflags": "frag_keyframe+empty_moov"})
+    ),
+    "mpeg4 with B-frames in MP4": lambda folder: write_video(
+        folder / "part2.mp4", moving_frames(40), codec="mpeg4", options={"g": "12", "bf": "2"}
+    ),
+    "h264 with a gap that its header does not tell": lambda folder: remux(
+        write_video(folder / "whole.mp4", moving_frames(60), options={"g": "50", "bf": "3"}),
+        folder / "gap.mp4",
+        lambda place, packet: later(packet) if (packet.pts or 0) >= 40 * TICKS else packet,
+    ),
+    "h264 cut out between key frames of open GOPs": lambda folder: cut_out(
+        write_video(
+            folder / "whole.mp4",
+            moving_frames(60),
+            options={"g": "12", "bf": "3", "x264-params": "open-gop=1:scenecut=0:b-adapt=0"},
+        ),
+        19,
+    ),
+    "hevc cut out at a key frame of open GOPs": lambda folder: cut_out(hevc_groups(folder), 10),
+    "hevc cut out where what leads a key frame decodes": lambda folder: cut_out(
+        hevc_groups(folder, "radl=2:open-gop=0"), 8, earlier=8
+    ),
+    "h264 with its header in front": lambda folder: mux_mp4(
+        folder / "front.mp4", moving_frames(40), {"movflags": "faststart"}
+    ),
+    "hevc": lambda folder: write_video(
+        folder / "hevc.mp4",
+        moving_frames(40),
+        codec="libx265",
+        options={"x265-params": "keyint=15:bframes=3:log-level=none"},
+    ),
+    "av1": lambda folder: write_video(
+        folder / "av1.mp4",
+        moving_frames(30, 64, 64),
+        codec="libsvtav1",
+        options={"g": "10", "preset": "12", "svtav1-params": "lp=1"},
+    ),
+    "one frame": lambda folder: write_video(folder / "one.mp4", moving_frames(1)),
+    "odd sides": lambda folder: write_video(
+        folder / "odd.mkv", moving_frames(20, 47, 65), codec="ffv1", pixels="bgr0"
+    ),
+    "variable frame rate": lambda folder: write_video(
+        folder / "vfr.mp4", moving_frames(70), times=IRREGULAR, options={"g": "20", "bf": "2"}
+    ),
+    "times that begin late": lambda folder: write_video(
+        folder / "late.mkv",
+        moving_frames(30),
+        times=[5000 + 40 * k for k in range(30)],
+        options={"g": "10", "bf": "2"},
+    ),
+}
+
+
+def mux_mp4(path: Path, frames: np.ndarray, muxing: dict[str, str], hidden: int = 0) -> Path:
+    """An MP4 with the muxer's options given and times that begin `hidden` frames before zero."""
+    with av.open(str(path), "w", options=muxing) as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "12", "bf": "3", "b_strategy": "0"})
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        pictures = [av.VideoFrame.from_ndarray(picture, format="rgb24") for picture in frames]
+        for picture in [*pictures, None]:
+            for packet in stream.encode(picture):
+                assert packet.pts is not None
+                assert packet.dts is not None
+                packet.pts, packet.dts = packet.pts - hidden, packet.dts - hidden
+                container.mux(packet)
+    return path
+
+
+def cut_start(path: Path, frames: np.ndarray, hidden: int) -> Path:
+    """An MP4 whose edit list begins `hidden` frames after the first, which is needed to decode the others."""
+    return mux_mp4(path, frames, {"avoid_negative_ts": "disabled"}, hidden)
+
+
+def remux(source: Path, target: Path, change: Callable[[int, av.Packet], av.Packet | None]) -> Path:
+    """The packets of a file, each changed or left out, in another."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for place, packet in enumerate(old.demux(video=0)):
+            if packet.size and (changed := change(place, packet)):
+                changed.stream = stream
+                new.mux(changed)
+    return target
+
+
+def cut_out(whole: Path, first: int, earlier: int = 0) -> Path:
+    """The packets from number `first` on, some frames earlier."""
+    return remux(
+        whole,
+        whole.with_name("cut.mp4"),
+        lambda place, packet: later(packet, -earlier, both=True) if place >= first else None,
+    )
+
+
+def hevc_groups(folder: Path, more: str = "open-gop=1") -> Path:
+    """A key frame every ten."""
+    params = f"keyint=10:min-keyint=10:bframes=3:{more}:log-level=none"
+    return write_video(
+        folder / "whole.mp4", moving_frames(40), codec="libx265", options={"x265-params": params}
+    )
+
+
+def later(packet: av.Packet, frames: int = 1, *, both: bool = False) -> av.Packet:
+    """Shown some frames later, and decoded when it was unless both."""
+    assert packet.pts is not None
+    assert packet.dts is not None
+    packet.pts += frames * TICKS
+    packet.dts += frames * TICKS * both
+    return packet
+
+
+def hide_reordering(path: Path) -> Path:
+    """Take the usability information (H.264, annex E) out of the sequence parameters of x264's files."""
+    with av.open(str(path)) as container:
+        setup = bytes(container.streams.video[0].codec_context.extradata or b"")
+    whole = setup[8 : 8 + int.from_bytes(setup[6:8], "big")]
+    bits = "".join(f"{byte:08b}" for byte in whole)
+    place = 32  # after the NAL's type, the profile and the level
+
+    def number() -> int:
+        nonlocal place
+        zeros = bits.index("1", place) - place
+        place += 2 * zeros + 1
+        return int(bits[place - zeros - 1 : place], 2) - 1
+
+    assert whole[1] == 100
+    assert [number() for _ in range(4)] == [0, 1, 0, 0]  # id, 4:2:0, 8 bits of luma and of chroma
+    place += 2
+    number()
+    if number() == 0:
+        number()
+    number()
+    place += 1
+    number(), number()
+    assert bits[place] == "1"  # frames, not fields
+    place += 2
+    place += 1
+    if bits[place - 1] == "1":  # cropping
+        number(), number(), number(), number()
+    assert bits[place] == "1"
+    short = (bits[:place] + "01").ljust(len(bits), "0")
+    data = path.read_bytes()
+    assert data.count(whole) == 1
+    path.write_bytes(data.replace(whole, bytes(int(short[k : k + 8], 2) for k in range(0, len(short), 8))))
+    return path
+
+
+@pytest.fixture(scope="module", params=FILES, ids=[name.replace(" ", "-") for name in FILES])
+def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    path = FILES[request.param](tmp_path_factory.mktemp("videos"))
+    return path, decode_all(path)
+
+
+def frames_of(path: Path, wanted: list[int], index: VideoIndex | None = None) -> np.ndarray:
+    return read_frames(path, wanted, index).permute(0, 2, 3, 1).numpy()
+
+
+def test_probe_counts_the_frames_that_decode(file: tuple[Path, np.ndarray]):
+    path, truth = file
+    index = probe(path)
+    assert len(index) == len(truth)
+    assert (index.height, index.width) == truth.shape[1:3]
+    assert index.keys[0] == 0
+    assert list(index.keys) == sorted(set(index.keys))
+
+
+def test_random_frames_are_those_of_a_sequential_decode(file: tuple[Path, np.ndarray]):
+    path, truth = file
+    index = probe(path)
+    rng = np.random.default_rng(0)
+    for count in (1, 1, 4, 16, 40):
+        wanted = rng.integers(len(truth), size=count).tolist()
+        np.testing.assert_array_equal(frames_of(path, wanted, index), truth[wanted], err_msg=str(wanted))
+
+
+def test_what_is_learnt_from_the_header_alone_gives_the_same_frames(file: tuple[Path, np.ndarray]):
+    path, truth = file
+    alone = [[number] for number in range(2, len(truth), 7)]
+    for wanted in (list(range(len(truth)))[::-5], [len(truth) - 1], [len(truth) // 2, 0], *alone):
+        np.testing.assert_array_equal(frames_of(path, wanted), truth[wanted], err_msg=str(wanted))
+
+
+def test_every_single_frame_can_be_read_alone(file: tuple[Path, np.ndarray]):
+    path, truth = file
+    index = probe(path)
+    for number in range(0, len(truth), 3):
+        np.testing.assert_array_equal(frames_of(path, [number], index)[0], truth[number], err_msg=str(number))
+
+
+def test_all_frames_at_once_are_the_sequential_decode(file: tuple[Path, np.ndarray]):
+    path, truth = file
+    np.testing.assert_array_equal(frames_of(path, list(range(len(truth)))), truth)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_random_frames_need_no_decoding_from_the_start(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+):
+    path = write_video(tmp_path / f"a.{suffix}", moving_frames(60), options={"g": "12", "bf": "3"})
+    truth = decode_all(path)
+    monkeypatch.delattr(packets.Decoding, "_run_from_start")
+    for number in range(60):
+        np.testing.assert_array_equal(frames_of(path, [number])[0], truth[number], err_msg=str(number))
+    np.testing.assert_array_equal(frames_of(path, [50, 7, 31]), truth[[50, 7, 31]])
+
+
+def test_the_times_of_an_avi_file_which_are_guesses_do_not_matter(tmp_path: Path):
+    path = write_video(tmp_path / "a.avi", moving_frames(30), codec="mpeg4", options={"bf": "2"})
+    index = probe(path)
+    guess = replace(index, times=index.times[::-1])
+    np.testing.assert_array_equal(frames_of(path, [3, 20, 11], guess), decode_all(path)[[3, 20, 11]])
+
+
+def twice(whole: Path, number: int, *, both: bool) -> Path:
+    """A copy in which frame `number` has the time of the one before it, of decoding too where `both`."""
+    with av.open(str(whole)) as container:
+        times = sorted(packet.pts for packet in container.demux(video=0) if packet.pts is not None)
+
+    def earlier(_: int, packet: av.Packet) -> av.Packet:
+        if packet.pts == times[number]:
+            packet.pts = times[number - 1]
+            packet.dts = packet.pts if both else packet.dts
+        return packet
+
+    return remux(whole, whole.with_name(f"twice{whole.suffix}"), earlier)
+
+
+@pytest.mark.parametrize("number", [7, 12, 13, 14])
+@pytest.mark.parametrize(("suffix", "between"), [("mkv", "2"), ("flv", "0"), ("mp4", "2")])
+def test_two_frames_of_one_time_are_told_apart(tmp_path: Path, suffix: str, between: str, number: int):
+    options = {"g": "12", "bf": between}
+    whole = write_video(tmp_path / f"a.{suffix}", moving_frames(40), options=options)
+    every_frame_is_right(twice(whole, number, both=between == "0"), moments=39)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "libx264"), ("webm", "libvpx")])
+def test_frames_that_come_faster_than_the_ticks_of_their_container_are_told_apart(
+    tmp_path: Path, suffix: str, codec: str
+):
+    path = write_video(tmp_path / f"a.{suffix}", moving_frames(40), codec=codec, fps=2000)
+    every_frame_is_right(path, moments=21)
+
+
+def every_frame_is_right(path: Path, moments: int) -> None:
+    """Of 40 frames at so many different times."""
+    truth, index = decode_all(path), probe(path)
+    assert (len(truth), len(index), len(set(index.times))) == (40, 40, moments)
+    for number in range(40):
+        for known in (index, None):
+            np.testing.assert_array_equal(frames_of(path, [number], known)[0], truth[number], str(number))
+    for wanted in (range(40), range(5, 25), [30, 14, 2, 13, 13]):
+        np.testing.assert_array_equal(frames_of(path, list(wanted)), truth[list(wanted)], str(wanted))
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "short.mp4", moving_frames(20), options={"g": "8", "bf": "2"})
+
+
+@pytest.mark.parametrize("late", [0, 20, 40])
+def test_frames_that_are_there_to_be_referred_to_alone_do_not_count(tmp_path: Path, late: int):
+    """As libvpx writes VP8 in two passes: alternate references, before the next frame or at its time."""
+    plain = write_video(tmp_path / "a.webm", moving_frames(60), codec="libvpx", options={"g": "25"})
+    path = tmp_path / "b.webm"
+    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            assert packet.pts is not None
+            data, hidden = bytearray(bytes(packet)), number % 10 == 7
+            data[0] &= 0xEF if hidden else 0xFF
+            copy = av.Packet(bytes(data))
+            copy.pts = copy.dts = packet.pts + (late if hidden else 0)
+            copy.time_base, copy.stream, copy.is_keyframe = packet.time_base, stream, packet.is_keyframe
+            target.mux(copy)
+    truth = torch.from_numpy(decode_all(path)).permute(0, 3, 1, 2)
+    assert len(truth) == 54
+    assert len(probe(path)) == 54
+    assert torch.equal(read_frames(path, range(54)), truth)
+    for number in range(54):
+        assert torch.equal(read_frames(path, [number])[0], truth[number])
+
+
+def test_frames_come_in_the_order_asked_for_with_repeats(short: Path):
+    truth = decode_all(short)
+    wanted = [19, 3, 3, 0, 19, 7]
+    np.testing.assert_array_equal(frames_of(short, wanted), truth[wanted])
+
+
+def test_frames_are_uint8_with_channels_before_height(short: Path):
+    frames = read_frames(short, [0, 1])
+    assert frames.dtype == torch.uint8
+    assert frames.shape == (2, 3, 48, 64)
+
+
+def test_a_frame_resembles_the_one_that_was_written_more_than_any_other(short: Path):
+    written = moving_frames(20).astype(int)
+    for number in (0, 4, 11, 19):
+        error = np.abs(written - frames_of(short, [number])).mean((1, 2, 3))
+        assert error.argmin() == number
+
+
+def test_probe_tells_rate_and_codec(short: Path):
+    index = probe(short)
+    assert index.fps == pytest.approx(25)
+    assert index.codec == "h264"
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "libx264"), ("mkv", "libx264"), ("webm", "libvpx")])
+@pytest.mark.parametrize("fps", [24, 30, 60])
+def test_the_rate_of_even_frames_is_exact(tmp_path: Path, suffix: str, codec: str, fps: int):
+    path = write_video(tmp_path / f"a.{suffix}", moving_frames(80), codec=codec, fps=fps)
+    assert probe(path).fps == fps
+
+
+def test_the_rate_of_irregular_frames_is_their_mean(tmp_path: Path):
+    index = probe(write_video(tmp_path / "vfr.mp4", moving_frames(70), times=IRREGULAR))
+    assert index.fps == pytest.approx(69_000 / (IRREGULAR[-1] - IRREGULAR[0]), rel=1e-3)
+
+
+def test_key_frames_are_where_the_encoder_put_them(tmp_path: Path):
+    path = write_video(
+        tmp_path / "keys.mp4", moving_frames(35), options={"g": "10", "bf": "2", "sc_threshold": "0"}
+    )
+    assert probe(path).keys == (0, 10, 20, 30)
+
+
+@pytest.mark.parametrize("wanted", [[], [20], [-1], [0, 20]])
+def test_frames_that_are_not_there_are_refused(short: Path, wanted: list[int]):
+    with pytest.raises(VideoError, match=r"short.mp4: .* of a video of 20 frames"):
+        read_frames(short, wanted)
+
+
+def audio(path: Path) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        assert isinstance(stream, av.AudioStream)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.time_base, frame.pts = 16000, Fraction(1, 16000), 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def broken_file(folder: Path, kind: str) -> Path:
+    path = folder / f"{kind}.mp4"
+    whole = write_video(folder / "whole.mp4", moving_frames(20)).read_bytes()
+    match kind:
+        case "missing":
+            pass
+        case "folder":
+            path.mkdir()
+        case "empty":
+            path.write_bytes(b"")
+        case "text":
+            path.write_text("This is not a video.\n" * 50)
+        case "audio":
+            audio(path)
+        case "truncated":
+            path.write_bytes(whole[: len(whole) // 2])
+        case "damaged":
+            start = whole.index(b"mdat") + 100
+            noise = np.random.default_rng(0).bytes(len(whole) // 3)
+            path.write_bytes(whole[:start] + noise + whole[start + len(noise) :])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "empty", "text", "audio", "truncated"])
+def test_a_file_that_is_no_video_is_named(tmp_path: Path, kind: str):
+    path = broken_file(tmp_path, kind)
+    with pytest.raises(VideoError) as probed:
+        probe(path)
+    with pytest.raises(VideoError) as read:
+        read_frames(path, [0])
+    assert str(probed.value).startswith(f"{path}: ")
+    assert str(read.value).startswith(f"{path}: ")
+
+
+def test_an_avi_that_begins_between_key_frames_is_not_called_forbidden(tmp_path: Path):
+    whole = write_video(tmp_path / "whole.avi", moving_frames(20), codec="mpeg4", options={"g": "8"})
+    path = tmp_path / "a.avi"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in list(source.demux(video=0))[1:]:
+            packet.stream = stream
+            target.mux(packet)
+    with pytest.raises(VideoError, match=r"a.avi: cannot be read as a video \(there is no way back"):
+        probe(path)
+
+
+def test_a_missing_file_is_called_missing(tmp_path: Path):
+    with pytest.raises(VideoError, match=r"no such file"):
+        probe(tmp_path / "gone.mp4")
+
+
+def test_frames_that_do_not_decode_are_an_error_that_names_the_file(tmp_path: Path):
+    path = broken_file(tmp_path, "damaged")
+    with pytest.raises(VideoError, match=r"damaged.mp4: "):
+        read_frames(path, list(range(20)))
+
+
+def test_a_stream_cut_short_gives_the_frames_that_are_left(tmp_path: Path):
+    whole = write_video(tmp_path / "whole.ts", moving_frames(50), options={"g": "10"})
+    cut = tmp_path / "cut.ts"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    index = probe(cut)
+    assert 10 < len(index) < 50
+    np.testing.assert_array_equal(frames_of(cut, [3, 9], index), decode_all(whole)[[3, 9]])
+
+
+def test_a_change_of_size_within_a_file_is_an_error_that_names_it(tmp_path: Path):
+    early, late = ([start + 40 * k for k in range(10)] for start in (0, 400))
+    small = write_video(tmp_path / "small.ts", moving_frames(10, 48, 64), times=early)
+    large = write_video(tmp_path / "large.ts", moving_frames(10, 96, 128), times=late)
+    both = tmp_path / "both.ts"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    assert len(probe(both)) == 20
+    with pytest.raises(VideoError, match=r"both.ts: the frames.* size changes"):
+        read_frames(both, [2, 15])
+
+
+def test_texts_in_other_encodings_do_not_matter(tmp_path: Path):
+    path = tmp_path / "title.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "plain title"
+        stream = container.add_stream("mpeg4", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = 48, 64
+        for picture in moving_frames(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"plain title", b"pl\xe4in t\xeftle"))
+    assert len(probe(path)) == 3
+    assert read_frames(path, [2]).shape == (1, 3, 48, 64)
