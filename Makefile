@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test quick check bench docs clean
 
 help:
 	@echo "make demo    install, then run the whole story on a made data set (about a quarter of an hour)"
-	@echo "make test    install, check and test"
+	@echo "make test    install, check and run all tests"
+	@echo "make quick   the tests that take less than a minute together"
 	@echo "make check   lint, format and types"
 	@echo "make bench   measure, with the peers that are installed"
 	@echo "make docs    bring the generated parts of docs/ up to date"
@@ -16,6 +17,9 @@ demo: .venv/installed
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+quick: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .

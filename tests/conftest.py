@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from tests.web_server import Server, serve
 from tubelet.cli.main import main
@@ -22,6 +23,10 @@ from tubelet.progress import Bar
 from tubelet.recipe.loading import load_recipe
 from tubelet.recipe.schema import Recipe
 from tubelet.run.training import run_recipe
+
+# How long an example takes depends on the machine.
+settings.register_profile("tubelet", deadline=None)
+settings.load_profile("tubelet")
 
 
 @pytest.fixture(autouse=True)

@@ -24,8 +24,8 @@ def test_computing_and_parameters_are_the_published_ones(row: tuple[Any, ...]) -
     method, size, ratio, gflops, millions = row
     model = GENERATE["classifier"](method, size, ratio)
     if gflops is not None:
-        counted = gflops_per_view(model) + GENERATE["upstream_extra"](method, size, ratio)
-        assert counted == pytest.approx(gflops, rel=0.004)
+        plural = gflops_per_view(model) + GENERATE["upstream_extra"](method, size, ratio)
+        assert plural == pytest.approx(gflops, rel=0.004)
     if millions is not None:
         assert parameter_count(model) / 1e6 == pytest.approx(millions, rel=0.01)
 

@@ -1,9 +1,9 @@
 """Counting in words."""
 
-from tubelet.errors import counted
+from tubelet.errors import plural
 
 
 def test_things_are_counted_in_words():
-    videos = [counted(count, "video") for count in (0, 1, 2, 1863)]
+    videos = [plural(count, "video") for count in (0, 1, 2, 1863)]
     assert videos == ["0 videos", "1 video", "2 videos", "1,863 videos"]
-    assert [counted(count, "class", "classes") for count in (1, 2)] == ["1 class", "2 classes"]
+    assert [plural(count, "class", "classes") for count in (1, 2)] == ["1 class", "2 classes"]

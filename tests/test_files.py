@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tubelet.errors import UserError
-from tubelet.files import alone_in, replacing, require_writable
+from tubelet.files import exclusive, replacing, require_writable
 
 
 def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
@@ -37,9 +37,9 @@ def test_one_of_many_processes_is_alone_in_a_folder(tmp_path: Path) -> None:
 import sys, time
 from pathlib import Path
 from tubelet.errors import UserError
-from tubelet.files import alone_in
+from tubelet.files import exclusive
 try:
-    with alone_in(Path(sys.argv[1])):
+    with exclusive(Path(sys.argv[1])):
         print("in", flush=True)
         sys.stdin.read()
 except UserError:
@@ -56,11 +56,11 @@ except UserError:
     ]
     said = [other.stdout.readline().strip() for other in others if other.stdout]
     assert sorted(said) == ["in", "out", "out", "out"]
-    with pytest.raises(UserError, match="another process is at work in"), alone_in(tmp_path):
+    with pytest.raises(UserError, match="is in use by another process"), exclusive(tmp_path):
         pass
     for other in others:
         other.communicate()
-    with alone_in(tmp_path):
+    with exclusive(tmp_path):
         """They are gone."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tubelet.errors import UserError
-from tubelet.machine import available_cores, cores_per_process, place, processor
+from tubelet.machine import available_cores, cores_per_process, process_rank, processor
 
 NAMES = (
     "LOCAL_WORLD_SIZE",
@@ -90,13 +90,13 @@ def test_place_among_the_processes(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: tuple[int, int, int]
 ) -> None:
     started(monkeypatch, environment)
-    assert place() == expected
+    assert process_rank() == expected
 
 
 def test_several_tasks_need_the_address_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     started(monkeypatch, STEP | {"SLURM_STEP_NUM_TASKS": "8"})
     with pytest.raises(UserError, match="several SLURM tasks, but MASTER_ADDR is not set"):
-        place()
+        process_rank()
 
 
 def started(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
@@ -111,14 +111,14 @@ def started(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> Non
 def test_a_process_of_several_ends_before_python_shuts_down(launcher: str) -> None:
     code = """
 import atexit, sys
-from tubelet.machine import leave
+from tubelet.machine import exit_process
 class Last:
     def __del__(self):
         print("freed", flush=True)
 last = Last()
 atexit.register(print, "registered")
 sys.stdout.write("written ")
-leave(3)
+exit_process(3)
 """
     environment = {name: value for name, value in os.environ.items() if name not in NAMES}
     environment |= {launcher: "2"} if launcher else {}

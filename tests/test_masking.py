@@ -57,7 +57,7 @@ KINDS: list[type[AnyMasking]] = [
     TubeMasking, RandomMasking, FrameMasking, BlockMasking, RunningCellMasking, DualMasking,
 ]  # fmt: skip
 
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=40)
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -1,21 +1,22 @@
-"""Files that are whole or not there, and files that one process at a time holds."""
+"""Files: atomic writes, exclusive locks on folders, and text that other people wrote."""
 
 import csv
 import errno
 import io
+import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TextIO
+from typing import Any, TextIO
 
 from tubelet.errors import UserError
 
 
 def require_writable(path: Path) -> None:
-    """Before the work whose outcome it is to hold: make the folders that are missing, and try to write.
+    """Create the missing folders of `path` and check that it can be written, before work starts.
 
     Raises:
         UserError: the file cannot be written.
@@ -31,9 +32,10 @@ def require_writable(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write to; it takes that name once it is on the disk, or goes.
+    """Yield a temporary file beside `path`, renamed to `path` after fsync; deleted on error.
 
-    One process at a time may do so; what one that was killed has left, the next writes over.
+    Only one process at a time may do this for a path. A temporary file left by a killed process is
+    overwritten by the next one.
     """
     temporary = path.with_name(f".{path.name}.partial")
     try:
@@ -45,17 +47,28 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Replace a file by `content` as indented JSON."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
 def discard_partials(folder: Path) -> None:
-    """Remove what processes that were killed have left in a folder; nobody may be writing there."""
+    """Remove temporary files of `replacing` that killed processes left; no process may be writing there."""
     for temporary in folder.glob(".*.partial"):
         temporary.unlink(missing_ok=True)
 
 
-def held_alone(file: TextIO) -> bool:
-    """Hold a file, open for writing, until this process closes it or any other opening of it, or ends.
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an error means that the disk, or the user's quota on it, is full."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
-    False where another process holds it. Where the system or the file system has no such locks nobody is
-    kept out. Processes that this one starts do not hold it.
+
+def try_lock(file: TextIO) -> bool:
+    """Lock a file that is open for writing (fcntl) until it is closed or the process exits.
+
+    Returns False if another process holds the lock. Where the system or the file system does not support
+    locks the result is True. Child processes do not inherit the lock.
     """
     if sys.platform != "win32":
         import fcntl
@@ -69,28 +82,28 @@ def held_alone(file: TextIO) -> bool:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Within it no other process is within it for this folder, which is there.
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold an exclusive lock on an existing folder, through its file `.lock`, which stays.
 
-    Its file `.lock` stays. Where nothing can be written nobody is kept out.
+    A folder that cannot be written is not locked.
 
     Raises:
-        UserError: another process is.
+        UserError: another process holds the lock.
     """
     with (folder / ".lock").open("a") if os.access(folder, os.W_OK) else nullcontext() as file:
-        if file and not held_alone(file):
+        if file and not try_lock(file):
             raise UserError(
-                f"another process is at work in {folder}; wait for it to end, or choose another folder"
+                f"{folder} is in use by another process; wait until it ends, or choose another folder"
             )
         yield
 
 
 def read_text(path: Path, holds: str) -> str:
-    """What is in a text file, without a byte order mark, each line ending in one newline.
+    """Read a text file, without its byte order mark and with each line ending in one newline.
 
     Args:
         path: the file.
-        holds: what should be in it, for messages.
+        holds: what the file should contain, for error messages.
 
     Raises:
         UserError: the file cannot be read, or is not UTF-8.
@@ -100,11 +113,11 @@ def read_text(path: Path, holds: str) -> str:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} must be UTF-8 text: {error}") from None
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; it should hold {holds}") from None
+        raise UserError(f"{path}: {error.strerror or error}; it should contain {holds}") from None
 
 
 def csv_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
-    """The rows of a table that are not empty: the file and the line where each ends, and its cells.
+    """Yield "file:line" and the cells of each row that is not empty; the line is where the row ends.
 
     Raises:
         UserError: a row cannot be read; the message names the line where it begins.

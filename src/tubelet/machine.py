@@ -1,4 +1,4 @@
-"""Where this program runs: its place among the processes of a run, its cores, its processor."""
+"""The machine: the rank of this process, its cores, its processor."""
 
 import atexit
 import os
@@ -12,13 +12,13 @@ from typing import NoReturn
 from tubelet.errors import UserError
 
 
-def place() -> tuple[int, int, int]:
-    """(rank, world, local rank) as torchrun or SLURM tells them; (0, 1, 0) for a program started alone.
+def process_rank() -> tuple[int, int, int]:
+    """Return (rank, world, local rank) as set by torchrun or SLURM; (0, 1, 0) for a single process.
 
-    SLURM_NTASKS is of the whole job: in its batch script, too, which is one process.
+    SLURM_NTASKS is not used: it counts the whole job, also in a batch script, which is one process.
 
     Raises:
-        UserError: SLURM started several, and where they are to meet is not said.
+        UserError: SLURM started more than one task without MASTER_ADDR.
     """
     for rank, world, local in (
         ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
@@ -27,20 +27,22 @@ def place() -> tuple[int, int, int]:
         if "MASTER_ADDR" in os.environ and rank in os.environ and world in os.environ:
             return int(os.environ[rank]), int(os.environ[world]), int(os.environ.get(local, 0))
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-        raise UserError("several SLURM tasks, but MASTER_ADDR is not set: export the first node's name as it")
+        raise UserError(
+            "several SLURM tasks, but MASTER_ADDR is not set: set MASTER_ADDR to the first node's name"
+        )
     return 0, 1, 0
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that prints and writes; needs no process group."""
-    return place()[0] == 0
+    """Return whether this is the process that prints and writes (rank 0); needs no process group."""
+    return process_rank()[0] == 0
 
 
-def leave(code: int) -> NoReturn:
-    """End the program with an exit code; where torchrun or srun started it, without shutting Python down.
+def exit_process(code: int) -> NoReturn:
+    """Exit with a code; under torchrun or srun without Python's own shutdown.
 
-    Threads of the gloo backend may still hold tensors of the last exchange, and one that frees them while
-    Python shuts down aborts the process (PyTorch's issue 190489).
+    A thread of the gloo backend may still hold tensors of the last exchange; if it frees them while Python
+    shuts down, the process aborts (PyTorch issue 190489).
     """
     if not {"WORLD_SIZE", "SLURM_STEP_NUM_TASKS"} & os.environ.keys():
         sys.exit(code)
@@ -51,24 +53,24 @@ def leave(code: int) -> NoReturn:
 
 
 def available_cores() -> int:
-    """The CPU cores that this program may use on this machine."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cores_per_process() -> int:
-    """This process's share of them, where torchrun or SLURM's `srun` started several on this machine."""
+    """Return the cores for this process when torchrun or `srun` started more than one on this machine."""
     cores = available_cores()
     if processes := _count("LOCAL_WORLD_SIZE"):
         return max(1, cores // processes)
-    tasks = _count("SLURM_STEP_TASKS_PER_NODE")  # such as 8(x2); a batch script without srun is no step
+    tasks = _count("SLURM_STEP_TASKS_PER_NODE")  # such as 8(x2); not set in a batch script without srun
     if not tasks:
         return cores
     share = _count("SLURM_CPUS_PER_TASK") or (_count("SLURM_CPUS_ON_NODE") or cores) // tasks
-    return max(1, min(cores, share))  # a task that is bound to its share sees that alone
+    return max(1, min(cores, share))  # a task that is bound to its share sees only that share
 
 
 def _count(name: str) -> int:
-    """The number that an environment variable begins with; 0 where there is none."""
+    """Return the number at the start of an environment variable, 0 if there is none."""
     found = re.match(r"\d+", os.environ.get(name, ""))
     return int(found[0]) if found else 0
 
@@ -79,7 +81,7 @@ def version() -> str:
 
 
 def processor() -> str:
-    """The processor's name, where the system tells it, or its architecture."""
+    """Return the name of the processor, or its architecture if the system does not report a name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""A bar that shows how far a job has come and how long it will take."""
+"""A progress bar with the time that is left."""
 
 import time
 from types import TracebackType
@@ -9,10 +9,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Bar:
-    """On a terminal a bar that stays in place, elsewhere a plain line every ten seconds.
+    """A progress bar on a terminal; a plain line every ten seconds where there is no terminal.
 
     Args:
-        what: what is going on, in a few words.
+        what: a short description of the job.
     """
 
     every_seconds = 10.0
@@ -29,7 +29,7 @@ class Bar:
             transient=True,
         )
         self._task = self._progress.add_task(what, total=None)
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -43,9 +43,9 @@ class Bar:
             self._progress.stop()
 
     def show(self, done: int, total: int) -> None:
-        """So many of so many are done."""
+        """Report that `done` of `total` steps are finished."""
         self._progress.update(self._task, completed=done, total=total)
         now = time.monotonic()
-        if not self._console.is_terminal and now - self._said >= self.every_seconds:
-            self._said = now
+        if not self._console.is_terminal and now - self._last_line >= self.every_seconds:
+            self._last_line = now
             self._console.print(f"{self.what}: {done} of {total}", highlight=False)

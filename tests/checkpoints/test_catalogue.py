@@ -127,6 +127,6 @@ def test_a_misspelt_name_has_a_hint():
 
 
 def test_the_table_costs_nothing_to_import():
-    code = "import sys, tubelet.download; print({'torch', 'huggingface_hub'} & set(sys.modules))"
+    code = "import sys, tubelet.checkpoints.download; print({'torch', 'huggingface_hub'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"

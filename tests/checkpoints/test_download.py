@@ -304,7 +304,8 @@ def test_a_busy_server_is_asked_again(site: Site):
 
 def test_one_of_several_downloads_it(site: Site):
     site.hold = threading.Event()
-    code = f"from tubelet.download import fetch; print(fetch({site.at('x.pth')!r}, sha256={SHA256!r}))"
+    fetch = f"fetch({site.at('x.pth')!r}, sha256={SHA256!r})"
+    code = f"from tubelet.checkpoints.download import fetch; print({fetch})"
     runs = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)
     ]
@@ -596,7 +597,7 @@ def test_a_hub_that_is_down_is_said(hub: FakeHub):
 
 
 def test_the_hub_needs_no_settings_before_it_is_imported(hub: FakeHub, tmp_path: Path):
-    code = "from tubelet.download import fetch_hub; print(fetch_hub('owner/both'))"
+    code = "from tubelet.checkpoints.download import fetch_hub; print(fetch_hub('owner/both'))"
     env = os.environ | {"HF_HUB_CACHE": str(tmp_path / "fresh"), "HF_HUB_DISABLE_TELEMETRY": "1"}
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert names(Path(run.stdout.strip()))[1] == "model.safetensors"

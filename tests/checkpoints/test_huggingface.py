@@ -197,10 +197,10 @@ def test_their_class_names_and_pixel_statistics_are_ours(tmp_path: Path):
     [(None, False), ("single_label_classification", False), ("multi_label_classification", True)],
 )
 def test_their_problem_type_tells_whether_a_video_shows_several_classes(
-    kind: str | None, several: bool, tmp_path: Path
+    kind: str | None, multi_label: bool, tmp_path: Path
 ):
     namer(settings("tiny", problem_type=kind)).save_pretrained(tmp_path)
-    assert load_namer(tmp_path).card.several is several
+    assert load_namer(tmp_path).card.multi_label is multi_label
 
 
 def test_their_weights_in_parts_are_put_together(tmp_path: Path):
@@ -280,7 +280,7 @@ def test_their_loss_on_several_classes_is_ours(tmp_path: Path):
     encoder = replace(our_config("tiny").encoder, final_norm=False)
     ours = VideoClassifier(ClassifierConfig(encoder=encoder, classes=3))
     randomize(ours)
-    ours.card = ModelCard(several=True)
+    ours.card = ModelCard(multi_label=True)
     theirs = back(ours, tmp_path)
     video, shown = some_video(theirs.config), torch.tensor([[1, 0, 1], [0, 0, 0]], dtype=torch.bool)
     batch = Batch(video, shown, torch.arange(2), torch.arange(2), ["a", "b"], {})

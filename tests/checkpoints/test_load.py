@@ -53,7 +53,7 @@ def test_a_model_comes_back_bit_for_bit(trained: Path, tmp_path: Path, name: str
 def test_the_card_travels_with_the_weights(trained: Path, tmp_path: Path) -> None:
     model = load_model(trained / "finetune")
     model.card = ModelCard(
-        classes=("a", "b"), several=True, license="CC-BY-NC-4.0", provenance={"source": "a paper"}
+        classes=("a", "b"), multi_label=True, license="CC-BY-NC-4.0", provenance={"source": "a paper"}
     )
     save_model(model, tmp_path)
     assert load_model(tmp_path).card == model.card
@@ -64,7 +64,7 @@ def test_a_config_that_does_not_say_whether_classes_come_together_is_of_one_clas
 ) -> None:
     folder = shutil.copytree(trained / "finetune" / "best", tmp_path / "older")
     config = json.loads((folder / "config.json").read_text())
-    assert config["card"].pop("several") is False
+    assert config["card"].pop("multi_label") is False
     (folder / "config.json").write_text(json.dumps(config))
     assert load_model(folder).card == load_model(trained / "finetune" / "best").card
 
@@ -296,7 +296,7 @@ def test_several_classes_a_video_are_refused_where_a_layout_cannot_hold_them(
     trained: Path, tmp_path: Path
 ) -> None:
     model = load_model(trained / "finetune")
-    model.card = replace(model.card, several=True)
+    model.card = replace(model.card, multi_label=True)
     for layout in ("videomae", "videomaev2", "mmaction2"):
         with pytest.raises(
             UserError, match=f"the layout {layout} cannot hold this model: .* several classes"
@@ -304,7 +304,7 @@ def test_several_classes_a_video_are_refused_where_a_layout_cannot_hold_them(
             save_model(model, tmp_path / "x.pth", layout)
     assert not (tmp_path / "x.pth").exists()
     save_model(model, tmp_path / "hf", "huggingface")
-    assert load_model(tmp_path / "hf").card.several
+    assert load_model(tmp_path / "hf").card.multi_label
 
 
 def test_convert_resizes_what_tells_its_size(tubelet: Command, tmp_path: Path) -> None:

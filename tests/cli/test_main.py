@@ -16,7 +16,7 @@ def test_help_needs_no_torch() -> None:
     program = """
 import sys
 sys.argv = ["tubelet", "--help"]
-from tubelet.cli import main
+from tubelet.cli.main import main
 try:
     main()
 except SystemExit:

@@ -46,16 +46,16 @@ def test_a_video_may_show_several_classes(tmp_path: Path):
     assert (tmp_path / "train.csv").read_text().splitlines()[1] == "a.mp4,,,,,,,0;2"
     manifest = read_manifest(tmp_path, "train")
     assert manifest.samples == samples
-    assert [sample.shown for sample in manifest.samples] == [(0, 2), (1,), ()]
-    assert manifest.several
+    assert [sample.classes for sample in manifest.samples] == [(0, 2), (1,), ()]
+    assert manifest.multi_label
     manifest.require_labels()  # c.mp4 shows none of the classes
 
 
 def test_a_list_with_a_label_for_each_video_is_not_one_of_several_classes(tmp_path: Path):
     write_manifest(tmp_path, "train", [Sample("a.mp4", label=0), Sample("b.mp4", label=1)], ["run", "walk"])
     manifest = read_manifest(tmp_path, "train")
-    assert [sample.shown for sample in manifest.samples] == [(0,), (1,)]
-    assert not manifest.several
+    assert [sample.classes for sample in manifest.samples] == [(0,), (1,)]
+    assert not manifest.multi_label
 
 
 @pytest.mark.parametrize(

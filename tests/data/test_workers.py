@@ -121,7 +121,7 @@ def test_a_program_that_fails_while_they_are_at_work_ends(manifest: MakeManifest
         "from tests.data.test_workers import DeadlyClip\n"
         "from tubelet.data.dataset import TrainDataset\n"
         "from tubelet.data.manifest import Manifest, Sample\n"
-        "from tubelet.data.transforms import Augment\n"
+        "from tubelet.data.augment import Augment\n"
         "from tubelet.data.workers import Workers\n"
         "if __name__ == '__main__':\n"
         "    samples = tuple(Sample(f'{k}.mp4', label=0) for k in range(12))\n"

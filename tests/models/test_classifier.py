@@ -72,7 +72,7 @@ def test_probabilities_exclude_each_other_unless_the_card_says_otherwise():
     exclusive = model.probabilities(logits)
     assert exclusive.dtype == torch.float32
     assert exclusive[0].tolist() == pytest.approx([x / sum(exponentials) for x in exponentials])
-    model.card = ModelCard(several=True)
+    model.card = ModelCard(multi_label=True)
     alone = model.probabilities(logits)
     assert alone.dtype == torch.float32
     assert alone[0].tolist() == pytest.approx([x / (1 + x) for x in exponentials])

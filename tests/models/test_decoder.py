@@ -81,8 +81,10 @@ def test_decoders_have_the_published_number_of_parameters(dim: int, heads: int, 
 # ----------------------------------------------------------------------------------------- class token
 
 
-def make(config: DecoderConfig, prefix: int = 0) -> PixelDecoder:
-    decoder = PixelDecoder(config, grid=GRID, encoder_dim=24, values=6, prefix=prefix).eval()
+def make(config: DecoderConfig, num_class_tokens: int = 0) -> PixelDecoder:
+    decoder = PixelDecoder(
+        config, grid=GRID, encoder_dim=24, values=6, num_class_tokens=num_class_tokens
+    ).eval()
     randomize(decoder)
     return decoder
 
@@ -101,7 +103,7 @@ def painted_in_raster_order(
         grid[mask.visible[row]] = decoder.embed(encoded[row])
         tokens = grid + decoder.positions()[0]
         if summary is not None:
-            tokens = torch.cat([summary[row] + decoder.get_parameter("positions.class_place")[0], tokens])
+            tokens = torch.cat([summary[row] + decoder.get_parameter("positions.class_position")[0], tokens])
         out = decoder.predict(decoder.norm(decoder.transformer(tokens[None])))[0]
         painted.append(out[-32:][mask.masked[row]])
     return torch.stack(painted)
@@ -109,7 +111,7 @@ def painted_in_raster_order(
 
 @pytest.mark.parametrize("positions", ["joint", "separable"])
 def test_a_learned_class_token_is_the_decoders_own(positions, mask: TokenMask):
-    decoder = make(replace(MAE_ST.decoder, positions=positions), prefix=1)
+    decoder = make(replace(MAE_ST.decoder, positions=positions), num_class_tokens=1)
     encoded = torch.randn(2, 1 + mask.visible.shape[1], 24)
     summary = decoder.get_parameter("class_token").expand(2, -1, -1)
     expected = painted_in_raster_order(decoder, encoded[:, 1:], mask, summary)
@@ -127,7 +129,7 @@ def test_a_learned_class_token_needs_none_in_the_encoder(mask: TokenMask):
 
 
 def test_the_encoders_class_token_is_handed_on(mask: TokenMask):
-    decoder = make(MAE_ST_RELEASED.decoder, prefix=1)
+    decoder = make(MAE_ST_RELEASED.decoder, num_class_tokens=1)
     assert "class_token" not in dict(decoder.named_parameters())
     encoded = torch.randn(2, 1 + mask.visible.shape[1], 24)
     expected = painted_in_raster_order(decoder, encoded[:, 1:], mask, decoder.embed(encoded[:, :1]))
@@ -137,7 +139,7 @@ def test_the_encoders_class_token_is_handed_on(mask: TokenMask):
 
 
 def test_without_a_class_token_that_of_the_encoder_is_left_out(mask: TokenMask):
-    decoder = make(TINY_DECODER, prefix=1)
+    decoder = make(TINY_DECODER, num_class_tokens=1)
     encoded = torch.randn(2, 1 + mask.visible.shape[1], 24)
     expected = painted_in_raster_order(decoder, encoded[:, 1:], mask, None)
     torch.testing.assert_close(decoder(encoded, mask), expected, rtol=1e-4, atol=1e-4)

@@ -78,7 +78,7 @@ def draw_encoder(data: st.DataObject) -> VideoEncoder:
     return encoder
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.data(), st.integers(1, 3))
 def test_for_every_architecture_all_tokens_visible_is_no_mask(data: st.DataObject, batch: int):
     encoder = draw_encoder(data)
@@ -86,15 +86,15 @@ def test_for_every_architecture_all_tokens_visible_is_no_mask(data: st.DataObjec
     patches = torch.randint(0, 256, (batch, tokens, 96), dtype=torch.uint8)
     everything = torch.arange(tokens).expand(batch, -1)
     features = encoder(patches)
-    assert features.shape == (batch, encoder.config.prefix + tokens, 16)
+    assert features.shape == (batch, encoder.config.num_class_tokens + tokens, 16)
     torch.testing.assert_close(encoder(patches, everything), features, rtol=1e-4, atol=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.data())
 def test_for_every_architecture_the_order_of_visible_tokens_is_that_of_the_features(data: st.DataObject):
     encoder = draw_encoder(data)
-    tokens, prefix = encoder.grid.volume, encoder.config.prefix
+    tokens, num_class_tokens = encoder.grid.volume, encoder.config.num_class_tokens
     patches = torch.randint(0, 256, (1, tokens, 96), dtype=torch.uint8)
     visible = data.draw(st.permutations(range(tokens)), "visible")[
         : data.draw(st.integers(1, tokens), "count")
@@ -102,8 +102,12 @@ def test_for_every_architecture_the_order_of_visible_tokens_is_that_of_the_featu
     found = encoder(patches, torch.tensor([visible]))
     ordered = encoder(patches, torch.tensor([sorted(visible)]))
     order = [sorted(visible).index(token) for token in visible]
-    torch.testing.assert_close(found[:, prefix:], ordered[:, prefix:][:, order], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found[:, :prefix], ordered[:, :prefix], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        found[:, num_class_tokens:], ordered[:, num_class_tokens:][:, order], rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(
+        found[:, :num_class_tokens], ordered[:, :num_class_tokens], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_permuting_the_visible_tokens_permutes_the_features(encoder: VideoEncoder, video: Tensor):
@@ -188,7 +192,9 @@ def test_the_class_token_comes_before_the_others(mae_st: VideoEncoder, video: Te
     time, space = parameter(mae_st, "positions.time")[0], parameter(mae_st, "positions.space")[0]
     rows = []
     for row in range(2):
-        tokens = [parameter(mae_st, "class_token")[0, 0] + parameter(mae_st, "positions.class_place")[0, 0]]
+        tokens = [
+            parameter(mae_st, "class_token")[0, 0] + parameter(mae_st, "positions.class_position")[0, 0]
+        ]
         for token in visible[row].tolist():
             pixels = (patches[row, token].reshape(32, 3) / 255 - 0.45) / 0.225
             embedded = F.linear(pixels.flatten(), mae_st.embed.project.weight, mae_st.embed.project.bias)
@@ -224,7 +230,7 @@ def test_a_class_token_needs_learned_positions():
 
 def test_learned_positions_and_the_class_token_are_saved(mae_st: VideoEncoder):
     others = {name for name in mae_st.state_dict() if not name.startswith(("embed", "transformer", "norm"))}
-    assert others == {"class_token", "positions.time", "positions.space", "positions.class_place"}
+    assert others == {"class_token", "positions.time", "positions.space", "positions.class_position"}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tubelet.patches import Size3
 SIDES = st.integers(1, 5)
 GRIDS = st.builds(Size3, SIDES, SIDES, SIDES)
 
-few = settings(max_examples=20, deadline=None)
+few = settings(max_examples=20)
 
 
 @pytest.mark.parametrize(
@@ -102,18 +102,18 @@ def test_learned_positions_start_at_random_and_have_a_gradient(kind: PositionKin
         assert parameter.std().item() == pytest.approx(0.02, rel=0.25)
     positions().sum().backward()
     gradients = {name: p.grad is not None for name, p in positions.named_parameters()}
-    assert gradients.pop("class_place") is False
+    assert gradients.pop("class_position") is False
     assert all(gradients.values())
 
 
 @pytest.mark.parametrize("kind", ["joint", "separable"])
 def test_a_class_token_has_a_place_of_its_own(kind: PositionKind):
     grid = Size3(2, 2, 2)
-    place = Positions(kind, grid, 5, class_token=True).class_place
+    place = Positions(kind, grid, 5, class_token=True).class_position
     assert place is not None
     assert place.shape == (1, 1, 5)
     assert Positions(kind, grid, 5, class_token=True)().shape == (1, 8, 5)
-    assert Positions(kind, grid, 5).class_place is None
+    assert Positions(kind, grid, 5).class_position is None
 
 
 @pytest.mark.parametrize("kind", ["sinusoid", "sinusoid_3d"])
@@ -139,7 +139,7 @@ def test_fixed_positions_have_no_class_token(kind: PositionKind):
 @pytest.mark.parametrize("kind", ["joint", "separable"])
 def test_learned_positions_are_made_for_their_own_grid(kind: PositionKind):
     with pytest.raises(ValueError, match=rf"\({kind}\) are resized themselves: position_grid must be null"):
-        Positions(kind, Size3(2, 2, 2), 16, made_for=Size3(2, 4, 4))
+        Positions(kind, Size3(2, 2, 2), 16, native_grid=Size3(2, 4, 4))
 
 
 # -------------------------------------------------------------------------------------------- resizing
@@ -234,8 +234,8 @@ def test_a_resized_table_keeps_its_dtype():
 def test_fixed_positions_made_for_another_grid_are_resized(kind: PositionKind):
     old, new = Size3(2, 3, 4), Size3(4, 5, 6)
     table = Positions(kind, old, 16)()
-    found = Positions(kind, new, 16, made_for=old)
+    found = Positions(kind, new, 16, native_grid=old)
     np.testing.assert_allclose(found(), stretched(table, old, new), rtol=0, atol=1e-5)
     assert not found.state_dict()
-    assert torch.equal(Positions(kind, old, 16, made_for=old)(), table)
+    assert torch.equal(Positions(kind, old, 16, native_grid=old)(), table)
     assert not torch.allclose(found(), Positions(kind, new, 16)(), atol=0.1)

@@ -107,8 +107,8 @@ def test_videos_that_show_nothing_at_all_have_no_precision() -> None:
 
 
 def test_what_has_no_meaning_for_the_labels_is_refused() -> None:
-    several, one = outcome_of(SHOWN, SCORES), outcome_of(np.array([0, 3, 2]), SCORES)
-    for ask in (lambda: several.top(1), several.confusion):
+    multi_label, one = outcome_of(SHOWN, SCORES), outcome_of(np.array([0, 3, 2]), SCORES)
+    for ask in (lambda: multi_label.top(1), multi_label.confusion):
         with pytest.raises(ValueError, match="a video may show several classes"):
             ask()
     with pytest.raises(ValueError, match="each video shows one class"):
@@ -133,7 +133,7 @@ def test_broken_videos_are_counted_and_named_under_the_numbers(broken: int, line
 def test_videos_of_several_classes_are_tested_each_class_by_itself(
     model: VideoClassifier, tested: Callable[..., Evaluation], tagged: Path, tmp_path: Path
 ) -> None:
-    model.card = replace(model.card, several=True)
+    model.card = replace(model.card, multi_label=True)
     views = Views(clips=2)
     outcome = tested(tagged, views, batch=5)
     samples = read_manifest(tagged, "test").samples
@@ -156,7 +156,7 @@ def test_videos_of_several_classes_are_tested_each_class_by_itself(
 def test_a_list_of_one_class_a_video_does_for_a_model_of_several(
     model: VideoClassifier, tested: Callable[..., Evaluation], motion: Path
 ) -> None:
-    model.card = replace(model.card, several=True)
+    model.card = replace(model.card, multi_label=True)
     outcome = tested(motion)
     expected = [sample.label for sample in read_manifest(motion, "test").samples]
     assert outcome.labels.sum(1).tolist() == [1] * 12

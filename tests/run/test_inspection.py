@@ -159,7 +159,7 @@ def test_a_run_of_ours_is_told(trained: Path, tmp_path: Path):
             found = inspect(source)
             assert (found.family, found.kind, found.lacks) == ("tubelet", kind, lacks)
     model = load_model(trained / "mar")
-    model.card = replace(model.card, several=True)
+    model.card = replace(model.card, multi_label=True)
     save_model(model, tmp_path / "copy")
     assert inspect(tmp_path / "copy").lacks == ("optimizer",)
     assert line(inspect(tmp_path / "copy"), "head") == "bridging, 12 classes, a video may show several"

@@ -36,7 +36,7 @@ def test_the_best_classes_come_first_with_the_views_of_the_card(trained: Path, v
 
 def test_each_of_several_classes_has_a_probability_of_its_own(trained: Path, video: Path) -> None:
     model = load_model(trained / "finetune")
-    model.card = replace(model.card, several=True)
+    model.card = replace(model.card, multi_label=True)
     result = tubelet.predict(model, video)
     views = read_views(str(video), SegmentClip(frames=4), Views(clips=2, crops=1), 32)
     with torch.no_grad():

@@ -360,8 +360,8 @@ def test_videos_of_several_classes_are_trained_on_and_the_best_is_by_average_pre
     assert metrics["best/mAP"] == max(scores)
     best = tmp_path / "run" / "best"
     assert json.loads((best / "metrics.json").read_text()) == {"mAP": max(scores)}
-    assert load_model(best).card.several
-    assert not load_model(trained / "mar").card.several
+    assert load_model(best).card.multi_label
+    assert not load_model(trained / "mar").card.multi_label
 
 
 def test_several_classes_that_come_in_any_mixture_are_learned(tiny_recipe: Load, tmp_path: Path) -> None:
@@ -490,7 +490,7 @@ def test_two_runs_do_not_share_a_folder(tiny_recipe: Load, tmp_path: Path) -> No
     try:
         while process.poll() is None and not (run / "log.jsonl").exists():
             time.sleep(0.1)
-        with pytest.raises(UserError, match=r"another process is at work in .*run; wait for it to end"):
+        with pytest.raises(UserError, match=r"run is in use by another process; wait until it ends"):
             run_recipe(recipe, run)
     finally:
         process.kill()

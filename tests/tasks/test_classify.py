@@ -158,6 +158,6 @@ def test_the_class_token_and_learned_positions_are_of_the_first_layer():
         "model.encoder.class_token",
         "model.encoder.positions.time",
         "model.encoder.positions.space",
-        "model.encoder.positions.class_place",
+        "model.encoder.positions.class_position",
     }
     assert task.layer_of("model.decoder.positions.table") == task.layer_count()

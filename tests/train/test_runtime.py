@@ -168,7 +168,7 @@ def test_batches_copied_ahead_are_whole_and_in_order() -> None:
 
     with Runtime(RuntimeConfig(device="cuda")) as runtime:
         busy, found = torch.rand(2048, 2048, device=runtime.device), []
-        for here in runtime.ahead(batch(number) for number in range(50)):
+        for here in runtime.prefetch(batch(number) for number in range(50)):
             for _ in range(5):  # the next copy is done long before this batch is read
                 busy = (busy @ busy).softmax(-1)
             found.append(torch.stack([here.video.amin(), here.video.amax(), here.label.amax()]))

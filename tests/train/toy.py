@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tubelet.errors import UserError
-from tubelet.machine import leave
+from tubelet.machine import exit_process
 from tubelet.train.checkpoint import CheckpointStore
 from tubelet.train.loggers import JsonLines, Logs
 from tubelet.train.loop import Interrupted, fit
@@ -212,4 +212,4 @@ SIGTERM, SIGKILL = int(signal.SIGTERM), int(signal.SIGKILL)
 
 if __name__ == "__main__":
     main(json.loads(sys.argv[1]))
-    leave(0)
+    exit_process(0)

@@ -109,12 +109,12 @@ class CountsSeeks:
 def test_groups_that_follow_each_other_are_decoded_without_going_back(short_groups: Path):
     deadline, index = Deadline(short_groups, 60), probe(short_groups)
     with open_container(short_groups, deadline) as container:
-        stream, counted = video_stream(container, short_groups), CountsSeeks(container)
-        done = Decoding(counted, stream, index, set(range(20, 84, 4)), deadline)  # type: ignore[arg-type]
+        stream, plural = video_stream(container, short_groups), CountsSeeks(container)
+        done = Decoding(plural, stream, index, set(range(20, 84, 4)), deadline)  # type: ignore[arg-type]
         done.run(lambda number, frame: None)
     # 16-20..28, then 32..44, 48..60, 64..76, 80: each up to the last that is wanted
     assert done.decoded == 13 + 13 + 13 + 13 + 1
-    assert counted.seeks == 1
+    assert plural.seeks == 1
 
 
 def test_of_key_frames_alone_only_the_wanted_are_decoded(tmp_path: Path):

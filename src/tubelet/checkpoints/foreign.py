@@ -41,7 +41,7 @@ class Foreign:
     weights: Weights
     names: Mapping[str, str]
     classes: tuple[str, ...] = ()
-    several: bool = False
+    multi_label: bool = False
     others: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -136,7 +136,7 @@ def read_folder(folder: Path, given: Given) -> Foreign:
         weights=read_table(table, file.weights, str(folder)),
         names=their_names(table),
         classes=classes,
-        several=huggingface.read_several(config),
+        multi_label=huggingface.read_multi_label(config),
     )
 
 

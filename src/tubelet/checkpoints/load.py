@@ -55,14 +55,14 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
         write_model(path, model, dict(model.state_dict()))
         return
     outer, weights = write(model.config, {n: x.detach().cpu() for n, x in model.state_dict().items()}, layout)
-    if model.card.several and layout != "huggingface":
+    if model.card.multi_label and layout != "huggingface":
         raise UserError(
             f"the layout {layout} cannot hold this model: it has no place for several classes a video"
         )
     if layout == "huggingface":
         _refuse_file(path)
         path.mkdir(parents=True, exist_ok=True)
-        config = huggingface.write_config(model.config, model.card.classes, model.card.several)
+        config = huggingface.write_config(model.config, model.card.classes, model.card.multi_label)
         _write_json(path / CONFIG, config)
         _write_json(path / "preprocessor_config.json", huggingface.write_preprocessor(model.config.encoder))
         with replacing(path / WEIGHTS) as temporary:
@@ -239,7 +239,7 @@ def _read_foreign(path: Path, given: Given) -> Model:
     provenance = {"family": foreign.family, "file": path.name, "members": sorted(foreign.others)}
     model.card = ModelCard(
         classes=foreign.classes,
-        several=foreign.several,
+        multi_label=foreign.multi_label,
         clip=_published_clip(model),
         provenance=provenance,
     )

@@ -8,7 +8,7 @@ import typer
 
 from tubelet.cli.prepare import prepare
 from tubelet.errors import UserError
-from tubelet.machine import is_main_process, leave
+from tubelet.machine import exit_process, is_main_process
 
 app = typer.Typer(
     help="Masked video autoencoders: pre-train, fine-tune, recognise, look inside.",
@@ -322,4 +322,4 @@ def main() -> None:
         what = f"{error.filename}: " if error.filename else ""
         reason = f"{what}{error.strerror or error}. What was finished is kept: mend this and run it again"
         print(f"tubelet: {reason}", file=sys.stderr)
-    leave(code)
+    exit_process(code)

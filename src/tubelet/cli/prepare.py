@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tubelet.prepare.pipeline import PREVIEW, PrepareConfig
-
 if TYPE_CHECKING:
     from tubelet.prepare.lists.annotations import Annotations
+    from tubelet.prepare.pipeline import PrepareConfig
     from tubelet.prepare.plan import Plan
 
 
@@ -79,7 +78,7 @@ def _kinetics(count: int, example: str) -> None:
             return read_kinetics(texts, count, read_classes(classes) if classes else ())
 
         origin = _words(f"kinetics{count}", source, root=root, classes=classes)
-        config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
+        config = _config(encode=encode, short_side=short_side, preview=preview, workers=workers)
         _annotated(read, origin, source, root, out, config)
 
     files = "train.csv, val.csv, test.csv and the clips, in class folders or not."
@@ -109,7 +108,7 @@ def prepare_ssv2(
     from tubelet.prepare.lists.annotations import read_ssv2
 
     origin = _words("ssv2", source, root=root)
-    config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
+    config = _config(encode=encode, short_side=short_side, preview=preview, workers=workers)
     _annotated(read_ssv2, origin, source, root, out, config)
 
 
@@ -131,7 +130,7 @@ def prepare_ucf101(
     from tubelet.prepare.lists.annotations import read_ucf101
 
     origin = _words("ucf101", source, root=root, fold=fold)
-    config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
+    config = _config(encode=encode, short_side=short_side, preview=preview, workers=workers)
     _annotated(partial(read_ucf101, fold=fold), origin, source, root, out, config)
 
 
@@ -153,7 +152,7 @@ def prepare_hmdb51(
     from tubelet.prepare.lists.annotations import read_hmdb51
 
     origin = _words("hmdb51", source, root=root, fold=fold)
-    config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
+    config = _config(encode=encode, short_side=short_side, preview=preview, workers=workers)
     _annotated(partial(read_hmdb51, fold=fold), origin, source, root, out, config)
 
 
@@ -179,7 +178,7 @@ def prepare_folder(
 
     plan = plan_folder(find_videos(source, out), seed=split_seed, unlabelled=unlabelled)
     origin = _words("folder", source, split_seed=split_seed, unlabelled=unlabelled)
-    config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
+    config = _config(encode=encode, short_side=short_side, preview=preview, workers=workers)
     _prepare(plan, origin, out, config)
 
 
@@ -215,7 +214,7 @@ def prepare_list(
     names = read_classes(classes) if classes else ()
     plan = plan_lists(sources, root, names, columns.split(",") if columns else ())
     origin = _words("list", *sorted(sources), root=root, classes=classes, columns=columns)
-    config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
+    config = _config(encode=encode, short_side=short_side, preview=preview, workers=workers)
     _prepare(plan, origin, out, config)
 
 
@@ -225,7 +224,7 @@ def _annotated(
     source: Path,
     root: str | None,
     out: Path,
-    config: PrepareConfig,
+    config: "PrepareConfig",
 ) -> None:
     """Prepare a data set that comes with annotation files, which `read` reads."""
     from tubelet.prepare.find_files import find_files
@@ -235,10 +234,16 @@ def _annotated(
     _prepare(plan_annotations(read(files.texts), videos), origin, out, config)
 
 
-def _prepare(plan: "Plan", origin: tuple[str, ...], out: Path, config: PrepareConfig) -> None:
+def _config(*, encode: bool, short_side: int, preview: bool, workers: int | None) -> "PrepareConfig":
+    from tubelet.prepare.pipeline import PrepareConfig
+
+    return PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
+
+
+def _prepare(plan: "Plan", origin: tuple[str, ...], out: Path, config: "PrepareConfig") -> None:
     from dataclasses import replace
 
-    from tubelet.prepare.pipeline import prepare
+    from tubelet.prepare.pipeline import PREVIEW, prepare
     from tubelet.progress import Bar
 
     print(f"found {plan.kind}")

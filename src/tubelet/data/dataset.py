@@ -104,7 +104,7 @@ class TrainDataset(Dataset[Batch]):
         self.crops = crops
         self.seed = seed
         self.mirrored = mirrored_classes(manifest.classes)
-        self.several = _several(manifest)
+        self.num_classes = _multi_label_classes(manifest)
         self.watch = Watch()
 
     def __len__(self) -> int:
@@ -128,7 +128,7 @@ class TrainDataset(Dataset[Batch]):
                 failures[self.manifest.samples[index].path] = str(error)
                 tried.add(index)
                 if len(tried) >= min(10, len(self)):
-                    return _no_rows(self.clip, self.size, self.several, failures)
+                    return _no_rows(self.clip, self.size, self.num_classes, failures)
                 index = int(rng.integers(len(self)))
 
     def _clips(self, index: int, rng: np.random.Generator, failures: dict[str, str]) -> Batch:
@@ -144,7 +144,7 @@ class TrainDataset(Dataset[Batch]):
             if augment.whole_frames:
                 return [Crop(numbers, None, size) for numbers in frames]
             frames = [numbers for numbers in frames for _ in range(self.crops)]
-            placed[:] = [augment.place(*size, self.size, rng, sample.shown, self.mirrored) for _ in frames]
+            placed[:] = [augment.place(*size, self.size, rng, sample.classes, self.mirrored) for _ in frames]
             return [
                 Crop(numbers, place.box, square, place.flip)
                 for numbers, place in zip(frames, placed, strict=True)
@@ -154,7 +154,7 @@ class TrainDataset(Dataset[Batch]):
             clips = read_crops(path, plan)
         if augment.whole_frames:
             made = [
-                augment.labeled(clip, self.size, rng, sample.shown, self.mirrored)
+                augment.labeled(clip, self.size, rng, sample.classes, self.mirrored)
                 for clip in clips
                 for _ in range(self.crops)
             ]
@@ -164,7 +164,7 @@ class TrainDataset(Dataset[Batch]):
             ]
         return Batch(
             video=torch.stack([clip for clip, _ in made]),
-            label=label_rows([classes for _, classes in made], self.several),
+            label=label_rows([classes for _, classes in made], self.num_classes),
             seed=torch.from_numpy(rng.integers(2**62, size=self.count)),
             index=_repeat(index, self.count),
             names=[sample.path] * self.count,
@@ -187,7 +187,7 @@ class ViewDataset(Dataset[Batch]):
         self.clip = clip
         self.views = views
         self.size = size
-        self.several = _several(manifest)
+        self.num_classes = _multi_label_classes(manifest)
         self.watch = Watch()
 
     def __len__(self) -> int:
@@ -201,10 +201,10 @@ class ViewDataset(Dataset[Batch]):
             with self.watch.over(index, path):
                 video = read_views(path, self.clip, self.views, self.size)
         except VideoError as error:
-            return _no_rows(self.clip, self.size, self.several, {sample.path: str(error)})
+            return _no_rows(self.clip, self.size, self.num_classes, {sample.path: str(error)})
         return Batch(
             video=video,
-            label=label_rows([sample.shown] * count, self.several),
+            label=label_rows([sample.classes] * count, self.num_classes),
             seed=torch.zeros(count, dtype=torch.int64),
             index=_repeat(index, count),
             names=[sample.path] * count,
@@ -243,15 +243,15 @@ def _rate(index: VideoIndex) -> float | None:
     return index.fps or None
 
 
-def _several(manifest: Manifest) -> int | None:
-    """The classes there are, where a video may show several of them."""
-    return len(manifest.classes) if manifest.several else None
+def _multi_label_classes(manifest: Manifest) -> int | None:
+    """Return the number of classes of a multi-label data set, None of any other."""
+    return len(manifest.classes) if manifest.multi_label else None
 
 
-def _no_rows(clip: AnyClip, size: int, several: int | None, failures: dict[str, str]) -> Batch:
+def _no_rows(clip: AnyClip, size: int, num_classes: int | None, failures: dict[str, str]) -> Batch:
     return Batch(
         video=torch.empty(0, clip.frames, 3, size, size, dtype=torch.uint8),
-        label=label_rows([], several),
+        label=label_rows([], num_classes),
         seed=_repeat(0, 0),
         index=_repeat(0, 0),
         names=[],
@@ -263,7 +263,7 @@ def _repeat(value: int, count: int) -> Tensor:
     return torch.full((count,), value, dtype=torch.int64)
 
 
-def label_rows(shown: Sequence[Sequence[int]], several: int | None) -> Tensor:
+def label_rows(shown: Sequence[Sequence[int]], num_classes: int | None) -> Tensor:
     """The labels of clips.
 
     Args:
@@ -271,12 +271,12 @@ def label_rows(shown: Sequence[Sequence[int]], several: int | None) -> Tensor:
         several: how many classes there are, where a clip may show any number of them; None where one each.
 
     Returns:
-        (B,) int64 class index, -1 where there is none; with `several` (B, several) bool, true for each class
-        that is shown.
+        (B,) int64 class index, -1 for no label; with `num_classes` bool (B, num_classes), true for each class
+        of the clip.
     """
-    if several is None:
+    if num_classes is None:
         return torch.tensor([next(iter(classes), -1) for classes in shown], dtype=torch.int64)
-    rows = torch.zeros(len(shown), several, dtype=torch.bool)
+    rows = torch.zeros(len(shown), num_classes, dtype=torch.bool)
     for row, classes in zip(rows, shown, strict=True):
         row[list(classes)] = True
     return rows

@@ -126,7 +126,7 @@ class TrainLoader:
         shown = [
             (number, place)
             for place, sample in enumerate(self.dataset.manifest.samples)
-            for number in set(sample.shown)
+            for number in set(sample.classes)
         ]
         classes, places = np.array(shown).T
         of_class = [places[classes == number] for number in np.unique(classes)]

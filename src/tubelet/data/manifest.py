@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
-from tubelet.errors import UserError, counted, did_you_mean
+from tubelet.errors import UserError, did_you_mean, plural
 from tubelet.files import read_text, replacing
 from tubelet.video.remote import remote_url
 
@@ -43,7 +43,7 @@ class Sample:
     labels: tuple[int, ...] = ()
 
     @property
-    def shown(self) -> tuple[int, ...]:
+    def classes(self) -> tuple[int, ...]:
         """The classes that the video shows, however many."""
         return self.labels or (() if self.label is None else (self.label,))
 
@@ -63,7 +63,7 @@ class Manifest:
     @cached_property
     def fingerprint(self) -> str:
         """Of the class names, the videos and their classes, in their order: 64 hexadecimal digits."""
-        listed = [self.classes, *((sample.path, sample.shown) for sample in self.samples)]
+        listed = [self.classes, *((sample.path, sample.classes) for sample in self.samples)]
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
     def locate(self, sample: Sample) -> Path | str:
@@ -71,17 +71,17 @@ class Manifest:
         return remote_url(sample.path) or self.root / sample.path
 
     @property
-    def several(self) -> bool:
+    def multi_label(self) -> bool:
         """Whether a video may show several classes at once, or none: one of them at least has `labels`."""
         return any(sample.labels for sample in self.samples)
 
     def require_labels(self) -> None:
         """Raise a UserError where a video has no label, unless the list is of several classes a video."""
-        unlabeled = [sample.path for sample in self.samples if not sample.shown]
-        if unlabeled and not self.several:
+        unlabeled = [sample.path for sample in self.samples if not sample.classes]
+        if unlabeled and not self.multi_label:
             have = "has" if len(unlabeled) == 1 else "have"
             raise UserError(
-                f"{self.root / self.split}.csv: {counted(len(unlabeled), 'video')} {have} no label, "
+                f"{self.root / self.split}.csv: {plural(len(unlabeled), 'video')} {have} no label, "
                 f"{unlabeled[0]} for one"
             )
 
@@ -175,7 +175,7 @@ def _sample(row: dict[str, str], where: str, classes: tuple[str, ...]) -> Sample
     if not values.get("path"):
         raise UserError(f"{where}: the path is empty")
     sample = Sample(**values)  # type: ignore[arg-type]
-    for label in sample.shown:
+    for label in sample.classes:
         if not 0 <= label < len(classes):
             raise UserError(f"{where}: label {label} has no line in classes.txt ({len(classes)} classes)")
     if sample.labels and sample.label is not None:

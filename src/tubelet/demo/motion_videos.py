@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from tubelet.data.manifest import SPLITS, Sample, write_manifest
 from tubelet.errors import UserError
-from tubelet.files import alone_in, discard_partials, replacing
+from tubelet.files import discard_partials, exclusive, replacing
 from tubelet.machine import available_cores
 from tubelet.video.x264 import require_x264
 
@@ -298,7 +298,7 @@ def write_synthetic(
     try:
         _claim(out, config)
         jobs = {split: list(_jobs(out, config, split)) for split in SPLITS}
-        with alone_in(out):
+        with exclusive(out):
             for folder in (out, *(out / "videos" / split for split in SPLITS)):
                 folder.mkdir(parents=True, exist_ok=True)
                 discard_partials(folder)

@@ -90,7 +90,7 @@ class MaskedAutoencoder(nn.Module):
 def encode_clip(encoder: VideoEncoder, video: Tensor, mask: TokenMask | None) -> Tensor:
     """The features of a clip's tokens, without the class token's."""
     patches = clip_patches(video, encoder.config, mask)
-    return encoder(patches, mask and mask.visible)[:, encoder.config.prefix :]
+    return encoder(patches, mask and mask.visible)[:, encoder.config.num_class_tokens :]
 
 
 def make_decoder(decoder: DecoderConfig, encoder: EncoderConfig, target: PixelTarget) -> PixelDecoder:
@@ -100,7 +100,7 @@ def make_decoder(decoder: DecoderConfig, encoder: EncoderConfig, target: PixelTa
         grid=encoder.grid,
         encoder_dim=encoder.dim,
         values=target.values(encoder),
-        prefix=encoder.prefix,
+        num_class_tokens=encoder.num_class_tokens,
     )
 
 

@@ -19,7 +19,7 @@ class ModelCard:
     """
 
     classes: tuple[str, ...] = ()
-    several: bool = False
+    multi_label: bool = False
     clip: Mapping[str, Any] = field(default_factory=dict)
     views: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -79,9 +79,9 @@ class VideoClassifier(nn.Module):
     def probabilities(self, logits: Tensor) -> Tensor:
         """Class probabilities, float32 (B, K), of logits (B, K).
 
-        Those of a clip add up to 1, unless the card says `several`: then each class has one of its own.
+        Those of a clip add up to 1; of a multi-label model each class has its own.
         """
-        return logits.float().sigmoid() if self.card.several else logits.float().softmax(1)
+        return logits.float().sigmoid() if self.card.multi_label else logits.float().softmax(1)
 
     def forward_jointly(self, video: Tensor, mask: TokenMask) -> tuple[Tensor, Reconstruction]:
         """Class scores (B, K) and the masked tokens painted back, from one pass of the encoder.
@@ -94,7 +94,7 @@ class VideoClassifier(nn.Module):
         patches = clip_patches(video, self.config.encoder, mask)
         encoded = self.encoder(patches, mask.visible)
         painted = reconstruct(self.encoder, self.decoder, self.config.target, encoded, patches, mask)
-        return self.head(encoded[:, self.config.encoder.prefix :]), painted
+        return self.head(encoded[:, self.config.encoder.num_class_tokens :]), painted
 
     def encode(self, video: Tensor, mask: TokenMask | None = None) -> Tensor:
         """Features of every token (B, N, D), or of the visible ones (B, V, D), of uint8 (B, T, C, H, W)."""

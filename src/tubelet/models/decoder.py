@@ -67,12 +67,12 @@ class PixelDecoder(nn.Module):
     """
 
     def __init__(
-        self, config: DecoderConfig, *, grid: Size3, encoder_dim: int, values: int, prefix: int = 0
+        self, config: DecoderConfig, *, grid: Size3, encoder_dim: int, values: int, num_class_tokens: int = 0
     ) -> None:
         super().__init__()
-        if config.class_token == "encoder" and not prefix:
+        if config.class_token == "encoder" and not num_class_tokens:
             raise ValueError("decoder.class_token is encoder, but the encoder has no class token to hand on")
-        self.config, self.prefix = config, prefix
+        self.config, self.num_class_tokens = config, num_class_tokens
         self.embed = nn.Linear(encoder_dim, config.dim, bias=config.embed_bias)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.dim))
         own_token = config.class_token == "learned"
@@ -82,7 +82,7 @@ class PixelDecoder(nn.Module):
             grid,
             config.dim,
             class_token=config.class_token is not None,
-            made_for=Size3(*config.position_grid) if config.position_grid else None,
+            native_grid=Size3(*config.position_grid) if config.position_grid else None,
         )
         self.transformer = Transformer(
             config.dim,
@@ -110,12 +110,12 @@ class PixelDecoder(nn.Module):
             (B, M, values), in the order of mask.masked.
         """
         embedded, position = self.embed(encoded), self.positions()
-        seen = embedded[:, self.prefix :] + take(position, mask.visible)
+        seen = embedded[:, self.num_class_tokens :] + take(position, mask.visible)
         blank = (self.mask_token + take(position, mask.masked)).to(seen.dtype)
         tokens = [seen, blank]
-        if self.positions.class_place is not None:
+        if self.positions.class_position is not None:
             summary = embedded[:, :1] if self.class_token is None else self.class_token
-            placed = summary + self.positions.class_place
+            placed = summary + self.positions.class_position
             tokens.insert(0, placed.expand(len(seen), -1, -1).to(seen.dtype))
         painted = self.transformer(torch.cat(tokens, dim=1))
         return self.predict(self.norm(painted[:, painted.shape[1] - blank.shape[1] :]))

@@ -86,7 +86,7 @@ class EncoderConfig:
         return self.tubelet_size.volume * len(self.mean)
 
     @property
-    def prefix(self) -> int:
+    def num_class_tokens(self) -> int:
         """Tokens before those of the clip: 1 where there is a class token, else 0."""
         return int(self.class_token)
 
@@ -132,7 +132,7 @@ class VideoEncoder(nn.Module):
             self.grid,
             config.dim,
             class_token=config.class_token,
-            made_for=Size3(*config.position_grid) if config.position_grid else None,
+            native_grid=Size3(*config.position_grid) if config.position_grid else None,
         )
         self.class_token = nn.Parameter(torch.empty(1, 1, config.dim)) if config.class_token else None
         self.transformer = Transformer(
@@ -164,7 +164,7 @@ class VideoEncoder(nn.Module):
         if visible is not None:
             patches, position = take(patches, visible), take(position, visible)
         tokens = self.embed(patches) + position
-        if self.class_token is not None and self.positions.class_place is not None:
-            summary = self.class_token + self.positions.class_place
+        if self.class_token is not None and self.positions.class_position is not None:
+            summary = self.class_token + self.positions.class_position
             tokens = torch.cat([summary.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
         return self.norm(self.transformer(tokens))

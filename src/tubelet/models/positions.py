@@ -21,10 +21,10 @@ class Positions(nn.Module):
         grid: the clip, in tokens.
         dim: width of the tokens.
         class_token: learn a position for a class token too; only with a learned kind.
-        made_for: the grid that a fixed table is computed for, where that is another: it is then resized.
+        native_grid: the grid that a fixed table is computed for, where that is another: it is then resized.
 
     Raises:
-        ValueError: a class token with fixed positions, or `made_for` with learned ones.
+        ValueError: a class token with fixed positions, or `native_grid` with learned ones.
     """
 
     def __init__(
@@ -34,26 +34,26 @@ class Positions(nn.Module):
         dim: int,
         *,
         class_token: bool = False,
-        made_for: Size3 | None = None,
+        native_grid: Size3 | None = None,
     ) -> None:
         super().__init__()
         learned = kind in ("joint", "separable")
         if class_token and not learned:
             raise ValueError(f"a class token needs positions joint or separable, found {kind}")
-        if made_for and learned:
+        if native_grid and learned:
             raise ValueError(f"learned positions ({kind}) are resized themselves: position_grid must be null")
         self.kind, self.grid = kind, grid
         if not learned:
-            table = fixed_table(kind, made_for or grid, dim)
-            if made_for:
-                table = resize_table(table, made_for, grid)
+            table = fixed_table(kind, native_grid or grid, dim)
+            if native_grid:
+                table = resize_table(table, native_grid, grid)
             self.register_buffer("table", table, persistent=False)
         elif kind == "joint":
             self.table = nn.Parameter(torch.empty(1, grid.volume, dim))
         else:
             self.time = nn.Parameter(torch.empty(1, grid.t, dim))
             self.space = nn.Parameter(torch.empty(1, grid.h * grid.w, dim))
-        self.class_place = nn.Parameter(torch.empty(1, 1, dim)) if class_token else None
+        self.class_position = nn.Parameter(torch.empty(1, 1, dim)) if class_token else None
         for parameter in self.parameters():
             nn.init.trunc_normal_(parameter, std=0.02)
 

@@ -85,8 +85,8 @@ def _for_grid(config: Config, old: Size3, new: Size3) -> Config:
     """Fixed positions remember the grid they are computed for, where it is another than the clip's."""
     if config.positions in ("joint", "separable"):
         return config
-    made_for = config.position_grid or (old.t, old.h, old.w)
-    return replace(config, position_grid=None if made_for == new else made_for)
+    native_grid = config.position_grid or (old.t, old.h, old.w)
+    return replace(config, position_grid=None if native_grid == new else native_grid)
 
 
 def _resize_learned(weights: dict[str, Tensor], part: str, old: Size3, new: Size3) -> None:

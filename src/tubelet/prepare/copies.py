@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from tubelet.data.manifest import SPLITS
-from tubelet.errors import counted
+from tubelet.errors import plural
 from tubelet.prepare.check import Checked
 from tubelet.prepare.plan import Item, Plan
 
@@ -36,7 +36,7 @@ def draw_again(plan: Plan, groups: Sequence[Sequence[str]], broken: Container[st
     plan = replace(plan, items=tuple(items))
     if not (count := len(usable) - len(first)):
         return plan
-    copies = counted(count, "copy is", "copies are")
+    copies = plural(count, "copy is", "copies are")
     note = f"{copies} in the split of the video with the same content"
     return replace(plan, notes=(*plan.notes, note))
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tubelet.errors import UserError
-from tubelet.files import held_alone
+from tubelet.files import try_lock
 from tubelet.prepare.check import Checked
 from tubelet.prepare.encode import Encoded, EncodeJob
 from tubelet.prepare.places import Stamp
@@ -60,7 +60,7 @@ class Record:
 
     def __enter__(self) -> Self:
         self._file = self.path.open("a+", encoding="utf-8", errors="surrogateescape")
-        if not held_alone(self._file):
+        if not try_lock(self._file):
             self._file.close()
             raise UserError(
                 f"{self._out} is being written by another `tubelet prepare`; "

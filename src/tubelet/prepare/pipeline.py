@@ -105,12 +105,12 @@ def prepare(plan: Plan, out: Path, config: PrepareConfig, bar: MakesBar) -> Repo
         groups = same_content(checks[path] for path in paths if path not in broken)
         plan = draw_again(plan, groups, broken)
         results: dict[Item, Sample | str] = {
-            item: _sample(item, checks[item.path], out, plan.several) for item in plan.items
+            item: _sample(item, checks[item.path], out, plan.multi_label) for item in plan.items
         }
         odd = {item: note for item in plan.items if (note := _note(item, checks[item.path]))}
         if config.encode:
             odd |= _encode(
-                results, checks, stamps, record, out, config.short_side, workers, bar, plan.several
+                results, checks, stamps, record, out, config.short_side, workers, bar, plan.multi_label
             )
         report = _report(plan, results, missing, twice, groups, odd, record)
         _write(out, plan, report, keep_preview=not config.preview)
@@ -198,13 +198,13 @@ def _is_text(name: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in name)  # how Python keeps other bytes
 
 
-def _sample(item: Item, check: Checked, out: Path, several: bool) -> Sample | str:
+def _sample(item: Item, check: Checked, out: Path, multi_label: bool) -> Sample | str:
     """The line for a video as it is, or why there is none."""
     if check.error:
         return check.error
     if item.offset is not None and item.frames is not None and item.frames < check.frames:
         return _PART_OF_FOLDER
-    return _line(item, _listed_as(item.path, out), check, several)
+    return _line(item, _listed_as(item.path, out), check, multi_label)
 
 
 def _listed_as(path: str, out: Path) -> str:
@@ -215,16 +215,16 @@ def _listed_as(path: str, out: Path) -> str:
     return (full.relative_to(out) if full.is_relative_to(out) else full).as_posix()
 
 
-def _line(item: Item, path: str, found: Facts, several: bool) -> Sample:
+def _line(item: Item, path: str, found: Facts, multi_label: bool) -> Sample:
     return Sample(
         path,
-        label=item.labels[0] if item.labels and not several else None,
+        label=item.labels[0] if item.labels and not multi_label else None,
         frames=found.frames,
         fps=found.fps or None,
         width=found.width,
         height=found.height,
         codec=found.codec,
-        labels=item.labels if several else (),
+        labels=item.labels if multi_label else (),
     )
 
 
@@ -237,7 +237,7 @@ def _encode(
     short_side: int,
     workers: int,
     bar: MakesBar,
-    several: bool,
+    multi_label: bool,
 ) -> dict[Item, str]:
     """Encode what can be read, put the new files into the results, and tell what is lost."""
     usable = [
@@ -275,7 +275,7 @@ def _encode(
         for item in items:
             written = done[job]
             path = targets[item].relative_to(out).as_posix()
-            results[item] = written.error or _line(item, path, written, several)
+            results[item] = written.error or _line(item, path, written, multi_label)
             if written.note:
                 odd[item] = written.note
     return odd

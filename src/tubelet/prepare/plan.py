@@ -63,7 +63,7 @@ class Plan:
     kind: str
     items: tuple[Item, ...]
     classes: tuple[str, ...] = ()
-    several: bool = False
+    multi_label: bool = False
     drawn: int | None = None
     val_is_test: bool = False
     missing: tuple[str, ...] = ()

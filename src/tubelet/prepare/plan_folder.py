@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tubelet.data.manifest import SPLITS
-from tubelet.errors import UserError, counted
+from tubelet.errors import UserError, plural
 from tubelet.prepare.copies import draw_splits
 from tubelet.prepare.find_files import FoundFiles
 from tubelet.prepare.lists.row import split_of
@@ -78,7 +78,7 @@ def _pictures(files: FoundFiles) -> Iterable[str]:
     """The folders that hold pictures, in words."""
     for path, count in files.pictures.items():
         folder = f"{Path(place(files.root)).name or files.root} itself" if path == "." else path
-        yield f"{folder} ({counted(count, 'picture')})"
+        yield f"{folder} ({plural(count, 'picture')})"
 
 
 def _items(files: FoundFiles, splits: Mapping[str, str], labels: Mapping[str, int]) -> tuple[Item, ...]:
@@ -171,7 +171,7 @@ class _Classes:
             )
             yield f"classes are named by their paths, such as {paths[0]}: {why}"
         if count := len(self.deeper):
-            videos = counted(count, "video lies", "videos lie")
+            videos = plural(count, "video lies", "videos lie")
             yield f"{videos} deeper in a class folder, counted to it, such as {self.deeper[0]}"
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from tubelet.data.manifest import read_names
-from tubelet.errors import UserError, counted
+from tubelet.errors import UserError, plural
 from tubelet.prepare.find_files import FoundFiles, look_through, match_rows
 from tubelet.prepare.lists.class_names import number_labels
 from tubelet.prepare.lists.row import Row, split_of
@@ -45,7 +45,7 @@ def plan_lists(
         content = read_list(source, columns)
         split = split_of(source.stem) or "train"
         rows += [row if row.split else replace(row, split=split) for row in content.rows]
-        kinds.append(f"{source.name}: {content.kind}, {counted(len(content.rows), 'video')}")
+        kinds.append(f"{source.name}: {content.kind}, {plural(len(content.rows), 'video')}")
     beside = paths[0].parent / "classes.txt"
     if not classes and beside.is_file():
         classes = read_names(beside)
@@ -84,8 +84,8 @@ def plan_lists(
         Item.of(rows[number], path, short[path], rows[number].split or "train", stamp)
         for number, (path, stamp) in sorted(found.items())
     ]
-    several = any(len(row.labels) > 1 for row in rows)
-    return Plan("; ".join(kinds), tuple(items), names, several, missing=missing, notes=tuple(notes))
+    multi_label = any(len(row.labels) > 1 for row in rows)
+    return Plan("; ".join(kinds), tuple(items), names, multi_label, missing=missing, notes=tuple(notes))
 
 
 def _lists(sources: Sequence[Path]) -> list[Path]:

@@ -35,7 +35,7 @@ def save_preview(manifest: Manifest, path: Path) -> None:
     for row, clip in enumerate(batch.video):
         top = row * (_TITLE + _SIDE + _GAP)
         sample = manifest.samples[int(batch.index[row])]
-        names = ", ".join(manifest.classes[label] for label in sample.shown)
+        names = ", ".join(manifest.classes[label] for label in sample.classes)
         title = " - ".join(filter(None, (names, Path(sample.path).name)))
         draw.text((2, top + 2), title, fill="black", font=font)
         for k, frame in enumerate(clip.permute(0, 2, 3, 1).numpy()):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tubelet.data.manifest import SPLITS, Sample
-from tubelet.errors import counted
+from tubelet.errors import plural
 from tubelet.files import replacing
 from tubelet.prepare.plan import Plan
 
@@ -54,7 +54,7 @@ class Report:
         plan = self.plan
         for split in SPLITS:
             if samples := self.samples.get(split):
-                yield f"{split:5} {counted(len(samples), 'video'):>14}  {_duration(samples)}".rstrip()
+                yield f"{split:5} {plural(len(samples), 'video'):>14}  {_duration(samples)}".rstrip()
         if plan.classes:
             yield self._classes()
         yield from _listing("broken, left out", [f"{name}: {why}" for name, why in self.broken], most)
@@ -69,14 +69,14 @@ class Report:
         yield from _listing("in several splits at once", across, most)
         if plan.classes:
             samples = [sample for part in self.samples.values() for sample in part]
-            bare = [sample.path for sample in samples if not sample.shown]
-            none = "showing none of the classes" if plan.several else "without a label"
+            bare = [sample.path for sample in samples if not sample.classes]
+            none = "showing none of the classes" if plan.multi_label else "without a label"
             yield from _listing(none, bare, most)
         yield from _listing("in no class folder, left out", plan.left_out, most)
         yield from _listing("no videos, passed over", plan.ignored, most)
         if self.unlisted:
             size = sum(self.unlisted.values()) / 1e6
-            count, example = counted(len(self.unlisted), "copy", "copies"), next(iter(self.unlisted))
+            count, example = plural(len(self.unlisted), "copy", "copies"), next(iter(self.unlisted))
             yield f"written earlier and named by no list now: {count}, {size:.1f} MB, such as {example}"
         if plan.classes and self.samples and "val" not in self.samples:
             yield "note: nothing to validate on; fine-tune with data.val=null, or list some videos as val"
@@ -84,11 +84,11 @@ class Report:
             yield f"note: {note}"
 
     def _classes(self) -> str:
-        counts = Counter(label for sample in self.samples.get("train", ()) for label in sample.shown)
-        text = f"{counted(len(self.plan.classes), 'class', 'classes')}"
+        counts = Counter(label for sample in self.samples.get("train", ()) for label in sample.classes)
+        text = f"{plural(len(self.plan.classes), 'class', 'classes')}"
         if counts:
             fewest, most = min(counts.values()), max(counts.values())
-            videos = counted(most, "video") if fewest == most else f"{fewest} to {most} videos"
+            videos = plural(most, "video") if fewest == most else f"{fewest} to {most} videos"
             text += f", {videos} to train on in each"
         absent = [name for k, name in enumerate(self.plan.classes) if not counts[k]]
         if absent and counts:

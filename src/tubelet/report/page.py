@@ -14,7 +14,7 @@ from string import Template
 import numpy as np
 import numpy.typing as npt
 
-from tubelet.errors import counted
+from tubelet.errors import plural
 from tubelet.files import replacing
 from tubelet.report.charts import curves_chart, group_colors, trade_off_chart
 from tubelet.report.contents import Report, Result, percent, rounded
@@ -117,7 +117,7 @@ def _results(report: Report) -> str:
     note = "All numbers were measured in this very run; the best of each column is bold. "
     note += "GFLOPs a view count one multiply-add as 1. "
     if report.tested is not None:
-        note += f"Accuracies are over {counted(report.tested, 'video')}. "
+        note += f"Accuracies are over {plural(report.tested, 'video')}. "
     if report.classes:
         note += f"Guessing would be right {percent(1 / len(report.classes))} % of the time."
     return _section("Results", table + _broken(report), note)
@@ -135,9 +135,9 @@ def _broken(report: Report) -> str:
     if not report.broken:
         return ""
     count = len(report.broken)
-    how_many = counted(count, "video")
+    how_many = plural(count, "video")
     if report.tested is not None:
-        how_many = f"{count:,} of {counted(report.tested + count, 'video')}"
+        how_many = f"{count:,} of {plural(report.tested + count, 'video')}"
     items = "".join(f"<li><code>{escape(name)}</code></li>" for name in report.broken)
     note = f"Not readable at test, and in no number on this page: {how_many}."
     return f'<div class="broken"><p class="note">{note}</p>\n<ul>{items}</ul></div>'

@@ -13,7 +13,7 @@ from tubelet.clips import AnyClip, Views
 from tubelet.data.dataset import ViewDataset, label_rows
 from tubelet.data.loader import default_workers, view_batches
 from tubelet.data.manifest import Manifest, read_manifest
-from tubelet.errors import UserError, counted
+from tubelet.errors import UserError, plural
 from tubelet.files import replacing
 from tubelet.masking import RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
@@ -44,13 +44,13 @@ class Evaluation:
     clips_per_second: float
 
     @property
-    def several(self) -> bool:
+    def multi_label(self) -> bool:
         """Whether a video may show several classes."""
         return self.labels.ndim == 2
 
     def metrics(self) -> dict[str, float]:
         """`top1` and `top5` or, where a video may show several classes, `mAP`; all in [0, 1]."""
-        if self.several:
+        if self.multi_label:
             return {"mAP": self.mean_average_precision()}
         return {"top1": self.top(1), "top5": self.top(5)}
 
@@ -60,7 +60,7 @@ class Evaluation:
         Raises:
             ValueError: each video shows one class.
         """
-        if not self.several:
+        if not self.multi_label:
             raise ValueError("each video shows one class: ask for top(k)")
         shown = np.flatnonzero(self.labels.any(0))
         each = [average_precision(self.probabilities[:, k], self.labels[:, k]) for k in shown]
@@ -86,13 +86,13 @@ class Evaluation:
         return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
     def _require_one(self) -> None:
-        if self.several:
+        if self.multi_label:
             raise ValueError("a video may show several classes: ask for mean_average_precision()")
 
     def summary(self) -> str:
         """The outcome in a few lines, with the denominators and the videos that are not in it."""
-        videos = counted(len(self.names), "video")
-        if self.several:
+        videos = plural(len(self.names), "video")
+        if self.multi_label:
             shown, there = int(self.labels.any(0).sum()), self.labels.shape[1]
             over = f"{there} classes" if shown == there else f"the {shown} of {there} classes that they show"
             outcome = f"mAP {self.mean_average_precision():.2%}  of {videos}, over {over}"
@@ -100,7 +100,7 @@ class Evaluation:
             outcome = f"top-1 {self.top(1):.2%}  top-5 {self.top(5):.2%}  of {videos}"
         lines = [f"{outcome}  ({self.clips_per_second:.1f} views/s)"]
         if self.broken:
-            videos = counted(len(self.broken), "video")
+            videos = plural(len(self.broken), "video")
             are = "is" if len(self.broken) == 1 else "are"
             lines.append(f"{videos} could not be read and {are} in none of these numbers:")
             lines.extend(f"  {reason}" for reason in self.broken.values())
@@ -239,7 +239,7 @@ def evaluate(
     return Evaluation(
         names=[sample.path for sample in samples],
         labels=label_rows(
-            [s.shown for s in samples], model.config.classes if model.card.several else None
+            [s.classes for s in samples], model.config.classes if model.card.multi_label else None
         ).numpy(),
         probabilities=torch.cat([part[1] for part in found])[order].numpy(),
         broken=broken,
@@ -263,7 +263,7 @@ def _check_classes(model: VideoClassifier, manifest: Manifest) -> None:
             f"the model tells {model.config.classes} classes apart, but the videos of {listed} are of "
             f"{len(manifest.classes)}, as its classes.txt says: test it on those that it was trained on"
         )
-    if manifest.several and not model.card.several:
+    if manifest.multi_label and not model.card.multi_label:
         raise UserError(
             f"{listed} has videos of several classes, but the model was trained on one class a video: its "
             "probabilities exclude each other. Fine-tune it on such a list first"

@@ -90,7 +90,7 @@ def _describe(model: Model) -> Iterator[tuple[str, str]]:
         )
     if not isinstance(model, MaskedAutoencoder):
         config = model.config
-        several = ", a video may show several" if model.card.several else ""
+        several = ", a video may show several" if model.card.multi_label else ""
         yield "head", f"{config.head.kind}, {config.classes} classes{several}"
         if config.masking:
             yield "masking", f"running cells, {config.masking.ratio:.0%} masked"

@@ -15,8 +15,8 @@ from tubelet.clips import Views
 from tubelet.data.dataset import TrainDataset
 from tubelet.data.loader import TrainLoader, default_workers
 from tubelet.data.manifest import Manifest, read_manifest
-from tubelet.errors import UserError, counted
-from tubelet.files import alone_in, replacing
+from tubelet.errors import UserError, plural
+from tubelet.files import exclusive, replacing
 from tubelet.machine import version
 from tubelet.masking import AnyMasking
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
@@ -65,7 +65,7 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
                 reason = str(error).rstrip(".")
                 raise UserError(f"{reason}. To fine-tune without validation: data.val=null") from None
             validation.require_labels()
-            if validation.several and not manifest.several:
+            if validation.multi_label and not manifest.multi_label:
                 raise UserError(
                     f"{validation.root}: videos of {validation.split}.csv show several classes, those of "
                     f"{manifest.split}.csv one each: the lists must be of one kind"
@@ -106,13 +106,13 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
                     save_every=recipe.save.every_epochs,
                     save_seconds=recipe.save.every_seconds,
                     log_every=recipe.save.log_steps,
-                    score="mAP" if manifest.several else "top1",
+                    score="mAP" if manifest.multi_label else "top1",
                 )
         finally:  # a run that stops for them, too
             if runtime.is_main and loader.failures:
                 write_failures(loader.failures, out)
         if runtime.is_main and loader.failures:
-            videos = counted(len(loader.failures), "video")
+            videos = plural(len(loader.failures), "video")
             were = "was" if len(loader.failures) == 1 else "were"
             print(f"{videos} could not be read and {were} replaced: see {out / 'failures.json'}")
         elif runtime.is_main:
@@ -258,7 +258,7 @@ def make_card(recipe: Recipe, manifest: Manifest) -> ModelCard:
         return ModelCard(clip=asdict(recipe.data.clip), provenance=provenance)
     return ModelCard(
         classes=manifest.classes,
-        several=manifest.several,
+        multi_label=manifest.multi_label,
         clip=asdict(recipe.data.clip),
         views=asdict(recipe.views),
         provenance=provenance,
@@ -376,7 +376,7 @@ def claim(out: Path, recipe: Recipe) -> Iterator[None]:
         UserError: another one does, or did so meanwhile with another recipe.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with alone_in(out):
+    with exclusive(out):
         check_folder(out, recipe)
         path = out / "recipe.yaml"
         if not path.exists():

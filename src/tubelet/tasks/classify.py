@@ -63,8 +63,8 @@ class ClassifyTask(nn.Module):
                 logits, painted = self.model.forward_jointly(video, mask)
                 losses["reconstruction"] = painted.loss
         logits = logits.float()
-        several = batch.label.ndim == 2
-        if several:
+        multi_label = batch.label.ndim == 2
+        if multi_label:
             target = target * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
             losses["classification"] = functional.binary_cross_entropy_with_logits(logits, target)
         else:
@@ -74,7 +74,7 @@ class ClassifyTask(nn.Module):
         losses["loss"] = losses["classification"]
         if "reconstruction" in losses:
             losses["loss"] = losses["loss"] + self.reconstruction_weight * losses["reconstruction"]
-        if not several:
+        if not multi_label:
             losses["accuracy"] = (logits.argmax(1) == batch.label).float().mean()
         return losses
 

@@ -167,7 +167,7 @@ def fit(
             position = progress.step - epoch * steps_per_epoch  # above 0 only after an interruption
             task.train()
             meter.resume()
-            batches = meter.waiting(runtime.ahead(loader.batches(epoch, position * config.accumulate)))
+            batches = meter.waiting(runtime.prefetch(loader.batches(epoch, position * config.accumulate)))
             for _ in range(position, steps_per_epoch):
                 # Gradients of one step
                 lr = learning_rate(progress.step, total_steps, warmup_steps, peak, floor, start)
@@ -225,7 +225,7 @@ def fit(
             if validate is not None and ((epoch + 1) % validate_every == 0 or last_epoch):
                 task.eval()
                 with average.swapped(task) if average is not None else nullcontext():
-                    with runtime.gathered(task), torch.no_grad(), runtime.autocast():
+                    with runtime.unsharded(task), torch.no_grad(), runtime.autocast():
                         metrics = validate(task)
                     if score not in metrics:
                         raise UserError(

@@ -20,7 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from tubelet.errors import UserError
-from tubelet.machine import cores_per_process, place
+from tubelet.machine import cores_per_process, process_rank
 
 
 class Movable(Protocol):
@@ -82,7 +82,7 @@ class Runtime:
 
     def __init__(self, config: RuntimeConfig | None = None) -> None:
         self.config = config or RuntimeConfig()
-        self.rank, self.world, self.local_rank = place()
+        self.rank, self.world, self.local_rank = process_rank()
         self.is_main = self.rank == 0
         self.device = _device(self.config.device, self.local_rank, self.world)
         self.dtype = _dtype(self.config.precision, self.device)
@@ -143,7 +143,7 @@ class Runtime:
             fully_shard(module, mesh=mesh)
         return task
 
-    def ahead(self, batches: Iterator[Moved]) -> Iterator[Moved]:
+    def prefetch(self, batches: Iterator[Moved]) -> Iterator[Moved]:
         """The batches on this process's device; on a GPU each is copied while the one before it is in use.
 
         The copies run on a stream of their own and need pinned memory to overlap with the computing.
@@ -184,7 +184,7 @@ class Runtime:
             yield
 
     @contextmanager
-    def gathered(self, model: nn.Module) -> Iterator[None]:
+    def unsharded(self, model: nn.Module) -> Iterator[None]:
         """Within it each process holds all weights, so any part of the model may be called, however often.
 
         Only FSDP2 needs it, for validation: a sharded part may otherwise be called only through the root,

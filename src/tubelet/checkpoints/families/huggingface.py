@@ -122,13 +122,13 @@ def _numbered(count: int) -> tuple[str, ...]:
 _SEVERAL = "multi_label_classification"
 
 
-def read_several(config: Mapping[str, Any]) -> bool:
+def read_multi_label(config: Mapping[str, Any]) -> bool:
     """Whether `config.json` says that a video may show several classes."""
     return config.get("problem_type") == _SEVERAL
 
 
 def write_config(
-    config: AutoencoderConfig | ClassifierConfig, classes: tuple[str, ...] = (), several: bool = False
+    config: AutoencoderConfig | ClassifierConfig, classes: tuple[str, ...] = (), multi_label: bool = False
 ) -> dict[str, Any]:
     """`config.json`, with the class names and whether a video may show several of them."""
     encoder = config.encoder
@@ -155,7 +155,7 @@ def write_config(
             "use_mean_pooling": pool,
             "id2label": {str(i): name for i, name in enumerate(names)},
             "label2id": {name: i for i, name in enumerate(names)},
-            **({"problem_type": _SEVERAL} if several else {}),
+            **({"problem_type": _SEVERAL} if multi_label else {}),
         }
     decoder = config.decoder
     return written | {

@@ -190,9 +190,9 @@ def _positions(ours: str, theirs: str, kind: PositionKind, *, class_token: bool)
         yield Rename(f"{ours}.space", f"{theirs}_spatial")
         yield Rename(f"{ours}.time", f"{theirs}_temporal")
         if class_token:
-            yield Rename(f"{ours}.class_place", f"{theirs}_class")
+            yield Rename(f"{ours}.class_position", f"{theirs}_class")
     elif class_token:  # one table, its first row the class token's
-        yield Concatenated((f"{ours}.class_place", f"{ours}.table"), theirs)
+        yield Concatenated((f"{ours}.class_position", f"{ours}.table"), theirs)
     else:
         yield Rename(f"{ours}.table", theirs)
 

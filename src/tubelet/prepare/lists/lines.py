@@ -138,14 +138,14 @@ def _by_columns(lines: Sequence[_Line], columns: Sequence[str]) -> Iterator[Row]
             f"--columns must begin with path, and label... can only be the last, found {','.join(columns)}"
         )
     names = tuple(columns[1:])
-    several = names[-1:] == ("label...",)
+    multi_label = names[-1:] == ("label...",)
     for line in lines:
         path, fields = line.path, line.fields
-        if len(fields) > len(names) and not line.file and not several:
+        if len(fields) > len(names) and not line.file and not multi_label:
             extra = len(fields) - len(names)  # numbers that belong to a folder's name
             path = re.sub(rf"(?:[ \t]*[,;\t ][ \t]*-?\d+){{{len(names)}}}$", "", line.text)
             fields = fields[extra:]
-        if len(fields) < len(names) or (len(fields) > len(names) and not several):
+        if len(fields) < len(names) or (len(fields) > len(names) and not multi_label):
             shown = " ".join(columns).replace("v2 v2", "0 -1")
             raise UserError(f"{line.where}: expected `{shown}` as in the other lines, found '{line.text}'")
         yield _fields_row(line.where, path, fields, names)
