@@ -5,12 +5,13 @@ Here are the two that new recipes start from; `protocols` has the published ones
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 
 from tubelet.errors import UserError, require_at_least
+from tubelet.settings import BY_KIND
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,15 +272,16 @@ class SegmentClip:
         return np.minimum(place.astype(int), length - 1).tolist()
 
 
-AnyClip = (
+AnyClip = Annotated[
     DenseClip
     | SegmentClip
     | VideoMAEClip
     | VideoMAESegmentClip
     | IntervalClip
     | MARSegmentClip
-    | MMAction2Clip
-)
+    | MMAction2Clip,
+    BY_KIND,
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,14 @@ ragged. `sample` draws fresh masks; `from_noise` is the pure function beneath it
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from tubelet.errors import UserError
 from tubelet.patches import Size3
+from tubelet.settings import BY_KIND
 
 
 @dataclass(frozen=True)
@@ -358,7 +359,9 @@ class DualMasking(_Sampled):
         return TokenMask(tubes.visible, decoded, ~seen.gather(1, decoded))
 
 
-AnyMasking = TubeMasking | RandomMasking | FrameMasking | BlockMasking | RunningCellMasking | DualMasking
+AnyMasking = Annotated[
+    TubeMasking | RandomMasking | FrameMasking | BlockMasking | RunningCellMasking | DualMasking, BY_KIND
+]
 
 
 def _tile(slots: Tensor, grid: Size3, cell: tuple[int, int]) -> Tensor:

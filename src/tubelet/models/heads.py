@@ -1,12 +1,13 @@
 """From encoded tokens to class scores."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
 from tubelet.errors import UserError, require_above, require_at_least
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
+from tubelet.settings import BY_KIND
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ class BridgingHeadConfig:
         _check_dropout(self.dropout)
 
 
-AnyHeadConfig = LinearHeadConfig | BridgingHeadConfig
+AnyHeadConfig = Annotated[LinearHeadConfig | BridgingHeadConfig, BY_KIND]
 
 
 class LinearHead(nn.Module):

@@ -65,7 +65,7 @@ def clip_of(model: MaskedAutoencoder | VideoClassifier) -> AnyClip:
     """
     if not model.card.clip:
         raise UserError("the model's card does not say how its clips are sampled")
-    return parse(AnyClip, model.card.clip, "the model's card")
+    return parse(AnyClip, model.card.clip, "the model's card")  # type: ignore[arg-type]
 
 
 def views_of(model: VideoClassifier) -> Views:
