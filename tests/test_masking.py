@@ -89,7 +89,7 @@ def test_visible_and_masked_are_all_tokens_ascending(case: tuple[AnyMasking, Siz
 
 @few
 @given(DUALS, st.integers(1, 4), st.integers(0, 99))
-def test_a_dual_mask_scores_the_painted_tokens_that_are_not_seen(
+def test_a_dual_mask_scores_the_reconstructed_tokens_that_are_not_seen(
     case: tuple[DualMasking, Size3], batch: int, seed: int
 ):
     masking, grid = case
@@ -97,13 +97,13 @@ def test_a_dual_mask_scores_the_painted_tokens_that_are_not_seen(
     assert mask.visible.dtype == mask.masked.dtype == torch.int64
     assert mask.scored is not None
     assert len(mask.visible) == len(mask.masked) == len(mask.scored) == batch
-    for visible, painted, scored in zip(
+    for visible, reconstructed, scored in zip(
         mask.visible.tolist(), mask.masked.tolist(), mask.scored.tolist(), strict=True
     ):
         assert sorted(set(visible)) == visible
-        assert sorted(set(painted)) == painted
-        assert all(0 <= token < grid.volume for token in visible + painted)
-        assert scored == [token not in visible for token in painted]
+        assert sorted(set(reconstructed)) == reconstructed
+        assert all(0 <= token < grid.volume for token in visible + reconstructed)
+        assert scored == [token not in visible for token in reconstructed]
 
 
 @few
@@ -122,12 +122,12 @@ def test_an_items_mask_follows_from_its_own_seed(case: tuple[AnyMasking, Size3],
     size = masking.noise_size(grid)
     together = masking.from_noise(grid, row_noise(torch.tensor(seeds), size))
     for row, seed in enumerate(seeds):
-        alone = masking.from_noise(grid, row_noise(torch.tensor([seed]), size))
-        assert torch.equal(together.visible[row], alone.visible[0])
-        assert torch.equal(together.masked[row], alone.masked[0])
+        single = masking.from_noise(grid, row_noise(torch.tensor([seed]), size))
+        assert torch.equal(together.visible[row], single.visible[0])
+        assert torch.equal(together.masked[row], single.masked[0])
         if together.scored is not None:
-            assert alone.scored is not None
-            assert torch.equal(together.scored[row], alone.scored[0])
+            assert single.scored is not None
+            assert torch.equal(together.scored[row], single.scored[0])
 
 
 @pytest.mark.parametrize("kind", [TubeMasking, RandomMasking, BlockMasking, RunningCellMasking, DualMasking])
@@ -139,7 +139,7 @@ def test_rows_differ(kind: type[AnyMasking]):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, float("nan")])
 def test_ratios_out_of_range_are_refused(kind: type[AnyMasking], ratio: float):
-    with pytest.raises(UserError, match=r"must lie in \[0, 1\), found"):
+    with pytest.raises(UserError, match="ratio"):
         kind(ratio=ratio)
 
 
@@ -241,9 +241,9 @@ def test_frame_masking_hides_the_times_with_the_highest_noise(masking: FrameMask
     seen = picture(masking.from_noise(grid, noise), grid)
     for row in range(2):
         values = noise[row].tolist()
-        hidden = sorted(range(grid.t), key=values.__getitem__)[grid.t - int(masking.ratio * grid.t) :]
+        masked = sorted(range(grid.t), key=values.__getitem__)[grid.t - int(masking.ratio * grid.t) :]
         for t, plane in enumerate(seen[row]):
-            assert plane.flatten().tolist() == [int(t not in hidden)] * grid.h * grid.w
+            assert plane.flatten().tolist() == [int(t not in masked)] * grid.h * grid.w
 
 
 @pytest.mark.parametrize(("ratio", "times"), [(0.75, 6), (0.9, 7), (0.5, 4), (0.1, 0)])
@@ -269,14 +269,14 @@ def test_block_masking_hides_the_tokens_nearest_to_its_center(masking: BlockMask
     center, extent = noise[0, :3].tolist(), [4 ** (x - 0.5) for x in noise[0, 3:].tolist()]
     distance = [
         max(
-            abs((place + 0.5) / side - c) / e
-            for place, side, c, e in zip(token, grid, center, extent, strict=True)
+            abs((position + 0.5) / side - c) / e
+            for position, side, c, e in zip(token, grid, center, extent, strict=True)
         )
         for token in product(*map(range, grid))
     ]
-    hidden, seen = ([distance[token] for token in index[0]] for index in (mask.masked, mask.visible))
-    assert len(hidden) == int(masking.ratio * grid.volume)
-    assert max(hidden, default=0) <= min(seen, default=9) + 1e-6
+    masked, seen = ([distance[token] for token in index[0]] for index in (mask.masked, mask.visible))
+    assert len(masked) == int(masking.ratio * grid.volume)
+    assert max(masked, default=0) <= min(seen, default=9) + 1e-6
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 0.75, 0.9])
@@ -284,10 +284,10 @@ def test_a_block_is_a_box_but_for_its_outermost_layer(ratio: float):
     seen = picture(BlockMasking(ratio=ratio).sample(B14, 40, generator()), B14)
     whole = 0
     for row in seen:
-        hidden = row == 0
-        assert hidden.sum() == int(ratio * 1568)
-        box = [(int(at.min()), int(at.max())) for at in hidden.nonzero().T]
-        inside = hidden[tuple(slice(first + 1, last) for first, last in box)]
+        masked = row == 0
+        assert masked.sum() == int(ratio * 1568)
+        box = [(int(at.min()), int(at.max())) for at in masked.nonzero().T]
+        inside = masked[tuple(slice(first + 1, last) for first, last in box)]
         assert inside.all()
         whole += inside.numel()
     assert whole > 40
@@ -370,18 +370,18 @@ def test_cells_of_any_size_run_with_evenly_spread_slots(case: tuple[RunningCellM
     assume(masking.ratio * grid.volume % 1 < 1 - 1e-6)  # as above
     seen = picture(masking.fixed(grid, start=start), grid)[0].tolist()
     begin = picture(masking.fixed(grid), grid)[0].tolist()
-    hidden = int(masking.ratio * grid.volume) // (grid.volume // slots)
+    masked = int(masking.ratio * grid.volume) // (grid.volume // slots)
     first = [1 - begin[0][slot // columns][slot % columns] for slot in range(slots)]
-    assert sum(first) == hidden
+    assert sum(first) == masked
     for t, r, c in product(*map(range, grid)):
         slot = r % rows * columns + c % columns
         assert seen[t][r][c] == 1 - first[(slot - t - start) % slots]
     if masking.cell == (2, 2):
-        assert first == [1] * hidden + [0] * (4 - hidden)
+        assert first == [1] * masked + [0] * (4 - masked)
         return
     for length in range(1, slots):  # in every window there are as many as in any other, give or take one
         counts = {sum((first + first)[at : at + length]) for at in range(slots)}
-        assert counts <= {length * hidden // slots, -(-length * hidden // slots)}
+        assert counts <= {length * masked // slots, -(-length * masked // slots)}
 
 
 @pytest.mark.parametrize("cell", [(1, 1), (1, 2), (2, 7), (7, 7), (14, 2)])
@@ -396,7 +396,7 @@ def test_larger_cells_hide_as_much_at_all_times(cell: tuple[int, int], ratio: fl
 
 
 def test_cells_without_tokens_are_refused():
-    with pytest.raises(UserError, match=r"cell is in tokens and must be 1 x 1 or larger, found \(0, 2\)"):
+    with pytest.raises(UserError, match=r"cell .*found \(0, 2\)"):
         RunningCellMasking(cell=(0, 2))
 
 
@@ -445,9 +445,9 @@ def test_masks_agree_with_the_golden_ones(percent: int):
     golden = load_file(GOLDEN)
     fixed = picture(RunningCellMasking(ratio=percent / 100).fixed(B14), B14)[0]
     assert torch.equal(fixed, golden[f"test_{percent}"])
-    for start, hidden in enumerate(golden[f"train_{percent}"]):
+    for start, masked in enumerate(golden[f"train_{percent}"]):
         cell = started(percent / 100, start)[:, :2, :2].flatten(1)
-        assert torch.equal(cell, 1 - hidden)
+        assert torch.equal(cell, 1 - masked)
 
 
 @pytest.mark.parametrize(
@@ -488,9 +488,9 @@ def test_shuffled_times_are_whole_frames_in_another_order():
     planes = [tuple(plane) for plane in started(0.5, 0).flatten(1).tolist()]
     shuffled = 0
     for row in seen.flatten(2).tolist():
-        places = [planes.index(tuple(plane)) for plane in row]  # the first of the two periods
-        assert sorted(places) == [0, 0, 1, 1, 2, 2, 3, 3]
-        shuffled += any((b - a) % 4 != 1 for a, b in pairwise(places))
+        positions = [planes.index(tuple(plane)) for plane in row]  # the first of the two periods
+        assert sorted(positions) == [0, 0, 1, 1, 2, 2, 3, 3]
+        shuffled += any((b - a) % 4 != 1 for a, b in pairwise(positions))
     assert shuffled > 15
 
 
@@ -501,11 +501,11 @@ def test_without_shuffling_time_runs_in_order():
 
 
 def test_grids_that_cells_do_not_fill_are_refused():
-    with pytest.raises(ValueError, match="of 2 x 2 tokens need a grid that they fill, found 7 x 6"):
+    with pytest.raises(ValueError, match=r"2 x 2 tokens .*found 7 x 6"):
         RunningCellMasking().fixed(Size3(8, 7, 6))
-    with pytest.raises(ValueError, match="of 2 x 2 tokens need a grid that they fill, found 6 x 7"):
+    with pytest.raises(ValueError, match=r"2 x 2 tokens .*found 6 x 7"):
         RunningCellMasking().sample(Size3(8, 6, 7), 2, generator())
-    with pytest.raises(ValueError, match="of 4 x 2 tokens need a grid that they fill, found 14 x 14"):
+    with pytest.raises(ValueError, match=r"4 x 2 tokens .*found 14 x 14"):
         RunningCellMasking(cell=(4, 2)).fixed(B14)
 
 
@@ -540,8 +540,8 @@ def test_dual_masks_are_tubes_and_running_cells(case: tuple[DualMasking, Size3],
     noise[:, -1] = start / 4 + 0.1
     mask = masking.from_noise(grid, noise)
     area = grid.h * grid.w
-    places = sorted(range(area), key=noise[0].tolist().__getitem__)[: area - int(masking.ratio * area)]
-    seen = [t * area + place for t in range(grid.t) for place in sorted(places)]
+    positions = sorted(range(area), key=noise[0].tolist().__getitem__)[: area - int(masking.ratio * area)]
+    seen = [t * area + position for t in range(grid.t) for position in sorted(positions)]
     assert mask.visible[0].tolist() == seen
     assert mask.masked[0].tolist() == decoded_by_v2(grid, masking.decoder_ratio, start)
     assert mask.scored is not None
@@ -580,7 +580,7 @@ def test_all_four_starts_of_the_decoders_cells_are_drawn():
 def test_what_dual_masking_cannot_do_is_refused():
     with pytest.raises(ValueError, match="dual masking needs an even grid of tokens, found 7 x 6"):
         DualMasking().sample(Size3(8, 7, 6), 1, generator())
-    with pytest.raises(UserError, match=r"must lie in \[0, 1\), found 1"):
+    with pytest.raises(UserError, match="ratio"):
         DualMasking(decoder_ratio=1)
 
 
@@ -592,9 +592,9 @@ def test_true_is_visible_or_masked_as_the_name_says():
     seen = TokenMask.from_visible(flags)
     assert seen.visible.tolist() == [[0, 3], [1, 2]]
     assert seen.masked.tolist() == [[1, 2], [0, 3]]
-    hidden = TokenMask.from_masked(flags)
-    assert hidden.masked.tolist() == [[0, 3], [1, 2]]
-    assert hidden.visible.tolist() == [[1, 2], [0, 3]]
+    masked = TokenMask.from_masked(flags)
+    assert masked.masked.tolist() == [[0, 3], [1, 2]]
+    assert masked.visible.tolist() == [[1, 2], [0, 3]]
 
 
 @pytest.mark.parametrize("make", [TokenMask.from_visible, TokenMask.from_masked])

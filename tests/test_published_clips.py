@@ -12,7 +12,7 @@ import torch
 from tubelet.clips import (
     AnyClip,
     DenseClip,
-    IntervalClip,
+    FixedDurationClip,
     MARSegmentClip,
     MMAction2Clip,
     VideoMAEClip,
@@ -21,11 +21,11 @@ from tubelet.clips import (
 
 LENGTHS = [1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 40, 47, 60, 61, 62, 63, 64, 65, 66, 100, 250, 300, 1001]
 PUBLISHED: list[AnyClip] = [
-    DenseClip(short="before"),
+    DenseClip(pad="before_last"),
     VideoMAEClip(),
     VideoMAESegmentClip(),
-    VideoMAESegmentClip(short="lead"),
-    IntervalClip(),
+    VideoMAESegmentClip(pad="front"),
+    FixedDurationClip(),
     MARSegmentClip(),
     MMAction2Clip(),
 ]
@@ -82,7 +82,7 @@ def test_views_move_forward(clip: AnyClip):
 
 
 @pytest.mark.parametrize(
-    "kind", [VideoMAEClip, VideoMAESegmentClip, IntervalClip, MARSegmentClip, MMAction2Clip]
+    "kind", [VideoMAEClip, VideoMAESegmentClip, FixedDurationClip, MARSegmentClip, MMAction2Clip]
 )
 def test_clips_without_frames_are_refused(kind: type):
     with pytest.raises(ValueError, match="frames must be at least 1, found 0"):
@@ -91,7 +91,7 @@ def test_clips_without_frames_are_refused(kind: type):
 
 def test_a_target_rate_of_nothing_is_refused():
     with pytest.raises(ValueError, match="target_fps must be above 0"):
-        IntervalClip(target_fps=0)
+        FixedDurationClip(target_fps=0)
 
 
 # ------------------------------------------------------------------------------- VideoMAE, pre-training
@@ -99,24 +99,24 @@ def test_a_target_rate_of_nothing_is_refused():
 
 def pretraining_by_hand(length: int, stride: int) -> list[int]:
     """A video shorter than the span: step on while the next frame is still before the last one."""
-    numbers, place = [], 0
+    numbers, position = [], 0
     for _ in range(16):
-        numbers.append(place)
-        if place + stride < length - 1:
-            place += stride
+        numbers.append(position)
+        if position + stride < length - 1:
+            position += stride
     return numbers
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_videomae_pretraining_never_reaches_the_last_frame_of_a_short_video(stride: int):
-    clip = DenseClip(stride=stride, short="before")
+    clip = DenseClip(stride=stride, pad="before_last")
     for length in range(1, 16 * stride):
         assert clip.sample(length, np.random.default_rng(0)) == pretraining_by_hand(length, stride)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_videomae_pretraining_takes_any_place_that_fits_in_a_longer_one(stride: int):
-    clip = DenseClip(stride=stride, short="before")
+    clip = DenseClip(stride=stride, pad="before_last")
     for length in (16 * stride, 16 * stride + 1, 100):
         rng = np.random.default_rng(0)
         found = {tuple(clip.sample(length, rng)) for _ in range(2000)}
@@ -145,7 +145,7 @@ def videomae_by_hand(length: int, end: int) -> list[int]:
         return [min(math.floor(end - 64 + Fraction(64 * k, 15)), end - 1) for k in range(16)]
     count = length // 4
     spread = [math.floor(Fraction(length * k, max(count - 1, 1))) for k in range(count)]
-    return [min(place, length - 1) for place in spread + [length] * (16 - count)]
+    return [min(position, length - 1) for position in spread + [length] * (16 - count)]
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -193,7 +193,7 @@ def test_videomae_segments_are_whole_frames_wide(length: int):
 def test_videomae_shows_the_first_frame_of_a_video_with_fewer_than_segments(length: int):
     rng = np.random.default_rng(0)
     assert VideoMAESegmentClip().sample(length, rng) == [0] * 16
-    led = VideoMAESegmentClip(short="lead").sample(length, rng)
+    led = VideoMAESegmentClip(pad="front").sample(length, rng)
     assert led[: 16 - length] == [0] * (16 - length)
     assert led[16 - length :] == list(range(length))
 
@@ -209,15 +209,15 @@ def test_videomae_tests_two_segment_clips_at_the_published_frames():
 @pytest.mark.parametrize("clips", [2, 3])
 @pytest.mark.parametrize("length", LENGTHS)
 def test_videomae_segment_clips_are_every_other_one_of_all_places_in_order(length: int, clips: int):
-    places = sorted(
+    positions = sorted(
         math.floor(Fraction(length * j, 16 * clips) + Fraction(length * x, 16))
         for j in range(clips)
         for x in range(16)
     )
-    # Powers of two divide without error; with three clips a place exactly at a frame may fall either way.
+    # Powers of two divide without error; with three clips a position exactly at a frame may fall either way.
     for k in range(clips):
         found = VideoMAESegmentClip().view(length, k, clips)
-        assert np.abs(np.array(found) - places[k::clips]).max() <= (clips == 3)
+        assert np.abs(np.array(found) - positions[k::clips]).max() <= (clips == 3)
 
 
 def test_videomae_v2_validates_at_the_segments_middles():
@@ -230,20 +230,20 @@ def test_videomae_v2_validates_at_the_segments_middles():
 
 def interval_by_hand(start: Fraction, length: int, fps: Fraction, frames: int = 16) -> list[int]:
     window = frames * 4 * fps / 30
-    places = [start + (window - 1) * k / (frames - 1) for k in range(frames)]
-    return [math.floor(min(max(place, Fraction(0)), Fraction(length - 1))) for place in places]
+    positions = [start + (window - 1) * k / (frames - 1) for k in range(frames)]
+    return [math.floor(min(max(position, Fraction(0)), Fraction(length - 1))) for position in positions]
 
 
 def test_intervals_are_the_published_frames_at_thirty_a_second():
     expected = [0, 4, 8, 12, 16, 21, 25, 29, 33, 37, 42, 46, 50, 54, 58, 63]
-    assert IntervalClip().sample(300, Fixed(0.0)) == expected
-    assert IntervalClip().sample(300, Fixed(0.0), 30.0) == expected
+    assert FixedDurationClip().sample(300, Fixed(0.0)) == expected
+    assert FixedDurationClip().sample(300, Fixed(0.0), 30.0) == expected
 
 
 @pytest.mark.parametrize("fps", [12, 15, 24, 25, 30, 50, 60])
 def test_intervals_last_equally_long_at_every_rate(fps: int):
     rng = Fixed(7.3)
-    found = IntervalClip().sample(1000, rng, float(fps))
+    found = FixedDurationClip().sample(1000, rng, float(fps))
     window = 64 * fps / 30
     assert rng.asked == [(0, pytest.approx(1000 - window))]
     assert found == interval_by_hand(Fraction(73, 10), 1000, Fraction(fps))
@@ -252,7 +252,7 @@ def test_intervals_last_equally_long_at_every_rate(fps: int):
 @pytest.mark.parametrize("length", LENGTHS)
 def test_a_short_video_repeats_its_last_frame_in_an_interval(length: int):
     rng = Fixed(0.0)
-    assert IntervalClip().sample(length, rng) == interval_by_hand(Fraction(0), length, Fraction(30))
+    assert FixedDurationClip().sample(length, rng) == interval_by_hand(Fraction(0), length, Fraction(30))
     assert rng.asked == [(0, max(length - 64, 0))]
 
 
@@ -261,29 +261,29 @@ def test_a_short_video_repeats_its_last_frame_in_an_interval(length: int):
 def test_interval_views_start_whole_frames_apart(length: int, clips: int):
     apart = max(length - 64, 0) // (clips - 1)
     for k in range(clips):
-        found = IntervalClip().view(length, k, clips, 30.0)
+        found = FixedDurationClip().view(length, k, clips, 30.0)
         assert found == interval_by_hand(Fraction(k * apart), length, Fraction(30))
 
 
 def test_ten_and_seven_interval_views_of_a_kinetics_video():
-    assert [IntervalClip().view(300, k, 10)[0] for k in range(10)] == [26 * k for k in range(10)]
-    assert [IntervalClip().view(300, k, 7)[0] for k in range(7)] == [39 * k for k in range(7)]
+    assert [FixedDurationClip().view(300, k, 10)[0] for k in range(10)] == [26 * k for k in range(10)]
+    assert [FixedDurationClip().view(300, k, 7)[0] for k in range(7)] == [39 * k for k in range(7)]
 
 
 def test_interval_views_of_another_rate_leave_its_own_slack():
     # 25 frames a second: a window of 53.33 frames, so 196.67 are left and three steps of 65 fit.
-    assert [IntervalClip().view(250, k, 4, 25.0)[0] for k in range(4)] == [0, 65, 130, 195]
+    assert [FixedDurationClip().view(250, k, 4, 25.0)[0] for k in range(4)] == [0, 65, 130, 195]
 
 
 def test_a_single_interval_view_lies_in_the_middle():
     for length in LENGTHS:
         middle = Fraction(max(length - 64, 0), 2)
-        assert IntervalClip().view(length, 0, 1) == interval_by_hand(middle, length, Fraction(30))
+        assert FixedDurationClip().view(length, 0, 1) == interval_by_hand(middle, length, Fraction(30))
 
 
 def test_interval_starts_spread_evenly_over_the_slack():
     rng = np.random.default_rng(0)
-    starts = np.array([IntervalClip().sample(164, rng, 30.0)[0] for _ in range(4000)])
+    starts = np.array([FixedDurationClip().sample(164, rng, 30.0)[0] for _ in range(4000)])
     counts = np.bincount(starts // 10, minlength=10)
     assert counts.sum() == 4000
     assert counts[10:].sum() == 0
@@ -293,15 +293,15 @@ def test_interval_starts_spread_evenly_over_the_slack():
 # ---------------------------------------------------------------------- MAR on Something-Something v2
 
 
-def half_to_even(place: Fraction) -> int:
-    below = math.floor(place)
-    rest = place - below
+def half_to_even(position: Fraction) -> int:
+    below = math.floor(position)
+    rest = position - below
     return below + (rest > Fraction(1, 2) or (rest == Fraction(1, 2) and below % 2 == 1))
 
 
 def mar_by_hand(length: int, part: Fraction) -> list[int]:
-    places = [Fraction(length * k, 16) + part * Fraction(length, 16) for k in range(16)]
-    return [half_to_even(min(place, Fraction(length - 1))) for place in places]
+    positions = [Fraction(length * k, 16) + part * Fraction(length, 16) for k in range(16)]
+    return [half_to_even(min(position, Fraction(length - 1))) for position in positions]
 
 
 def test_mar_segments_are_the_published_frames():
@@ -354,4 +354,4 @@ def test_published_floating_point_is_kept_where_it_decides():
     """Torch's linspace in single precision is what MAE-ST and MAR run."""
     for start in range(0, 400, 7):
         published = torch.linspace(start, start + 63, 16).clamp(0, 999).long().tolist()
-        assert IntervalClip().sample(1000, Fixed(float(start))) == published
+        assert FixedDurationClip().sample(1000, Fixed(float(start))) == published

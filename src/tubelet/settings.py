@@ -1,7 +1,7 @@
 """Settings as dataclasses: parsed from plain values, written as plain values, compared."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, InitVar, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, TypeVar, cast, get_args
@@ -77,12 +77,19 @@ def _flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter[list[Any]]:
-    # Pydantic takes no configuration for a dataclass, but for a list, and applies it to the dataclasses in it.
+    # Pydantic takes a configuration for a list, not for a dataclass, and applies it to everything in it.
     return TypeAdapter(list[kind], config=ConfigDict(extra="forbid"))
+
+
+def settings_of(kind: Any) -> dict[str, Field]:
+    """Return what may be given for a dataclass, by name: its fields and its InitVars."""
+    return dict(kind.__dataclass_fields__)
 
 
 def options_of(annotation: Any) -> tuple[type, ...]:
     """Return the dataclasses that a setting of this type may be, also in a union or beside None."""
+    if isinstance(annotation, InitVar):
+        annotation = annotation.type
     if isinstance(annotation, type) and is_dataclass(annotation):
         return (annotation,)
     return tuple(option for part in get_args(annotation) for option in options_of(part))
@@ -101,10 +108,10 @@ def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
             case "missing" if isinstance(given, Mapping):
                 hint = did_you_mean(name, [str(other) for other in given if other != name])
                 yield f"{key} is missing{hint.replace('did you mean', 'is it meant by')}"
-            case "unexpected_keyword_argument" if any(name in _names(owner) for owner in owners[1:]):
+            case "unexpected_keyword_argument" if any(name in settings_of(owner) for owner in owners[1:]):
                 of_another_kind.setdefault((".".join(parents), owners[0].kind), []).append(key)
             case "unexpected_keyword_argument":
-                yield f"{key} is not a setting{did_you_mean(name, _names(owners[0]))}"
+                yield f"{key} is not a setting{did_you_mean(name, settings_of(owners[0]))}"
             case "union_tag_invalid":
                 yield _wrong_kind(f"{at}kind".replace(": ", "."), given["kind"], kinds)
             case "literal_error" if name == "kind":
@@ -140,14 +147,10 @@ def _locate(kind: type, loc: Sequence[int | str]) -> tuple[list[str], list[Any],
             chosen = True
         else:
             path.append(str(part))
-            types = [item.type for owner in options[:1] for item in fields(owner) if item.name == part]
-            owners, options = options, [option for type_ in types for option in options_of(type_)]
+            item = settings_of(options[0]).get(str(part)) if options else None
+            owners, options = options, list(options_of(item.type)) if item else []
             chosen = len(options) == 1
     return path, owners, options
-
-
-def _names(owner: Any) -> list[str]:
-    return [item.name for item in fields(owner)]
 
 
 def _wrong_kind(key: str, given: Any, kinds: Sequence[str]) -> str:

@@ -144,5 +144,5 @@ def test_long_groups_and_large_frames_are_hinted_at():
     assert "key frame every 16 frames" in text
     assert "short side of 256" in text
     assert "data.repeats=4 makes four clips of one decode, at 60 ms each instead of 100" in text
-    assert "data.crops=4 makes four crops of one clip, at 30 ms each instead of 100" in text
+    assert "data.augmented_copies=4 makes four copies of one clip, at 30 ms each instead of 100" in text
     assert "randaugment.cropped=true" in text

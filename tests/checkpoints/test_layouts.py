@@ -318,7 +318,7 @@ def test_the_arguments_beside_mae_sts_weights_tell_the_target(
     case = CASES["mae_st as the demo's"]
     torch.save({"model": case.weights(), "args": argparse.Namespace(lr=1.0, **told)}, tmp_path / "x.pth")
     model = load_model(tmp_path / "x.pth", **case.given)
-    assert model.config.target == PixelTarget(normalize=normalize, pixels="model")  # type: ignore[arg-type]
+    assert model.config.target == PixelTarget(normalize=normalize, pixels="normalized")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tubelet.models.heads import BridgingHead, BridgingHeadConfig, LinearHead, L
 BRIDGING = BridgingHeadConfig(dim=16, depth=2, heads=2, mlp_dim=32)
 
 
-def test_the_linear_head_normalises_the_mean():
+def test_the_linear_head_normalizes_the_mean():
     head = LinearHead(LinearHeadConfig(), dim=8, classes=5)
     randomize(head)
     assert isinstance(head.classify, nn.Linear)
@@ -110,7 +110,7 @@ def test_the_epsilon_of_the_linear_heads_norm_is_a_setting():
 
 
 @pytest.mark.parametrize("pool", ["mean", "first"])
-def test_without_classes_the_linear_head_gives_normalised_features(pool: Literal["mean", "first"]):
+def test_without_classes_the_linear_head_gives_normalized_features(pool: Literal["mean", "first"]):
     head = LinearHead(LinearHeadConfig(pool=pool), dim=8, classes=0)
     randomize(head)
     x = torch.randn(3, 7, 8)

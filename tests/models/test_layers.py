@@ -83,7 +83,7 @@ def test_the_mlp_has_an_exact_gelu():
     torch.testing.assert_close(mlp(x), hidden @ last.weight.T + last.bias)
 
 
-def test_a_block_normalises_before_each_branch():
+def test_a_block_normalizes_before_each_branch():
     block = Block(8, 2, 16)
     randomize(block)
     x = torch.randn(2, 3, 8)

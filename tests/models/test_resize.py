@@ -44,9 +44,9 @@ def stretched(table: Tensor, old: Size3, new: Size3) -> Tensor:
     planes = functional.interpolate(planes, (new.h, new.w), mode="bicubic", align_corners=False)
     times = []
     for time in range(new.t):
-        place = min(max((time + 0.5) * old.t / new.t - 0.5, 0), old.t - 1)
-        before = int(place)
-        after, share = min(before + 1, old.t - 1), place - before
+        position = min(max((time + 0.5) * old.t / new.t - 0.5, 0), old.t - 1)
+        before = int(position)
+        after, share = min(before + 1, old.t - 1), position - before
         times.append(planes[:, before] * (1 - share) + planes[:, after] * share)
     return torch.stack(times, dim=1).flatten(1).T[None]
 
@@ -94,12 +94,12 @@ def test_learned_tables_are_stretched_apart_by_place_and_time():
         )
 
 
-def test_fixed_positions_are_not_computed_afresh():
-    """Token 20 of another grid is another place."""
+def test_fixed_positions_are_not_computed_for_the_new_flat_index():
+    """Token 20 of another grid is another position."""
     resized = resize_model(make(PLAIN), image_size=24)
     assert resized.config.encoder.position_grid == OLD
-    afresh = sinusoid_table(resized.grid.volume, TINY.dim)
-    assert (resized.encoder.positions() - afresh).abs().max() > 0.5
+    recomputed = sinusoid_table(resized.grid.volume, TINY.dim)
+    assert (resized.encoder.positions() - recomputed).abs().max() > 0.5
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -221,12 +221,12 @@ def test_loading_resizes_and_says_so_in_one_line_only_where_it_does(
 
 
 def test_a_resized_model_sees_the_same_places():
-    """A grey frame has no size: where tokens differ by their places alone, so do the features."""
+    """A gray frame has no size: if tokens differ only by their positions, so do the features."""
     model = make(PLAIN)
-    grey = torch.full((1, 4, 3, 16, 16), 90, dtype=torch.uint8)
+    gray = torch.full((1, 4, 3, 16, 16), 90, dtype=torch.uint8)
     large = torch.full((1, 4, 3, 32, 32), 90, dtype=torch.uint8)
     resized = resize_model(model, image_size=32)
     with torch.no_grad():
-        small_features, large_features = model.encode(grey), resized.encode(large)
+        small_features, large_features = model.encode(gray), resized.encode(large)
     pooled = functional.avg_pool3d(large_features[0].T.reshape(-1, 2, 8, 8), (1, 2, 2)).flatten(1).T
     assert functional.cosine_similarity(pooled, small_features[0]).min() > 0.9

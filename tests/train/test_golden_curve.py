@@ -29,8 +29,8 @@ from tubelet.models.heads import BridgingHeadConfig
 from tubelet.models.target import PixelTarget
 from tubelet.tasks.classify import ClassifyTask
 from tubelet.tasks.pretrain import PretrainTask
-from tubelet.train.checkpoint import CheckpointStore
-from tubelet.train.loggers import Logs
+from tubelet.train.checkpoint import CheckpointStore, SaveConfig
+from tubelet.train.loggers import LogConfig, Logs
 from tubelet.train.loop import fit
 from tubelet.train.optim import OptimConfig
 from tubelet.train.runtime import Runtime, RuntimeConfig
@@ -76,7 +76,7 @@ DECODER = DecoderConfig(
     norm_eps=1e-6,
     final_norm_eps=1e-6,
 )
-TARGET = PixelTarget(normalize="channel", pixels="unit", frames=None, spacing="linspace")
+TARGET = PixelTarget(normalize="channel", pixels="zero_one", frames=None, spacing="linspace")
 RUNTIME = RuntimeConfig(
     device="cpu", precision="fp32", parallel="ddp", compile=False, recompute=False, threads=1
 )
@@ -213,11 +213,9 @@ def curve(name: str) -> dict[str, list[float]]:
             CheckpointStore(Path(folder)),
             logs=logs,
             seed=5,
+            save=SaveConfig(every_epochs=5, every_seconds=1e9),
+            log=LogConfig(every_steps=1),
             validate=validate,
-            validate_every=5,
-            save_every=5,
-            save_seconds=1e9,
-            log_every=1,
             score="score",
         )
     assert recorder.lines[-1]["step"] == STEPS

@@ -165,7 +165,7 @@ def hints(part: Part, parts: list[Part]) -> list[str]:
     for row in part.rows:
         if row.repeats * row.crops == 4 and row.ms < 0.75 * total:
             if row.crops > 1:
-                change = "data.crops=4 makes four crops of one clip"
+                change = "data.augmented_copies=4 makes four copies of one clip"
             else:
                 change = "data.repeats=4 makes four clips of one decode"
             found.append(f"{change}, at {row.ms:.0f} ms each instead of {total:.0f}")

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from tubelet.errors import UserError, did_you_mean
 from tubelet.recipe.schema import TASKS, EvaluateRecipe
-from tubelet.settings import options_of
+from tubelet.settings import options_of, settings_of
 
 _KINDS = {**TASKS, "evaluate": EvaluateRecipe}
 
@@ -25,7 +25,7 @@ def explain(task: str) -> Iterator[tuple[str, str, str, str]]:
 
 def _explain(kind: Any, prefix: str) -> Iterator[tuple[str, str, str, str]]:
     meanings = {name: text for base in reversed(kind.__mro__) for name, text in _meanings(base).items()}
-    for item in dataclasses.fields(kind):
+    for item in settings_of(kind).values():
         if item.name in ("kind", "task"):
             continue
         key, meaning = prefix + item.name, meanings.get(item.name, "")
@@ -46,10 +46,14 @@ def _default(item: dataclasses.Field) -> str:
         return "required"
     if dataclasses.is_dataclass(default):
         return str(getattr(default, "kind", ""))
-    return "null" if default is None else str(default)
+    if default is None:
+        return "by size" if item.type is int else "null"
+    return str(default)
 
 
 def _type_name(annotation: Any) -> str:
+    if isinstance(annotation, dataclasses.InitVar):
+        annotation = annotation.type
     if get_origin(annotation) is Literal:
         return " | ".join(map(str, get_args(annotation)))
     if get_origin(annotation) in (Union, UnionType):

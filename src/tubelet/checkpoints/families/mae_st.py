@@ -118,7 +118,7 @@ def read_config(file: Checkpoint, given: Given) -> AutoencoderConfig | Classifie
         ),
         target=PixelTarget(
             normalize=None if raw else "patch",
-            pixels="model",
+            pixels="normalized",
             frames=None if frames == encoder.frames else frames,
             spacing="stride" if variant.released else "linspace",
         ),
