@@ -224,14 +224,14 @@ def test_a_mask_of_another_kind_is_refused(video: Tensor, name: str, index: Tens
 
 @pytest.mark.parametrize(("bad", "found"), [(-1, "-1 to 5"), (32, "5 to 32")])
 @pytest.mark.parametrize("name", ["visible", "masked"])
-def test_a_mask_of_tokens_that_are_not_there_is_refused(video: Tensor, name: str, bad: int, found: str):
+def test_a_mask_of_unknown_tokens_is_refused(video: Tensor, name: str, bad: int, found: str):
     index = torch.full((2, 4), 5)
     index[1, 2] = bad
     with pytest.raises(ValueError, match=rf"0 to 31 in mask\.{name}, found {found}$"):
         clip_patches(video, TINY, a_mask(**{name: index}))
 
 
-def test_a_mask_that_hides_nothing_is_taken(video: Tensor):
+def test_a_mask_that_masks_nothing_is_taken(video: Tensor):
     nothing = torch.empty(2, 0, dtype=torch.int64)
     assert clip_patches(video, TINY, a_mask(masked=nothing)).shape == (2, 32, 96)
 

@@ -82,7 +82,7 @@ def test_probabilities_exclude_each_other_unless_the_card_says_otherwise():
 
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from(sorted(CONFIGS)), st.integers(0, 99))
-def test_all_tokens_visible_is_no_mask(name: str, seed: int):
+def test_all_tokens_visible_is_the_same_as_no_mask(name: str, seed: int):
     model = make(replace(CONFIGS[name], masking=None))
     torch.manual_seed(seed)
     randomize(model.head)
@@ -118,7 +118,7 @@ def test_a_model_with_masking_tests_with_its_fixed_mask(video: Tensor, mask: Tok
     assert not torch.allclose(model(video), model(video, mask))
 
 
-def test_a_masked_model_does_not_look_at_the_rest(video: Tensor):
+def test_a_masked_model_does_not_use_the_rest(video: Tensor):
     model = make(MAR)
     changed = video.clone()
     changed[:, :2, :, 0:4] = 0  # the first row of tokens at the first time: its cells show their lower slots
@@ -160,7 +160,7 @@ def test_a_joint_pass_needs_a_decoder(video: Tensor, mask: TokenMask):
         make(PLAIN).forward_jointly(video, mask)
 
 
-def test_drop_path_is_random_in_training_alone(video: Tensor):
+def test_drop_path_is_random_only_in_training(video: Tensor):
     model = VideoClassifier(PLAIN, drop_path=0.5)
     randomize(model)
     assert torch.equal(model.eval()(video), model(video))

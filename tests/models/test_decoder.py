@@ -128,7 +128,7 @@ def test_a_learned_class_token_needs_none_in_the_encoder(mask: TokenMask):
     torch.testing.assert_close(decoder(encoded, mask), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_encoders_class_token_is_handed_on(mask: TokenMask):
+def test_the_encoders_class_token_is_passed_on(mask: TokenMask):
     decoder = make(MAE_ST_RELEASED.decoder, num_class_tokens=1)
     assert "class_token" not in dict(decoder.named_parameters())
     encoded = torch.randn(2, 1 + mask.visible.shape[1], 24)

@@ -49,7 +49,7 @@ def test_the_pixel_statistics_are_the_configured_ones(video: Tensor):
     torch.testing.assert_close(pixel, expected)
 
 
-def test_all_tokens_visible_is_no_mask(encoder: VideoEncoder, video: Tensor):
+def test_all_tokens_visible_is_the_same_as_no_mask(encoder: VideoEncoder, video: Tensor):
     patches = patchify(video, TINY.tubelet_size)
     everything = torch.arange(32).expand(2, -1)
     torch.testing.assert_close(encoder(patches, everything), encoder(patches))
@@ -80,7 +80,7 @@ def draw_encoder(data: st.DataObject) -> VideoEncoder:
 
 @settings(max_examples=20)
 @given(st.data(), st.integers(1, 3))
-def test_for_every_architecture_all_tokens_visible_is_no_mask(data: st.DataObject, batch: int):
+def test_for_every_architecture_all_tokens_visible_is_the_same_as_no_mask(data: st.DataObject, batch: int):
     encoder = draw_encoder(data)
     tokens = encoder.grid.volume
     patches = torch.randint(0, 256, (batch, tokens, 96), dtype=torch.uint8)
@@ -127,7 +127,7 @@ def test_masked_pixels_do_not_matter(encoder: VideoEncoder, video: Tensor):
     assert not torch.equal(encoder(reconstructed), encoder(patches))
 
 
-def test_where_a_token_is_matters(encoder: VideoEncoder):
+def test_the_position_of_a_token_matters(encoder: VideoEncoder):
     patches = torch.zeros(1, 32, 96, dtype=torch.uint8)
     features = encoder(patches)
     assert (features[0, 1:] - features[0, :1]).abs().amax(1).min() > 1e-3
@@ -274,7 +274,7 @@ def test_positions_made_for_the_same_grid_are_the_same(encoder: VideoEncoder, vi
     assert torch.equal(other(patches), encoder(patches))
 
 
-def test_separable_positions_tell_time_and_place_apart():
+def test_separable_positions_separate_time_and_position():
     encoder = VideoEncoder(replace(TINY, positions="separable", depth=0, final_norm=False))
     randomize(encoder)
     features = encoder(torch.zeros(1, 32, 96, dtype=torch.uint8))[0].reshape(2, 16, 24)

@@ -54,7 +54,7 @@ def test_scores_do_not_depend_on_the_order_of_tokens(config: LinearHeadConfig | 
 
 
 @pytest.mark.parametrize("config", [LinearHeadConfig(dropout=0.5), BridgingHeadConfig(dropout=0.5)])
-def test_dropout_is_on_in_training_alone(config: LinearHeadConfig | BridgingHeadConfig):
+def test_dropout_is_on_only_in_training(config: LinearHeadConfig | BridgingHeadConfig):
     head = make_head(config, dim=8, classes=5)
     randomize(head)
     x = torch.randn(1, 4, 8)
@@ -87,7 +87,7 @@ def test_the_kind_chooses_the_head():
     assert [type(head) for head in made] == [LinearHead, BridgingHead]
 
 
-def test_the_linear_head_may_take_the_first_token_alone():
+def test_the_linear_head_may_take_only_the_first_token():
     head = LinearHead(LinearHeadConfig(pool="first"), dim=8, classes=5)
     randomize(head)
     x = torch.randn(3, 7, 8)

@@ -80,7 +80,7 @@ def test_joint_positions_are_one_vector_for_each_token():
     assert positions().shape == (1, 24, 5)
 
 
-def test_separable_positions_add_the_time_and_the_place():
+def test_separable_positions_add_time_and_position_in_the_frame():
     grid = Size3(3, 2, 4)
     positions = Positions("separable", grid, 5)
     parameters = dict(positions.named_parameters())
@@ -107,7 +107,7 @@ def test_learned_positions_start_at_random_and_have_a_gradient(kind: PositionKin
 
 
 @pytest.mark.parametrize("kind", ["joint", "separable"])
-def test_a_class_token_has_a_place_of_its_own(kind: PositionKind):
+def test_a_class_token_has_its_own_position(kind: PositionKind):
     grid = Size3(2, 2, 2)
     position = Positions(kind, grid, 5, class_token=True).class_position
     assert position is not None
@@ -137,7 +137,7 @@ def test_fixed_positions_have_no_class_token(kind: PositionKind):
 
 
 @pytest.mark.parametrize("kind", ["joint", "separable"])
-def test_learned_positions_are_made_for_their_own_grid(kind: PositionKind):
+def test_learned_positions_have_only_their_own_grid(kind: PositionKind):
     with pytest.raises(ValueError, match=rf"position_grid must be null.*{kind}"):
         Positions(kind, Size3(2, 2, 2), 16, native_grid=Size3(2, 4, 4))
 
@@ -146,7 +146,7 @@ def test_learned_positions_are_made_for_their_own_grid(kind: PositionKind):
 
 
 def stretching(old: int, new: int, kernel: str) -> npt.NDArray[np.float64]:
-    """The matrix (new, old) that stretches an axis: pixels are areas, and the edge goes on outside."""
+    """The matrix (new, old) that stretches an axis: pixels are areas, and the edge is repeated outside."""
     matrix = np.zeros((new, old))
     for k in range(new):
         center = (k + 0.5) * old / new - 0.5
@@ -188,7 +188,7 @@ def test_resizing_to_the_same_grid_changes_nothing(grid: Size3):
 
 @few
 @given(GRIDS, GRIDS)
-def test_a_table_that_tells_the_time_alone_still_does(old: Size3, new: Size3):
+def test_a_table_of_times_stays_one(old: Size3, new: Size3):
     times = torch.randn(1, old.t, 1, 3)
     found = resize_table(times.expand(1, -1, old.h * old.w, 3).reshape(1, -1, 3), old, new)
     planes = found.reshape(new.t, new.h * new.w, 3)
@@ -199,7 +199,7 @@ def test_a_table_that_tells_the_time_alone_still_does(old: Size3, new: Size3):
 
 @few
 @given(GRIDS, GRIDS)
-def test_a_table_that_tells_the_place_alone_still_does(old: Size3, new: Size3):
+def test_a_table_of_positions_in_the_frame_stays_one(old: Size3, new: Size3):
     positions = torch.randn(1, 1, old.h * old.w, 3)
     found = resize_table(positions.expand(1, old.t, -1, 3).reshape(1, -1, 3), old, new)
     planes = found.reshape(new.t, new.h * new.w, 3)

@@ -74,7 +74,7 @@ def test_positions_are_stretched_in_time_height_and_width(
         torch.testing.assert_close(found.positions(), expected, rtol=0, atol=1e-5)
 
 
-def test_learned_tables_are_stretched_apart_by_place_and_time():
+def test_learned_tables_are_stretched_separately_by_position_and_time():
     model = make(MAE_ST)
     weights = resize_model(model, image_size=24, frames=6).state_dict()
     for part in ("encoder", "decoder"):
@@ -195,17 +195,15 @@ def test_a_resized_model_comes_back_from_the_disk(name: str, tmp_path: Path):
     assert torch.equal(again(clip(6, 24), mask).predicted, resized(clip(6, 24), mask).predicted)
 
 
-def test_loading_resizes_and_says_so_in_one_line_only_where_it_does(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+def test_loading_resizes_and_logs_one_line_about_it(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     model = make(MAE_ST)
     save_model(model, tmp_path / "x.pth", "mae_st")
     save_model(model, tmp_path / "own")
-    for path, told in ((tmp_path / "x.pth", {"heads": 3, "decoder_heads": 2}), (tmp_path / "own", {})):
+    for path, hints in ((tmp_path / "x.pth", {"heads": 3, "decoder_heads": 2}), (tmp_path / "own", {})):
         with caplog.at_level(logging.WARNING, logger="tubelet"):
-            same = load_model(path, image_size=16, frames=4, **told)
+            same = load_model(path, image_size=16, frames=4, **hints)
             assert caplog.messages == []
-            larger = load_model(path, image_size=24, **told)
+            larger = load_model(path, image_size=24, **hints)
         assert caplog.messages == [
             f"{path} was made for 4 frames of 16 pixels: its positions were resized in time, height and "
             "width to 4 frames of 24 pixels"
@@ -217,10 +215,10 @@ def test_loading_resizes_and_says_so_in_one_line_only_where_it_does(
         assert all(torch.equal(found[name], expected[name]) for name in expected)
         assert larger.card.clip.get("frames", 4) == 4
         with pytest.raises(UserError, match="cannot be resized: height must be a multiple of 4, found 25"):
-            load_model(path, image_size=25, **told)
+            load_model(path, image_size=25, **hints)
 
 
-def test_a_resized_model_sees_the_same_places():
+def test_a_resized_model_sees_the_same_positions():
     """A gray frame has no size: if tokens differ only by their positions, so do the features."""
     model = make(PLAIN)
     gray = torch.full((1, 4, 3, 16, 16), 90, dtype=torch.uint8)

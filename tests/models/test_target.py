@@ -113,7 +113,7 @@ def test_the_target_is_that_computed_by_hand(
 
 
 @pytest.mark.parametrize("normalize", ["channel", "patch"])
-def test_a_nearly_flat_token_tells_where_the_addend_goes(normalize: Normalize):
+def test_a_nearly_flat_token_shows_where_the_addend_is(normalize: Normalize):
     """To the deviation of a channel, but to the variance of a patch."""
     clip = torch.full((1, 16, 3, 8, 8), 200, dtype=torch.uint8)
     clip[:, ::2, :, ::4, ::4] = 201

@@ -264,7 +264,7 @@ def test_a_misspelt_setting_of_a_kind_is_refused(pretrain: str):
     assert "masking.ratoi is not a setting; did you mean 'ratio'?" in message
 
 
-def test_pretraining_has_nothing_to_validate_on(pretrain: str, finetune: str):
+def test_pretraining_has_no_validation(pretrain: str, finetune: str):
     assert "data.val is not a setting" in complaint(pretrain, "data.val=nosuch")
     assert finetuning(finetune).data.val == "val"
     meanings = {key: meaning for key, _, _, meaning in explain("finetune")}
@@ -384,7 +384,7 @@ def test_a_kind_without_its_key_is_refused_with_how_to_write_it(pretrain: str):
         assert f"'masking={{kind: {near}}}'" in lines[0]
 
 
-def test_settings_of_the_kind_before_are_refused_with_how_to_replace_them(finetune: str):
+def test_settings_of_the_previous_kind_are_refused_with_how_to_replace_them(finetune: str):
     changed = ("head={kind: bridging, dim: 8, depth: 1, dropout: 0}", "head.kind=linear", "head.x=1")
     assert complaint(finetune, *changed).splitlines()[1:] == [
         "  head.x is not a setting",

@@ -43,7 +43,7 @@ def task_with(masking: AnyMasking, config: AutoencoderConfig = VIDEOMAE) -> Pret
     "config", [VIDEOMAE, MAE_ST, MAE_ST_RELEASED], ids=["videomae", "mae_st", "released"]
 )
 @pytest.mark.parametrize("masking", MASKINGS)
-def test_the_loss_is_the_mean_squared_error_over_hidden_tokens(
+def test_the_loss_is_the_mean_squared_error_over_masked_tokens(
     batch: Batch, masking: AnyMasking, config: AutoencoderConfig
 ):
     task = task_with(masking, config)

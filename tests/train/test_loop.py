@@ -144,7 +144,7 @@ def test_the_loader_may_stop_a_run_at_the_end_of_an_epoch(
     assert saved(tmp_path)["progress"]["epoch"] == 1
 
 
-def test_the_loader_goes_on_from_what_it_knew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loader_resumes_from_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resumed: list[dict[str, str]] = []
     monkeypatch.setattr(ToyLoader, "resume", lambda loader, state: resumed.append(state))
     with pytest.raises(Interrupted):
@@ -216,7 +216,7 @@ def test_other_videos_than_before_are_refused(tmp_path: Path) -> None:
         train(tmp_path, epochs=2, videos=12)
 
 
-def test_a_score_that_nobody_measures(tmp_path: Path) -> None:
+def test_a_score_that_is_not_a_metric(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"score=top5 .*there are: top1"):
         train(tmp_path, score="top5", epochs=1)
 
@@ -250,7 +250,7 @@ def test_the_best_weights_are_kept(tmp_path: Path) -> None:
     assert torch.equal(best["head.weight"], seen[1])
 
 
-def test_randomness_is_a_function_of_its_place() -> None:
+def test_randomness_is_a_function_of_its_position() -> None:
     def draw(*position: int) -> float:
         seed_step(*position)
         return float(torch.rand(()))
