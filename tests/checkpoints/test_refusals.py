@@ -176,7 +176,7 @@ def test_masks_of_nothing_are_refused():
     nothing = everything[:, :0]
     with pytest.raises(UserError, match="at least one token visible"):
         model(video, TokenMask(nothing, everything))
-    with pytest.raises(UserError, match="hides at least one"):
+    with pytest.raises(UserError, match="at least one token masked"):
         model(video, TokenMask(everything, nothing))
     assert RandomMasking(ratio=0.0).sample(model.grid, 1).masked.shape == (1, 0)
     for masking in (RunningCellMasking(cell=(3, 3)), DualMasking()):

@@ -75,7 +75,9 @@ class MaskedAutoencoder(nn.Module):
             ValueError: the clip or the mask is not what the model takes, or no token is masked.
         """
         if not mask.masked.shape[1]:
-            raise UserError("expected at least one masked token, found none: there is nothing to reconstruct")
+            raise UserError(
+                "expected a mask with at least one token masked, found none: there is nothing to reconstruct"
+            )
         patches = clip_patches(video, self.config.encoder, mask)
         encoded = self.encoder(patches, mask.visible)
         return reconstruct(self.encoder, self.decoder, self.config.target, encoded, patches, mask)
@@ -158,7 +160,7 @@ def clip_patches(video: Tensor, config: EncoderConfig, mask: TokenMask | None = 
         for name, index in (("visible", mask.visible), ("masked", mask.masked)):
             _check_index(f"mask.{name}", index, batch=len(video), tokens=config.grid.volume)
         if not mask.visible.shape[1]:
-            raise UserError("expected at least one visible token, found none")
+            raise UserError("expected a mask with at least one token visible, found none")
     return patchify(video, config.tubelet_size)
 
 

@@ -68,14 +68,14 @@ def _read(name: str) -> str:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise UserError(f"there is no recipe file {path}")
+            raise UserError(f"there is no recipe file at {path}")
         return read_text(path, "a recipe")
     shipped = _shipped() / f"{name}.yaml"
     if not shipped.is_file():
         known = recipe_names()
         raise UserError(
-            f"there is no recipe '{name}'{did_you_mean(name, known) or ';'} `tubelet recipe list` lists all; "
-            "the name of your own recipe file must end in .yaml"
+            f"there is no recipe '{name}'{did_you_mean(name, known) or ';'} `tubelet recipe list` shows "
+            "them all; the name of your own recipe file must end in .yaml"
         )
     return shipped.read_text(encoding="utf-8")
 
