@@ -25,7 +25,6 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 
@@ -33,7 +32,7 @@ from tubelet.data.manifest import SPLITS, Sample, write_manifest
 from tubelet.errors import UserError
 from tubelet.files import discard_partials, exclusive, replacing
 from tubelet.machine import available_cores
-from tubelet.video.x264 import require_x264
+from tubelet.video.encode import require_x264, write_h264
 
 # Class -> the parameter that runs and its direction. Angles grow clockwise, as y points down.
 _RUNNING = {
@@ -398,10 +397,5 @@ def _encode(frames: npt.NDArray[np.uint8], fps: int) -> bytes:
     # One thread, as files are written side by side. Without mbtree, x264's look-ahead rate control, whose
     # result for frames as small as these differs from run to run.
     options = {"crf": "16", "preset": "veryfast", "g": "16", "threads": "1", "mbtree": "0"}
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps, options=options)
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        for picture in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
+    write_h264(file, frames, fps, options)
     return file.getvalue()

@@ -22,15 +22,13 @@ from tubelet.files import replacing
 from tubelet.prepare.places import Stamp
 from tubelet.prepare.plan import Facts, Item
 from tubelet.prepare.pool import Lost
-from tubelet.video.encode import _decode, _write
+from tubelet.video.encode import require_x264
 from tubelet.video.image_folder import folder_pictures
 from tubelet.video.index import times_are_guesses, video_stream
 from tubelet.video.reader import VideoError, probe
 from tubelet.video.sources import Deadline, FetchError, open_source
-from tubelet.video.x264 import require_x264
+from tubelet.video.transcode import ReadableFrames, write_training_video
 
-"""x264's settings: little lies between a key frame and a clip's frames, three frames of four are B-frames
-that no other needs, so that a decoder can drop those that nobody wants, and what is decoded costs little."""
 _READ_AHEAD = 2**22  # bytes, of a file elsewhere: all of it is wanted
 
 
@@ -93,7 +91,7 @@ def encode_file(job: EncodeJob) -> Encoded | Lost:
     try:
         with replacing(target) as part:
             if Path(job.source).is_dir():
-                written, note = _write(part, _pictures(job), job.short_side), ""
+                written, note = write_training_video(part, _pictures(job), job.short_side), ""
             else:
                 written, note = _transcode(job.source, part, job.short_side)
             index = probe(part)
@@ -120,12 +118,14 @@ def _transcode(source: str, part: Path, short_side: int) -> tuple[int, str]:
         av.open(opened, metadata_errors="replace") as container,
     ):
         stream = video_stream(container, source)
-        bad = [0]
-        frames = _decode(container, stream, bad)
+        frames = ReadableFrames(container, stream)
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         base = None if times_are_guesses(container) else stream.time_base
-        written = _write(part, frames, short_side, rate, base, float(stream.sample_aspect_ratio or 1))
-    return written, f"{bad[0]} of its packets do not decode and are left out" if bad[0] else ""
+        written = write_training_video(
+            part, frames, short_side, rate, base, float(stream.sample_aspect_ratio or 1)
+        )
+    bad = frames.num_bad_packets
+    return written, f"{bad} of its packets do not decode and are left out" if bad else ""
 
 
 def _pictures(job: EncodeJob) -> Iterator[av.VideoFrame]:

@@ -5,10 +5,8 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,7 +18,7 @@ from tubelet.files import replacing
 from tubelet.masking import TokenMask, TubeMasking, take
 from tubelet.models.autoencoder import MaskedAutoencoder, clip_patches
 from tubelet.patches import unpatchify
-from tubelet.video.x264 import require_x264
+from tubelet.video.encode import write_h264
 
 Frames = npt.NDArray[np.uint8]
 GRAY = 128
@@ -209,18 +207,8 @@ def _png(animation: Animation) -> bytes:
 
 
 def _mp4(animation: Animation) -> bytes:
-    """H.264 that plays everywhere: 4:2:0, hence even sides; the last row or column is doubled for that."""
-    require_x264()
-    _, height, width, _ = animation.frames.shape
-    frames = np.pad(animation.frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        rate = Fraction(animation.fps).limit_denominator(1001)
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+    write_h264(file, animation.frames, animation.fps, {"crf": "18"})
     return file.getvalue()
 
 
