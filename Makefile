@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test quick check bench docs clean
+.PHONY: help demo test quick science check bench docs clean
 
 help:
 	@echo "make demo    install, then run the whole story on a made data set (about a quarter of an hour)"
 	@echo "make test    install, check and run all tests"
 	@echo "make quick   the tests that take less than a minute together"
+	@echo "make science tests that train networks for minutes to check claims about data"
 	@echo "make check   lint, format and types"
 	@echo "make bench   measure, with the peers that are installed"
 	@echo "make docs    bring the generated parts of docs/ up to date"
@@ -16,10 +17,13 @@ demo: .venv/installed
 	$(BIN)/tubelet demo
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not science"
 
 quick: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not science"
+
+science: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m science
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .

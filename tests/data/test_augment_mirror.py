@@ -1,7 +1,7 @@
 """What becomes of a class in a mirror."""
 
 from tubelet.data.augment import mirrored_classes
-from tubelet.demo.motion_videos import CLASSES
+from tubelet.demo.motion_clips import CLASSES
 
 
 def named(*names: str) -> dict[str, str | None]:

@@ -10,7 +10,7 @@ import torch
 
 from tubelet.checkpoints.load import load_model
 from tubelet.data.augment import mirrored_classes
-from tubelet.demo.motion_videos import CLASSES
+from tubelet.demo.motion_clips import CLASSES
 from tubelet.recipe.schema import Recipe
 from tubelet.run.training import run_recipe
 
