@@ -223,8 +223,8 @@ def _report(
         title="Tubelet demo",
         lead=(
             f"A small masked autoencoder was trained on {settings.data.train} unlabeled videos. From it, two "
-            f"classifiers were fine-tuned on {len(manifest.classes)} motions that no single frame shows: on all "
-            "tokens, and on half of them (MAR). A third was trained from scratch for comparison."
+            f"classifiers were fine-tuned on {len(manifest.classes)} motions that no single frame shows: on "
+            "all tokens, and on half of them (MAR). A third was trained from scratch for comparison."
         ),
         results=[result for _, result in tested],
         charts=_charts(out),
