@@ -80,13 +80,13 @@ def test_classes_are_balanced_and_in_random_order(small: Path):
         config = SyntheticConfig(train=2400, seed=seed)
         return [clip.label for clip in motion_videos._clips(Path(), config, "train")]
 
-    labels = labels_of(0)
-    previous = Counter(pairwise(labels))
-    by_remainder = Counter((i % 12, label) for i, label in enumerate(labels))
+    drawn = labels_of(0)
+    previous = Counter(pairwise(drawn))
+    by_remainder = Counter((i % 12, label) for i, label in enumerate(drawn))
     # 144 cells each with 16.7 on average: neither the clip before nor the number predicts the label.
     assert max(previous.values()) < 45
     assert max(by_remainder.values()) < 45
-    assert labels != labels_of(1)
+    assert drawn != labels_of(1)
 
 
 def test_names_do_not_depend_on_the_class(small: Path):

@@ -252,6 +252,12 @@ def test_compute_that_differs_widely_is_on_a_logarithmic_axis() -> None:
     assert {"0.5", "1", "2", "5", "10", "20", "50", "100"} <= set(texts)
 
 
+def test_a_curve_of_one_epoch_is_visible() -> None:
+    chart = Chart("Short", "epoch", "loss", [Curve("a", [1], [0.5])])
+    html = render(DemoReport("A title", "A lead.", [], [chart]))
+    assert "<use " in html  # a marker
+
+
 def test_curves_without_points() -> None:
     empty = Chart("Soon", "epoch", "loss", [Curve("a", [], []), Curve("b", [1], [float("nan")])])
     assert "Soon" in Page(render(replace(REPORT, charts=[empty]))).texts

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -29,7 +30,10 @@ _FONT_SIZE = 12.5
 
 
 def trade_off_chart(results: Sequence[Result], colors: Mapping[str, int]) -> str:
-    """Draw accuracy over GFLOPs: a point per result, a line per group, labeled with the masked fractions."""
+    """Draw accuracy over GFLOPs: a point per result and a line per group.
+
+    The points of a line are labeled with the masked fractions above, a single point with its group below.
+    """
 
     def draw(axes: Axes) -> None:
         for group in dict.fromkeys(result.group for result in results):
@@ -37,10 +41,12 @@ def trade_off_chart(results: Sequence[Result], colors: Mapping[str, int]) -> str
             points = sorted((r.gflops, 100 * r.top1, r.masked) for r in results if r.group == group)
             xs, ys = zip(*(point[:2] for point in points), strict=True)
             axes.scatter(xs, ys, s=95, color=color, edgecolors=_PAPER, linewidths=2, zorder=3)
-            if len(points) > 1:
-                axes.plot(xs, ys, color=color, linewidth=2)
-                for x, y, fraction in points:
-                    _label(axes, f"{fraction:.0%}", x, y, color)
+            if len(points) == 1:
+                _label(axes, group, xs[0], ys[0], color, (0, -20), "center")
+                continue
+            axes.plot(xs, ys, color=color, linewidth=2)
+            for x, y, fraction in points:
+                _label(axes, f"{fraction:.0%}", x, y, color)
         axes.margins(x=0.12, y=0.15)
         costs = [result.gflops for result in results]
         if max(costs) > 10 * min(costs) > 0:
@@ -61,14 +67,14 @@ def curves_chart(chart: Chart, colors: Mapping[str, int]) -> str:
     """Draw the curves of a chart; a single one is labeled with its last value."""
 
     def draw(axes: Axes) -> None:
+        single = len(chart.curves) == 1
         for curve in chart.curves:
-            if len(chart.curves) > 1:
-                axes.plot(curve.xs, curve.ys, color=_SERIES[colors[curve.name]], linewidth=2)
-            else:
-                axes.plot(curve.xs, curve.ys, color=_INK, linewidth=2)
-                if last := last_point(curve):
-                    _label(axes, rounded(last[1]), *last, _INK)
+            color = _INK if single else _SERIES[colors[curve.name]]
+            axes.plot(curve.xs, curve.ys, color=color, linewidth=2, marker="o" if len(curve.xs) == 1 else "")
+            if single and (last := last_point(curve)):
+                _label(axes, rounded(last[1]), *last, color)
         axes.margins(x=0, y=0.12)
+        axes.set_xlim(left=0)
         axes.locator_params(axis="x", integer=all(x % 1 == 0 for curve in chart.curves for x in curve.xs))
 
     ends = [f"{curve.name} {rounded(last[1])}" for curve in chart.curves if (last := last_point(curve))]
@@ -81,9 +87,17 @@ def last_point(curve: Curve) -> tuple[float, float] | None:
     return next(((x, y) for x, y in zip(curve.xs[::-1], curve.ys[::-1], strict=True) if np.isfinite(y)), None)
 
 
-def _label(axes: Axes, text: str, x: float, y: float, color: str) -> None:
-    """Write a text to the upper left of a point: lines mostly rise to the right and leave that side free."""
-    axes.annotate(text, (x, y), (-3, 9), textcoords="offset points", ha="right", color=color)
+def _label(
+    axes: Axes,
+    text: str,
+    x: float,
+    y: float,
+    color: str,
+    offset: tuple[float, float] = (-3, 9),
+    align: Literal["center", "right"] = "right",
+) -> None:
+    """Write a text beside a point, by default at its upper left: most lines rise to the right."""
+    axes.annotate(text, (x, y), offset, textcoords="offset points", ha=align, color=color)
 
 
 @matplotlib.rc_context({"svg.fonttype": "none", "text.parse_math": False, "font.size": _FONT_SIZE})

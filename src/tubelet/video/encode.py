@@ -69,7 +69,7 @@ def write_frames(
     for frame in frames:
         if not count:
             context.width, context.height, context.pix_fmt = frame.width, frame.height, "yuv420p"
-            context.time_base = frame.time_base
+            context.time_base = frame.time_base or 1 / rate
             context.colorspace, context.color_range = int(frame.colorspace), int(frame.color_range)
         container.mux(stream.encode(frame))
         count += 1
