@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from tubelet.errors import plural
 from tubelet.files import replacing
@@ -76,8 +75,8 @@ def render(report: DemoReport) -> str:
         colors=colors,
         key_results=(highlights or best)[:_MAX_KEY_RESULTS],
         columns=[(column, column.best(report.results)) for column in _COLUMNS],
-        trade_off=Markup(trade_off_chart(report.results, colors)) if len(report.results) > 1 else None,
-        charts=[(chart, Markup(curves_chart(chart, colors))) for chart in report.charts],
+        trade_off=trade_off_chart(report.results, colors) if len(report.results) > 1 else None,
+        charts=[(chart, curves_chart(chart, colors)) for chart in report.charts],
         last_point=last_point,
         confusion=_confusion(report.confusion, report.classes),
     )

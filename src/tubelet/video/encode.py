@@ -1,6 +1,6 @@
 """Frames in, one video file out. Nothing here imports torch, so that a worker process starts quickly."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -38,15 +38,18 @@ def write_h264(
     require_x264()
     rate = Fraction(fps).limit_denominator(1001)
     with av.open(str(file) if isinstance(file, Path) else file, "w", format="mp4") as container:
-        write_frames(container, rgb_frames(frames, rate), rate, options=options)
+        write_frames(container, rgb_frames(map(_with_even_sides, frames), rate), rate, options=options)
 
 
-def rgb_frames(frames: Iterable[npt.NDArray[np.uint8]], rate: Fraction) -> Iterable[av.VideoFrame]:
-    """Yield RGB frames (H, W, 3) as evenly timed video frames with even sides."""
+def _with_even_sides(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    height, width, _ = frame.shape
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def rgb_frames(frames: Iterable[npt.NDArray[np.uint8]], rate: Fraction) -> Iterator[av.VideoFrame]:
+    """Yield RGB frames (H, W, 3) as evenly timed video frames."""
     for number, pixels in enumerate(frames):
-        height, width, _ = pixels.shape
-        padded = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(padded, format="rgb24")
+        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
         frame.pts, frame.time_base = number, 1 / rate
         yield frame
 
