@@ -10,7 +10,7 @@ help:
 	@echo "make quick   the tests that take less than a minute together"
 	@echo "make science tests that train networks for minutes to check claims about data"
 	@echo "make check   lint, format and types"
-	@echo "make bench   measure, with the peers that are installed"
+	@echo "make bench   measure reading and training beside the peers that are installed"
 	@echo "make docs    bring the generated parts of docs/ up to date"
 
 demo: .venv/installed
@@ -31,7 +31,7 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 
 bench: .venv/installed-dev
-	$(BIN)/tubelet bench data
+	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/step.py
 
 docs: .venv/installed-dev

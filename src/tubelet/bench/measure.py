@@ -21,7 +21,7 @@ from tubelet.data.dataset import Batch, TrainDataset, collate
 from tubelet.data.loader import TrainLoader
 from tubelet.data.manifest import Manifest, Sample, read_manifest
 from tubelet.data.randaugment import RandAugment
-from tubelet.errors import UserError
+from tubelet.errors import UserError, plural
 from tubelet.machine import available_cores, processor
 from tubelet.video.crop import Box
 from tubelet.video.index import VideoIndex, video_stream
@@ -79,18 +79,11 @@ def our_loader(repeats: int = 1, copies: int = 1) -> Callable[[ClipRequest], lis
 
     def load(request: ClipRequest) -> list[Tensor]:
         with open_video(request.path) as video:
-            index, size = video.index, (request.size, request.size)
-            return video.read_crops(
-                [
-                    Crop(
-                        request.frames(len(index), view // copies),
-                        request.box(index.height, index.width, view),
-                        size,
-                        request.flip(view),
-                    )
-                    for view in range(repeats * copies)
-                ]
-            )
+            index, views = video.index, range(repeats * copies)
+            frames = [request.frames(len(index), view // copies) for view in views]
+            boxes = [request.box(index.height, index.width, view) for view in views]
+            size = (request.size, request.size)
+            return video.read_crops([Crop(frames[k], boxes[k], size, request.flip(k)) for k in views])
 
     return load
 
@@ -123,11 +116,8 @@ def bench_data(
     Raises:
         UserError: there are no videos, or none of them can be read.
     """
-    indices = _readable(_choose(find_videos(sources), files))
-    clip = DenseClip(frames=frames, stride=stride)
-    requests = [
-        ClipRequest(path, clip, size, seed, (seed + 0.5) / len(indices)) for seed, path in enumerate(indices)
-    ]
+    indices = readable_videos(sources, files)
+    requests = clip_requests(list(indices), frames=frames, stride=stride, size=size)
     loaders = {"": our_loader()} | {name: our_loader(*views) for name, views in SETTINGS.items()}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -149,7 +139,7 @@ def bench_data(
     first = next(iter(indices.values()))
     return ReadingReport(
         machine=f"{processor()}, {available_cores()} cores, Python {platform.python_version()}",
-        videos=len(indices),
+        num_videos=len(indices),
         codec=first.codec,
         width=first.width,
         height=first.height,
@@ -216,16 +206,16 @@ def find_videos(sources: Sequence[str | Path]) -> list[str | Path]:
     return found
 
 
-def _choose(videos: Sequence[str | Path], count: int) -> list[str | Path]:
+def readable_videos(sources: Sequence[str | Path], count: int) -> dict[str | Path, VideoIndex]:
+    """Return the exact index of each of `count` videos of the sources, without those that cannot be read.
+
+    Raises:
+        UserError: there are no videos, or none of them can be read.
+    """
+    videos = find_videos(sources)
     count = min(count, len(videos))
-    return [videos[k * len(videos) // count] for k in range(count)]
-
-
-def _readable(videos: Sequence[str | Path]) -> dict[str | Path, VideoIndex]:
-    """Return the exact indices of the videos that can be read."""
-    indices: dict[str | Path, VideoIndex] = {}
-    reason = ""
-    for path in videos:
+    indices, reason = {}, ""
+    for path in (videos[k * len(videos) // count] for k in range(count)):
         try:
             with open_video(path, exact=True) as video:
                 video.read([k * (len(video.index) - 1) // 15 for k in range(16)])
@@ -233,8 +223,14 @@ def _readable(videos: Sequence[str | Path]) -> dict[str | Path, VideoIndex]:
         except VideoError as error:
             reason = str(error)
     if not indices:
-        raise UserError(f"none of the {len(videos)} videos tried can be read; the last: {reason}")
+        raise UserError(f"none of {plural(count, 'video')} can be read; the last: {reason}")
     return indices
+
+
+def clip_requests(videos: Sequence[str | Path], *, frames: int, stride: int, size: int) -> list[ClipRequest]:
+    """Return a request for each video, at positions that are spread over the videos' lengths."""
+    clip = DenseClip(frames=frames, stride=stride)
+    return [ClipRequest(path, clip, size, k, (k + 0.5) / len(videos)) for k, path in enumerate(videos)]
 
 
 def _read_stages(request: ClipRequest, index: VideoIndex, rounds: int) -> tuple[float, ...]:
@@ -277,7 +273,7 @@ def _later_stages(requests: Sequence[ClipRequest], rounds: int) -> dict[str, flo
         (cropped[request],) = our_loader()(request)
 
     def augment(request: ClipRequest) -> None:
-        pretrain.draw_crop(*cropped[request].shape[-2:], size, rng)
+        pretrain.draw_crop(size, size, size, rng)
         pretrain.finish(cropped[request], rng)
 
     def collate_batch(request: ClipRequest) -> None:
@@ -298,11 +294,8 @@ def _later_stages(requests: Sequence[ClipRequest], rounds: int) -> dict[str, flo
 
 def _clips_per_second(requests: Sequence[ClipRequest], workers: int) -> float:
     """Return clips per second of wall time from the training loader, without its first two batches."""
-    videos = [
-        request.path if remote_url(str(request.path)) else Path(request.path).resolve()
-        for request in requests
-    ]
-    samples = tuple(Sample(str(video)) for video in videos)
+    paths = [remote_url(request.path) or str(Path(request.path).resolve()) for request in requests]
+    samples = tuple(map(Sample, paths))
     samples *= 512 // len(samples) + 1  # long epochs, because the loader waits at their ends
     manifest = Manifest(Path("/"), "bench", samples, ())
     dataset = TrainDataset(manifest, requests[0].clip, Augment(), size=requests[0].size)

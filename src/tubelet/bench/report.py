@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
+from tubelet.errors import plural
 from tubelet.machine import available_cores
 
 _MIN_SHORT_SIDE_TO_SCALE = 1.3 * 256
@@ -38,29 +39,19 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class ReadingReport:
-    """Times of reading clips from a set of videos.
+    """Times of reading clips of `frames` frames, `stride` frames apart, from videos.
 
     Attributes:
-        machine: processor and versions.
-        videos: the number of videos measured.
-        codec: of the first video, as FFmpeg names it.
-        width: of the first video in pixels.
-        height: of the first video in pixels.
-        fps: frames per second of the first video.
-        num_frames: of the first video.
-        frames: of a clip.
-        stride: frames of the video from one frame of the clip to the next.
-        size: side of the clip in pixels.
+        num_videos: that were read; codec, size, rate and number of frames are those of the first one.
         frames_per_key: mean number of frames from one key frame to the next.
         decoded: mean number of frames that are decoded for a clip.
         spanned: mean number of frames from the key frame before a clip to its last frame.
-        stages: times of the stages.
         settings_ms: CPU milliseconds per clip with a setting that takes more than one clip from a decoding.
         clips_per_second: of wall time in whole batches, by number of worker processes.
     """
 
     machine: str
-    videos: int
+    num_videos: int
     codec: str
     width: int
     height: int
@@ -97,8 +88,9 @@ class ReadingReport:
         width = max(map(len, times))
         return "\n".join(
             [
-                f"{self.videos} videos: {self.codec} {self.width} x {self.height}, {self.fps:.3g} frames per"
-                f" second, {self.num_frames} frames, {self.frames_per_key:.0f} frames per key frame",
+                f"{plural(self.num_videos, 'video')}: {self.codec} {self.width} x {self.height},"
+                f" {self.fps:.3g} frames per second, {self.num_frames} frames,"
+                f" {self.frames_per_key:.0f} frames per key frame",
                 f"clips of {self.frames} frames, stride {self.stride}, {self.size} x {self.size}, each across"
                 f" {self.spanned:.0f} frames, of which {self.decoded:.0f} are decoded",
                 f"{self.machine}; one process with one thread",
@@ -107,7 +99,7 @@ class ReadingReport:
                 f"| {'-' * width} | -----: |",
                 *(f"| {stage:{width}} | {ms:6.1f} |" for stage, ms in times.items()),
                 "",
-                f"{1000 / total:.1f} clips per second and core; {stages.decode / total:.0%} of it is decoding",
+                f"{1000 / total:.1f} clips per second and core; decoding is {stages.decode / total:.0%}",
                 *(
                     f"whole batches with {workers} workers: {rate:.1f} clips per second"
                     for workers, rate in self.clips_per_second.items()
