@@ -34,7 +34,7 @@ from tubelet.recipe.loading import load_recipe, to_yaml
 from tubelet.recipe.schema import Recipe
 from tubelet.report.contents import Chart, Curve, Picture, Report, Result, Worst
 from tubelet.report.page import write_report
-from tubelet.run.evaluation import Evaluation, evaluate
+from tubelet.run.evaluation import Evaluation, evaluate_model
 from tubelet.run.prediction import clip_of, views_of
 from tubelet.run.training import run_recipe
 from tubelet.run.visualize import film_strip, reconstruction
@@ -239,7 +239,7 @@ def _test_all(out: Path, manifest: Manifest) -> Iterator[tuple[Test, Evaluation,
                     top5=outcome.top(5),
                     gflops=gflops_per_view(model, test.masking),
                     parameters=parameter_count(model),
-                    clips_per_second=outcome.clips_per_second,
+                    clips_per_second=outcome.views_per_second,
                     views=f"{views.clips} x {views.crops}",
                     highlight=test.highlight,
                 ),
@@ -256,7 +256,7 @@ def _tested(
     if path.exists() and path.stat().st_mtime > weights.stat().st_mtime:
         return Evaluation.load(path)
     with Bar(test.name) as bar:
-        outcome = evaluate(
+        outcome = evaluate_model(
             model,
             manifest,
             clip=clip_of(model),
