@@ -34,7 +34,8 @@ from tubelet.recipe.loading import load_recipe, to_yaml
 from tubelet.recipe.schema import Recipe
 from tubelet.report.contents import Chart, Curve, Picture, Report, Result, Worst
 from tubelet.report.page import write_report
-from tubelet.run.evaluation import Evaluation, evaluate_model
+from tubelet.run.accuracy import Evaluation
+from tubelet.run.evaluation import evaluate_model
 from tubelet.run.prediction import clip_of, views_of
 from tubelet.run.training import run_recipe
 from tubelet.run.visualize import film_strip, reconstruction

@@ -30,7 +30,7 @@ _SHEET_GAP = 16  # pixels
 
 @dataclass(frozen=True, eq=False)
 class Animation:
-    """Frames that are shown one after another.
+    """Frames in time order, with their rate.
 
     Attributes:
         frames: uint8 (T, H, W, 3), RGB.
