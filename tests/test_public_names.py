@@ -1,6 +1,8 @@
 """`import tubelet`: every public name, and the types in public signatures."""
 
+import importlib
 import inspect
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,8 +43,14 @@ def types_in(annotation: Any) -> Iterator[Any]:
         yield from types_in(part)
 
 
-def test_every_public_name_is_found() -> None:
-    assert {"load_model", "evaluate", "visualize", "TokenMask"} <= PUBLIC.keys()
+def test_every_public_name_is_found_whatever_is_imported_first() -> None:
+    assert {"load_model", "evaluate", "visualize", "open_video", "TokenMask"} <= PUBLIC.keys()
+    for module in pkgutil.walk_packages(tubelet.__path__, "tubelet."):
+        if module.name != "tubelet.__main__":
+            importlib.import_module(module.name)
+    modules = [name for name in dir(tubelet) if isinstance(getattr(tubelet, name), ModuleType)]
+    assert modules == ["visualize"]  # no other name is that of a package, too
+    assert {name: getattr(tubelet, name) for name in PUBLIC} == PUBLIC
     assert all(inspect.getdoc(value) for value in PUBLIC.values())
     namespace: dict[str, Any] = {}
     exec("from tubelet import *", namespace)
@@ -53,7 +61,7 @@ def test_every_public_name_is_found() -> None:
 
 def test_types_of_public_signatures_are_public() -> None:
     # The parts of a recipe are its settings, which `load_recipe` reads from YAML.
-    exempt = {tubelet.PretrainRecipe.__init__, tubelet.FinetuneRecipe.__init__}
+    exempt: set[Any] = {tubelet.PretrainRecipe.__init__, tubelet.FinetuneRecipe.__init__}
     public = list(PUBLIC.values())
     missing = {
         f"{kind.__module__}.{kind.__qualname__} in {function.__qualname__}"

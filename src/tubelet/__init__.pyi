@@ -50,7 +50,11 @@ from tubelet.run.training import run_recipe as run_recipe
 from tubelet.run.visualize import Animation as Animation
 from tubelet.video.crop import Box as Box
 from tubelet.video.reader import Crop as Crop
+from tubelet.video.reader import IndexChanged as IndexChanged
+from tubelet.video.reader import Video as Video
 from tubelet.video.reader import VideoError as VideoError
 from tubelet.video.reader import VideoIndex as VideoIndex
+from tubelet.video.reader import open_video as open_video
+from tubelet.video.sources import FetchError as FetchError
 
 __version__: str

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import moving_frames, write_video
+from tests.conftest import index_of, moving_frames, read_frames, write_video
 from tests.prepare.files import small, write_growing
 from tubelet.data.manifest import read_manifest
 from tubelet.errors import UserError
@@ -26,7 +26,6 @@ from tubelet.prepare.plan_lists import plan_lists
 from tubelet.prepare.pool import Lost, work
 from tubelet.prepare.preview import save_preview
 from tubelet.prepare.report import Report, write_report
-from tubelet.video.reader import probe, read_frames
 
 
 class Silent:
@@ -312,7 +311,7 @@ def test_no_two_videos_are_written_to_one_file(tmp_path: Path):
         }
         assert len({path.casefold() for path in found}) == 6
         assert set(found.values()) == {2, 3, 4, 5, 6, 7}
-        assert all(len(probe(tmp_path / "out" / path)) == frames for path, frames in found.items())
+        assert all(len(index_of(tmp_path / "out" / path)) == frames for path, frames in found.items())
         assert (found["videos/a.avi.mp4"], found["videos/b.mp4"]) == (4, 6)
         assert (found["videos/a.mp4.mp4"], found["videos/a.avi-2.mp4"]) == (2, 7)
 

@@ -140,7 +140,7 @@ def visualize(
         raise UserError(
             f"{model} is a classifier, which has no reconstruction: use the pre-trained autoencoder"
         )
-    clip = read_clip(str(video), clip_of(loaded), size=loaded.config.encoder.image_size)
+    clip = read_clip(video, clip_of(loaded), size=loaded.config.encoder.image_size)
     mask = TubeMasking(ratio=ratio).sample(loaded.grid, 1, torch.Generator().manual_seed(seed))
     reconstruction(loaded, clip, mask, device=device, precision=precision).save(out)
     print(out)

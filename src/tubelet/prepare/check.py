@@ -11,18 +11,10 @@ from typing import Any
 
 from tubelet.prepare.plan import Facts
 from tubelet.prepare.pool import Lost
-from tubelet.video.image_folder import folder_pictures
-from tubelet.video.reader import (
-    Crop,
-    SizeChangesError,
-    VideoError,
-    VideoIndex,
-    probe,
-    read_crops,
-    read_frames,
-)
+from tubelet.video.image_folder import folder_images
+from tubelet.video.reader import IndexChanged, VideoError, VideoIndex, open_video
 from tubelet.video.remote import RemoteError, open_remote, plain_errors, remote_url
-from tubelet.video.sources import Deadline, FetchError, open_container, video_errors
+from tubelet.video.sources import Deadline, FetchError, SizeChangesError, open_container, video_errors
 
 _PART = 1 << 16  # bytes of the head, the middle and the tail that tell files apart
 _SECONDS = 120.0  # to read all packets of a file, and again to decode its frames
@@ -59,7 +51,7 @@ def check_file(path: str) -> Checked | Lost:
     checked = Checked(path)
     try:
         if os.path.isdir(path):  # noqa: PTH112
-            pictures = [str(picture) for picture in folder_pictures(Path(path))]
+            pictures = [str(picture) for picture in folder_images(Path(path))]
             return _check_frames(replace(checked, content=_content(pictures)))
         checked = _check_frames(replace(checked, content=_content([path])))
         promised = _promised_seconds(path) if checked.fps and not checked.error else 0.0
@@ -82,34 +74,17 @@ def _without(path: str, error: Exception) -> str:
 
 
 def _check_frames(checked: Checked) -> Checked:
-    look = _index_of_some if remote_url(checked.path) else _index_of_all
-    index, error = look(checked.path)
-    return replace(checked, error=error).with_index(index)
-
-
-def _index_of_all(path: str) -> tuple[VideoIndex, str]:
-    """Every packet is read, then a few frames are decoded; the text says what is wrong with these."""
-    index = probe(path, limit=_SECONDS)
-    try:
-        height, width = read_frames(path, _few(index), index, limit=_SECONDS).shape[-2:]
-    except SizeChangesError:
-        return index, SIZE_CHANGES
-    return replace(index, height=height, width=width), ""
-
-
-def _index_of_some(path: str) -> tuple[VideoIndex, str]:
-    """The header of an MP4 tells where its packets are, so that only a few frames have to be fetched."""
-    known: list[VideoIndex] = []
-
-    def plan(index: VideoIndex) -> list[Crop]:
-        known.append(index)
-        return [Crop(_few(index), None, (index.height, index.width))]
-
-    try:
-        read_crops(path, plan, limit=_SECONDS)
-    except SizeChangesError:
-        return known[-1], SIZE_CHANGES
-    return known[-1], ""
+    """Index a video and decode a few frames; the header of a remote MP4 saves fetching every packet."""
+    error = ""
+    with open_video(checked.path, exact=not remote_url(checked.path), limit=2 * _SECONDS) as video:
+        try:
+            try:
+                video.read(_few(video.index))
+            except IndexChanged:
+                video.read(_few(video.index))
+        except SizeChangesError:
+            error = SIZE_CHANGES
+    return replace(checked, error=error).with_index(video.index)
 
 
 def _few(index: VideoIndex) -> list[int]:

@@ -23,9 +23,9 @@ from tubelet.prepare.places import Stamp
 from tubelet.prepare.plan import Facts, Item
 from tubelet.prepare.pool import Lost
 from tubelet.video.encode import require_x264
-from tubelet.video.image_folder import folder_pictures
+from tubelet.video.image_folder import folder_images
 from tubelet.video.index import times_are_guesses, video_stream
-from tubelet.video.reader import VideoError, probe
+from tubelet.video.reader import VideoError, open_video
 from tubelet.video.sources import Deadline, FetchError, open_source
 from tubelet.video.transcode import ReadableFrames, write_training_video
 
@@ -94,7 +94,8 @@ def encode_file(job: EncodeJob) -> Encoded | Lost:
                 written, note = write_training_video(part, _pictures(job), job.short_side), ""
             else:
                 written, note = _transcode(job.source, part, job.short_side)
-            index = probe(part)
+            with open_video(part, exact=True) as video:
+                index = video.index
             if len(index) != written:
                 raise VideoError(f"{len(index)} of {written} frames arrived in the file")
             return Encoded(part.stat().st_size, note=note).with_index(index)
@@ -130,7 +131,7 @@ def _transcode(source: str, part: Path, short_side: int) -> tuple[int, str]:
 
 def _pictures(job: EncodeJob) -> Iterator[av.VideoFrame]:
     """A folder's pictures in order: all, or as many as the job says from its first on."""
-    paths = folder_pictures(Path(job.source))
+    paths = folder_images(Path(job.source))
     if job.offset is not None and job.frames is not None:
         paths = [path for path in paths if job.offset <= _number(path) < job.offset + job.frames]
     for path in paths:

@@ -13,7 +13,7 @@ from tubelet.errors import UserError
 from tubelet.prepare.lists.class_names import plain
 from tubelet.prepare.lists.row import Row, split_of
 from tubelet.prepare.places import Stamp, join
-from tubelet.video.image_folder import is_picture
+from tubelet.video.image_folder import is_image
 from tubelet.video.remote import list_below, lists_files, remote_url, require_package
 from tubelet.video.sources import VIDEO_SUFFIXES
 
@@ -46,7 +46,7 @@ class FoundFiles:
             return
         if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES:
             self.videos.append(path)
-        elif is_picture(PurePosixPath(name)):
+        elif is_image(PurePosixPath(name)):
             self.pictures[folder or "."] += 1
         else:
             self.others.append(path)

@@ -14,7 +14,7 @@ from tubelet.prepare.lists.row import Row, split_of
 from tubelet.prepare.lists.tables import read_list
 from tubelet.prepare.places import Stamp, names_of, place
 from tubelet.prepare.plan import Item, Plan, named
-from tubelet.video.image_folder import is_picture
+from tubelet.video.image_folder import is_image
 from tubelet.video.remote import join_url, lists_files, remote_url, require_package
 from tubelet.video.sources import VIDEO_SUFFIXES
 
@@ -112,7 +112,7 @@ def _there(name: str, bases: Sequence[Path]) -> Path | None:
     """The file or folder of pictures of a listed path."""
     for path in (base / full for base in bases for full in (name, _with_ending(name))):
         with suppress(OSError):  # a name too long for a file, or a folder that may not be read
-            if path.is_file() or (path.is_dir() and any(map(is_picture, path.iterdir()))):
+            if path.is_file() or (path.is_dir() and any(map(is_image, path.iterdir()))):
                 return path
     return None
 

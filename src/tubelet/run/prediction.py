@@ -62,7 +62,7 @@ def predict(
     loaded, runtime = on_device(model, device, precision)
     classifier = require_classifier(loaded, source)
     size = classifier.config.encoder.image_size
-    video = read_views(str(path), clip_of(classifier), views or views_of(classifier), size)
+    video = read_views(path, clip_of(classifier), views or views_of(classifier), size)
     with inference(classifier, runtime):
         logits = classifier(video.to(runtime.device))
     probabilities = classifier.probabilities(logits).mean(0).cpu().numpy()
