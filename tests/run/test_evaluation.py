@@ -155,8 +155,10 @@ def test_a_model_is_read_and_tested_as_its_card_says(trained: Path, motion: Path
     folder, manifest = trained / "finetune", read_manifest(motion, "test")
     outcome = evaluate(str(folder), manifest, workers=0, precision="fp32")
     model = load_model(folder)
+    threads = torch.get_num_threads()
     chosen: dict = {"clip": SegmentClip(frames=4), "views": Views(clips=2), "device": "cpu"}
-    expected = evaluate(model, motion, workers=0, precision="fp32", **chosen)
+    expected = evaluate(model, motion, workers=0, precision="fp32", threads=threads + 1, **chosen)
+    assert torch.get_num_threads() == threads
     assert len(outcome.names) == 12
     np.testing.assert_allclose(outcome.probabilities, expected.probabilities, atol=1e-5)
 
