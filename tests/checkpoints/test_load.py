@@ -1,8 +1,6 @@
 """Models on disk, and those that others have published by their names."""
 
-import importlib
 import json
-import pkgutil
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import tubelet
 from tests.checkpoints.layouts import (
     GIVEN,
     TINY,
@@ -67,17 +64,6 @@ def test_a_config_that_does_not_say_whether_classes_come_together_is_of_one_clas
     assert config["card"].pop("multi_label") is False
     (folder / "config.json").write_text(json.dumps(config))
     assert load_model(folder).card == load_model(trained / "finetune" / "best").card
-
-
-def test_the_public_names_are_there_whatever_was_imported_before() -> None:
-    for module in pkgutil.walk_packages(tubelet.__path__, "tubelet."):
-        if module.name != "tubelet.__main__":
-            importlib.import_module(module.name)
-    for name in tubelet.__all__:
-        assert getattr(tubelet, name) is not None
-        assert name == "visualize" or callable(getattr(tubelet, name)), name  # no module of a like name
-    with pytest.raises(AttributeError, match="no attribute 'load_modle'"):
-        tubelet.load_modle  # noqa: B018
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ from tubelet.recipe.loading import load_recipe, to_yaml
 from tubelet.recipe.schema import Recipe
 from tubelet.report.contents import Chart, Curve, DemoReport, Picture, Result, WorstClip
 from tubelet.report.page import write_report
-from tubelet.run.evaluation import Evaluation, evaluate
+from tubelet.run.accuracy import Evaluation
+from tubelet.run.evaluation import evaluate_model
 from tubelet.run.prediction import clip_of, views_of
 from tubelet.run.training import run_recipe
 from tubelet.run.visualize import film_strip, reconstruction
@@ -181,7 +182,7 @@ def _run_tests(out: Path) -> list[tuple[Evaluation, Result]]:
                 evaluation = Evaluation.load(path)
             else:
                 with Bar(test.name) as bar:
-                    evaluation = evaluate(
+                    evaluation = evaluate_model(
                         model,
                         manifest,
                         clip=clip_of(model),
@@ -202,7 +203,7 @@ def _run_tests(out: Path) -> list[tuple[Evaluation, Result]]:
                 top5=evaluation.top(5),
                 gflops=gflops_per_view(model, test.masking),
                 parameters=parameter_count(model),
-                clips_per_second=evaluation.clips_per_second,
+                clips_per_second=evaluation.views_per_second,
                 views=f"{views.clips} x {views.crops}",
                 highlight=test.highlight,
             )

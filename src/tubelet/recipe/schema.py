@@ -224,7 +224,7 @@ class EvaluateRecipe:
         complementary: average the class scores over the masks that together show every token once (two at
             one half masked, four at three quarters), as MAR's complementary test does.
         batch_size: videos decoded and tested at a time in each process.
-        runtime: device, precision and processes.
+        runtime: device, precision (auto is that of the model's recipe, fp32 if it has none) and processes.
     """
 
     task: Literal["evaluate"] = "evaluate"

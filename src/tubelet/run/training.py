@@ -30,7 +30,7 @@ from tubelet.models.target import PixelTarget
 from tubelet.patches import Size3
 from tubelet.recipe.loading import load_recipe, to_yaml
 from tubelet.recipe.schema import FinetuneRecipe, PretrainRecipe, Recipe
-from tubelet.run.evaluation import evaluate, require_frames
+from tubelet.run.evaluation import evaluate_model, require_frames
 from tubelet.settings import difference, to_plain
 from tubelet.tasks.classify import ClassifyTask
 from tubelet.tasks.pretrain import PretrainTask
@@ -80,7 +80,7 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
             assert isinstance(recipe, FinetuneRecipe)
             assert isinstance(task, ClassifyTask)
             assert validation
-            outcome = evaluate(
+            outcome = evaluate_model(
                 task.model,
                 validation,
                 clip=recipe.data.clip,
