@@ -106,11 +106,9 @@ def bench_data(
             data set in runs/.
         files: number of videos to read, at most.
         rounds: number of measurements after one to warm up; results are medians.
-        frames: of a clip.
-        stride: frames of the video from one frame of the clip to the next.
+        frames: of a clip, `stride` frames of the video apart.
         size: side of the clip in pixels.
-        workers: numbers of worker processes with which to measure whole batches; by default 0 and one per
-            core.
+        workers: numbers of worker processes for whole batches; by default 0 and one per core.
         progress: called with the number of finished rounds and of all rounds.
 
     Raises:
@@ -216,6 +214,9 @@ def readable_videos(sources: Sequence[str | Path], count: int) -> dict[str | Pat
     count = min(count, len(videos))
     indices, reason = {}, ""
     for path in (videos[k * len(videos) // count] for k in range(count)):
+        if Path(path).is_dir():
+            reason = f"{path} is a folder of images, and only video files are measured"
+            continue
         try:
             with open_video(path, exact=True) as video:
                 video.read([k * (len(video.index) - 1) // 15 for k in range(16)])
@@ -236,9 +237,9 @@ def clip_requests(videos: Sequence[str | Path], *, frames: int, stride: int, siz
 def _read_stages(request: ClipRequest, index: VideoIndex, rounds: int) -> tuple[float, ...]:
     """Return the CPU ms to open a video, read packets and decode, and the frames decoded and spanned."""
     wanted = set(request.frames(len(index)))
-    deadline = Deadline(request.path, TIME_LIMIT_S)
     times = []
     for _ in range(rounds + 1):
+        deadline = Deadline(request.path, TIME_LIMIT_S)
         begin = time.process_time()
         with open_video(request.path):
             opened = time.process_time()
