@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: help demo test quick science check bench docs clean
 
 help:
-	@echo "make demo    install, then run the whole story on a made data set (about a quarter of an hour)"
+	@echo "make demo    install, then run the full pipeline on a generated data set (about a quarter of an hour)"
 	@echo "make test    install, check and run all tests"
 	@echo "make quick   the tests that take less than a minute together"
 	@echo "make science tests that train networks for minutes to check claims about data"
