@@ -255,7 +255,7 @@ def test_what_is_opened_and_cannot_be_used_is_closed(monkeypatch: pytest.MonkeyP
 
     file = Whole()
     system = SimpleNamespace(open=lambda *_, **__: file)
-    monkeypatch.setattr(remote, "_at", lambda url: (system, url))
+    monkeypatch.setattr(remote, "_system_and_path", lambda url: (system, url))
     with pytest.raises(remote.RemoteError, match="does not send parts of files"):
         remote.open_remote("https://host/a.mp4", 0)
     assert file.closed

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from tubelet.video.remote import (
     Info,
-    SilentError,
-    ask,
+    RemoteTimeoutError,
+    file_info,
     join_url,
     list_beside,
     lists_files,
@@ -70,7 +70,7 @@ def stamp_of(place: str) -> Stamp:
         OSError: it is not there, or cannot be asked for.
     """
     if url := remote_url(place):
-        return Stamp.of(ask(url))
+        return Stamp.of(file_info(url))
     found = os.stat(place)  # noqa: PTH116
     return Stamp(found.st_size, found.st_mtime_ns)
 
@@ -105,8 +105,8 @@ def stamps_of(places: Sequence[str], show: Callable[[int, int], None]) -> dict[s
 def _ask_host(url: str, silent: Counter[str]) -> Stamp | OSError:
     """Ask, unless too many questions to its host have been in vain: thousands would take hours."""
     host = urlsplit(url).netloc
-    stamp = _stamp_or_error(url) if silent[host] < _PATIENCE else SilentError("no answer in time")
-    silent[host] += isinstance(stamp, SilentError)
+    stamp = _stamp_or_error(url) if silent[host] < _PATIENCE else RemoteTimeoutError("no answer in time")
+    silent[host] += isinstance(stamp, RemoteTimeoutError)
     return stamp
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tubelet.data.manifest import _distinct, _lines
+from tubelet.data.manifest import distinct_names, located_lines
 from tubelet.errors import UserError, did_you_mean
 from tubelet.files import read_text
 from tubelet.prepare.lists.row import Row
@@ -32,17 +32,17 @@ def read_classes(path: Path) -> tuple[str, ...]:
     except ValueError as error:
         raise UserError(f"{path} does not parse: {error}") from None
     if isinstance(content, list):
-        return _distinct((f"{path}: entry {n}", str(name)) for n, name in enumerate(content, start=1))
+        return distinct_names((f"{path}: entry {n}", str(name)) for n, name in enumerate(content, start=1))
     if isinstance(content, dict):
         pairs = [(f"{path}: {key}", _pair(str(key), str(value))) for key, value in content.items()]
     else:
-        lines = _lines(path, text)
+        lines = located_lines(path, text)
         if re.fullmatch(r"(id|index|label)\s*[,;\t]\s*(name|class|label)", lines[0][1].lower()):
             lines = lines[1:]
         pairs = [(where, _split(line)) for where, line in lines if line]
         names = Counter(pair[1] for _, pair in pairs if pair)
         if sum(pair is None for _, pair in pairs) * 2 > len(pairs) or len(names) == 1 < len(pairs):
-            return _distinct(lines)
+            return distinct_names(lines)
     named: dict[int, tuple[str, str]] = {}
     for where, pair in pairs:
         if pair is None:
@@ -54,7 +54,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     first = min(named, default=0)
     if not named or sorted(named) != list(range(first, first + len(named))) or first not in (0, 1):
         raise UserError(f"{path}: the class numbers must count from 0 or 1 without a gap")
-    return _distinct(named[number] for number in sorted(named))
+    return distinct_names(named[number] for number in sorted(named))
 
 
 def _split(line: str) -> tuple[int, str] | None:
