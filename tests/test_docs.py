@@ -68,7 +68,7 @@ def test_settings_and_recipes_exist() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for key in re.findall(rf"(?<![\w/.])(?:{groups})(?:\.[a-z_]+)+(?=[`= ,)])", text):
-            if key not in settings and not key.endswith((".py", ".md", ".safetensors")):
+            if key not in settings and not key.endswith((".py", ".md", ".jsonl", ".safetensors")):
                 wrong.append(f"{page.name}: {key}")
         names = set(re.findall(rf"(?<![\w/-])(?:{families})/[a-z0-9_]+(?=[` ])", text))
         wrong += [f"{page.name}: {name}" for name in sorted(names - set(recipe_names()))]

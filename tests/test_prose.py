@@ -14,7 +14,7 @@ PHRASES = {
     r"several(?= ?[:=(\[])": "multi_label, num_classes",
     r"elsewhere": "remote; or say where",
     r"there (is|are|was|were) none|could not be had|lacks?": "missing, not found, there is no X, has no X",
-    r"(?<!there )(?<!null )(?<!none )(is|are|was|were) no(?! (longer|more|less|fewer|later)\b)": "is not a X",
+    r"(?<!there )(?<!null )(?<!none )(?<!\d )(is|are|was|were) no(?! (longer|more|less|fewer)\b)": "is not a",
     r"(?<!\.)(tells?|telling)(?!\()|told|untold": "record, specify, report, indicate; distinguish A from B",
     r"lies?|lying": "be, be in, be at, be stored in",
     r"(go|goes|going|gone|went) on": "resume, continue",
@@ -61,8 +61,8 @@ def test_phrases():
         "--unlabelled", "It is no video.", "Recognise", "several: int | None", "takes its worker down",
     )  # fmt: skip
     right = (
-        "file.tell()", "f = file.tell", "there is no file", "is no longer", "null is no mask", "on its own",
-        "of its own frames", "as many as there are", "in place", "several files", "paint-order: x", "otherwise",
+        "file.tell()", "f = file.tell", "there is no file", "is no longer", "-1 is no class", "on its own",
+        "of its own frames", "as many as there are", "in place", "several files", "paint-order: x", "precise",
     )  # fmt: skip
     assert [text for text in wrong if not find(text)] == []
     assert [text for text in right if find(text)] == []
