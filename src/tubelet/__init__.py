@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tubelet.checkpoints.load import load_model as load_model
-    from tubelet.checkpoints.load import save_model as save_model
+    from tubelet.checkpoints.save import save_model as save_model
     from tubelet.clips import DenseClip as DenseClip
     from tubelet.clips import SegmentClip as SegmentClip
     from tubelet.clips import Views as Views
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tubelet.recipe.loading import load_recipe as load_recipe
     from tubelet.run import visualize as visualize
     from tubelet.run.evaluation import evaluate as evaluate
-    from tubelet.run.inspection import inspect as inspect
+    from tubelet.run.inspection import inspect_checkpoint as inspect_checkpoint
     from tubelet.run.prediction import predict as predict
     from tubelet.run.training import run_recipe as run_recipe
     from tubelet.video.reader import VideoError as VideoError
@@ -51,7 +51,7 @@ _PUBLIC = {
     "VideoError": "video.reader",
     "Views": "clips",
     "evaluate": "run.evaluation",
-    "inspect": "run.inspection",
+    "inspect_checkpoint": "run.inspection",
     "load_model": "checkpoints.load",
     "load_recipe": "recipe.loading",
     "predict": "run.prediction",
@@ -59,7 +59,7 @@ _PUBLIC = {
     "read_manifest": "data.manifest",
     "resize_model": "models.resize",
     "run_recipe": "run.training",
-    "save_model": "checkpoints.load",
+    "save_model": "checkpoints.save",
     "visualize": "run",
 }
 

@@ -186,9 +186,9 @@ def inspect(
     norm_eps: NormEps = None,
 ) -> None:
     """Say what is in a checkpoint: family, sizes, parameters, GFLOPs, and what it lacks."""
-    from tubelet.run.inspection import inspect
+    from tubelet.run.inspection import inspect_checkpoint
 
-    found = inspect(
+    found = inspect_checkpoint(
         model,
         heads=heads,
         decoder_heads=decoder_heads,
@@ -216,7 +216,8 @@ def convert(
     norm_eps: NormEps = None,
 ) -> None:
     """Write a model in another code base's layout. What that cannot hold is refused by name."""
-    from tubelet.checkpoints.load import load_model, save_model
+    from tubelet.checkpoints.load import load_model
+    from tubelet.checkpoints.save import save_model
 
     if not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise UserError(f"{out} is there already: choose another name, or write over it with --force")
@@ -238,13 +239,13 @@ def zoo(
     name: Annotated[str | None, typer.Argument(help="One of them, to read all about it.")] = None,
 ) -> None:
     """List the published checkpoints that can be loaded by name."""
-    from tubelet.checkpoints.catalogue import PUBLISHED, find
+    from tubelet.checkpoints.catalogue import catalogue, published_checkpoint
 
     if name:
-        print(find(name).describe())
+        print(published_checkpoint(name).describe())
         return
-    width = max(len(row.name) for row in PUBLISHED)
-    for row in PUBLISHED:
+    width = max(map(len, catalogue()))
+    for row in catalogue().values():
         accuracy = f"{row.top1:5.1f} %" if row.top1 else "       "
         print(f"{row.name:{width}}  {row.contains:11}  {accuracy}  {row.license}")
 

@@ -11,7 +11,6 @@ from tubelet.data.dataset import read_views
 from tubelet.errors import UserError
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
-from tubelet.settings import parse
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,11 @@ def clip_of(model: MaskedAutoencoder | VideoClassifier) -> AnyClip:
     Raises:
         UserError: it does not say.
     """
-    if not model.card.clip:
+    if model.card.clip is None:
         raise UserError("the model's card does not say how its clips are sampled")
-    return parse(AnyClip, model.card.clip, "the model's card")
+    return model.card.clip
 
 
 def views_of(model: VideoClassifier) -> Views:
     """The views that the model's card says a test averages over."""
-    return parse(Views, model.card.views, "the model's card")
+    return model.card.views or Views()
