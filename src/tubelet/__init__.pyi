@@ -1,6 +1,6 @@
-from tubelet.checkpoints.load import Model as Model
 from tubelet.checkpoints.load import load_model as load_model
-from tubelet.checkpoints.load import save_model as save_model
+from tubelet.checkpoints.model_folder import Model as Model
+from tubelet.checkpoints.save import save_model as save_model
 from tubelet.clips import AnyClip as AnyClip
 from tubelet.clips import DenseClip as DenseClip
 from tubelet.clips import IntervalClip as IntervalClip
@@ -43,7 +43,7 @@ from tubelet.run import visualize as visualize
 from tubelet.run.accuracy import Evaluation as Evaluation
 from tubelet.run.evaluation import evaluate as evaluate
 from tubelet.run.inspection import Inspection as Inspection
-from tubelet.run.inspection import inspect as inspect
+from tubelet.run.inspection import inspect_checkpoint as inspect_checkpoint
 from tubelet.run.prediction import Prediction as Prediction
 from tubelet.run.prediction import predict as predict
 from tubelet.run.training import run_recipe as run_recipe

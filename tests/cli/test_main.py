@@ -14,7 +14,9 @@ import pytest
 import typer
 from PIL import Image
 
-from tubelet.checkpoints.load import Model, load_model, save_model
+from tubelet.checkpoints.load import load_model
+from tubelet.checkpoints.model_folder import Model
+from tubelet.checkpoints.save import save_model
 from tubelet.cli.checkpoints import inspect
 from tubelet.cli.main import COMMANDS, app
 from tubelet.cli.options import Device, Precision

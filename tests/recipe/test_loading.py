@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tubelet.checkpoints.catalogue import find
+from tubelet.checkpoints.catalogue import published_checkpoint
 from tubelet.clips import DenseClip, SegmentClip, VideoMAESegmentClip
 from tubelet.data.augment import MultiScaleCrop, RandomErasing, ResizedCrop
 from tubelet.data.mixing import Mixing
@@ -216,7 +216,7 @@ def test_a_published_recipe_trains_the_published_model(name: str, parameters: in
 def test_a_published_recipe_starts_from_a_published_model(name: str):
     recipe = finetuning(name)
     assert recipe.init
-    start = find(recipe.init)
+    start = published_checkpoint(recipe.init)
     assert start.contains == "autoencoder"
     assert start.source is not None
     assert start.data.lower() == name.rpartition("_")[2]

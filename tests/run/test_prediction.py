@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import tubelet
-from tubelet.checkpoints.load import Model, load_model, save_model
+from tubelet.checkpoints.load import load_model
+from tubelet.checkpoints.model_folder import Model
+from tubelet.checkpoints.save import save_model
 from tubelet.clips import SegmentClip, Views
 from tubelet.data.dataset import read_views
 from tubelet.errors import UserError
@@ -157,5 +159,6 @@ def test_a_file_without_clip_sampling_is_sampled_as_published(
         VideoClassifier(ClassifierConfig(encoder=encoder, classes=classes)), tmp_path / "x.pth", "videomae"
     )
     model = load_model(tmp_path / "x.pth", heads=2, image_size=32, frames=4)
-    assert model.card.clip["kind"] == kind
+    assert model.card.clip is not None
+    assert model.card.clip.kind == kind
     assert len(tubelet.predict(model, video).top(3)) == 3

@@ -15,9 +15,9 @@ def inspect(model: ModelSource, hints: Hints) -> None:
 
     tubelet inspect checkpoint.pth
     """
-    from tubelet.run.inspection import inspect
+    from tubelet.run.inspection import inspect_checkpoint
 
-    print(inspect(model, **hints))
+    print(inspect_checkpoint(model, **hints))
 
 
 @with_hints
@@ -34,7 +34,8 @@ def convert(
 
     tubelet convert checkpoint.pth out/ --to huggingface
     """
-    from tubelet.checkpoints.load import load_model, save_model
+    from tubelet.checkpoints.load import load_model
+    from tubelet.checkpoints.save import save_model
 
     if not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise UserError(f"{out} exists: choose another path, or overwrite it with --force")
@@ -46,12 +47,12 @@ def zoo(
     name: Annotated[str | None, typer.Argument(help="A checkpoint to describe in full.")] = None,
 ) -> None:
     """List the published checkpoints that can be loaded by name, or describe one."""
-    from tubelet.checkpoints.catalogue import PUBLISHED, find
+    from tubelet.checkpoints.catalogue import catalogue, published_checkpoint
 
     if name:
-        print(find(name).describe())
+        print(published_checkpoint(name).describe())
         return
-    width = max(len(row.name) for row in PUBLISHED)
-    for row in PUBLISHED:
+    width = max(map(len, catalogue()))
+    for row in catalogue().values():
         accuracy = f"{row.top1:5.1f} %" if row.top1 else "       "
         print(f"{row.name:{width}}  {row.contains:11}  {accuracy}  {row.license}")

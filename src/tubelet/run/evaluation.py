@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tubelet.checkpoints.load import Model
+from tubelet.checkpoints.model_folder import Model
 from tubelet.clips import AnyClip, Views
 from tubelet.data.dataset import Batch, ViewDataset, label_rows
 from tubelet.data.loader import default_workers, view_batches

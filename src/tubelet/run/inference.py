@@ -7,7 +7,8 @@ from typing import Literal, cast
 
 import torch
 
-from tubelet.checkpoints.load import Model, load_model
+from tubelet.checkpoints.load import load_model
+from tubelet.checkpoints.model_folder import Model
 from tubelet.errors import UserError
 from tubelet.models.classifier import VideoClassifier
 from tubelet.train.runtime import Runtime, RuntimeConfig, choose_device

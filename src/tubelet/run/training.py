@@ -3,14 +3,15 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from tubelet.checkpoints.load import CONFIG, Model, load_model, read_architecture, write_model
+from tubelet.checkpoints.load import load_model
+from tubelet.checkpoints.model_folder import CONFIG, Model, read_architecture, write_model
 from tubelet.clips import Views
 from tubelet.data.dataset import TrainDataset
 from tubelet.data.loader import TrainLoader, default_workers
@@ -255,12 +256,12 @@ def make_card(recipe: Recipe, manifest: Manifest) -> ModelCard:
     """What the trained model will say of itself."""
     provenance = {"tubelet": version(), "torch": torch.__version__, "recipe": to_plain(recipe)}
     if isinstance(recipe, PretrainRecipe):
-        return ModelCard(clip=asdict(recipe.data.clip), provenance=provenance)
+        return ModelCard(clip=recipe.data.clip, provenance=provenance)
     return ModelCard(
         classes=manifest.classes,
         multi_label=manifest.multi_label,
-        clip=asdict(recipe.data.clip),
-        views=asdict(recipe.views),
+        clip=recipe.data.clip,
+        views=recipe.views,
         provenance=provenance,
     )
 
