@@ -27,7 +27,7 @@ from tubelet.checkpoints import load
 from tubelet.checkpoints.catalogue import catalogue, published_checkpoint
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.save import save_model
-from tubelet.clips import SegmentClip, Views
+from tubelet.clips import DenseClip, SegmentClip, Views
 from tubelet.errors import UserError
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import VideoClassifier
@@ -241,6 +241,22 @@ def test_every_published_name_is_downloaded_or_says_how_to_get_it(
             load_model(row.name)
         expected = str(missing) if row.source else "by hand"
         assert expected in str(caught.value), row.name
+
+
+def test_the_clip_that_is_assumed_for_174_classes_is_visible(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({"module": random_weights(videomae_classifier(replace(TINY, classes=174)))}, path)
+    card = load_model(path, **HINTS).card
+    assert card.clip == SegmentClip(frames=4)
+    assert "assumed" in card.provenance["clip"]
+    assert f"{path} " in caplog.text
+    assert "174 classes" in caplog.text
+    caplog.clear()
+    torch.save({"module": random_weights(videomae_classifier(TINY))}, path)
+    assert load_model(path, **HINTS).card.clip == DenseClip(frames=4, stride=4)
+    assert caplog.text == ""
 
 
 # The command.

@@ -99,25 +99,23 @@ CONTAINERS: dict[str, Callable[[Weights], Any]] = {
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy pickle"])
-@pytest.mark.parametrize("container", CONTAINERS)
-def test_weights_are_found_in_every_container(
-    weights: Weights, plain: Model, tmp_path: Path, container: str, legacy: bool
-):
+def test_weights_are_found_in_every_container(weights: Weights, plain: Model, tmp_path: Path, legacy: bool):
     path = tmp_path / "file.pth"
-    torch.save(CONTAINERS[container](weights), path, _use_new_zipfile_serialization=not legacy)
-    assert same(load_model(path, **HINTS), plain)
+    for name, contain in CONTAINERS.items():
+        torch.save(contain(weights), path, _use_new_zipfile_serialization=not legacy)
+        assert same(load_model(path, **HINTS), plain), name
 
 
-@pytest.mark.parametrize(
-    "prefix",
-    [
-        "module.", "module.module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "backbone.",
-        "model.", "model.backbone.", "model.module.", "model._orig_mod.backbone.", "backbone.model.",
-    ],
+PREFIXES = (
+    "module.", "module.module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "backbone.",
+    "model.", "model.backbone.", "model.module.", "model._orig_mod.backbone.", "backbone.model.",
 )  # fmt: skip
-def test_prefixes_of_wrappers_are_removed(weights: Weights, plain: Model, tmp_path: Path, prefix: str):
-    torch.save({"model": {prefix + name: x for name, x in weights.items()}}, tmp_path / "file.pth")
-    assert same(load_model(tmp_path / "file.pth", **HINTS), plain)
+
+
+def test_prefixes_of_wrappers_are_removed(weights: Weights, plain: Model, tmp_path: Path):
+    for prefix in PREFIXES:
+        torch.save({"model": {prefix + name: x for name, x in weights.items()}}, tmp_path / "file.pth")
+        assert same(load_model(tmp_path / "file.pth", **HINTS), plain), prefix
 
 
 def test_the_prefix_of_a_compiled_part_is_removed(weights: Weights, plain: Model, tmp_path: Path):
@@ -131,14 +129,12 @@ def test_weights_with_and_without_a_prefix_are_refused(weights: Weights, tmp_pat
     assert "the same weights twice" in refused(tmp_path / "file.pth", **HINTS)
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".pt", ".pyth", ".bin", ".ckpt", ".tar", ""])
-def test_the_content_of_a_file_decides_not_its_suffix(
-    weights: Weights, plain: Model, tmp_path: Path, suffix: str
-):
-    torch.save({"model": weights}, tmp_path / f"pickle{suffix}")
-    assert same(load_model(tmp_path / f"pickle{suffix}", **HINTS), plain)
-    save_file(weights, tmp_path / f"safe{suffix}")
-    assert same(load_model(tmp_path / f"safe{suffix}", **HINTS), plain)
+def test_the_content_of_a_file_decides_not_its_suffix(weights: Weights, plain: Model, tmp_path: Path):
+    for suffix in (".pth", ".pt", ".pyth", ".bin", ".ckpt", ".tar", ""):
+        torch.save({"model": weights}, tmp_path / f"pickle{suffix}")
+        assert same(load_model(tmp_path / f"pickle{suffix}", **HINTS), plain), suffix
+        save_file(weights, tmp_path / f"safe{suffix}")
+        assert same(load_model(tmp_path / f"safe{suffix}", **HINTS), plain), suffix
 
 
 def test_safetensors_are_read_with_their_metadata(weights: Weights, plain: Model, tmp_path: Path):
@@ -146,18 +142,15 @@ def test_safetensors_are_read_with_their_metadata(weights: Weights, plain: Model
     assert same(load_model(tmp_path / "x.safetensors", **HINTS), plain)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("safe", [False, True], ids=["pickle", "safetensors"])
-def test_other_precisions_become_float32(weights: Weights, tmp_path: Path, dtype: torch.dtype, safe: bool):
-    rounded = {name: x.to(dtype) for name, x in weights.items()}
-    path = tmp_path / "file"
-    if safe:
-        save_file(rounded, path)
-    else:
-        torch.save({"module": rounded}, path)
-    assert {x.dtype for x in read_checkpoint(path).weights.values()} == {torch.float32}
-    torch.save({name: x.float() for name, x in rounded.items()}, tmp_path / "float")
-    assert same(load_model(path, **HINTS), load_model(tmp_path / "float", **HINTS))
+def test_other_precisions_become_float32(weights: Weights, tmp_path: Path):
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        rounded = {name: x.to(dtype) for name, x in weights.items()}
+        save_file(rounded, tmp_path / "safetensors")
+        torch.save({"module": rounded}, tmp_path / "pickle")
+        torch.save({name: x.float() for name, x in rounded.items()}, tmp_path / "float")
+        for path in (tmp_path / "safetensors", tmp_path / "pickle"):
+            assert {x.dtype for x in read_checkpoint(path).weights.values()} == {torch.float32}, path
+            assert same(load_model(path, **HINTS), load_model(tmp_path / "float", **HINTS)), (path, dtype)
 
 
 def test_views_of_one_storage_and_parameters_are_read(weights: Weights, plain: Model, tmp_path: Path):
@@ -319,11 +312,10 @@ UNRELATED: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", UNRELATED)
-def test_a_file_that_is_something_else_is_refused(tmp_path: Path, kind: str):
-    write, expected = UNRELATED[kind]
-    write(tmp_path / "file.pth")
-    assert expected in refused(tmp_path / "file.pth")
+def test_a_file_that_is_something_else_is_refused(tmp_path: Path):
+    for kind, (write, expected) in UNRELATED.items():
+        write(tmp_path / "file.pth")
+        assert expected in refused(tmp_path / "file.pth"), kind
 
 
 def test_hugging_faces_weights_without_their_config_are_refused(tmp_path: Path):

@@ -115,13 +115,9 @@ def _file_name(url: str) -> str:
 
 @dataclass
 class _PartialFile:
-    """The bytes received so far, and beside them what the server said about the file that they are from.
+    """The bytes received so far, and beside them what the server said about this version of the file.
 
-    Attributes:
-        target: the name of the complete file.
-        etag: the tag of that version of the file.
-        modified: the time of its last change.
-        total: its size, 0 if unknown.
+    A total of 0 is unknown.
     """
 
     target: Path

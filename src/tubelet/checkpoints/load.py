@@ -83,9 +83,10 @@ def load_model(
         model = _load_foreign(path, hints)
         if isinstance(model, VideoClassifier) and model.config.classes == SSV2_CLASSES:
             _log.warning(
-                "%s does not record how clips are sampled: its %d classes are taken for Something-Something "
-                "V2's, with frames spread over the video",
-                *(source, SSV2_CLASSES),
+                "%s does not record how clips are sampled: its %d classes are taken for those of "
+                "Something-Something V2, with frames spread over the video",
+                source,
+                SSV2_CLASSES,
             )
     else:
         model = _load_published(path, hints, published)
@@ -131,10 +132,8 @@ def _load_published(path: Path, hints: ArchitectureHints, published: Published) 
     given = {name: value for name, value in asdict(hints).items() if value is not None}
     given = {**published.hints, **given, "image_size": None, "frames": None}
     for name, value in published.hints.items():
-        _log.warning(
-            "%s is loaded with %s=%s, which its file does not record or records wrongly",
-            *(published.name, name, value),
-        )
+        text = "%s is loaded with %s=%s, which its file does not record or records wrongly"
+        _log.warning(text, published.name, name, value)
     model = _load_foreign(path, ArchitectureHints(**given))
     provenance = {**model.card.provenance, "name": published.name}
     model.card = replace(model.card, license=published.license, provenance=provenance)

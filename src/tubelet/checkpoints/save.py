@@ -1,7 +1,7 @@
 """Save a model in any layout: Tubelet's folder, or what another code base loads."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,9 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
     family = writing_family(layout)
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     file = write_foreign(family, model.config, weights, model.card, layout)
-    lost = list(_lost_of_card(family, file, model))
+    stored = family.read_card(file, model.config)
+    if model.card.multi_label and not stored.multi_label:
+        raise UserError(f"{file.source} cannot hold this model: it cannot store multi_label=True")
     if family.writes_folder:
         _require_folder(path)
         path.mkdir(parents=True, exist_ok=True)
@@ -66,8 +68,8 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             torch.save(family.content(model.config, model.card, file.weights), temporary)
-    if lost:
-        _log.warning("the layout %s does not store %s", layout, ", ".join(lost))
+    if lost := list(_lost(model.card, stored)):
+        _log.warning("%s does not store %s", file.source, ", ".join(lost))
 
 
 def _require_folder(path: Path) -> None:
@@ -96,10 +98,10 @@ def write_foreign(
     content = family.content(config, card, theirs)
     others = {name: member for name, member in content.items() if member is not theirs}
     file = Checkpoint(f"the layout {layout}", theirs, others)
-    found = family.read_config(file, _hints(config))
-    lost = [*_differences(config, found)]
+    stored = family.read_config(file, _hints(config))
+    lost = [*_differences(config, stored)]
     if config.decoder:
-        lost += _differences(config.target, found.target, "target")
+        lost += _differences(config.target, stored.target, "target")
     lost += [f"{name}={value:g}" for name, value in _epsilons(config) if not 0 <= value <= LARGEST_EPS]
     if lost:
         raise UserError(f"the layout {layout} cannot hold this model: it cannot store " + ", ".join(lost))
@@ -127,25 +129,22 @@ def _epsilons(config: Config) -> Iterator[tuple[str, float]]:
         yield "head.norm_eps", config.head.norm_eps
 
 
-def _differences(wanted: Any, found: Any, name: str = "") -> Iterable[str]:
+def _differences(wanted: Any, stored: Any, name: str = "") -> Iterator[str]:
     """The settings in which two configs differ, as `name=value`."""
-    if is_dataclass(wanted) and type(wanted) is type(found):
+    if is_dataclass(wanted) and type(wanted) is type(stored):
         for part in fields(wanted):
             if part.name not in _NOT_COMPARED:
                 path = f"{name}.{part.name}".lstrip(".")
-                yield from _differences(getattr(wanted, part.name), getattr(found, part.name), path)
-    elif wanted != found:
+                yield from _differences(getattr(wanted, part.name), getattr(stored, part.name), path)
+    elif wanted != stored:
         yield f"{name}={wanted}"
 
 
-def _lost_of_card(family: Family, file: Checkpoint, model: Model) -> Iterator[str]:
-    """What the card says and the file, read again, does not; a lost multi-label flag is an error."""
-    card, found = model.card, family.read_card(file, model.config)
-    if card.multi_label and not found.multi_label:
-        raise UserError(f"{file.source} cannot hold this model: it cannot store multi_label=True")
-    if card.classes and not found.classes:
+def _lost(card: ModelCard, stored: ModelCard) -> Iterator[str]:
+    """What the card says and the file, read again, does not."""
+    if card.classes and not stored.classes:
         yield "the class names"
-    if card.clip not in (None, found.clip):
+    if card.clip not in (None, stored.clip):
         yield f"clip={to_plain(card.clip)}"
-    if card.views not in (None, Views(), found.views):
+    if card.views not in (None, Views(), stored.views):
         yield f"views={to_plain(card.views)}"

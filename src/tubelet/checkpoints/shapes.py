@@ -10,8 +10,6 @@ from tubelet.patches import Size3
 
 ENCODER_HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
 """Width -> attention heads, of every published encoder (small, base, large, huge, giant)."""
-BRIDGE_HEAD_WIDTH = 128
-"""Width of one attention head in MAR's published bridging classifiers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,39 +59,32 @@ def read_encoder(
         patch_size=size.h,
         dim=dim,
         depth=depth(file, f"{prefix}blocks"),
-        heads=encoder_heads(file, hints, dim),
+        heads=num_heads(file, hints, "heads", dim),
         mlp_dim=width(file, f"{prefix}blocks.0.{up}.weight"),
     )
 
 
-def encoder_heads(file: Checkpoint, hints: ArchitectureHints, dim: int) -> int:
-    """Return the encoder's heads: the hint, or those of the published model of this width."""
-    reason = f"no published encoder is {dim} wide"
-    return _heads(file, "heads", hints.heads, ENCODER_HEADS.get(dim), dim, reason)
-
-
-def decoder_heads(file: Checkpoint, hints: ArchitectureHints, dim: int, head_width: int) -> int:
-    """Return the decoder's heads: the hint, or heads of the published width."""
-    published = None if dim % head_width else dim // head_width
-    reason = f"the decoder's width {dim} is not a multiple of {head_width}"
-    return _heads(file, "decoder_heads", hints.decoder_heads, published, dim, reason)
-
-
-def bridge_heads(file: Checkpoint, hints: ArchitectureHints, dim: int) -> int:
-    """Return the bridging classifier's heads: the hint, or heads of the published width."""
-    published = None if dim % BRIDGE_HEAD_WIDTH else dim // BRIDGE_HEAD_WIDTH
-    reason = f"the bridging classifier's width {dim} is not a multiple of {BRIDGE_HEAD_WIDTH}"
-    return _heads(file, "bridge_heads", hints.bridge_heads, published, dim, reason)
-
-
-def _heads(
-    file: Checkpoint, name: str, hint: int | None, published: int | None, dim: int, reason: str
+def num_heads(
+    file: Checkpoint, hints: ArchitectureHints, name: str, dim: int, head_width: int | None = None
 ) -> int:
-    heads = published if hint is None else hint
+    """Return the attention heads of a part: the hint `name`, or those of the published models.
+
+    Args:
+        file: the checkpoint.
+        hints: the hints.
+        name: `heads`, `decoder_heads` or `bridge_heads`.
+        dim: the width of the part.
+        head_width: the width of one head in published models; None for encoders, where it varies.
+    """
+    published = ENCODER_HEADS.get(dim) if head_width is None else dim // head_width
+    heads = getattr(hints, name)
     if heads is None:
-        raise UserError(
-            f"{file.source}: the file does not record {name}, and {reason}: {_how_to_give(file, name)}"
-        )
+        if published is None or (head_width and dim % head_width):
+            raise UserError(
+                f"{file.source} does not record {name}, and for the width {dim} there is no published "
+                f"number: {_how_to_give(file, name)}"
+            )
+        heads = published
     if heads < 1 or dim % heads:
         raise UserError(f"{file.source}: {name}={heads} does not divide the width {dim}")
     return heads

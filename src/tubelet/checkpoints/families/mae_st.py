@@ -112,7 +112,7 @@ class MAEST(Family):
                 head=LinearHeadConfig(),
                 classes=shapes.width(file, head) if head in weights else 0,
             )
-        dim = shapes.width(file, "decoder_embed.weight")
+        dim, head_width = shapes.width(file, "decoder_embed.weight"), 64 if spelling.released else 32
         num_blocks = shapes.depth(file, spelling.decoder_blocks)
         values = shapes.width(file, f"{spelling.predict}.weight")
         frames = values // (encoder.patch_size**2 * len(encoder.mean)) * encoder.grid.t
@@ -127,7 +127,7 @@ class MAEST(Family):
             decoder=DecoderConfig(
                 dim=dim,
                 depth=num_blocks,
-                heads=shapes.decoder_heads(file, hints, dim, 64 if spelling.released else 32),
+                heads=shapes.num_heads(file, hints, "decoder_heads", dim, head_width),
                 mlp_dim=shapes.width(file, f"{spelling.decoder_blocks}.0.mlp.fc1.weight"),
                 positions="separable" if "decoder_pos_embed_spatial" in weights else "joint",
                 class_token=class_token,

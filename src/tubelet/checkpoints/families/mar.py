@@ -57,7 +57,7 @@ class MAR(Family):
             head=BridgingHeadConfig(
                 dim=bridge,
                 depth=shapes.depth(file, "cls_head.blocks"),
-                heads=shapes.bridge_heads(file, hints, bridge),
+                heads=shapes.num_heads(file, hints, "bridge_heads", bridge, 128),
                 mlp_dim=shapes.width(file, "cls_head.blocks.0.ffn.net.0.weight"),
             ),
             classes=shapes.width(file, "cls_head.head.weight"),

@@ -99,7 +99,7 @@ def read_decoder(file: Checkpoint, hints: ArchitectureHints) -> DecoderConfig:
     return DecoderConfig(
         dim=dim,
         depth=shapes.depth(file, "decoder.blocks"),
-        heads=shapes.decoder_heads(file, hints, dim, head_width),
+        heads=shapes.num_heads(file, hints, "decoder_heads", dim, head_width),
         mlp_dim=shapes.width(file, "decoder.blocks.0.mlp.fc1.weight"),
         layer_scale=_layer_scale(file, "decoder.blocks"),
     )
