@@ -23,7 +23,7 @@ from tubelet.prepare.find_files import find_videos
 from tubelet.prepare.pipeline import PrepareConfig
 from tubelet.prepare.plan_folder import plan_folder
 from tubelet.prepare.plan_lists import plan_lists
-from tubelet.prepare.pool import Lost, work
+from tubelet.prepare.pool import JobFailed, run_jobs
 from tubelet.prepare.preview import save_preview
 from tubelet.prepare.report import Report, write_report
 from tubelet.video.reader import probe, read_frames
@@ -52,11 +52,11 @@ def work_done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are looked into or encoded from now on."""
     done: list[str] = []
 
-    def check(path: str) -> Checked | Lost:
+    def check(path: str) -> Checked | JobFailed:
         done.append(Path(path).name)
         return check_file(path)
 
-    def encode(job: EncodeJob) -> Encoded | Lost:
+    def encode(job: EncodeJob) -> Encoded | JobFailed:
         done.append(f"encode {Path(job.source).name}")
         return encode_file(job)
 
@@ -152,7 +152,7 @@ def test_a_file_on_which_the_decoder_crashes_is_tried_again_next_time(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(run, "check_file", lambda x: Lost("crashed") if "2.mp4" in x else check_file(x))
+        patch.setattr(run, "check_file", lambda x: JobFailed("crashed") if "2.mp4" in x else check_file(x))
         report = prepare(videos, tmp_path / "out")
     assert report.broken == [("2.mp4", "crashed")]
     assert prepare(videos, tmp_path / "out").broken == []
@@ -177,11 +177,11 @@ def test_the_time_to_encode_a_video_grows_with_its_frames(
     small(videos / "long.mp4", count=30)
     limits: dict[str, float] = {}
 
-    def recorded(function: Any, jobs: Any, *, workers: int, seconds: Any) -> Any:
-        limits.update({job.source: seconds(job) for job in jobs if isinstance(job, EncodeJob)})
-        return work(function, jobs, workers=workers, seconds=seconds)
+    def recorded(function: Any, jobs: Any, *, workers: int, limit_s: Any) -> Any:
+        limits.update({job.source: limit_s(job) for job in jobs if isinstance(job, EncodeJob)})
+        return run_jobs(function, jobs, workers=workers, limit_s=limit_s)
 
-    monkeypatch.setattr(run, "work", recorded)
+    monkeypatch.setattr(run, "run_jobs", recorded)
     prepare(videos, tmp_path / "out", encode=True)
     assert limits[str(videos / "long.mp4")] - min(limits.values()) == 30 - 4
     assert min(limits.values()) > 60
@@ -190,11 +190,11 @@ def test_the_time_to_encode_a_video_grows_with_its_frames(
 def test_a_video_that_does_not_come_out_of_the_encoder_is_given_up_and_told(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def lost(job: EncodeJob) -> Encoded | Lost:
+    def lost(job: EncodeJob) -> Encoded | JobFailed:
         if "2.mp4" not in job.source:
             return encode_file(job)
         Path(job.target).with_name(".2.mp4.partial").touch()  # what a killed process leaves
-        return Lost("took longer than 330 s")
+        return JobFailed("took longer than 330 s")
 
     monkeypatch.setattr(run, "encode_file", lost)
     report = prepare(videos, tmp_path / "out", encode=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tubelet.errors import UserError
-from tubelet.prepare.pool import Lost, work
+from tubelet.prepare.pool import JobFailed, run_jobs
 
 
 def double(number: int) -> int:
@@ -33,23 +33,23 @@ def misbehave(what: str) -> str:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_every_job_gets_its_result(workers: int):
-    assert dict(work(double, range(20), workers=workers)) == {k: 2 * k for k in range(20)}
+    assert dict(run_jobs(double, range(20), workers=workers)) == {k: 2 * k for k in range(20)}
 
 
 def test_no_jobs_need_no_process():
-    assert list(work(double, [], workers=2)) == []
+    assert list(run_jobs(double, [], workers=2)) == []
 
 
 def test_a_crash_and_a_hang_are_told_and_the_rest_is_done():
-    found = dict(work(misbehave, ["a", "crash", "b", "hang", "c"], workers=1, seconds=lambda _: 1))
+    found = dict(run_jobs(misbehave, ["a", "crash", "b", "hang", "c"], workers=1, limit_s=lambda _: 1))
     assert {what: result for what, result in found.items() if isinstance(result, str)} == {
         "a": "A",
         "b": "B",
         "c": "C",
     }
-    assert isinstance(found["crash"], Lost)
+    assert isinstance(found["crash"], JobFailed)
     assert "crashed" in found["crash"].reason
-    assert found["hang"] == Lost("took longer than 1 s")
+    assert found["hang"] == JobFailed("took longer than 1 s")
 
 
 def holds_interrupts_back(_: int) -> bool:
@@ -57,23 +57,23 @@ def holds_interrupts_back(_: int) -> bool:
 
 
 def test_ctrl_c_is_for_the_main_process_from_the_beginning():
-    assert dict(work(holds_interrupts_back, [0], workers=1)) == {0: True}
+    assert dict(run_jobs(holds_interrupts_back, [0], workers=1)) == {0: True}
     assert not holds_interrupts_back(0)
 
 
 def test_a_worker_stays_where_the_function_itself_says_lost():
-    found = dict(work(every_second_is_lost, range(8), workers=1, seconds=lambda _: 60))
-    assert [isinstance(result, Lost) for result in found.values()] == [False, True] * 4
-    assert len({result.reason if isinstance(result, Lost) else result for result in found.values()}) == 1
+    found = dict(run_jobs(every_second_is_lost, range(8), workers=1, limit_s=lambda _: 60))
+    assert [isinstance(result, JobFailed) for result in found.values()] == [False, True] * 4
+    assert len({result.reason if isinstance(result, JobFailed) else result for result in found.values()}) == 1
 
 
-def every_second_is_lost(number: int) -> str | Lost:
-    return Lost(str(os.getpid())) if number % 2 else str(os.getpid())
+def every_second_is_lost(number: int) -> str | JobFailed:
+    return JobFailed(str(os.getpid())) if number % 2 else str(os.getpid())
 
 
 def test_a_worker_that_ends_between_two_jobs_is_replaced_and_costs_none():
     workers = []
-    for _, worker in work(own_process, range(3), workers=1, seconds=lambda _: 60):
+    for _, worker in run_jobs(own_process, range(3), workers=1, limit_s=lambda _: 60):
         assert isinstance(worker, int)
         workers.append(worker)
         end(worker)
@@ -90,8 +90,8 @@ def own_process(_: int) -> int:
 
 
 def test_each_job_has_a_time_limit_of_its_own():
-    found = dict(work(sleep, [0.5, 60.0], workers=1, seconds=lambda length: 30 if length < 1 else 1))
-    assert found == {0.5: 0.5, 60.0: Lost("took longer than 1 s")}
+    found = dict(run_jobs(sleep, [0.5, 60.0], workers=1, limit_s=lambda length: 30 if length < 1 else 1))
+    assert found == {0.5: 0.5, 60.0: JobFailed("took longer than 1 s")}
 
 
 def sleep(length: float) -> float:
@@ -104,13 +104,13 @@ def sleep(length: float) -> float:
 )
 def test_mistakes_end_the_work(what: str, error: type[Exception], message: str):
     with pytest.raises(error, match=message):
-        list(work(misbehave, [what], workers=1))
+        list(run_jobs(misbehave, [what], workers=1))
 
 
 def test_workers_end_with_the_main_process_in_the_middle_of_a_job(tmp_path: Path):
     text = (
-        "from tests.prepare.test_pool import tell_and_hang\nfrom tubelet.prepare.pool import work\n"
-        f"if __name__ == '__main__':\n    list(work(tell_and_hang, [{str(tmp_path / 'pid')!r}], workers=1))\n"
+        "from tests.prepare.test_pool import tell_and_hang\nfrom tubelet.prepare.pool import run_jobs\n"
+        f"if __name__ == '__main__':\n    list(run_jobs(tell_and_hang, [{str(tmp_path / 'pid')!r}], workers=1))\n"
     )
     (tmp_path / "main.py").write_text(text)
     paths = os.pathsep.join(sys.path)

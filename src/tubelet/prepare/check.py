@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tubelet.prepare.plan import Facts
-from tubelet.prepare.pool import Lost
+from tubelet.prepare.pool import JobFailed
 from tubelet.video.image_folder import folder_pictures
 from tubelet.video.reader import (
     Crop,
@@ -50,10 +50,10 @@ EMPTY = "the file is empty"
 SIZE_CHANGES = "its frames' size changes; --encode makes a video of one size of it"
 
 
-def check_file(path: str) -> Checked | Lost:
+def check_file(path: str) -> Checked | JobFailed:
     """Look into a file or a folder of pictures; what is wrong with it is in the answer.
 
-    Of a file elsewhere no more is read than its frames need. Lost where that could not be had: the network
+    Of a file elsewhere no more is read than its frames need. JobFailed where that could not be had: the network
     may be to blame.
     """
     checked = Checked(path)
@@ -64,9 +64,9 @@ def check_file(path: str) -> Checked | Lost:
         checked = _check_frames(replace(checked, content=_content([path])))
         promised = _promised_seconds(path) if checked.fps and not checked.error else 0.0
     except FetchError as error:
-        return Lost(_without(path, error))
+        return JobFailed(_without(path, error))
     except RemoteError as error:
-        return Lost(f"cannot be fetched ({error})")
+        return JobFailed(f"cannot be fetched ({error})")
     except OSError as error:
         return replace(checked, error=error.strerror or str(error))
     except VideoError as error:

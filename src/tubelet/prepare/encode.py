@@ -21,7 +21,7 @@ from tubelet.errors import UserError
 from tubelet.files import replacing
 from tubelet.prepare.places import Stamp
 from tubelet.prepare.plan import Facts, Item
-from tubelet.prepare.pool import Lost
+from tubelet.prepare.pool import JobFailed
 from tubelet.video.encode import _decode, _write
 from tubelet.video.image_folder import folder_pictures
 from tubelet.video.index import times_are_guesses, video_stream
@@ -79,10 +79,10 @@ class Encoded(Facts):
     size: int = 0
 
 
-def encode_file(job: EncodeJob) -> Encoded | Lost:
+def encode_file(job: EncodeJob) -> Encoded | JobFailed:
     """Write a video, whole or not at all; what is wrong with the source is in the answer.
 
-    Lost where the source is elsewhere and could not be had: the network may be to blame.
+    JobFailed where the source is elsewhere and could not be had: the network may be to blame.
 
     Raises:
         UserError: the disk is full, or PyAV cannot encode H.264.
@@ -101,7 +101,7 @@ def encode_file(job: EncodeJob) -> Encoded | Lost:
                 raise VideoError(f"{len(index)} of {written} frames arrived in the file")
             return Encoded(part.stat().st_size, note=note).with_index(index)
     except FetchError as error:
-        return Lost(str(error).removeprefix(f"{job.source}: "))
+        return JobFailed(str(error).removeprefix(f"{job.source}: "))
     except (av.FFmpegError, OSError, VideoError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(

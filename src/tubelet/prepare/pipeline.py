@@ -18,7 +18,7 @@ from tubelet.prepare.encode import Encoded, EncodeJob, encode_file, part_of, tar
 from tubelet.prepare.journal import Record
 from tubelet.prepare.places import Stamp, stamps_of
 from tubelet.prepare.plan import Facts, Item, Plan, named
-from tubelet.prepare.pool import Lost, work
+from tubelet.prepare.pool import JobFailed, run_jobs
 from tubelet.prepare.preview import save_preview
 from tubelet.prepare.report import Report, write_report
 from tubelet.video.remote import RemoteError, remote_url
@@ -182,10 +182,10 @@ def _check(
     with bar("checking videos") as progress:
         progress.show(len(checks), len(stamps))
         jobs = list(waiting)
-        for path, result in work(
-            check_file, jobs, workers=min(workers, len(jobs)), seconds=lambda path: _SECONDS
+        for path, result in run_jobs(
+            check_file, jobs, workers=min(workers, len(jobs)), limit_s=lambda path: _SECONDS
         ):
-            if isinstance(result, Lost):  # not written down: it may have been the machine's fault
+            if isinstance(result, JobFailed):  # not written down: it may have been the machine's fault
                 checks[path] = Checked(path, error=result.reason)
             else:
                 checks[path] = result
@@ -256,13 +256,13 @@ def _encode(
     rest = [job for job in jobs if job not in done]
     with bar("encoding videos") as progress:
         progress.show(len(done), len(jobs))
-        for job, result in work(
+        for job, result in run_jobs(
             encode_file,
             rest,
             workers=min(workers, len(rest)),
-            seconds=lambda job: _SECONDS + _SECONDS_A_FRAME * checks[job.source].frames,
+            limit_s=lambda job: _SECONDS + _SECONDS_A_FRAME * checks[job.source].frames,
         ):
-            if isinstance(result, Lost):
+            if isinstance(result, JobFailed):
                 done[job] = Encoded(error=f"cannot be encoded ({result.reason})")
             else:
                 done[job] = result
