@@ -10,7 +10,6 @@ import numpy as np
 from tubelet.errors import UserError
 from tubelet.files import replacing
 from tubelet.prepare.encode import EncodeJob, encode_file
-from tubelet.prepare.places import stamp_of
 from tubelet.prepare.pool import JobFailed
 
 KINETICS, RE_ENCODED, SSV2 = "kinetics-like", "kinetics-like, re-encoded", "ssv2-like"
@@ -56,7 +55,7 @@ def write_bench_files(folder: Path, count: int, *, seconds: float = 10) -> dict[
         if not original.exists():
             _encode(original, _footage(k, frames, 256, 340), "libx264", _X264, 30, seed=k)
         if not anew.exists():
-            written = encode_file(EncodeJob.of(str(original), stamp_of(str(original)), anew, _SHORT_SIDE))
+            written = encode_file(EncodeJob(str(original), str(anew), _SHORT_SIDE))
             reason = written.reason if isinstance(written, JobFailed) else written.error
             if reason:
                 raise UserError(f"{original} {reason}; give a FOLDER of videos to measure on instead")

@@ -72,7 +72,7 @@ def _run_pool(
             while waiting and len(running) < workers:  # a job is sent only when a worker is free
                 limit = limit_s(waiting[-1])
                 try:
-                    future = pool.schedule(
+                    future: Future[Result] = pool.schedule(
                         _call, (function, waiting[-1]), timeout=limit if isfinite(limit) else None
                     )
                 except RuntimeError:  # broken since the last result
