@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import moving_frames, write_video
+from tests.conftest import index_of, moving_frames, write_video
 from tubelet.bench.made_videos import write_bench_files
 from tubelet.bench.measure import OURS, VIEWS, bench_data, read_stages
 from tubelet.bench.peer_loaders import Job, ours, peers
 from tubelet.bench.report import Part, Report, Row, Stages, hints
 from tubelet.clips import DenseClip
 from tubelet.errors import UserError
-from tubelet.video.reader import probe
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +28,7 @@ def report(cache: Path) -> Report:
 
 def test_made_files_are_like_the_data_sets(cache: Path, report: Report):
     made = write_bench_files(cache, 1, seconds=2.5)
-    original, anew, webm = (probe(paths[0]) for paths in made.values())
+    original, anew, webm = (index_of(paths[0]) for paths in made.values())
     assert (original.codec, original.width, original.height, len(original)) == ("h264", 340, 256, 75)
     assert (anew.codec, anew.width, anew.height, len(anew)) == ("h264", 340, 256, 75)
     assert anew.keys == (0, 16, 32, 48, 64)

@@ -254,7 +254,7 @@ def test_the_chain_is_its_parts_in_order(cropped: bool):
     for seed in range(8):
         rng = np.random.default_rng(seed)
         expected = clip if cropped else augment.randaugment(clip, rng)
-        box, flip, _ = augment.place(70, 90, 48, rng)
+        box, flip, _ = augment.draw_crop(70, 90, 48, rng)
         expected = crop_resize(expected, box, (48, 48))
         expected = expected.flip(-1) if flip else expected
         expected = augment.randaugment(expected, rng) if cropped else expected

@@ -74,7 +74,7 @@ def test_repeats_are_different_clips_with_seeds_of_their_own(manifest: MakeManif
 
 def test_crops_show_the_same_frames_and_repeats_others(manifest: MakeManifest):
     whole = Augment(crop=ResizedCrop(scale=(1, 1), ratio=(7 / 5, 7 / 5)))
-    clips = TrainDataset(manifest(), CLIP, whole, size=32, repeats=2, crops=3)[0, 11].video
+    clips = TrainDataset(manifest(), CLIP, whole, size=32, repeats=2, augmented_copies=3)[0, 11].video
     assert torch.equal(clips, clips[[0, 0, 0, 3, 3, 3]])
     assert not torch.equal(clips[0], clips[3])
 
@@ -82,7 +82,7 @@ def test_crops_show_the_same_frames_and_repeats_others(manifest: MakeManifest):
 @pytest.mark.parametrize("cropped", [True, False])
 def test_crops_are_augmented_each_by_itself(manifest: MakeManifest, cropped: bool):
     augment = Augment(randaugment=RandAugment(cropped=cropped), flip=0.5, erasing=RandomErasing())
-    item = TrainDataset(manifest(), CLIP, augment, size=32, crops=4)[0, 11]
+    item = TrainDataset(manifest(), CLIP, augment, size=32, augmented_copies=4)[0, 11]
     assert item.video.shape == (4, 4, 3, 32, 32)
     assert len({clip.numpy().tobytes() for clip in item.video}) == 4
     assert len(set(item.seed.tolist())) == 4

@@ -71,7 +71,7 @@ def test_a_video_that_takes_its_process_down_is_replaced_like_one_that_cannot_be
 ):
     order = [[(1, 2 * k), (1, 2 * k + 1)] for k in range(6)]
     broken = list(Workers(training(manifest, "raise"), 0).batches(order))
-    fallen = list(Workers(training(manifest, does), 2, longest=1.0).batches(order))
+    fallen = list(Workers(training(manifest, does), 2, limit_s=1.0).batches(order))
     assert all(same(one, other) for one, other in zip(broken, fallen, strict=True))
     named = {name: why for batch in fallen for name, why in batch.failures.items()}
     assert named.keys() == {f"{BAD}.mp4"}

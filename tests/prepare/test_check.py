@@ -1,6 +1,10 @@
 """Checking a file: its properties, what is wrong with it, and what is unusual."""
 
 from pathlib import Path
+from typing import Any
+
+import av
+import pytest
 
 from tests.conftest import moving_frames, write_video
 from tests.prepare.files import cut, small, upright, write_audio, write_rotated
@@ -40,3 +44,17 @@ def test_a_video_that_is_cut_off_is_noted(tmp_path: Path):
     assert found.error == ""
     assert "of 3.0 s; it may be cut off" in found.note
     assert check_file(str(path)).note == ""
+
+
+def test_a_file_is_opened_once_to_index_and_decode_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = small(tmp_path / "a.mp4")
+    opened: list[object] = []
+
+    def count(source: str, **options: Any) -> object:
+        opened.append(source)
+        return open_container(source, **options)
+
+    open_container = av.open
+    monkeypatch.setattr(av, "open", count)
+    assert check_file(str(path)).error == ""
+    assert opened == [str(path)]

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import decode_all, moving_frames, write_video
+from tests.conftest import decode_all, index_of, moving_frames, write_video
 from tests.prepare.files import FAST, cut, small, upright, write_audio, write_rotated
 from tubelet.errors import UserError
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
-from tubelet.video.reader import probe
 
 
 def encode(source: Path, short_side: int = 32, part: tuple[int, int] | None = None) -> tuple[Path, Encoded]:
@@ -33,7 +32,7 @@ def test_a_video_becomes_small_h264_of_short_groups_without_sound(tmp_path: Path
     assert (result.error, result.note) == ("", "")
     assert (result.frames, result.width, result.height, result.codec) == (40, 72, 48, "h264")
     assert result.size == target.stat().st_size
-    index = probe(target)
+    index = index_of(target)
     assert index.keys == (0, 16, 32)
     assert index.fps == pytest.approx(25)
     with av.open(str(target)) as container:
@@ -98,7 +97,7 @@ def test_the_guessed_times_of_avi_do_not_matter(tmp_path: Path):
     path = write_video(tmp_path / "a.avi", moving_frames(20), codec="mpeg4", options={"bf": "2"})
     target, result = encode(path)
     assert result.frames == 20
-    steps = np.diff(probe(target).times)
+    steps = np.diff(index_of(target).times)
     assert (steps == steps[0]).all()
     assert result.fps == pytest.approx(25)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import moving_frames, write_video
+from tests.conftest import index_of, moving_frames, read_frames, write_video
 from tests.prepare.files import small, write_growing
 from tests.prepare.waiting import until
 from tubelet.data.manifest import read_manifest
@@ -25,7 +25,6 @@ from tubelet.prepare.plan_lists import plan_lists
 from tubelet.prepare.pool import JobFailed, run_jobs
 from tubelet.prepare.preview import save_preview
 from tubelet.prepare.report import PrepareReport
-from tubelet.video.reader import probe, read_frames
 
 
 def prepare(
@@ -298,7 +297,7 @@ def test_no_two_videos_are_written_to_one_file(tmp_path: Path):
         }
         assert len({path.casefold() for path in found}) == 6
         assert set(found.values()) == {2, 3, 4, 5, 6, 7}
-        assert all(len(probe(tmp_path / "out" / path)) == frames for path, frames in found.items())
+        assert all(len(index_of(tmp_path / "out" / path)) == frames for path, frames in found.items())
         assert (found["videos/a.avi.mp4"], found["videos/b.mp4"]) == (4, 6)
         assert (found["videos/a.mp4.mp4"], found["videos/a.avi-2.mp4"]) == (2, 7)
 

@@ -288,7 +288,7 @@ def test_a_wrong_web_folder_is_an_error(prepare: Prepare, tmp_path: Path, web: S
 def test_a_server_that_does_not_answer_is_skipped(
     prepare: Prepare, tmp_path: Path, web: Server, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(remote, "_ANSWER", 0.3)
+    monkeypatch.setattr(remote, "_INFO_TIMEOUT_S", 0.3)
     web.answers |= {f"/silent/{k}.mp4": 0 for k in range(300)}
     (tmp_path / "all.txt").write_text("".join(f"{web.url}{name} 0\n" for name in web.answers))
     code, _, err = prepare("list", "all.txt", "--out", "data")

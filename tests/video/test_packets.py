@@ -8,11 +8,11 @@ import av
 import numpy as np
 import pytest
 
-from tests.conftest import decode_all, moving_frames, write_video
-from tubelet.video import reader as video
+from tests.conftest import decode_all, index_of, moving_frames, read_frames, write_video
+from tubelet.video import reader
 from tubelet.video.index import VideoIndex, header_index, scan_index, video_stream
 from tubelet.video.packets import Decoding
-from tubelet.video.reader import probe, read_frames
+from tubelet.video.reader import IndexChanged, open_video
 from tubelet.video.sources import Deadline, open_container
 
 
@@ -22,8 +22,7 @@ def decoding(path: Path, wanted: list[int]) -> Decoding:
         stream = video_stream(container, path)
         index = scan_index(container, stream, deadline)
         done = Decoding(container, stream, index, set(wanted), deadline)
-        taken: list[int] = []
-        done.run(lambda number, frame: taken.append(number))
+        taken = [number for number, _ in done.frames()]
     assert sorted(taken) == sorted(set(wanted))
     return done
 
@@ -75,9 +74,9 @@ def test_of_x264s_defaults_only_the_wanted_and_what_they_refer_to_is_decoded(def
     for start in range(0, 236, 15):
         wanted = list(range(start, start + 64, 4))
         done = decoding(default, wanted)
-        assert done.decoded == needed(default, wanted)
-        decoded += done.decoded
-        spanned += done.spanned
+        assert done.num_decoded == needed(default, wanted)
+        decoded += done.num_decoded
+        spanned += done.num_spanned
     assert decoded / spanned <= 0.6
 
 
@@ -89,7 +88,7 @@ def short_groups(tmp_path: Path) -> Path:
 
 def test_packets_after_the_last_wanted_frame_of_a_group_are_not_sent(short_groups: Path):
     done = decoding(short_groups, [3, 18, 50])
-    assert (done.decoded, done.spanned) == (4 + 3 + 3, 51)
+    assert (done.num_decoded, done.num_spanned) == (4 + 3 + 3, 51)
 
 
 class CountsSeeks:
@@ -107,23 +106,23 @@ class CountsSeeks:
 
 
 def test_groups_that_follow_each_other_are_decoded_without_going_back(short_groups: Path):
-    deadline, index = Deadline(short_groups, 60), probe(short_groups)
+    deadline, index = Deadline(short_groups, 60), index_of(short_groups)
     with open_container(short_groups, deadline) as container:
         stream, plural = video_stream(container, short_groups), CountsSeeks(container)
         done = Decoding(plural, stream, index, set(range(20, 84, 4)), deadline)  # type: ignore[arg-type]
-        done.run(lambda number, frame: None)
+        assert len(list(done.frames())) == 16
     # 16-20..28, then 32..44, 48..60, 64..76, 80: each up to the last that is wanted
-    assert done.decoded == 13 + 13 + 13 + 13 + 1
+    assert done.num_decoded == 13 + 13 + 13 + 13 + 1
     assert plural.seeks == 1
 
 
 def test_of_key_frames_alone_only_the_wanted_are_decoded(tmp_path: Path):
     path = write_video(tmp_path / "intra.mp4", moving_frames(60), options={"g": "1"})
-    assert decoding(path, [50, 3, 20, 21]).decoded == 4
+    assert decoding(path, [50, 3, 20, 21]).num_decoded == 4
 
 
 def test_a_frame_wanted_twice_is_decoded_once(short_groups: Path):
-    assert decoding(short_groups, [5, 5, 2]).decoded == 6
+    assert decoding(short_groups, [5, 5, 2]).num_decoded == 6
 
 
 def test_all_frames_of_open_groups_are_decoded_in_one_run(tmp_path: Path):
@@ -132,7 +131,7 @@ def test_all_frames_of_open_groups_are_decoded_in_one_run(tmp_path: Path):
         moving_frames(60),
         options={"g": "12", "bf": "3", "x264-params": "open-gop=1:scenecut=0:b-adapt=0"},
     )
-    assert decoding(path, list(range(60))).decoded == 60
+    assert decoding(path, list(range(60))).num_decoded == 60
 
 
 @pytest.mark.parametrize(
@@ -193,7 +192,6 @@ def test_a_file_cut_short_is_not_taken_by_its_header(tmp_path: Path):
 @pytest.mark.parametrize("error", ["times", "keys", "too many"])
 def test_a_header_that_errs_is_found_out(short_groups: Path, error: str, monkeypatch: pytest.MonkeyPatch):
     truth = decode_all(short_groups)
-    lengths = []
 
     def wrong(container: av.container.InputContainer, stream: av.VideoStream) -> VideoIndex | None:
         index = header_index(container, stream)
@@ -206,10 +204,11 @@ def test_a_header_that_errs_is_found_out(short_groups: Path, error: str, monkeyp
             case _:
                 return replace(index, times=(*index.times, index.times[-1] + 512))
 
-    def last(length: int) -> list[int]:
-        lengths.append(length)
-        return [length - 1, 45]
-
-    monkeypatch.setattr(video, "header_index", wrong)
-    assert np.array_equal(read_frames(short_groups, last).permute(0, 2, 3, 1).numpy(), truth[[99, 45]])
-    assert lengths[-1] == 100
+    monkeypatch.setattr(reader, "header_index", wrong)
+    with open_video(short_groups) as video:
+        with pytest.raises(IndexChanged, match=r"g16.mp4: "):
+            video.read([len(video.index) - 1, 45])
+        assert video.index == index_of(short_groups)
+        assert len(video.index) == 100
+        frames = video.read([len(video.index) - 1, 45])
+    assert np.array_equal(frames.permute(0, 2, 3, 1).numpy(), truth[[99, 45]])

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import decode_all, moving_frames, write_video
+from tests.conftest import decode_all, index_of, moving_frames, read_frames, write_video
 from tubelet.video import packets
-from tubelet.video.reader import VideoError, VideoIndex, probe, read_frames
+from tubelet.video.reader import VideoError, VideoIndex, open_video
 
 TICKS = 512  # of a frame of 25 a second in an MP4
 IRREGULAR = np.cumsum(np.random.default_rng(1).integers(15, 90, size=70)).tolist()
@@ -229,12 +229,19 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def frames_of(path: Path, wanted: list[int], index: VideoIndex | None = None) -> np.ndarray:
-    return read_frames(path, wanted, index).permute(0, 2, 3, 1).numpy()
+    """Frames (T, H, W, C) by a given index, or by the file's own."""
+    if index is None:
+        frames = read_frames(path, wanted)
+    else:
+        with open_video(path, exact=True) as video:
+            video.index = index
+            frames = video.read(wanted)
+    return frames.permute(0, 2, 3, 1).numpy()
 
 
-def test_probe_counts_the_frames_that_decode(file: tuple[Path, np.ndarray]):
+def test_the_index_has_the_frames_that_decode(file: tuple[Path, np.ndarray]):
     path, truth = file
-    index = probe(path)
+    index = index_of(path)
     assert len(index) == len(truth)
     assert (index.height, index.width) == truth.shape[1:3]
     assert index.keys[0] == 0
@@ -243,7 +250,7 @@ def test_probe_counts_the_frames_that_decode(file: tuple[Path, np.ndarray]):
 
 def test_random_frames_are_those_of_a_sequential_decode(file: tuple[Path, np.ndarray]):
     path, truth = file
-    index = probe(path)
+    index = index_of(path)
     rng = np.random.default_rng(0)
     for count in (1, 1, 4, 16, 40):
         wanted = rng.integers(len(truth), size=count).tolist()
@@ -259,7 +266,7 @@ def test_what_is_learnt_from_the_header_alone_gives_the_same_frames(file: tuple[
 
 def test_every_single_frame_can_be_read_alone(file: tuple[Path, np.ndarray]):
     path, truth = file
-    index = probe(path)
+    index = index_of(path)
     for number in range(0, len(truth), 3):
         np.testing.assert_array_equal(frames_of(path, [number], index)[0], truth[number], err_msg=str(number))
 
@@ -275,7 +282,7 @@ def test_random_frames_need_no_decoding_from_the_start(
 ):
     path = write_video(tmp_path / f"a.{suffix}", moving_frames(60), options={"g": "12", "bf": "3"})
     truth = decode_all(path)
-    monkeypatch.delattr(packets.Decoding, "_run_from_start")
+    monkeypatch.delattr(packets.Decoding, "_decode_from_start")
     for number in range(60):
         np.testing.assert_array_equal(frames_of(path, [number])[0], truth[number], err_msg=str(number))
     np.testing.assert_array_equal(frames_of(path, [50, 7, 31]), truth[[50, 7, 31]])
@@ -283,7 +290,7 @@ def test_random_frames_need_no_decoding_from_the_start(
 
 def test_the_times_of_an_avi_file_which_are_guesses_do_not_matter(tmp_path: Path):
     path = write_video(tmp_path / "a.avi", moving_frames(30), codec="mpeg4", options={"bf": "2"})
-    index = probe(path)
+    index = index_of(path)
     guess = replace(index, times=index.times[::-1])
     np.testing.assert_array_equal(frames_of(path, [3, 20, 11], guess), decode_all(path)[[3, 20, 11]])
 
@@ -320,7 +327,7 @@ def test_frames_that_come_faster_than_the_ticks_of_their_container_are_told_apar
 
 def every_frame_is_right(path: Path, moments: int) -> None:
     """Of 40 frames at so many different times."""
-    truth, index = decode_all(path), probe(path)
+    truth, index = decode_all(path), index_of(path)
     assert (len(truth), len(index), len(set(index.times))) == (40, 40, moments)
     for number in range(40):
         for known in (index, None):
@@ -351,7 +358,7 @@ def test_frames_that_are_there_to_be_referred_to_alone_do_not_count(tmp_path: Pa
             target.mux(copy)
     truth = torch.from_numpy(decode_all(path)).permute(0, 3, 1, 2)
     assert len(truth) == 54
-    assert len(probe(path)) == 54
+    assert len(index_of(path)) == 54
     assert torch.equal(read_frames(path, range(54)), truth)
     for number in range(54):
         assert torch.equal(read_frames(path, [number])[0], truth[number])
@@ -376,8 +383,8 @@ def test_a_frame_resembles_the_one_that_was_written_more_than_any_other(short: P
         assert error.argmin() == number
 
 
-def test_probe_tells_rate_and_codec(short: Path):
-    index = probe(short)
+def test_the_index_has_rate_and_codec(short: Path):
+    index = index_of(short)
     assert index.fps == pytest.approx(25)
     assert index.codec == "h264"
 
@@ -386,11 +393,11 @@ def test_probe_tells_rate_and_codec(short: Path):
 @pytest.mark.parametrize("fps", [24, 30, 60])
 def test_the_rate_of_even_frames_is_exact(tmp_path: Path, suffix: str, codec: str, fps: int):
     path = write_video(tmp_path / f"a.{suffix}", moving_frames(80), codec=codec, fps=fps)
-    assert probe(path).fps == fps
+    assert index_of(path).fps == fps
 
 
 def test_the_rate_of_irregular_frames_is_their_mean(tmp_path: Path):
-    index = probe(write_video(tmp_path / "vfr.mp4", moving_frames(70), times=IRREGULAR))
+    index = index_of(write_video(tmp_path / "vfr.mp4", moving_frames(70), times=IRREGULAR))
     assert index.fps == pytest.approx(69_000 / (IRREGULAR[-1] - IRREGULAR[0]), rel=1e-3)
 
 
@@ -398,7 +405,7 @@ def test_key_frames_are_where_the_encoder_put_them(tmp_path: Path):
     path = write_video(
         tmp_path / "keys.mp4", moving_frames(35), options={"g": "10", "bf": "2", "sc_threshold": "0"}
     )
-    assert probe(path).keys == (0, 10, 20, 30)
+    assert index_of(path).keys == (0, 10, 20, 30)
 
 
 @pytest.mark.parametrize("wanted", [[], [20], [-1], [0, 20]])
@@ -444,11 +451,11 @@ def broken_file(folder: Path, kind: str) -> Path:
 @pytest.mark.parametrize("kind", ["missing", "folder", "empty", "text", "audio", "truncated"])
 def test_a_file_that_is_no_video_is_named(tmp_path: Path, kind: str):
     path = broken_file(tmp_path, kind)
-    with pytest.raises(VideoError) as probed:
-        probe(path)
+    with pytest.raises(VideoError) as opened:
+        index_of(path)
     with pytest.raises(VideoError) as read:
         read_frames(path, [0])
-    assert str(probed.value).startswith(f"{path}: ")
+    assert str(opened.value).startswith(f"{path}: ")
     assert str(read.value).startswith(f"{path}: ")
 
 
@@ -460,13 +467,13 @@ def test_an_avi_that_begins_between_key_frames_is_not_called_forbidden(tmp_path:
         for packet in list(source.demux(video=0))[1:]:
             packet.stream = stream
             target.mux(packet)
-    with pytest.raises(VideoError, match=r"a.avi: cannot be read as a video \(there is no way back"):
-        probe(path)
+    with pytest.raises(VideoError, match=r"a.avi: cannot be read as a video \(seeking to its start"):
+        index_of(path)
 
 
 def test_a_missing_file_is_called_missing(tmp_path: Path):
     with pytest.raises(VideoError, match=r"no such file"):
-        probe(tmp_path / "gone.mp4")
+        index_of(tmp_path / "gone.mp4")
 
 
 def test_frames_that_do_not_decode_are_an_error_that_names_the_file(tmp_path: Path):
@@ -479,7 +486,7 @@ def test_a_stream_cut_short_gives_the_frames_that_are_left(tmp_path: Path):
     whole = write_video(tmp_path / "whole.ts", moving_frames(50), options={"g": "10"})
     cut = tmp_path / "cut.ts"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
-    index = probe(cut)
+    index = index_of(cut)
     assert 10 < len(index) < 50
     np.testing.assert_array_equal(frames_of(cut, [3, 9], index), decode_all(whole)[[3, 9]])
 
@@ -490,7 +497,7 @@ def test_a_change_of_size_within_a_file_is_an_error_that_names_it(tmp_path: Path
     large = write_video(tmp_path / "large.ts", moving_frames(10, 96, 128), times=late)
     both = tmp_path / "both.ts"
     both.write_bytes(small.read_bytes() + large.read_bytes())
-    assert len(probe(both)) == 20
+    assert len(index_of(both)) == 20
     with pytest.raises(VideoError, match=r"both.ts: the frames.* size changes"):
         read_frames(both, [2, 15])
 
@@ -506,5 +513,5 @@ def test_texts_in_other_encodings_do_not_matter(tmp_path: Path):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
     path.write_bytes(path.read_bytes().replace(b"plain title", b"pl\xe4in t\xeftle"))
-    assert len(probe(path)) == 3
+    assert len(index_of(path)) == 3
     assert read_frames(path, [2]).shape == (1, 3, 48, 64)

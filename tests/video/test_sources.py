@@ -14,12 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import decode_all, moving_frames, write_video
+from tests.conftest import decode_all, index_of, moving_frames, read_crops, read_frames, write_video
 from tests.prepare.files import upright, write_rotated
 from tests.web_server import Server
 from tubelet.video import remote, sources
 from tubelet.video.crop import Box
-from tubelet.video.reader import Crop, VideoError, VideoIndex, probe, read_crops, read_frames
+from tubelet.video.reader import Crop, IndexChanged, VideoError, open_video
 
 
 @pytest.fixture(params=["img_{:05d}.jpg", "image_000{:03d}.png", "{}.PNG"])
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def test_a_folder_of_pictures_is_a_video(folder: Path):
-    index = probe(folder)
+    index = index_of(folder)
     assert (len(index), index.height, index.width) == (12, 48, 64)
     frames = read_frames(folder, [11, 1, 1, 0]).permute(0, 2, 3, 1).numpy()
     error = np.abs(frames.astype(int) - moving_frames(12)[[11, 1, 1, 0]]).mean()
@@ -43,7 +43,7 @@ def test_a_folder_of_pictures_is_a_video(folder: Path):
 def test_hidden_files_beside_pictures_are_passed_over(folder: Path):
     for path in list(folder.iterdir()):
         (folder / f"._{path.name}").write_bytes(b"a resource fork")
-    assert len(probe(folder)) == 12
+    assert len(index_of(folder)) == 12
     assert read_frames(folder, range(12)).shape == (12, 3, 48, 64)
 
 
@@ -54,13 +54,11 @@ def test_names_of_pictures_may_hold_digits_that_are_no_numbers(tmp_path: Path):
 
 
 def test_a_folders_frames_are_cropped_like_a_videos(folder: Path):
-    whole = read_frames(folder, [4, 7])
-
-    def plan(index: VideoIndex) -> list[Crop]:
-        assert len(index) == 12
-        return [Crop([4, 7], Box(3, 5, 24, 32), (24, 32)), Crop([7], None, (24, 32), flip=True)]
-
-    cut, small = read_crops(folder, plan)
+    with open_video(folder) as video:
+        assert len(video.index) == 12
+        whole = video.read([4, 7])
+        crops = [Crop([4, 7], Box(3, 5, 24, 32), (24, 32)), Crop([7], None, (24, 32), flip=True)]
+        cut, small = video.read_crops(crops)
     assert torch.equal(cut, whole[:, :, 3:27, 5:37])
     halved = whole[1:].float().unflatten(2, (24, 2)).unflatten(4, (32, 2)).mean((3, 5)).flip(-1)
     assert (small - halved).abs().mean() < 6
@@ -75,8 +73,9 @@ def test_a_folder_that_is_no_video_is_named(tmp_path: Path, kind: str):
     if kind == "sizes":
         for k in (1, 2):
             Image.new("RGB", (8 * k, 8)).save(path / f"{k}.png")
-    with pytest.raises(VideoError, match=r"video.*(no images|cannot be read as an image|size changes)"):
-        read_frames(path, lambda length: list(range(length)))
+    match = r"video.*(no images|cannot be read as an image|size changes)"
+    with pytest.raises(VideoError, match=match), open_video(path) as video:
+        video.read(range(len(video.index)))
 
 
 def test_frames_beyond_a_folder_are_refused(folder: Path):
@@ -84,10 +83,22 @@ def test_frames_beyond_a_folder_are_refused(folder: Path):
         read_frames(folder, [12])
 
 
-def test_another_backend_is_refused_by_name(tmp_path: Path):
-    path = write_video(tmp_path / "a.mp4", moving_frames(3))
-    with pytest.raises(ValueError, match=r"pyav or torchcodec, found decord"):
-        read_frames(path, [0], backend="decord")  # type: ignore[arg-type]
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_folder_whose_first_image_differs_in_size_is_read_by_the_others(tmp_path: Path, broken: bool):
+    for k, size in enumerate([8, 16, 16, 24 if broken else 16]):
+        Image.new("RGB", (size, 8), (k, k, k)).save(tmp_path / f"{k}.png")
+    with open_video(tmp_path) as video:
+        crop = Crop([1, 2, 3], None, (8, 16))
+        if broken:
+            with pytest.raises(VideoError, match="size changes"):
+                video.read_crops([crop])
+            return
+        with pytest.raises(IndexChanged):
+            video.read_crops([crop])
+        assert (video.index.height, video.index.width) == (8, 16)
+        (clip,) = video.read_crops([crop])
+        assert clip[:, 0, 0, 0].tolist() == [1, 2, 3]
+        assert video.read([0]).shape == (1, 3, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +114,7 @@ def test_another_backend_is_refused_by_name(tmp_path: Path):
     ],
 )
 def test_remote_names_are_known_even_after_pathlib(path: Path | str, url: str | None):
-    assert sources.remote_url(path) == url
+    assert remote.remote_url(path) == url
 
 
 @pytest.mark.parametrize(
@@ -144,9 +155,9 @@ def test_a_file_elsewhere_is_read_like_one_here(tmp_path: Path):
     fsspec.filesystem("memory").pipe("/videos/a.mp4", path.read_bytes())
     frames = read_frames("memory://videos/a.mp4", [33, 5]).permute(0, 2, 3, 1).numpy()
     np.testing.assert_array_equal(frames, decode_all(path)[[33, 5]])
-    assert len(probe("memory://videos/a.mp4")) == 40
+    assert len(index_of("memory://videos/a.mp4")) == 40
     with pytest.raises(VideoError, match=r"memory://videos/b.mp4: no such file"):
-        probe("memory://videos/b.mp4")
+        index_of("memory://videos/b.mp4")
 
 
 def test_reading_ahead_is_asked_for_where_a_file_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -244,7 +255,7 @@ def test_what_is_opened_and_cannot_be_used_is_closed(monkeypatch: pytest.MonkeyP
 
     file = Whole()
     system = SimpleNamespace(open=lambda *_, **__: file)
-    monkeypatch.setattr(remote, "_at", lambda url: (system, url))
+    monkeypatch.setattr(remote, "_system_and_path", lambda url: (system, url))
     with pytest.raises(remote.RemoteError, match="does not send parts of files"):
         remote.open_remote("https://host/a.mp4", 0)
     assert file.closed
@@ -252,12 +263,26 @@ def test_what_is_opened_and_cannot_be_used_is_closed(monkeypatch: pytest.MonkeyP
 
 def test_a_slow_file_is_given_up(tmp_path: Path):
     path = write_video(tmp_path / "a.mp4", moving_frames(20))
-    with pytest.raises(VideoError, match=r"a.mp4: not read within 0 s"):
-        read_frames(path, [19], limit=0)
-    with pytest.raises(VideoError, match=r"a.mp4: not read within 0 s"):
-        read_crops(path, lambda _: [Crop([3], None, (8, 8))], limit=0)
-    with pytest.raises(VideoError, match=r"a.mp4: not read within 0 s"):
-        probe(path, limit=0)
+    with pytest.raises(VideoError, match=r"a.mp4: not read within 0 s"), open_video(path, limit=0) as video:
+        video.read([19])
+    with pytest.raises(VideoError, match=r"a.mp4: not read within 0 s"), open_video(path, limit=0) as video:
+        video.read_crops([Crop([3], None, (8, 8))])
+    with pytest.raises(VideoError, match=r"a.mp4: not read within 0 s"):  # noqa: SIM117 - raised by opening
+        with open_video(path, exact=True, limit=0):
+            pass
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_time_limit_counts_from_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exact: bool):
+    path = write_video(tmp_path / "a.mp4", moving_frames(20))
+    with open_video(path, exact=exact, limit=1000) as video:
+        assert video.read([3]).shape == (1, 3, 48, 64)
+        later = time.monotonic() + 1001
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        with pytest.raises(VideoError, match=r"a.mp4: not read within 1000 s"):
+            video.read([3])
+        with pytest.raises(VideoError, match=r"a.mp4: not read within 1000 s"):
+            video.read_crops([Crop([3], None, (8, 8))])
 
 
 def test_a_source_that_stalls_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -274,8 +299,11 @@ def test_a_source_that_stalls_is_given_up(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(MemoryFile, "read", slowly)
     start = time.monotonic()
-    with pytest.raises(VideoError, match=r"slow.mp4: not read within 0.5 s"):
-        read_frames("memory://videos/slow.mp4", [39], limit=0.5)
+    with (
+        pytest.raises(VideoError, match=r"slow.mp4: not read within 0.5 s"),
+        open_video("memory://videos/slow.mp4", limit=0.5) as video,
+    ):
+        video.read([39])
     assert time.monotonic() - start < 5
 
 
@@ -289,27 +317,16 @@ def test_a_pipe_is_refused_rather_than_waited_for(tmp_path: Path):
 @pytest.mark.parametrize(
     "error", [IndexError("no such box"), FileNotFoundError(2, "no such weights"), av.EOFError(0, "")]
 )
-def test_what_a_plan_raises_comes_as_it_is(tmp_path: Path, error: Exception):
+def test_what_is_raised_while_a_video_is_open_comes_as_it_is(tmp_path: Path, error: Exception):
     path = write_rotated(tmp_path / "a.mp4", upright(8), 90)
-    asked: list[tuple[int, int]] = []
-
-    def fail(_: object) -> list[Crop]:
+    with pytest.raises(type(error)) as caught, open_video(path):
         raise error
-
-    def fail_when_asked_again(index: VideoIndex) -> list[Crop]:
-        asked.append((index.height, index.width))
-        return [Crop([0], None, (8, 8))] if len(asked) < 2 else fail(index)
-
-    with pytest.raises(type(error)) as caught:
-        read_crops(path, fail)
     assert caught.value is error
-    with pytest.raises(type(error)) as caught:
-        read_crops(path, fail_when_asked_again)
-    assert caught.value is error
-    assert asked == [(48, 64), (64, 48)]
-    with pytest.raises(type(error)) as caught:
-        read_frames(path, lambda _: [len(fail(_))])
-    assert caught.value is error
+    with open_video(path) as video:
+        assert (video.index.height, video.index.width) == (48, 64)
+        with pytest.raises(IndexChanged):
+            video.read_crops([Crop([0], None, (8, 8))])
+        assert (video.index.height, video.index.width) == (64, 48)
 
 
 def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
@@ -327,6 +344,17 @@ def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
         for place in rng.integers(len(data), size=20):
             data[place] ^= 1 << rng.integers(8)
     return bytes(data)
+
+
+def last_and_middle(path: Path) -> list[torch.Tensor]:
+    with open_video(path, limit=20) as video:
+        for _ in range(3):
+            length = len(video.index)
+            try:
+                return video.read_crops([Crop([length - 1, length // 2], None, (16, 16))])
+            except IndexChanged:
+                continue
+    raise AssertionError("the index changed thrice")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -349,7 +377,7 @@ def test_of_a_broken_file_there_are_frames_or_a_message(tmp_path: Path, name: st
     for _ in range(60):
         path.write_bytes(damaged(whole, rng))
         try:
-            clips = read_crops(path, lambda i: [Crop([len(i) - 1, len(i) // 2], None, (16, 16))], limit=20)
+            clips = last_and_middle(path)
         except VideoError as error:
             outcomes["message"] += str(error).startswith(f"{path}: ")
         else:
@@ -371,7 +399,7 @@ def test_opening_a_thousand_files_keeps_nothing(tmp_path: Path):
 
     def open_many(count: int) -> None:
         for k in range(count):
-            read_crops(good, lambda _: [Crop([7, 2], Box(3, 3, 30, 30), (24, 24))])
+            read_crops(good, [Crop([7, 2], Box(3, 3, 30, 30), (24, 24))])
             if k % 4 == 0:
                 with pytest.raises(VideoError):
                     read_frames(bad, [0])

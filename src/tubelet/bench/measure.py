@@ -28,7 +28,7 @@ from tubelet.errors import UserError
 from tubelet.machine import available_cores, processor
 from tubelet.video.index import VideoIndex, header_index, scan_index, video_stream
 from tubelet.video.packets import Decoding, WrongIndexError
-from tubelet.video.reader import VideoError, read_frames
+from tubelet.video.reader import VideoError, open_video
 from tubelet.video.sources import VIDEO_SUFFIXES, Deadline, open_container, video_errors
 
 OURS = "tubelet"
@@ -202,7 +202,8 @@ def _readable(paths: list[Path]) -> list[Path]:
     reason = ""
     for path in paths:
         try:
-            read_frames(path, lambda length: [k * (length - 1) // 15 for k in range(16)])
+            with open_video(path, exact=True) as video:
+                video.read([k * (len(video.index) - 1) // 15 for k in range(16)])
         except VideoError as error:
             reason = str(error)
         else:
@@ -253,16 +254,17 @@ def read_stages(job: Job) -> Read:
         container.seek(0)
         again = time.process_time()
         run = decoding(index, False)
-        run.run(lambda number, frame: None)  # which reads the packets once more
+        for _ in run.frames():  # reads the packets once more
+            pass
         ended = time.process_time()
     opening, reading = opened - began, demuxed - opened
     spent = (opening, reading, max(ended - again - reading, 0.0))
-    return Read((1e3 * spent[0], 1e3 * spent[1], 1e3 * spent[2]), run.decoded, run.spanned, index)
+    return Read((1e3 * spent[0], 1e3 * spent[1], 1e3 * spent[2]), run.num_decoded, run.num_spanned, index)
 
 
 def later_stages(jobs: list[Job], rounds: int) -> dict[str, float]:
     """CPU time of what happens to a clip that has been read: by stage, the median over the rounds."""
-    whole = [read_frames(job.path, job.frames) for job in jobs[:2]]
+    whole = [_frames(job) for job in jobs[:2]]
     crops = [clip for job in jobs[:2] for clip in ours()(job)]
     pretrain = Augment(flip=0.5)
     finetune = Augment(
@@ -273,7 +275,7 @@ def later_stages(jobs: list[Job], rounds: int) -> dict[str, float]:
 
     def augment() -> None:
         for clip in crops:
-            pretrain.place(clip.shape[-2], clip.shape[-1], size, rng)
+            pretrain.draw_crop(clip.shape[-2], clip.shape[-1], size, rng)
             pretrain.finish(clip, rng)
 
     def augment_to_finetune() -> None:
@@ -293,6 +295,11 @@ def later_stages(jobs: list[Job], rounds: int) -> dict[str, float]:
         "finetune": timed(augment_to_finetune, len(whole)),
         "collate": timed(lambda: collate(items), batch),
     }
+
+
+def _frames(job: Job) -> torch.Tensor:
+    with open_video(job.path, exact=True) as video:
+        return video.read(job.frames(len(video.index)))
 
 
 def _item(clip: torch.Tensor) -> Batch:

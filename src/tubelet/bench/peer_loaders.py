@@ -18,8 +18,7 @@ from torch import Tensor
 from tubelet.clips import DenseClip
 from tubelet.data.augment import MultiScaleCrop
 from tubelet.video.crop import Box, crop_resize
-from tubelet.video.index import VideoIndex
-from tubelet.video.reader import Crop, read_crops
+from tubelet.video.reader import Crop, open_video
 
 _PLACES = 10_000
 _GOLDEN = 0.618  # multiples of it lie evenly between 0 and 1, however many
@@ -65,18 +64,18 @@ def ours(repeats: int = 1, crops: int = 1) -> Loader:
     """Tubelet: clips begun at `repeats` times of a video, `crops` of each, all from one decode."""
 
     def load(job: Job) -> list[Tensor]:
-        def plan(index: VideoIndex) -> list[Crop]:
-            return [
-                Crop(
-                    job.frames(len(index), view // crops),
-                    job.box(index.height, index.width, view),
-                    (job.size, job.size),
-                    job.flip(view),
-                )
-                for view in range(repeats * crops)
-            ]
-
-        return read_crops(job.path, plan)
+        with open_video(job.path) as video:
+            return video.read_crops(
+                [
+                    Crop(
+                        job.frames(len(video.index), view // crops),
+                        job.box(video.index.height, video.index.width, view),
+                        (job.size, job.size),
+                        job.flip(view),
+                    )
+                    for view in range(repeats * crops)
+                ]
+            )
 
     return load
 

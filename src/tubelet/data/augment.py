@@ -199,7 +199,7 @@ class Augment:
 
     @property
     def whole_frames(self) -> bool:
-        """Whether anything happens to frames before they are cropped: `place` alone does not do then."""
+        """Whether anything happens to frames before they are cropped: `draw_crop` alone does not do then."""
         return self.randaugment is not None and not self.randaugment.cropped
 
     def __call__(self, clip: Tensor, size: int, rng: np.random.Generator) -> Tensor:
@@ -214,14 +214,14 @@ class Augment:
         classes: Sequence[int] = (),
         mirrored: Sequence[int | None] = (),
     ) -> tuple[Tensor, tuple[int, ...]]:
-        """As the call, with the clip's classes, which a flip may change; arguments as in `place`."""
+        """As the call, with the clip's classes, which a flip may change; arguments as in `draw_crop`."""
         if self.randaugment and self.whole_frames:
             clip = self.randaugment(clip, rng)
-        placed = self.place(clip.shape[-2], clip.shape[-1], size, rng, classes, mirrored)
-        clip = crop_resize(clip, placed.box, (size, size))
-        return self.finish(clip.flip(-1) if placed.flip else clip, rng), placed.classes
+        draw = self.draw_crop(clip.shape[-2], clip.shape[-1], size, rng, classes, mirrored)
+        clip = crop_resize(clip, draw.box, (size, size))
+        return self.finish(clip.flip(-1) if draw.flip else clip, rng), draw.classes
 
-    def place(
+    def draw_crop(
         self,
         height: int,
         width: int,
@@ -229,7 +229,7 @@ class Augment:
         rng: np.random.Generator,
         classes: Sequence[int] = (),
         mirrored: Sequence[int | None] = (),
-    ) -> "Placed":
+    ) -> "CropDraw":
         """Draw what of a frame of (height, width) is shown and whether in a mirror.
 
         Args:
@@ -243,10 +243,12 @@ class Augment:
         box = self.crop.box(height, width, size, rng)
         flip = rng.random() < self.flip
         if not flip or self.flip_labels == "keep":
-            return Placed(box, flip, tuple(classes))
+            return CropDraw(box, flip, tuple(classes))
         images = [mirrored[number] for number in classes]
         known = tuple(image for image in images if image is not None)
-        return Placed(box, True, known) if len(known) == len(images) else Placed(box, False, tuple(classes))
+        return (
+            CropDraw(box, True, known) if len(known) == len(images) else CropDraw(box, False, tuple(classes))
+        )
 
     def finish(self, clip: Tensor, rng: np.random.Generator) -> Tensor:
         """What happens after cropping: uint8 (T, C, size, size) to the same."""
@@ -255,7 +257,7 @@ class Augment:
         return self.erasing(clip, rng) if self.erasing else clip
 
 
-class Placed(NamedTuple):
+class CropDraw(NamedTuple):
     """A crop that was drawn.
 
     Attributes:

@@ -147,7 +147,7 @@ class TrainLoader:
             _log.warning("%s; another video takes its place", batch.failures[name])
         self.failures.update(batch.failures)
         self._check_limit()
-        if len(batch) < self.batch * self.dataset.count:
+        if len(batch) < self.batch * self.dataset.num_clips:
             self._stop("with none between them that can")
 
     def _check_limit(self) -> None:

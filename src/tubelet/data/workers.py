@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from tubelet.data.crash_guard import LONGEST, Watch
+from tubelet.data.crash_guard import HANG_LIMIT_S, CrashGuard
 from tubelet.data.dataset import Batch, TrainDataset, ViewDataset, collate
 from tubelet.errors import UserError
 
@@ -33,20 +33,25 @@ class Workers:
     like one that cannot be read.
 
     Args:
-        dataset: the items; their `watch` becomes this one's.
+        dataset: the items; their `crash_guard` is replaced.
         count: how many processes; 0 makes the batches in this one, where nothing can be done about a crash.
         pin: use page-locked memory, for copies to a GPU.
-        longest: seconds after which a process is ended that has one video in hand.
+        limit_s: seconds after which a process is ended that has one video in hand.
     """
 
     def __init__(
-        self, dataset: TrainDataset | ViewDataset, count: int, *, pin: bool = False, longest: float = LONGEST
+        self,
+        dataset: TrainDataset | ViewDataset,
+        count: int,
+        *,
+        pin: bool = False,
+        limit_s: float = HANG_LIMIT_S,
     ) -> None:
         self._dataset = dataset
         self._count = count
         self._pin = pin
         self._order: list[list[Any]] = []
-        dataset.watch = Watch(count, longest)
+        dataset.crash_guard = CrashGuard(count, limit_s)
         self._loader = self._make()
 
     def batches(self, order: Sequence[Sequence[Any]]) -> Iterator[Batch]:
@@ -91,7 +96,7 @@ class Workers:
         """Whether processes fell over the videos that they had in hand, which are refused from now on."""
         found = False
         for process in processes:
-            status, index = process.exitcode, self._dataset.watch.in_hand(process.pid or 0)
+            status, index = process.exitcode, self._dataset.crash_guard.current_video(process.pid or 0)
             if not status or index is None:
                 continue
             if -status in _ADVICE:
@@ -101,7 +106,7 @@ class Workers:
                 )
             if status == _HUNG or -status in _CRASHED:
                 did = "does not let go of" if status == _HUNG else "crashed"
-                self._dataset.watch.fallen[index] = f"{did} the decoder"
+                self._dataset.crash_guard.refused[index] = f"{did} the decoder"
                 found = True
         return found
 

@@ -11,21 +11,13 @@ from typing import Any
 
 from tubelet.prepare.plan import VideoProperties
 from tubelet.prepare.pool import JobFailed
-from tubelet.video.image_folder import folder_pictures
-from tubelet.video.reader import (
-    Crop,
-    SizeChangesError,
-    VideoError,
-    VideoIndex,
-    probe,
-    read_crops,
-    read_frames,
-)
+from tubelet.video.image_folder import folder_images
+from tubelet.video.reader import IndexChanged, Video, VideoError, open_video
 from tubelet.video.remote import RemoteError, open_remote, plain_errors, remote_url
-from tubelet.video.sources import Deadline, FetchError, open_container, video_errors
+from tubelet.video.sources import FetchError, SizeChangesError
 
 _HASHED_BYTES = 1 << 16  # at the start, in the middle and at the end of a file
-_READ_LIMIT_S = 120.0  # to read all packets of a file, and again to decode its frames
+_READ_LIMIT_S = 240.0  # to read all packets of a file and to decode a few frames
 
 
 @dataclass(frozen=True)
@@ -51,82 +43,41 @@ def check_file(path: str) -> Checked | JobFailed:
     """
     checked = Checked(path)
     try:
-        if os.path.isdir(path):  # noqa: PTH112
-            images = [str(image) for image in folder_pictures(Path(path))]
-            return _check_frames(replace(checked, content=_content_hash(images)))
-        checked = _check_frames(replace(checked, content=_content_hash([path])))
-        stated_s = _promised_seconds(path) if checked.fps and not checked.size_changes else 0.0
+        is_folder = os.path.isdir(path)  # noqa: PTH112
+        content = _content_hash([str(image) for image in folder_images(Path(path))] if is_folder else [path])
+        with open_video(path, exact=not remote_url(path), limit=_READ_LIMIT_S) as video:
+            size_changes = _size_changes(video)
+            checked = replace(checked, content=content, size_changes=size_changes).with_index(video.index)
+            stated_s = video.stated_duration_s
     except FetchError as error:
-        return JobFailed(_without_path(path, error))
+        return JobFailed(str(error).removeprefix(f"{path}: "))
     except RemoteError as error:
         return JobFailed(f"cannot be fetched ({error})")
     except OSError as error:
         return replace(checked, error=error.strerror or str(error))
     except VideoError as error:
-        return replace(checked, error=_without_path(path, error))
+        return replace(checked, error=str(error).removeprefix(f"{path}: "))
     duration_s = checked.frames / checked.fps if checked.fps else 0.0
-    if stated_s - duration_s > max(0.05 * stated_s, 0.5):
+    if duration_s and not size_changes and stated_s - duration_s > max(0.05 * stated_s, 0.5):
         note = f"its frames end after {duration_s:.1f} of {stated_s:.1f} s; it may be cut off"
         return replace(checked, note=note)
     return checked
 
 
-def _without_path(path: str, error: Exception) -> str:
-    return str(error).removeprefix(f"{path}: ")
-
-
-def _check_frames(checked: Checked) -> Checked:
-    look = _index_of_some if remote_url(checked.path) else _index_of_all
-    index, size_changes = look(checked.path)
-    return replace(checked, size_changes=size_changes).with_index(index)
-
-
-def _index_of_all(path: str) -> tuple[VideoIndex, bool]:
-    """Every packet is read, then a few frames are decoded; the text says what is wrong with these."""
-    index = probe(path, limit=_READ_LIMIT_S)
+def _size_changes(video: Video) -> bool:
+    """Decode the first, middle and last frame, and return whether their sizes differ."""
     try:
-        height, width = read_frames(path, _few(index), index, limit=_READ_LIMIT_S).shape[-2:]
+        try:
+            video.read(_few(len(video.index)))
+        except IndexChanged:  # a remote file's header was wrong
+            video.read(_few(len(video.index)))
     except SizeChangesError:
-        return index, True
-    return replace(index, height=height, width=width), False
+        return True
+    return False
 
 
-def _index_of_some(path: str) -> tuple[VideoIndex, bool]:
-    """The header of an MP4 tells where its packets are, so that only a few frames have to be fetched."""
-    known: list[VideoIndex] = []
-
-    def plan(index: VideoIndex) -> list[Crop]:
-        known.append(index)
-        return [Crop(_few(index), None, (index.height, index.width))]
-
-    try:
-        read_crops(path, plan, limit=_READ_LIMIT_S)
-    except SizeChangesError:
-        return known[-1], True
-    return known[-1], False
-
-
-def _few(index: VideoIndex) -> list[int]:
-    return sorted({0, len(index) // 2, len(index) - 1})
-
-
-def _promised_seconds(path: str) -> float:
-    """How long the video plays by its header; 0 where it does not tell."""
-    deadline = Deadline(path, _READ_LIMIT_S)
-    try:
-        with open_container(path, deadline) as container, video_errors(deadline):
-            stream = container.streams.best("video")
-            of_stream = float(stream.duration * stream.time_base) if _has_duration(stream) else 0.0  # type: ignore
-            of_file = container.duration / 1e6 if container.duration else 0.0
-    except FetchError:
-        raise
-    except VideoError:
-        return 0.0
-    return min((seconds for seconds in (of_stream, of_file) if seconds > 0), default=0.0)
-
-
-def _has_duration(stream: object) -> bool:
-    return bool(getattr(stream, "duration", None) and getattr(stream, "time_base", None))
+def _few(num_frames: int) -> list[int]:
+    return sorted({0, num_frames // 2, num_frames - 1})
 
 
 def _content_hash(paths: Sequence[str]) -> str:

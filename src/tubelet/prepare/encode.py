@@ -21,9 +21,9 @@ from tubelet.files import is_disk_full, replacing
 from tubelet.prepare.plan import ListedVideo, VideoProperties
 from tubelet.prepare.pool import JobFailed
 from tubelet.video.encode import _decode, _write
-from tubelet.video.image_folder import folder_pictures
+from tubelet.video.image_folder import folder_images
 from tubelet.video.index import times_are_guesses, video_stream
-from tubelet.video.reader import VideoError, probe
+from tubelet.video.reader import VideoError, open_video
 from tubelet.video.sources import Deadline, FetchError, open_source
 from tubelet.video.x264 import require_x264
 
@@ -75,7 +75,8 @@ def encode_file(job: EncodeJob) -> Encoded | JobFailed:
                 written, note = _write(part, _images(job), job.short_side), ""
             else:
                 written, note = _transcode(job.source, part, job.short_side)
-            index = probe(part)
+            with open_video(part, exact=True) as video:
+                index = video.index
             if len(index) != written:
                 raise VideoError(f"{written} frames were written, the file has {len(index)}")
             return Encoded(size=part.stat().st_size, note=note).with_index(index)
@@ -108,7 +109,7 @@ def _transcode(source: str, part: Path, short_side: int) -> tuple[int, str]:
 
 def _images(job: EncodeJob) -> Iterator[av.VideoFrame]:
     """Yield the images of a folder, or of the job's part of it, in order."""
-    paths = folder_pictures(Path(job.source))
+    paths = folder_images(Path(job.source))
     if job.part:
         first, count = job.part
         paths = [path for path in paths if first <= _number(path) < first + count]

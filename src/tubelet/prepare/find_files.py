@@ -14,7 +14,7 @@ from tubelet.prepare.lists.class_names import normalized
 from tubelet.prepare.lists.row import Row, split_of
 from tubelet.prepare.paths import path_below
 from tubelet.prepare.stamps import Stamp
-from tubelet.video.image_folder import is_picture
+from tubelet.video.image_folder import is_image
 from tubelet.video.remote import list_below, lists_files, remote_url, require_package
 from tubelet.video.sources import VIDEO_SUFFIXES
 
@@ -47,7 +47,7 @@ class FoundFiles:
             return
         if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES:
             self.videos.append(path)
-        elif is_picture(PurePosixPath(name)):
+        elif is_image(PurePosixPath(name)):
             self.images[folder or "."] += 1
         else:
             self.others.append(path)

@@ -16,7 +16,7 @@ from tubelet.prepare.lists.tables import read_list
 from tubelet.prepare.paths import absolute_path, short_names
 from tubelet.prepare.plan import ListedVideo, PreparePlan
 from tubelet.prepare.stamps import Stamp
-from tubelet.video.image_folder import is_picture
+from tubelet.video.image_folder import is_image
 from tubelet.video.remote import join_url, lists_files, remote_url, require_package
 from tubelet.video.sources import VIDEO_SUFFIXES
 
@@ -151,7 +151,7 @@ def _locate(
         return join_url(root_url, _with_suffix(name)), None
     for path in (folder / full for folder in folders for full in (name, _with_suffix(name))):
         with suppress(OSError):  # a name too long for a file, or a folder without permission to read
-            if path.is_file() or (path.is_dir() and any(map(is_picture, path.iterdir()))):
+            if path.is_file() or (path.is_dir() and any(map(is_image, path.iterdir()))):
                 return absolute_path(path), None
     return None
 

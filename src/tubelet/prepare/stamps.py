@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from tubelet.video.remote import Info, SilentError, ask, list_beside, lists_files, remote_url
+from tubelet.video.remote import Info, RemoteTimeoutError, file_info, list_beside, lists_files, remote_url
 
 _NUM_THREADS = 32  # requests to stores and web servers at the same time
 _MAX_TIMEOUTS = 8  # of one host; its other files are then given up, as thousands would take hours
@@ -62,8 +62,8 @@ def stamps_of(
 
     def query(url: str) -> Stamp | OSError:
         host = urlsplit(url).netloc
-        stamp = _stamp(url) if timeouts[host] < _MAX_TIMEOUTS else SilentError("no answer in time")
-        timeouts[host] += isinstance(stamp, SilentError)
+        stamp = _stamp(url) if timeouts[host] < _MAX_TIMEOUTS else RemoteTimeoutError("no answer in time")
+        timeouts[host] += isinstance(stamp, RemoteTimeoutError)
         return stamp
 
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
@@ -87,7 +87,7 @@ def _listed(urls: Sequence[str]) -> dict[str, Stamp]:
 def _stamp(path: str) -> Stamp | OSError:
     try:
         if url := remote_url(path):
-            return Stamp.of(ask(url))
+            return Stamp.of(file_info(url))
         found = os.stat(path)  # noqa: PTH116
     except OSError as error:
         return error

@@ -297,7 +297,7 @@ def make_loader(recipe: Recipe, manifest: Manifest, encoder: EncoderConfig, runt
         data.augment,
         size=encoder.image_size,
         repeats=data.repeats,
-        crops=data.crops,
+        augmented_copies=data.crops,
         seed=recipe.seed,
     )
     return TrainLoader(

@@ -53,49 +53,48 @@ class Crop:
     flip: bool = False
 
 
-class CropPainter:
-    """Fills the clip of one crop, frame by frame.
+class CropConverter:
+    """Makes the clip of one crop, frame by frame.
 
     Attributes:
-        clip: uint8 (T, C=3, H, W), RGB, mirrored if it is to be; complete once every frame has been painted.
+        clip: uint8 (T, C=3, H, W), RGB; complete once every frame has been converted.
     """
 
     def __init__(self, crop: Crop) -> None:
         self.clip = torch.empty(len(crop.frames), 3, *crop.size, dtype=torch.uint8)
         self._crop = crop
         self._pixels = self.clip.numpy()
-        self._places: dict[int, list[int]] = {}
-        for place, number in enumerate(crop.frames):
-            self._places.setdefault(number, []).append(place)
-        self._scaler = VideoReformatter()  # keeps its tables as long as sizes and formats stay
-        self._opener = VideoReformatter()
+        self._positions: dict[int, list[int]] = {}  # in the clip, by frame number
+        for position, number in enumerate(crop.frames):
+            self._positions.setdefault(number, []).append(position)
+        self._scaler = VideoReformatter()  # keeps its tables while sizes and formats stay the same
+        self._unpacker = VideoReformatter()
         self._cut: av.VideoFrame | None = None
         self._cut_planes: list[np.ndarray] = []
 
-    def paint(self, number: int, frame: av.VideoFrame, shown: "Orientation") -> None:
-        """Put a frame, which is shown like that, into its places in the clip, if it has any."""
-        places = self._places.get(number)
-        if not places:
+    def convert(self, number: int, frame: av.VideoFrame, orientation: "Orientation") -> None:
+        """Write a frame to its positions in the clip, if it has any."""
+        positions = self._positions.get(number)
+        if not positions:
             return
         height, width = self._crop.size
-        if shown.turns % 2:
+        if orientation.turns % 2:
             height, width = width, height
-        box = self._crop.box and shown.stored(self._crop.box, frame.height, frame.width)
+        box = self._crop.box and orientation.stored(self._crop.box, frame.height, frame.width)
         part = self._part(frame, box) if box and box != (0, 0, frame.height, frame.width) else frame
-        scaled = _reformat(self._scaler, part, frame, height=height, width=width)
-        planes = scaled.planes
+        planes = _reformat(self._scaler, part, frame, height=height, width=width).planes
         for channel, plane in enumerate(_GBR):
-            pixels = shown.upright(_samples(planes[plane], 1))
-            if self._crop.flip:  # far faster than numpy's, and than all at once, in memory that is new
+            pixels = orientation.upright(_samples(planes[plane], 1))
+            if self._crop.flip:  # torch flips far faster than numpy, and by channel faster than all at once
                 pixels = torch.from_numpy(pixels).flip(-1).numpy()
-            self._pixels[places[0], channel] = pixels
-        for place in places[1:]:
-            self._pixels[place] = self._pixels[places[0]]
+            self._pixels[positions[0], channel] = pixels
+        for position in positions[1:]:
+            self._pixels[position] = self._pixels[positions[0]]
 
     def _part(self, frame: av.VideoFrame, box: Box) -> av.VideoFrame:
-        """The box as a frame of its own, which the next call writes over."""
+        """Return a frame of only the box, which the next call overwrites."""
         if frame.format.name not in _PLANAR:
-            frame = _reformat(self._opener, frame, frame)
+            frame = _reformat(self._unpacker, frame, frame)
         name = frame.format.name
         across, down, bytes_each = _PLANAR[name]
         if self._cut is None or self._cut.format.name != name:
@@ -107,8 +106,8 @@ class CropPainter:
         return self._cut
 
 
-class FramePainter:
-    """Whole frames as FFmpeg converts them without scaling: fast, and the same as PyAV's `to_ndarray`.
+class FrameConverter:
+    """Makes whole frames as FFmpeg converts them without scaling: fast, and equal to PyAV's `to_ndarray`.
 
     Args:
         numbers: frame numbers, repeats allowed.
@@ -116,19 +115,20 @@ class FramePainter:
 
     def __init__(self, numbers: Sequence[int]) -> None:
         self._numbers = numbers
-        self._pictures: dict[int, np.ndarray] = {}
-        self._scaler = VideoReformatter()  # one for all frames and one thread: setting either up costs more
+        self._images: dict[int, np.ndarray] = {}
+        self._scaler = VideoReformatter()  # one for all frames, one thread: setting up either costs more
 
-    def paint(self, number: int, frame: av.VideoFrame, shown: "Orientation") -> None:
-        """Keep a frame, which is shown like that."""
+    def convert(self, number: int, frame: av.VideoFrame, orientation: "Orientation") -> None:
+        """Convert and keep a frame."""
         untagged = frame.colorspace not in _MATRICES and frame.format.name.startswith(("yuv", "nv", "p0"))
         matrix = _matrix(frame) if untagged and frame.height >= HIGH_DEFINITION else None
         rgb = self._scaler.reformat(frame, format="rgb24", threads=1, src_colorspace=matrix)
-        self._pictures[number] = shown.upright(rgb.to_ndarray())
+        self._images[number] = orientation.upright(rgb.to_ndarray())
 
-    def finish(self) -> Tensor:
-        """uint8 (T, C=3, H, W), RGB."""
-        frames = np.stack([self._pictures[number] for number in self._numbers])
+    @property
+    def clip(self) -> Tensor:
+        """uint8 (T, C=3, H, W), RGB, once every frame has been converted."""
+        frames = np.stack([self._images[number] for number in self._numbers])
         return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tubelet.data.manifest import _distinct, _lines
+from tubelet.data.manifest import distinct_names, located_lines
 from tubelet.errors import UserError, did_you_mean
 from tubelet.files import read_text
 from tubelet.prepare.lists.row import Row
@@ -32,17 +32,17 @@ def read_classes(path: Path) -> tuple[str, ...]:
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None
     if isinstance(content, list):
-        return _distinct((f"{path}: entry {n}", str(name)) for n, name in enumerate(content, start=1))
+        return distinct_names((f"{path}: entry {n}", str(name)) for n, name in enumerate(content, start=1))
     if isinstance(content, dict):
         pairs = [(f"{path}: {key}", _pair(str(key), str(value))) for key, value in content.items()]
     else:
-        lines = _lines(path, text)
+        lines = located_lines(path, text)
         if re.fullmatch(r"(id|index|label)\s*[,;\t]\s*(name|class|label)", lines[0][1].lower()):
             lines = lines[1:]
         pairs = [(where, _split(line)) for where, line in lines if line]
         names = {pair[1] for _, pair in pairs if pair}
         if sum(pair is None for _, pair in pairs) * 2 > len(pairs) or len(names) == 1 < len(pairs):
-            return _distinct(lines)  # names without numbers, also if the names end in numbers
+            return distinct_names(lines)  # names without numbers, also if the names end in numbers
     named: dict[int, tuple[str, str]] = {}
     for where, pair in pairs:
         if pair is None:
@@ -54,7 +54,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     numbers = sorted(named)
     if not numbers or numbers[0] not in (0, 1) or numbers[-1] - numbers[0] + 1 != len(numbers):
         raise UserError(f"{path}: the class numbers must count from 0 or 1 without a gap")
-    return _distinct(named[number] for number in numbers)
+    return distinct_names(named[number] for number in numbers)
 
 
 def _split(line: str) -> tuple[int, str] | None:
