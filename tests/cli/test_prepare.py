@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from tests.conftest import moving_frames, write_video
 from tests.prepare.commands import Prepare, assert_trains, listed
 from tests.prepare.files import phone_folder, small
 from tubelet.data.manifest import read_manifest
+from tubelet.prepare.lists.tables import FORMATS
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -20,6 +23,32 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def test_help_imports_no_large_library():
+    program = """
+import sys
+sys.argv = ["tubelet", "prepare", "--help"]
+from tubelet.cli.main import main
+try:
+    main()
+except SystemExit:
+    pass
+assert not {"torch", "numpy", "av", "tubelet.prepare"} & set(sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "kinetics400" in result.stdout
+
+
+def test_every_verb_shows_the_shared_options_with_their_help(tubelet):
+    for verb in ("kinetics400", "kinetics700", "ssv2", "ucf101", "hmdb51", "folder", "list"):
+        code, out, _ = tubelet("prepare", verb, "--help")
+        assert code == 0
+        for words in ("--out", "train.csv", "--encode", "--short-side", "256", "--preview", "--workers"):
+            assert words in out, (verb, words)
+    formats = {name.removesuffix("_multi_label") for name in FORMATS}
+    assert {name for name in formats if name in out} == formats
 
 
 # --------------------------------------------------------------------------------------------------- folders
