@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.conftest import index_of, moving_frames, read_frames, write_video
 from tests.prepare.files import small, write_growing
@@ -185,6 +186,35 @@ def test_a_video_that_fails_to_encode_is_reported(
     report = prepare(videos, tmp_path / "out", encode=True)
     assert report.broken == [("2.mp4", "cannot be encoded (took longer than 330 s)")]
     assert not list((tmp_path / "out").rglob("*.partial"))
+
+
+def test_a_video_that_cannot_be_encoded_is_not_tried_again(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    jobs: list[EncodeJob] = []
+
+    def encode(job: EncodeJob) -> Encoded | JobFailed:
+        jobs.append(job)
+        return Encoded(error="cannot be encoded (broken)") if "2.mp4" in job.source else encode_file(job)
+
+    monkeypatch.setattr(pipeline, "encode_file", encode)
+    report = prepare(videos, tmp_path / "out", encode=True)
+    assert report.broken == [("2.mp4", "cannot be encoded (broken)")]
+    assert len(jobs) == 4
+    assert prepare(videos, tmp_path / "out", encode=True) == report
+    assert len(jobs) == 4
+
+
+def test_parts_of_image_folders_are_encoded_once(tmp_path: Path, work_done: list[str]):
+    (tmp_path / "x").mkdir()
+    for k, image in enumerate(moving_frames(8), start=1):
+        Image.fromarray(image).save(tmp_path / "x" / f"img_{k:05}.jpg")
+    (tmp_path / "train.txt").write_text("x 0 4 0\nx 4 4 0\n")
+    plan = plan_lists([tmp_path / "train.txt"])
+    for _ in range(2):
+        report = pipeline.prepare(plan, tmp_path / "out", PrepareConfig(encode=True, workers=0))
+        assert [sample.frames for sample in report.samples["train"]] == [4, 4]
+        assert work_done == ["x", "encode x", "encode x"]
 
 
 def test_a_video_whose_size_changes_can_be_encoded(videos: Path, tmp_path: Path):

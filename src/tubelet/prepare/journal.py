@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tubelet.errors import UserError
 from tubelet.files import exclusive
@@ -18,6 +18,7 @@ from tubelet.prepare.check import Checked
 from tubelet.prepare.encode import Encoded, EncodeJob
 from tubelet.prepare.stamps import Stamp
 
+_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}  # file names may not be text
 _VERSION = 1  # of the results of checking and encoding; those of another version are discarded
 
 
@@ -28,38 +29,33 @@ def open_journal(out: Path, names: Iterable[str], origin: Sequence[str]) -> Iter
     Args:
         out: the folder.
         names: the files that the command writes.
-        origin: the words of the command.
+        origin: the words of the command; empty for that of the folder.
 
     Raises:
         UserError: another process writes to the folder, one of the files is there and was not written by
-            this command, or the folder belongs to another command.
+            `tubelet prepare`, or the folder belongs to another command.
     """
     with exclusive(out):
         journal = Journal(out)
-        journal.require_own(names, origin)
-        with journal.path.open("a", encoding="utf-8", errors="surrogateescape") as file:
-            journal.claim(file, names, origin)
-            yield journal
+        journal.claim(set(names), origin)
+        yield journal
 
 
 class Journal:
-    """The checks and encodings in a folder's `prepare.jsonl`; use `open_journal` to write to it."""
+    """The checks and encodings in a folder's `prepare.jsonl`; `open_journal` makes it."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self.path = out / "prepare.jsonl"
-        self._file: TextIO | None = None
+        self._path = out / "prepare.jsonl"
         self._checks: dict[str, tuple[Stamp, Checked]] = {}
         self._encoded: dict[str, tuple[dict[str, Any], Encoded | None]] = {}
         self._files: set[str] = set()
         self._origin: list[str] = []
-        text = ""
-        if self.path.is_file():
-            text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
+        text = self._path.read_text(**_TEXT) if self._path.is_file() else ""
+        self._cut_off = bool(text) and not text.endswith("\n")
         for line in text.split("\n"):
             with suppress(ValueError, TypeError, KeyError, AttributeError):  # cut off: the work is repeated
                 self._read(json.loads(line))
-        self._cut_off = bool(text) and not text.endswith("\n")
 
     def _read(self, entry: dict[str, Any]) -> None:
         current = entry.get("version") == _VERSION
@@ -72,44 +68,33 @@ class Journal:
         elif "files" in entry:
             self._files, self._origin = set(entry["files"]), entry["origin"]
 
-    def require_own(self, names: Iterable[str], origin: Sequence[str]) -> None:
-        """Raise a UserError if the folder has one of these files from elsewhere, or another command's."""
-        present = [name for name in names if (self._out / name).exists()]
+    def _append(self, entry: dict[str, Any]) -> None:
+        with self._path.open("a", **_TEXT) as file:
+            file.write("\n" * self._cut_off + json.dumps(entry, ensure_ascii=False) + "\n")
+        self._cut_off = False
+
+    def claim(self, names: set[str], origin: Sequence[str]) -> None:
+        """Tie the folder to a command; paths inside the folder are relative to it, so it can be moved."""
+        present = sorted(name for name in names if (self._out / name).exists())
         if foreign := [name for name in present if name not in self._files]:
             raise UserError(
                 f"{self._out / foreign[0]} is there already and was not written by `tubelet prepare`; "
                 "choose another folder with --out"
             )
-        before, now = self._origin, self._portable(origin)
+        words = [
+            Path(word).relative_to(self._out).as_posix() if Path(word).is_relative_to(self._out) else word
+            for word in origin
+        ]
         used = self.copies or any(name.endswith(".csv") for name in present)
-        if used and before and now and before != now:
+        if used and words and self._origin and words != self._origin:
             raise UserError(
-                f"{self._out} was made by `tubelet prepare {shlex.join(before)}`, and this is "
-                f"`tubelet prepare {shlex.join(now)}`: two data sets in one folder would mix. "
+                f"{self._out} was made by `tubelet prepare {shlex.join(self._origin)}`, and this is "
+                f"`tubelet prepare {shlex.join(words)}`: two data sets in one folder would mix. "
                 f"Choose another folder with --out, or remove {self._out}"
             )
-
-    def _portable(self, words: Sequence[str]) -> list[str]:
-        """Return the words with paths inside the folder relative to it, so that it can be moved."""
-        return [
-            Path(word).relative_to(self._out).as_posix() if Path(word).is_relative_to(self._out) else word
-            for word in words
-        ]
-
-    def claim(self, file: TextIO, names: Iterable[str], origin: Sequence[str]) -> None:
-        """Continue the journal in a file, and tie the folder to a command."""
-        self._file = file
-        if self._cut_off:
-            file.write("\n")
-        files, words = self._files | set(names), self._portable(origin) or self._origin
-        if (files, words) != (self._files, self._origin):
-            self._files, self._origin = files, words
-            self._append({"files": sorted(files), "origin": words})
-
-    def _append(self, entry: dict[str, Any]) -> None:
-        assert self._file is not None
-        self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-        self._file.flush()
+        words = words or self._origin
+        if (names, words) != (self._files, self._origin):
+            self._append({"files": sorted(names), "origin": words})
 
     def check_of(self, path: str, stamp: Stamp) -> Checked | None:
         """Return the check of a file unless it has changed since."""
@@ -118,7 +103,6 @@ class Journal:
 
     def add_check(self, check: Checked, stamp: Stamp) -> None:
         """Record the check of a file."""
-        self._checks[check.path] = stamp, check
         self._append({"check": asdict(check), "stamp": asdict(stamp), "version": _VERSION})
 
     @property
@@ -151,4 +135,5 @@ class Journal:
     def _entry(self, job: EncodeJob, stamp: Stamp) -> dict[str, Any]:
         """Return a job as JSON reads it; the target is relative to the folder, which may be moved."""
         target = Path(job.target).relative_to(self._out).as_posix()
-        return {**asdict(job), "stamp": asdict(stamp), "target": target}
+        part = job.part and list(job.part)
+        return {**asdict(job), "part": part, "stamp": asdict(stamp), "target": target}

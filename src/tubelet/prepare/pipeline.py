@@ -4,10 +4,11 @@ Each video has one record, which passes through the steps: stamped, checked, spl
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tubelet.data.manifest import SPLITS, read_manifest, write_manifest
 from tubelet.errors import UserError
@@ -21,10 +22,13 @@ from tubelet.prepare.plan import PreparePlan
 from tubelet.prepare.pool import JobFailed, run_jobs
 from tubelet.prepare.preview import save_preview
 from tubelet.prepare.report import PrepareReport
-from tubelet.prepare.stamps import stamps_of
+from tubelet.prepare.stamps import Stamp, stamps_of
 from tubelet.prepare.video import REASONS, Outcome, Video
 from tubelet.progress import Bar
 from tubelet.video.remote import RemoteError, remote_url
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 PREVIEW = "preview.png"  # in the data set's folder
 _LISTS = (*(f"{split}.csv" for split in SPLITS), "classes.txt")
@@ -89,9 +93,7 @@ def prepare(plan: PreparePlan, out: Path, config: PrepareConfig) -> PrepareRepor
         if config.encode:
             _encode(videos, journal, out, config)
         _list(videos, out)
-        paths = {video.path for video in videos}
-        unlisted = {path: size for path, size in journal.copies.items() if path not in paths}
-        report = PrepareReport(plan, videos, unlisted)
+        report = PrepareReport(plan, videos, journal.copies)
         _write(report, out, keep_preview=not config.preview)
         if not report.listed:
             raise UserError(_nothing_usable(report, out))
@@ -111,6 +113,10 @@ def _by_path(videos: Iterable[Video]) -> dict[str, list[Video]]:
     for video in videos:
         found.setdefault(video.listed.path, []).append(video)
     return found
+
+
+def _stamps(groups: Mapping[T, list[Video]]) -> dict[T, Stamp]:
+    return {key: stamp for key, group in groups.items() if (stamp := group[0].stamp)}
 
 
 def _mark_repeated(videos: Sequence[Video]) -> None:
@@ -147,36 +153,27 @@ def _check(videos: Sequence[Video], journal: Journal, config: PrepareConfig) -> 
         if any("\ud800" <= letter <= "\udfff" for letter in video.listed.path):  # Python's for other bytes
             video.fail("its name is not UTF-8 text; rename it")
     groups = _by_path(_pending(videos))
-    for path, group in groups.items():
-        if (stamp := group[0].stamp) and (known := journal.check_of(path, stamp)):
-            _add_check(group, known, encode=config.encode)
-    jobs = [path for path, group in groups.items() if group[0].checked is None]
-    with Bar("checking videos") as progress:
-        done = len(groups) - len(jobs)
-        progress.show(done, len(groups))
-        workers = min(config.num_workers, len(jobs))
-        for path, result in run_jobs(check_file, jobs, workers=workers, limit_s=lambda _: _CHECK_LIMIT_S):
-            stamp = groups[path][0].stamp
-            if isinstance(result, Checked) and stamp:
-                journal.add_check(result, stamp)
-            _add_check(groups[path], result, encode=config.encode)
-            done += 1
-            progress.show(done, len(groups))
-
-
-def _add_check(videos: Sequence[Video], result: Checked | JobFailed, *, encode: bool) -> None:
-    for video in videos:
-        if isinstance(result, JobFailed):  # not in the journal: the machine or network may be the reason
-            video.fail(result.reason)
-            continue
-        video.checked = result
-        frames = video.listed.frames
-        if result.error:
-            video.fail(result.error)
-        elif result.size_changes and not encode:
-            video.outcome = Outcome.SIZE_CHANGES
-        elif video.listed.offset is not None and frames is not None and frames < result.frames and not encode:
-            video.outcome = Outcome.PART_OF_FOLDER
+    stamps = _stamps(groups)
+    known = {path: check for path, stamp in stamps.items() if (check := journal.check_of(path, stamp))}
+    for path, result in _results(
+        "checking videos", check_file, groups, known, config, lambda _: _CHECK_LIMIT_S
+    ):
+        if isinstance(result, Checked) and path not in known:
+            journal.add_check(result, stamps[path])
+        for video in groups[path]:
+            frames = video.listed.frames
+            if isinstance(result, JobFailed):  # not in the journal: the machine or network may be the reason
+                video.fail(result.reason)
+                continue
+            video.checked = result
+            if result.error:
+                video.fail(result.error)
+            elif config.encode:
+                continue
+            elif result.size_changes:
+                video.outcome = Outcome.SIZE_CHANGES
+            elif video.listed.offset is not None and frames is not None and frames < result.frames:
+                video.outcome = Outcome.PART_OF_FOLDER
 
 
 def _encode(videos: Sequence[Video], journal: Journal, out: Path, config: PrepareConfig) -> None:
@@ -188,41 +185,45 @@ def _encode(videos: Sequence[Video], journal: Journal, out: Path, config: Prepar
         target = str(targets[video.listed])
         job = EncodeJob(video.listed.path, target, config.short_side, video.listed.part)
         jobs.setdefault(job, []).append(video)
-    for job, group in jobs.items():
-        if (stamp := group[0].stamp) and (known := journal.encoding_of(job, stamp)):
-            _add_encoding(group, known)
-    rest = [job for job, group in jobs.items() if group[0].encoded is None]
+    stamps = _stamps(jobs)
+    known = {job: result for job, stamp in stamps.items() if (result := journal.encoding_of(job, stamp))}
 
     def limit_s(job: EncodeJob) -> float:
         checked = jobs[job][0].checked
         return _ENCODE_LIMIT_S + _ENCODE_LIMIT_S_PER_FRAME * (checked.frames if checked else 0)
 
-    with Bar("encoding videos") as progress:
-        done = len(jobs) - len(rest)
-        progress.show(done, len(jobs))
-        workers = min(config.num_workers, len(rest))
-        for job, result in run_jobs(encode_file, rest, workers=workers, limit_s=limit_s):
-            stamp = jobs[job][0].stamp
-            if isinstance(result, Encoded) and stamp:
-                journal.add_encoding(job, stamp, result)
-            _add_encoding(jobs[job], result)
-            done += 1
-            progress.show(done, len(jobs))
-    for folder in {Path(job.target).parent for job in rest}:
+    for job, encoded in _results("encoding videos", encode_file, jobs, known, config, limit_s):
+        if isinstance(encoded, Encoded) and job not in known:
+            journal.add_encoding(job, stamps[job], encoded)
+        for video in jobs[job]:
+            if isinstance(encoded, JobFailed):
+                video.fail(f"cannot be encoded ({encoded.reason})")
+            elif encoded.error:
+                video.fail(encoded.error)
+            else:
+                video.encoded, video.path = encoded, Path(job.target).relative_to(out).as_posix()
+    for folder in {Path(job.target).parent for job in jobs.keys() - known.keys()}:
         discard_partials(folder)
-    for job, group in jobs.items():
-        for video in group:
-            video.path = Path(job.target).relative_to(out).as_posix()
 
 
-def _add_encoding(videos: Sequence[Video], result: Encoded | JobFailed) -> None:
-    for video in videos:
-        if isinstance(result, JobFailed):
-            video.fail(f"cannot be encoded ({result.reason})")
-        elif result.error:
-            video.fail(result.error)
-        else:
-            video.encoded = result
+def _results(
+    step: str,
+    function: Callable[[T], R | JobFailed],
+    jobs: Collection[T],
+    known: Mapping[T, R],
+    config: PrepareConfig,
+    limit_s: Callable[[T], float],
+) -> Iterator[tuple[T, R | JobFailed]]:
+    """Yield the jobs with their results: the known ones, and those of the function, with a progress bar."""
+    yield from known.items()
+    rest = [job for job in jobs if job not in known]
+    workers = min(config.num_workers, len(rest))
+    with Bar(step) as progress:
+        progress.show(len(known), len(jobs))
+        results = run_jobs(function, rest, workers=workers, limit_s=limit_s)
+        for done, result in enumerate(results, start=len(known) + 1):
+            yield result
+            progress.show(done, len(jobs))
 
 
 def _list(videos: Sequence[Video], out: Path) -> None:

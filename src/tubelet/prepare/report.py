@@ -25,12 +25,12 @@ class PrepareReport:
     Attributes:
         plan: the source.
         videos: the records of all videos of the plan.
-        unlisted: sizes in bytes, by path, of encoded videos in OUT/videos that are in no list.
+        copies: sizes in bytes, by path, of all encoded videos in OUT/videos.
     """
 
     plan: PreparePlan
     videos: Sequence[Video]
-    unlisted: dict[str, int]
+    copies: dict[str, int]
 
     @cached_property
     def listed(self) -> list[Video]:
@@ -72,6 +72,12 @@ class PrepareReport:
     def unusual(self) -> dict[str, str]:
         """What is unusual about videos in the manifest, by their names."""
         return {self._names[video.listed]: video.note for video in self.listed if video.note}
+
+    @cached_property
+    def unlisted(self) -> dict[str, int]:
+        """The encoded videos, of earlier runs, that are not in the manifest."""
+        paths = {video.path for video in self.listed}
+        return {path: size for path, size in self.copies.items() if path not in paths}
 
     @cached_property
     def duplicates(self) -> list[list[str]]:
