@@ -47,6 +47,8 @@ class ImageFolder:
         VideoError: there are no images, or the first is broken.
     """
 
+    stated_duration_s = 0.0
+
     def __init__(self, folder: Path, deadline: Deadline) -> None:
         self._folder = folder
         self._deadline = deadline

@@ -41,6 +41,11 @@ class Video(Protocol):
 
     index: VideoIndex
 
+    @property
+    def stated_duration_s(self) -> float:
+        """The duration that the file states, in seconds; 0 if it does not."""
+        ...
+
     def read(self, numbers: Sequence[int]) -> Tensor:
         """Decode whole frames.
 
@@ -116,6 +121,14 @@ class VideoFile:
             self.index = header or scan_index(container, self._stream, deadline)
             if exact:
                 self._mend_size(*self._shown_size())
+
+    @property
+    def stated_duration_s(self) -> float:
+        """The shorter of the durations that the video stream and the whole file state, in seconds."""
+        stream = self._stream
+        of_stream = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        of_file = (self._container.duration or 0) / av.time_base
+        return min((seconds for seconds in (of_stream, of_file) if seconds > 0), default=0.0)
 
     def read(self, numbers: Sequence[int]) -> Tensor:
         """See `Video.read`."""
