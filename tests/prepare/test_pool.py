@@ -128,7 +128,7 @@ def start_hanging_job(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
         f"    list(run_jobs(write_pid_and_hang, [{str(folder / 'pid')!r}], workers=1))\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, folder / "main.py"]
+    command = [sys.executable, str(folder / "main.py")]
     main = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE)
     until((folder / "pid").is_file)
     return main, int((folder / "pid").read_text())
