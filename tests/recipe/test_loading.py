@@ -279,10 +279,10 @@ def test_a_value_out_of_range_is_refused_with_its_path(pretrain: str):
     ("override", "where"),
     [
         ("data.augment.randaugment.policy=rand-m7", "'rand-m7' must end in -inc1"),
-        ("data.augment.erasing.probability=2", "probability must lie in [0, 1], found 2"),
+        ("data.augment.erasing.probability=2", "probability must be in [0, 1], found 2"),
         ("data.augment.flip_labels=swop", "flip_labels"),
         ("data.clip={kind: interval, target_fps: 0}", "target_fps must be above 0"),
-        ("mixing.switch=2", "switch must lie in [0, 1], found 2"),
+        ("mixing.switch=2", "switch must be in [0, 1], found 2"),
         ("mixing.mixap=1", "mixing.mixap is not a setting; did you mean 'mixup'?"),
     ],
 )

@@ -23,12 +23,13 @@ class CrashGuard:
         limit_s: seconds after which a process that decodes one video is ended.
 
     Attributes:
+        limit_s: the limit.
         refused: by video number, what happened when a worker decoded it; it is not decoded again.
     """
 
     def __init__(self, num_workers: int = 0, limit_s: float = HANG_LIMIT_S) -> None:
         self.refused: dict[int, str] = {}
-        self._limit_s = limit_s
+        self.limit_s = limit_s
         # For each worker its process ID, and the number of the video it decodes plus 1 (0: none).
         self._slots = RawArray("q", 2 * max(1, num_workers))
 
@@ -48,7 +49,7 @@ class CrashGuard:
         slot = 2 * worker.id
         self._slots[slot : slot + 2] = [os.getpid(), index + 1]
         # Ends the process even while a decoder does not return to Python.
-        faulthandler.dump_traceback_later(self._limit_s, exit=True, file=2)
+        faulthandler.dump_traceback_later(self.limit_s, exit=True, file=2)
         try:
             yield
         finally:

@@ -59,16 +59,14 @@ class Video(Protocol):
 
         Raises:
             IndexChanged: the header was wrong about the frames, and `index` is mended: choose again.
-            VideoError: a frame is not in the video or does not decode, the frames' size changes within the
-                video, or the time limit is over.
+            SizeChangesError: the frames are not all of one size.
+            VideoError: a frame is not in the video or does not decode, or the time limit is over.
             FetchError: the video is remote and could not be fetched.
         """
         ...
 
     def read_crops(self, crops: Sequence[Crop]) -> list[Tensor]:
-        """Decode frames, and cut out, scale and convert parts of them.
-
-        Scaling is bilinear with antialiasing.
+        """Decode frames, each once, and cut out and scale parts of them, bilinearly with antialiasing.
 
         Args:
             crops: which part of which frames, and how large.
@@ -79,8 +77,7 @@ class Video(Protocol):
         Raises:
             IndexChanged: the header was wrong about the frames or their size, and `index` is mended: choose
                 again.
-            VideoError: as `read`.
-            FetchError: as `read`.
+            VideoError: as `read`, of which SizeChangesError and FetchError are kinds.
         """
         ...
 
@@ -91,8 +88,8 @@ def open_video(path: Path | str, *, exact: bool = False, limit: float = TIME_LIM
 
     Args:
         path: a file, a folder of numbered images, or the URL of a file.
-        exact: read every packet and decode a frame first, so that the index is certainly right and
-            `IndexChanged` is never raised.
+        exact: index the video by reading every packet and decoding a frame, so that reading need not mend
+            the index; otherwise a regular MP4 is indexed by its header, which is faster.
         limit: seconds from opening after which reading fails.
 
     Yields:

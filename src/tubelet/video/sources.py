@@ -34,12 +34,11 @@ class SizeChangesError(VideoError):
     """A video whose frames are not all of one size."""
 
 
-class IndexChanged(VideoError):  # noqa: N818 - it asks for another try rather than reports a broken file
+class IndexChanged(VideoError):  # noqa: N818 - reading again succeeds
     """Reading found that a file's header was wrong, and mended `video.index`.
 
-    Frame numbers and crops that were computed from the old index may be wrong: compute them again and read
-    again. It is raised at most once for the length and once for the frame size of an open video, and never
-    after `open_video(path, exact=True)`.
+    Frame numbers and crops that were computed from the old index may be wrong: compute them again, then read
+    again. With `open_video(path, exact=True)` only frames of another size than the first raise it.
     """
 
 
