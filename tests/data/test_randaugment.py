@@ -236,10 +236,10 @@ def test_all_frames_are_changed_in_the_same_way_however_many_there_are():
     still = clip_of(frames=1)
     for seed in range(30):
         out = RandAugment()(still.expand(7, -1, -1, -1), np.random.default_rng(seed))
-        alone = RandAugment()(still, np.random.default_rng(seed))
+        single = RandAugment()(still, np.random.default_rng(seed))
         assert out.shape == (7, 3, 45, 60)
         assert out.dtype == torch.uint8
-        assert all(torch.equal(frame, alone[0]) for frame in out)
+        assert all(torch.equal(frame, single[0]) for frame in out)
 
 
 def test_the_operations_follow_one_another():

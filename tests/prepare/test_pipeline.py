@@ -37,7 +37,7 @@ def prepare(
 
 @pytest.fixture
 def work_done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that are looked into or encoded from now on."""
+    """Names of the files that are checked or encoded from now on."""
     done: list[str] = []
 
     def check(path: str) -> Checked | JobFailed:
@@ -285,7 +285,7 @@ def test_lists_that_are_empty_now_are_removed(tmp_path: Path):
         small(tmp_path / "v" / "ab"[k % 2] / f"{k}.mp4", seed=k, count=2)
     prepare(tmp_path / "v", tmp_path / "out")
     assert (tmp_path / "out" / "val.csv").exists()
-    for k in range(6):  # as many in no class folder as in one: mere videos
+    for k in range(6):  # as many in no class folder as in one, so there are no classes
         small(tmp_path / "v" / f"loose {k}.mp4", seed=9 + k, count=2)
     prepare(tmp_path / "v", tmp_path / "out")
     assert not (tmp_path / "out" / "val.csv").exists()

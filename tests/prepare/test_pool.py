@@ -119,20 +119,36 @@ def test_errors_of_the_function_are_raised(what: str, error: type[Exception], me
         list(run_jobs(misbehave, [what], workers=1))
 
 
-def test_workers_exit_with_the_main_process_during_a_job(tmp_path: Path):
-    (tmp_path / "main.py").write_text(
+def start_hanging_job(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a main process with a job that hangs; returns it and the worker's process id."""
+    (folder / "main.py").write_text(
         "from tests.prepare.test_pool import write_pid_and_hang\n"
         "from tubelet.prepare.pool import run_jobs\n"
         "if __name__ == '__main__':\n"
-        f"    list(run_jobs(write_pid_and_hang, [{str(tmp_path / 'pid')!r}], workers=1))\n"
+        f"    list(run_jobs(write_pid_and_hang, [{str(folder / 'pid')!r}], workers=1))\n"
     )
-    paths = os.pathsep.join(sys.path)
-    main = subprocess.Popen([sys.executable, tmp_path / "main.py"], env={**os.environ, "PYTHONPATH": paths})
-    until((tmp_path / "pid").is_file)
-    worker = int((tmp_path / "pid").read_text())
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(folder / "main.py")]
+    main = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE)
+    until((folder / "pid").is_file)
+    return main, int((folder / "pid").read_text())
+
+
+def test_workers_exit_with_the_main_process_during_a_job(tmp_path: Path):
+    main, worker = start_hanging_job(tmp_path)
     main.kill()
-    main.wait()
+    main.communicate()
     until(lambda: not is_running(worker))
+
+
+def test_ctrl_c_ends_the_main_process_and_its_workers(tmp_path: Path):
+    main, worker = start_hanging_job(tmp_path)
+    os.killpg(main.pid, signal.SIGINT)
+    _, errors = main.communicate()
+    assert main.returncode != 0
+    assert errors.count(b"Traceback") == 1
+    assert errors.rstrip().endswith(b"KeyboardInterrupt")
+    assert not is_running(worker)
 
 
 def write_pid_and_hang(path: str) -> None:

@@ -37,7 +37,7 @@ def put(store, folder: Path, where: str) -> None:
 
 @pytest.fixture
 def classes(tmp_path: Path) -> Path:
-    """Twelve videos in two class folders, among what is none."""
+    """Twelve videos in two class folders, among files that are not videos."""
     for k in range(12):
         small(tmp_path / "v" / ("riding a bike", "go")[k % 2] / f"{k}, {k} #x?.mp4", seed=k)
     (tmp_path / "v" / "go" / "empty.mp4").touch()

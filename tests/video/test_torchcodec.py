@@ -1,4 +1,4 @@
-"""TorchCodec as a reference: its frames in exact mode and ours are the same by number."""
+"""TorchCodec in its exact mode as a reference: frames of the same number are the same."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.conftest import index_of, moving_frames, read_crops, read_frames, write_video
-from tests.video.test_crops import turned
+from tests.video.test_pixels import turned
 from tests.video.test_reader import IRREGULAR
 from tubelet.video.crop import Box, crop_resize
 from tubelet.video.reader import Crop

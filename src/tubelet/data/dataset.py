@@ -19,7 +19,7 @@ from tubelet.video.crop import spread_crops
 from tubelet.video.reader import Crop, IndexChanged, Video, VideoError, open_video
 
 _MAX_FAILED = 10  # videos of one item that cannot be read
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class TrainDataset(Dataset[Batch]):
     """Random clips: a pure function of (seed, epoch, index), so any item can be made again on its own.
 
     A video that cannot be read is replaced by another, always the same one, and named in the batch. After ten
-    such videos, or if there is no other, the item has no rows and names them all.
+    such videos, or without another one, the item has no rows and names them all.
 
     Args:
         manifest: the videos.
@@ -132,7 +132,7 @@ class TrainDataset(Dataset[Batch]):
             path = self.manifest.locate(sample)
             try:
                 with self.crash_guard.decoding(index, path):
-                    return _read_item(path, partial(self._item, key, num_replaced, failures))
+                    return read_item(path, partial(self._item, key, num_replaced, failures))
             except VideoError as error:
                 failures[sample.path] = str(error)
                 failed.add(index)
@@ -254,7 +254,7 @@ def read_views(path: str | Path, clip: AnyClip, views: Views, size: int) -> Tens
         frames = [clip.view(len(index), k, views.clips, index.fps or None) for k in range(views.clips)]
         return video.read_crops([Crop(numbers, None, scaled) for numbers in frames])
 
-    return torch.cat([spread_crops(part, views.crops) for part in _read_item(path, read)])
+    return torch.cat([spread_crops(part, views.crops) for part in read_item(path, read)])
 
 
 def read_clip(path: str | Path, clip: AnyClip, *, size: int) -> Tensor:
@@ -275,8 +275,18 @@ def read_clip(path: str | Path, clip: AnyClip, *, size: int) -> Tensor:
     return read_views(path, clip, Views(), size)[0]
 
 
-def _read_item(path: str | Path, read: Callable[[Video], T]) -> T:
-    """Open a video and read an item from it, and once again where its header turns out to be wrong."""
+def read_item(path: str | Path, read: Callable[[Video], _T]) -> _T:
+    """Open a video and read an item from it, and once again if the video's header turns out to be wrong.
+
+    Args:
+        path: a file, a folder of numbered images, or the URL of a file.
+        read: looks at `video.index`, chooses frames and crops, and reads them. It starts from scratch when it
+            is called again.
+
+    Raises:
+        VideoError: the video cannot be read.
+        Exception: what `read` raises.
+    """
     with open_video(path) as video:
         try:
             return read(video)

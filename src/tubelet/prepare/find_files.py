@@ -1,4 +1,7 @@
-"""Find the files of a folder, local or remote, and the file that each row of a list means."""
+"""Find the files of a folder, local or remote, and the file that each row of a list means.
+
+The functions raise a UserError for a folder that does not exist or cannot be listed.
+"""
 
 import os
 import re
@@ -58,11 +61,7 @@ class FoundFiles:
 
     @property
     def texts(self) -> list[Path]:
-        """The files that may be lists or annotations.
-
-        Raises:
-            UserError: the folder is remote.
-        """
+        """The files that may be lists or annotations, which must be on this machine."""
         if remote_url(self.root):
             raise UserError(
                 f"{self.root}: lists and annotations must be on this machine; copy them here, "
@@ -101,9 +100,6 @@ def find_files(source: Path | str, root: Path | str | None, out: Path) -> tuple[
         source: a folder, its URL, or a list.
         root: a folder or its URL.
         out: a folder that is excluded from the search.
-
-    Raises:
-        UserError: there is no such folder, or it cannot be listed.
     """
     if not remote_url(source) and Path(source).is_file():
         files = find_videos(Path(source).parent, out)
@@ -114,11 +110,7 @@ def find_files(source: Path | str, root: Path | str | None, out: Path) -> tuple[
 
 
 def find_videos(folder: Path | str, out: Path | None = None) -> FoundFiles:
-    """Find all files below a folder or URL, excluding what is written to `out`.
-
-    Raises:
-        UserError: there is no such folder, or it cannot be listed.
-    """
+    """Find all files below a folder or URL, excluding what is written to `out`."""
     files = _list(url) if (url := remote_url(folder)) else _walk(Path(folder), out)
     files.videos.sort()
     files.images = Counter(dict(sorted(files.images.items())))
@@ -191,9 +183,8 @@ def match_rows(rows: Sequence[Row], files: FoundFiles, classes: Sequence[str] = 
 
 
 def _best_matches(row: Row, candidates: list[str], classes: Sequence[str], *, unique: bool) -> list[str]:
-    folders = [
-        normalized(part) for part in Path(_normal(row.name)).parent.parts if part not in ("/", ".", "..")
-    ]
+    parents = Path(_normal(row.name)).parent.parts
+    folders = [normalized(part) for part in parents if part not in ("/", ".", "..")]
     if folders and not (unique and len(candidates) == 1):
         candidates = [
             path for path in candidates if normalized(_normal(Path(path).parent.name)) == folders[-1]

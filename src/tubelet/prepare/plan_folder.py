@@ -33,9 +33,6 @@ def plan_folder(files: FoundFiles, *, seed: int = 0, unlabelled: bool = False) -
         files: the files of the folder.
         seed: of the draw.
         unlabelled: folders are not classes: all videos are for pre-training.
-
-    Raises:
-        UserError: there are no videos.
     """
     if not files.videos:
         raise UserError(
@@ -81,16 +78,11 @@ def _image_folders(files: FoundFiles) -> Iterable[str]:
 def _videos(
     files: FoundFiles, splits: Mapping[str, str | None], labels: Mapping[str, int]
 ) -> tuple[ListedVideo, ...]:
-    return tuple(
-        ListedVideo(
-            files.path_of(path),
-            path,
-            split,
-            (labels[path],) if path in labels else (),
-            stamp=files.stamps.get(path),
-        )
-        for path, split in splits.items()
-    )
+    found = []
+    for path, split in splits.items():
+        label = (labels[path],) if path in labels else ()
+        found.append(ListedVideo(files.path_of(path), path, split, label, stamp=files.stamps.get(path)))
+    return tuple(found)
 
 
 def _reason_for_no_classes(layout: "_Layout", classes: "_Classes") -> str:

@@ -1,4 +1,7 @@
-"""Plan the videos of lists and of official annotations: find each by its path, or by its name in a folder."""
+"""Plan the videos of lists and of official annotations: find each by its path, or by its name in a folder.
+
+The functions raise a UserError that names the list and the line.
+"""
 
 import posixpath
 from collections.abc import Sequence
@@ -22,11 +25,7 @@ from tubelet.video.sources import VIDEO_SUFFIXES
 
 
 def plan_annotations(annotations: Annotations, files: FoundFiles) -> PreparePlan:
-    """Plan the videos of annotation files, found by their names in any folder.
-
-    Raises:
-        UserError: none of them is found, or two files match one equally well.
-    """
+    """Plan the videos of annotation files, found by their names in any folder."""
     rows = annotations.rows
     found = list(zip(rows, match_rows(rows, files, annotations.classes), strict=True))
     videos = [
@@ -64,10 +63,6 @@ def plan_lists(
         classes: names in the order of their numbers.
         columns: what the fields of a line are; detected if empty.
         list_format: the format of the lists; detected if empty.
-
-    Raises:
-        UserError: a list or its classes cannot be read, a label is not among them, a remote folder cannot be
-            listed, two files match a line equally well, or none of the videos is found.
     """
     paths = _list_files(sources)
     rows: list[Row] = []

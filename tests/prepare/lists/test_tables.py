@@ -82,7 +82,7 @@ def test_lists_of_frame_folders_and_of_video_ids(tmp_path: Path):
         3,
         5,
         (127,),
-    )  # MMAction2 counts pictures from 1
+    )  # MMAction2 counts images from 1
 
 
 def test_image_folders_with_two_labels(tmp_path: Path):

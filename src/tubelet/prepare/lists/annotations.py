@@ -1,7 +1,7 @@
 """The official annotation files of Kinetics, Something-Something v2, UCF101 and HMDB51.
 
 Each reader gets the text files beside the videos, recognizes its own by name and content, and gives every
-video its split and its class number.
+video its split and its class number. It raises a UserError if a file is missing or a line is broken.
 """
 
 import json
@@ -45,12 +45,8 @@ def read_kinetics(files: Iterable[Path], num_classes: int, classes: Sequence[str
 
     Args:
         files: the text files beside the videos.
-        num_classes: 400, 600 or 700; another number is noted.
+        num_classes: 400, 600 or 700; another number of labels is noted.
         classes: the names in the order of their numbers; if empty, the labels in alphabetical order.
-
-    Raises:
-        UserError: there are no annotations, one cannot be read or specifies no split, or a label is not
-            among the classes.
     """
     lists = [path for path in sorted(files) if path.suffix == ".csv" and "youtube_id" in _first_line(path)]
     if not lists:
@@ -73,12 +69,7 @@ def read_kinetics(files: Iterable[Path], num_classes: int, classes: Sequence[str
 
 
 def read_ssv2(files: Iterable[Path]) -> Annotations:
-    """Read Something-Something v2's JSON lists, `labels.json` and, if it is there, `test-answers.csv`.
-
-    Raises:
-        UserError: there are no lists or no `labels.json`, one cannot be read, the numbers of the templates
-            have a gap, or a template has no number.
-    """
+    """Read Something-Something v2's JSON lists, `labels.json` and, if it is there, `test-answers.csv`."""
     numbers: dict[str, int] = {}
     numbers_path = Path()
     lists: list[tuple[Path, str]] = []
@@ -121,11 +112,7 @@ def read_ssv2(files: Iterable[Path]) -> Annotations:
 
 
 def read_ucf101(files: Iterable[Path], fold: int = 1) -> Annotations:
-    """Read UCF101's `classInd.txt`, `trainlist0F.txt` and `testlist0F.txt` of fold F: 1, 2 or 3.
-
-    Raises:
-        UserError: a file of the fold is missing or cannot be read, or a class is not in `classInd.txt`.
-    """
+    """Read UCF101's `classInd.txt`, `trainlist0F.txt` and `testlist0F.txt` of fold F: 1, 2 or 3."""
     by_name = {path.name: path for path in files}
     wanted = ["classInd.txt", f"trainlist{fold:02}.txt", f"testlist{fold:02}.txt"]
     if absent := [name for name in wanted if name not in by_name]:
@@ -143,11 +130,7 @@ def read_ucf101(files: Iterable[Path], fold: int = 1) -> Annotations:
 
 
 def read_hmdb51(files: Iterable[Path], fold: int = 1) -> Annotations:
-    """Read HMDB51's `CLASS_test_splitF.txt` of fold F: `name.avi 1`, 1 for training, 2 for testing, 0 unused.
-
-    Raises:
-        UserError: the fold has no lists, or one cannot be read.
-    """
+    """Read HMDB51's `CLASS_test_splitF.txt` of fold F: `name.avi` and 1 to train, 2 to test, 0 for unused."""
     ending = f"_test_split{fold}.txt"
     lists = {path.name.removesuffix(ending): path for path in files if path.name.endswith(ending)}
     if not lists:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,10 +21,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
     One name a line, or a name and its number in either order (`kinetics_class2ind.txt`, `classInd.txt`,
     a table `id,name`), or JSON: an array, or an object from name to number or from number to name. Numbers
-    count from 0 or from 1.
-
-    Raises:
-        UserError: the file cannot be read, or a name or number is missing or repeated.
+    count from 0 or from 1 without a gap. A UserError names the line.
     """
     text = read_text(path, "class names")
     try:
@@ -84,27 +81,29 @@ def number_labels(
     Args:
         rows: with numbers or names as labels.
         classes: the names in the order of their numbers; if empty, names are sorted, and numbers without
-            names are called `class 0` and so on.
-
-    Raises:
-        UserError: a label is not among the classes or fits two of them, or some labels are numbers and some
-            are names.
+            names are called `class 0` and so on. A UserError names the row of a label that fits none or two.
     """
     numbers = [(label, row) for row in rows for label in row.labels if isinstance(label, int)]
     names = [(label, row) for row in rows for label in row.labels if isinstance(label, str)]
     if numbers and names:
         odd = names[0][1] if len(names) < len(numbers) else numbers[0][1]
         raise UserError(f"{odd.where}: labels are numbers in some lines and names in others; use one of them")
+    number_of: Mapping[int | str, int] = {}
+    order, notes = tuple(classes), []
     if names:
-        order = tuple(classes) or tuple(sorted({label for label, _ in names}))
+        order = order or tuple(sorted({label for label, _ in names}))
         number_of = _match_names(names, order)
-        return (
-            [replace(row, labels=tuple(number_of[label] for label in row.labels)) for row in rows],
-            order,
-            [],
-        )
-    if not numbers:
-        return list(rows), (), []
+    elif numbers:
+        order, first, note = _match_numbers(numbers, order)
+        number_of, notes = {label: label - first for label, _ in numbers}, [note] * bool(note)
+    numbered = [replace(row, labels=tuple(number_of[label] for label in row.labels)) for row in rows]
+    return numbered, order if numbers or names else (), notes
+
+
+def _match_numbers(
+    numbers: Sequence[tuple[int, Row]], classes: tuple[str, ...]
+) -> tuple[tuple[str, ...], int, str]:
+    """Return the class names, the number of the first class in the list, and a note."""
     highest, row = max(numbers, key=lambda pair: pair[0])
     if not classes:
         count, used = highest + 1, len({label for label, _ in numbers})
@@ -114,14 +113,12 @@ def number_labels(
                 "if that is right, name the classes with --classes FILE"
             )
         note = f"class names are unknown, the numbers go to {highest}; --classes FILE names them"
-        return list(rows), tuple(f"class {k}" for k in range(count)), [note]
-    from_one = highest == len(classes) and all(label for label, _ in numbers)
-    if highest >= len(classes) and not from_one:
-        raise UserError(f"{row.where}: label {highest} has no class: there are {len(classes)}, from 0")
-    if from_one:
-        rows = [replace(row, labels=tuple(int(label) - 1 for label in row.labels)) for row in rows]
-        return rows, tuple(classes), ["the labels of the list count from 1; the manifest's count from 0"]
-    return list(rows), tuple(classes), []
+        return tuple(f"class {k}" for k in range(count)), 0, note
+    if highest < len(classes):
+        return classes, 0, ""
+    if highest == len(classes) and all(label for label, _ in numbers):
+        return classes, 1, "the labels of the list count from 1; the manifest's count from 0"
+    raise UserError(f"{row.where}: label {highest} has no class: there are {len(classes)}, from 0")
 
 
 def _match_names(names: Iterable[tuple[str, Row]], order: Sequence[str]) -> dict[int | str, int]:

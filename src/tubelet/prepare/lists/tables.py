@@ -109,7 +109,7 @@ def _is_json(path: Path, text: str) -> bool:
 
 def _json_records(path: Path, text: str) -> Iterable[_Record]:
     """Return the objects of an array, the values of an object by video, or one object a line."""
-    lines = [(f"{path}:{n}", line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    lines = [(f"{path}:{n}", line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
     try:
         content = json.loads(text)
     except ValueError as error:
