@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import moving_frames, write_video
+from tests.prepare.files import upright, write_rotated
 from tubelet.bench import measure
 from tubelet.bench.measure import (
     SETTINGS,
@@ -147,3 +148,9 @@ def test_advice_names_settings_and_commands():
         "randaugment.cropped=true",
     ):
         assert part in text, part
+
+
+def test_a_rotated_video_is_read_by_the_size_of_its_frames(tmp_path: Path):
+    path = write_rotated(tmp_path / "a.mp4", upright(40), 90)
+    (clip,) = our_loader()(request(path))
+    assert clip.shape == (4, 3, 32, 32)
