@@ -2,24 +2,28 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test quick check bench docs clean
+.PHONY: help demo test quick science check bench docs clean
 
 help:
-	@echo "make demo    install, then run the whole story on a made data set (about a quarter of an hour)"
+	@echo "make demo    install, then run the full pipeline on a generated data set (about a quarter of an hour)"
 	@echo "make test    install, check and run all tests"
 	@echo "make quick   the tests that take less than a minute together"
+	@echo "make science tests that train networks for minutes to check claims about data"
 	@echo "make check   lint, format and types"
-	@echo "make bench   measure, with the peers that are installed"
+	@echo "make bench   measure reading and training beside the peers that are installed"
 	@echo "make docs    bring the generated parts of docs/ up to date"
 
 demo: .venv/installed
 	$(BIN)/tubelet demo
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not science"
 
 quick: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not science"
+
+science: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m science
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
@@ -27,7 +31,7 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 
 bench: .venv/installed-dev
-	$(BIN)/tubelet bench data
+	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/step.py
 
 docs: .venv/installed-dev

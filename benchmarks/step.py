@@ -2,15 +2,16 @@
 
     python benchmarks/step.py [--rounds 3] [--batch 1]
 
-Both get the same random clip and mask; Hugging Face's model gets its normalised float clip for free, ours
-starts from the uint8 clip. A step is forward, loss and backward. Implementations alternate in every round;
-on the CPU the time is the process's own CPU time, so a busy machine does little harm.
+Both get the same random clip and mask. Tubelet starts from the uint8 clip; Hugging Face's model gets a clip
+that is already normalized. A step is forward, loss and backward. Implementations alternate in every round. On
+a CPU the time is the CPU time of this process, so that other work on the machine has little influence.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ Case = dict[str, Callable[[], torch.Tensor]]
 
 
 def cases(batch: int, device: torch.device) -> dict[str, Case]:
-    """What to time: case -> implementation -> a run, which is differentiated if its result has a gradient."""
+    """Return case -> implementation -> what to run; a result that requires a gradient is differentiated."""
     video = torch.randint(0, 256, (batch, 16, 3, 224, 224), dtype=torch.uint8, device=device)
     autoencoder = MaskedAutoencoder(AutoencoderConfig(encoder=SMALL, decoder=SMALL_DECODER)).to(device)
     classifier = VideoClassifier(ClassifierConfig(encoder=SMALL, classes=400)).to(device)
@@ -46,28 +47,29 @@ def cases(batch: int, device: torch.device) -> dict[str, Case]:
         "inference, MAR at 50 %": {"tubelet": no_gradient(mar)},
     }
     try:
-        from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
+        import transformers
     except ImportError:
         print("transformers is not installed: no peer (pip install transformers)")
         return found
-    config = VideoMAEConfig(
+    library: Any = transformers  # its annotations are incomplete
+    config = library.VideoMAEConfig(
         hidden_size=384, num_attention_heads=6, intermediate_size=1536, decoder_hidden_size=192,
         decoder_num_attention_heads=3, decoder_intermediate_size=768, num_labels=400,
     )  # fmt: skip
     pixels = torch.randn(batch, 16, 3, 224, 224, device=device)
-    hidden = torch.ones(batch, autoencoder.grid.volume, dtype=torch.bool, device=device)
-    hidden.scatter_(1, mask.visible, False)
-    peer = VideoMAEForPreTraining(config).to(device)
-    peer_classifier = VideoMAEForVideoClassification(config).to(device)
+    masked = torch.ones(batch, autoencoder.grid.volume, dtype=torch.bool, device=device)
+    masked.scatter_(1, mask.visible, False)
+    peer = library.VideoMAEForPreTraining(config).to(device)
+    peer_classifier = library.VideoMAEForVideoClassification(config).to(device)
     name = "transformers (SDPA)"
-    found["pre-training step, 90 % masked"][name] = lambda: peer(pixels, bool_masked_pos=hidden).loss
+    found["pre-training step, 90 % masked"][name] = lambda: peer(pixels, bool_masked_pos=masked).loss
     found["fine-tuning step, all tokens"][name] = lambda: peer_classifier(pixels).logits.logsumexp(1).sum()
     found["inference, all tokens"][name] = lambda: torch.no_grad()(peer_classifier)(pixels).logits
     return found
 
 
 def seconds(run: Callable[[], torch.Tensor], device: torch.device) -> float:
-    """One run, and its backward pass where it has one."""
+    """Return the seconds of a run, with its backward pass if the result requires a gradient."""
     cuda = device.type == "cuda"
     clock = time.perf_counter if cuda else time.process_time
     if cuda:
@@ -82,7 +84,7 @@ def seconds(run: Callable[[], torch.Tensor], device: torch.device) -> float:
 
 
 def main() -> None:
-    """Print one table: seconds a clip (median), and the ratio to the peer (median over rounds)."""
+    """Print a table: seconds per clip and the ratio to the peer, medians over the rounds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=1)
@@ -95,7 +97,7 @@ def main() -> None:
     for case, runs in cases(options.batch, device).items():
         for run in runs.values():
             seconds(run, device)
-        times = {name: [] for name in runs}  # type: dict[str, list[float]]
+        times: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(options.rounds):
             for name, run in runs.items():
                 times[name].append(seconds(run, device) / options.batch)

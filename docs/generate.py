@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from tubelet.checkpoints.catalogue import PUBLISHED
+from tubelet.checkpoints.catalogue import catalogue
 from tubelet.masking import RunningCellMasking
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
@@ -94,7 +94,7 @@ def zoo() -> Iterator[str]:
     """Yield the lines of the table of published checkpoints."""
     yield "| name | holds | trained on | top-1 / top-5 | protocol | license | where |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for row in PUBLISHED:
+    for row in catalogue().values():
         accuracy = " / ".join(f"{value}" for value in (row.top1, row.top5) if value is not None)
         cells = (
             f"`{row.name}`",

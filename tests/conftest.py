@@ -23,6 +23,7 @@ from tubelet.progress import Bar
 from tubelet.recipe.loading import load_recipe
 from tubelet.recipe.schema import Recipe
 from tubelet.run.training import run_recipe
+from tubelet.video.reader import Crop, IndexChanged, VideoIndex, open_video
 
 # How long an example takes depends on the machine.
 settings.register_profile("tubelet", deadline=None)
@@ -115,6 +116,30 @@ def write_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def index_of(path: Path | str) -> VideoIndex:
+    """The index of a video by all of its packets."""
+    with open_video(path, exact=True) as video:
+        return video.index
+
+
+def read_frames(path: Path | str, numbers: Sequence[int]) -> torch.Tensor:
+    """Frames (T, C, H, W) of a video by number, whatever its header says."""
+    with open_video(path) as video:
+        try:
+            return video.read(numbers)
+        except IndexChanged:
+            return video.read(numbers)
+
+
+def read_crops(path: Path | str, crops: Sequence[Crop]) -> list[torch.Tensor]:
+    """Crops of a video, whatever its header says."""
+    with open_video(path) as video:
+        try:
+            return video.read_crops(crops)
+        except IndexChanged:
+            return video.read_crops(crops)
 
 
 def within(count: int, trials: int, probability: float) -> bool:

@@ -1,78 +1,36 @@
-"""Masked video autoencoders: pre-train, fine-tune, recognise, look inside."""
+"""Masked video autoencoders: pre-train, fine-tune, recognize actions, see reconstructions.
 
+The public names are listed once, in `__init__.pyi`, where type checkers read them. Here a name is imported
+when it is first used: `import tubelet` loads no other module.
+"""
+
+import ast
+from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from tubelet.checkpoints.load import load_model as load_model
-    from tubelet.checkpoints.load import save_model as save_model
-    from tubelet.clips import DenseClip as DenseClip
-    from tubelet.clips import SegmentClip as SegmentClip
-    from tubelet.clips import Views as Views
-    from tubelet.data.dataset import read_clip as read_clip
-    from tubelet.data.manifest import Manifest as Manifest
-    from tubelet.data.manifest import read_manifest as read_manifest
-    from tubelet.errors import UserError as UserError
-    from tubelet.masking import BlockMasking as BlockMasking
-    from tubelet.masking import DualMasking as DualMasking
-    from tubelet.masking import FrameMasking as FrameMasking
-    from tubelet.masking import RandomMasking as RandomMasking
-    from tubelet.masking import RunningCellMasking as RunningCellMasking
-    from tubelet.masking import TokenMask as TokenMask
-    from tubelet.masking import TubeMasking as TubeMasking
-    from tubelet.models.autoencoder import MaskedAutoencoder as MaskedAutoencoder
-    from tubelet.models.classifier import VideoClassifier as VideoClassifier
-    from tubelet.models.resize import resize_model as resize_model
-    from tubelet.recipe.loading import load_recipe as load_recipe
-    from tubelet.run import visualize as visualize
-    from tubelet.run.evaluation import evaluate as evaluate
-    from tubelet.run.inspection import inspect as inspect
-    from tubelet.run.prediction import predict as predict
-    from tubelet.run.training import run_recipe as run_recipe
-    from tubelet.video.reader import VideoError as VideoError
 
-# Public name -> where it lives; imported on first use, so that the command's help is instant.
-_PUBLIC = {
-    "BlockMasking": "masking",
-    "DenseClip": "clips",
-    "DualMasking": "masking",
-    "FrameMasking": "masking",
-    "Manifest": "data.manifest",
-    "MaskedAutoencoder": "models.autoencoder",
-    "RandomMasking": "masking",
-    "RunningCellMasking": "masking",
-    "SegmentClip": "clips",
-    "TokenMask": "masking",
-    "TubeMasking": "masking",
-    "UserError": "errors",
-    "VideoClassifier": "models.classifier",
-    "VideoError": "video.reader",
-    "Views": "clips",
-    "evaluate": "run.evaluation",
-    "inspect": "run.inspection",
-    "load_model": "checkpoints.load",
-    "load_recipe": "recipe.loading",
-    "predict": "run.prediction",
-    "read_clip": "data.dataset",
-    "read_manifest": "data.manifest",
-    "resize_model": "models.resize",
-    "run_recipe": "run.training",
-    "save_model": "checkpoints.load",
-    "visualize": "run",
-}
-
-__all__ = sorted([*_PUBLIC, "visualize"])
+@cache
+def _modules() -> dict[str, str]:
+    """Return the module of each public name, as imported in `__init__.pyi`."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [statement for statement in stub.body if isinstance(statement, ast.ImportFrom)]
+    return {alias.name: str(statement.module) for statement in imports for alias in statement.names}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "visualize":
-        return import_module("tubelet.run.visualize")
-    if name in _PUBLIC:
-        return getattr(import_module(f"tubelet.{_PUBLIC[name]}"), name)
-    raise AttributeError(f"module 'tubelet' has no attribute '{name}'")
+    if name == "__all__":
+        return __dir__()
+    if name not in _modules():
+        raise AttributeError(f"module 'tubelet' has no attribute '{name}'")
+    module = import_module(_modules()[name])
+    value = getattr(module, name) if hasattr(module, name) else import_module(f"{module.__name__}.{name}")
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(_modules())

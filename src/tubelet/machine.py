@@ -70,7 +70,7 @@ def cores_per_process() -> int:
 
 
 def _count(name: str) -> int:
-    """Return the number at the start of an environment variable, 0 if there is none."""
+    """Return the number at the start of an environment variable, 0 without one."""
     found = re.match(r"\d+", os.environ.get(name, ""))
     return int(found[0]) if found else 0
 

@@ -1,148 +1,156 @@
-"""The measurement of reading measures the same job for all, and says what it found."""
+"""Measuring how videos are read."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from tests.conftest import moving_frames, write_video
-from tubelet.bench.made_videos import write_bench_files
-from tubelet.bench.measure import OURS, VIEWS, bench_data, read_stages
-from tubelet.bench.peer_loaders import Job, ours, peers
-from tubelet.bench.report import Part, Report, Row, Stages, hints
+from tests.prepare.files import upright, write_rotated
+from tubelet.bench import measure
+from tubelet.bench.measure import (
+    SETTINGS,
+    ClipRequest,
+    bench_data,
+    cpu_ms_per_request,
+    find_videos,
+    our_loader,
+    readable_videos,
+)
+from tubelet.bench.report import ReadingReport, StageTimes
 from tubelet.clips import DenseClip
 from tubelet.errors import UserError
-from tubelet.video.reader import probe
+
+
+def request(path: Path, *, frames: int = 4, size: int = 32, start: float = 0.4) -> ClipRequest:
+    return ClipRequest(path, DenseClip(frames=frames, stride=4), size, seed=3, start=start)
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("bench")
+def report(tmp_path_factory: pytest.TempPathFactory) -> ReadingReport:
+    """The report of a folder with one good and one broken video."""
+    folder = tmp_path_factory.mktemp("videos")
+    write_video(folder / "a" / "1.mp4", moving_frames(40), options={"g": "12"})
+    (folder / "a" / "2.mp4").write_bytes(np.random.default_rng(0).bytes(900))
+    return bench_data([folder], rounds=1, frames=4, size=32, workers=(0,))
 
 
-@pytest.fixture(scope="module")
-def report(cache: Path) -> Report:
-    return bench_data(cache=cache, files=1, rounds=1, frames=4, size=32, seconds=2.5, workers=(0,))
+def test_a_report_has_all_times_of_the_readable_videos(report: ReadingReport):
+    assert (report.num_videos, report.codec, report.num_frames) == (1, "h264", 40)
+    assert (report.width, report.height) == (64, 48)
+    assert 1 < report.frames_per_key <= 12
+    assert min(report.stages.open, report.stages.read, report.stages.finetune, report.stages.collate) > 0
+    assert report.settings_ms.keys() == SETTINGS.keys()
+    assert min(report.settings_ms.values()) > 0
+    assert report.clips_per_second.keys() == {0}
+    assert report.clips_per_second[0] > 0
 
 
-def test_made_files_are_like_the_data_sets(cache: Path, report: Report):
-    made = write_bench_files(cache, 1, seconds=2.5)
-    original, anew, webm = (probe(paths[0]) for paths in made.values())
-    assert (original.codec, original.width, original.height, len(original)) == ("h264", 340, 256, 75)
-    assert (anew.codec, anew.width, anew.height, len(anew)) == ("h264", 340, 256, 75)
-    assert anew.keys == (0, 16, 32, 48, 64)
-    assert len(original.keys) == 1
-    assert (webm.codec, webm.width, webm.height, len(webm)) == ("vp9", 427, 240, 12)
-
-
-def test_made_files_are_written_once(cache: Path, report: Report):
-    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*.*")}
-    write_bench_files(cache, 1, seconds=2.5)
-    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.*")} == before
-
-
-def test_the_report_has_all_that_was_measured(report: Report):
-    assert len(report.parts) == 3
-    for part in report.parts:
-        names = {row.name for row in part.rows}
-        assert VIEWS.keys() <= names
-        assert names - {OURS} >= peers()[0].keys() - {key.partition(" on ")[0] for key in report.missing}
-        one = next(row for row in part.rows if row.name == OURS)
-        assert one.ratio == 1
-        assert one.ms == pytest.approx(part.ms)
-        assert min(part.stages.open, part.stages.read, part.stages.finetune) > 0
-        assert part.batches[0] > 0
-
-
-def test_the_report_is_printed_and_is_json(report: Report):
+def test_a_report_is_printed_and_is_json(report: ReadingReport):
     text = report.text()
-    assert "kinetics-like, re-encoded" in text
-    assert "clips a second and core" in text
-    for stage in ("open", "seek and read", "decode", "convert", "augment", "collate"):
-        assert f"{stage} " in text
-    assert "whole batches with 0 workers" in text
-    numbers = json.loads(report.json())
-    assert [part["name"] for part in numbers["parts"]] == [part.name for part in report.parts]
+    for part in (
+        "open",
+        "seek and read",
+        "decode",
+        "convert",
+        "augment",
+        "collate",
+        "data.repeats=4",
+        "0 workers",
+    ):
+        assert part in text, part
+    assert json.loads(report.json())["stages"]["decode"] == report.stages.decode
 
 
-def test_all_loaders_read_the_same_clip(tmp_path: Path):
-    path = write_video(tmp_path / "a.mp4", moving_frames(60, 96, 128), options={"g": "12", "crf": "12"})
-    job = Job(path, DenseClip(frames=4, stride=4), 64, seed=3, part=0.4)
-    (mine,) = ours()(job)
-    for name, load in peers()[0].items():
-        clip = torch.as_tensor(load(job))
-        if clip.is_floating_point():  # normalised, channels first
-            mean, std = (
-                torch.tensor(x)[:, None, None, None] for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-            )
-            clip = ((clip * std + mean) * 255).transpose(0, 1)
-        assert clip.shape == mine.shape, name
-        assert (clip.float() - mine.float()).abs().mean() < 12, name
+def test_the_round_to_warm_up_is_not_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    now = 0.0
+    monkeypatch.setattr(time, "process_time", lambda: now)
+    durations = iter([100.0, 3.0])  # seconds
+
+    def load(_: ClipRequest) -> None:
+        nonlocal now
+        now += next(durations)
+
+    rounds: list[tuple[int, int]] = []
+    clips = [request(tmp_path / "a.mp4")]
+    ms = cpu_ms_per_request({"a": load}, clips, 1, lambda done, total: rounds.append((done, total)))
+    assert ms == {"a": 3000.0}
+    assert rounds == [(0, 1), (1, 1)]
 
 
-@pytest.mark.parametrize(
-    ("name", "codec", "group", "decoded", "spanned"),
-    [("a.mp4", "libx264", "1", 4, 13), ("a.mp4", "mpeg4", "60", 33, 33), ("a.avi", "mpeg4", "12", 33, 21)],
-)  # fmt: skip
-def test_the_stages_are_those_of_reading(
-    tmp_path: Path, name: str, codec: str, group: str, decoded: int, spanned: int
-):
-    path = write_video(tmp_path / name, moving_frames(60), codec=codec, options={"g": group, "bf": "0"})
-    job = Job(path, DenseClip(frames=4, stride=4), 32, seed=0, part=20 / 44)
-    assert job.frames(60) == [20, 24, 28, 32]
-    read = read_stages(job)
-    assert (read.decoded, read.spanned) == (decoded, spanned)  # of an AVI file all from its first frame on
-    assert min(read.ms[:2]) > 0
+def test_stages_count_decoded_and_spanned_frames(tmp_path: Path):
+    for name, codec, group, decoded, spanned in (
+        ("a.mp4", "libx264", "1", 4, 13),
+        ("b.mp4", "mpeg4", "60", 33, 33),
+        ("c.avi", "mpeg4", "12", 33, 21),  # an AVI file is decoded from its first frame
+    ):
+        path = write_video(tmp_path / name, moving_frames(60), codec=codec, options={"g": group, "bf": "0"})
+        clip = request(path, start=20 / 44)
+        assert clip.frames(60) == [20, 24, 28, 32]
+        (index,) = readable_videos([path], 1).values()
+        opening, reading, _, *counts = measure._read_stages(clip, index, rounds=1)
+        assert counts == [decoded, spanned], name
+        assert min(opening, reading) > 0, name
 
 
-def test_clips_of_one_decode_are_begun_at_other_times(tmp_path: Path):
-    path = write_video(tmp_path / "a.mp4", moving_frames(60, 32, 32))
-    job = Job(path, DenseClip(frames=4, stride=4), 32, seed=3, part=0.4)
-    starts = [job.frames(60, view)[0] for view in range(4)]
+def test_clips_of_one_decoding_start_at_different_times(tmp_path: Path):
+    clip = request(write_video(tmp_path / "a.mp4", moving_frames(60, 32, 32)))
+    starts = [clip.frames(60, view)[0] for view in range(4)]
     assert len(set(starts)) == 4
-    assert len({clip.numpy().tobytes() for clip in ours(repeats=4)(job)}) == 4
-    assert len(ours(repeats=2, crops=3)(job)) == 6
+    assert len({view.numpy().tobytes() for view in our_loader(repeats=4)(clip)}) == 4
+    assert len(our_loader(repeats=2, copies=3)(clip)) == 6
 
 
-def test_a_missing_library_is_said(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(__import__("sys").modules, "decord", None)
-    found, missing = peers()
-    assert not any("decord" in name for name in found)
-    assert "decord" in missing["decord + PIL, as VideoMAE"]
+def test_videos_come_from_data_sets_folders_and_files(motion: Path, tmp_path: Path):
+    assert len(find_videos([motion])) == 24  # of train.csv
+    assert len(find_videos([motion / "videos"])) == 48
+    video = motion / "videos" / "val" / "00003.mp4"
+    assert find_videos([video, "s3://bucket/a.mp4"]) == [video, "s3://bucket/a.mp4"]
+    assert len(readable_videos([motion], 5)) == 5
 
 
-def test_a_folder_of_the_users_is_measured_without_its_broken_files(tmp_path: Path):
-    write_video(tmp_path / "a" / "1.mp4", moving_frames(40), options={"g": "12"})
-    (tmp_path / "a" / "2.mp4").write_bytes(np.random.default_rng(0).bytes(900))
-    report = bench_data(tmp_path, rounds=1, frames=4, size=32, workers=(0,))
-    (part,) = report.parts
-    assert (part.name, part.files) == (str(tmp_path), 1)
-    assert part.batches.keys() == {0}
+def test_without_a_source_the_demo_data_are_read(
+    motion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="data set's folder"):
+        find_videos([])
+    (tmp_path / "runs" / "demo").mkdir(parents=True)
+    (tmp_path / "runs" / "demo" / "data").symlink_to(motion)
+    assert len(find_videos([])) == 24
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "broken"])
-def test_a_folder_without_videos_is_named(tmp_path: Path, kind: str):
-    folder = tmp_path / "videos"
-    if kind != "missing":
-        folder.mkdir()
-    if kind == "broken":
-        (folder / "a.mp4").write_text("no video")
-    with pytest.raises(UserError, match=r"no folder|no videos in this folder|none of the 1 videos"):
-        bench_data(folder, rounds=1)
+def test_sources_without_videos_are_named(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.mp4").write_text("no video")
+    for name in ("missing", "empty", "broken"):
+        with pytest.raises(UserError, match=name):
+            bench_data([tmp_path / name], rounds=1)
 
 
-def test_long_groups_and_large_frames_are_hinted_at():
-    part = Part(
-        name="mine", files=1, codec="h264", width=1280, height=720, fps=30, length=300, frames=16, stride=4,
-        kilobytes=1, group=250, decoded=110, spanned=200,
-        stages=Stages(open=3, read=1, decode=90, convert=6, augment=0.1, finetune=120, collate=1),
-        rows=[Row(OURS, 100, 1), Row("clips", 60, 0.6, repeats=4), Row("crops", 30, 0.3, crops=4)],
+def test_advice_names_settings_and_commands():
+    report = ReadingReport(
+        machine="", num_videos=1, codec="h264", width=1280, height=720, fps=30, num_frames=300, frames=16,
+        stride=4, size=224, frames_per_key=250, decoded=110, spanned=200,
+        stages=StageTimes(open=3, read=1, decode=90, convert=6, augment=0.1, finetune=120, collate=1),
+        settings_ms={"data.repeats=4": 60, "data.augmented_copies=4": 30}, clips_per_second={},
     )  # fmt: skip
-    text = "\n".join(hints(part, [part]))
-    assert "key frame every 16 frames" in text
-    assert "short side of 256" in text
-    assert "data.repeats=4 makes four clips of one decode, at 60 ms each instead of 100" in text
-    assert "data.augmented_copies=4 makes four copies of one clip, at 30 ms each instead of 100" in text
-    assert "randaugment.cropped=true" in text
+    text = "\n".join(report.advice())
+    for part in (
+        "key frame every 16 frames",
+        "--encode",
+        "short side of 256",
+        "data.repeats=4 takes 60 ms per clip instead of 100",
+        "data.augmented_copies=4 takes 30 ms per clip instead of 100",
+        "randaugment.cropped=true",
+    ):
+        assert part in text, part
+
+
+def test_a_rotated_video_is_read_by_the_size_of_its_frames(tmp_path: Path):
+    path = write_rotated(tmp_path / "a.mp4", upright(40), 90)
+    (clip,) = our_loader()(request(path))
+    assert clip.shape == (4, 3, 32, 32)

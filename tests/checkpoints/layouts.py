@@ -1,6 +1,6 @@
-"""Checkpoints of every layout, written down by hand: the names and shapes of the public code bases.
+"""Checkpoints of every layout: the names and shapes of the public code bases, written by hand.
 
-Nothing here is made from Tubelet's own tables, which these lists are there to test.
+Nothing here is made from Tubelet's own tables, which these lists test.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Those of a model; the defaults are small, with odd widths."""
+    """The sizes of a model; the defaults are small, with odd widths."""
 
     dim: int = 24
     depth: int = 2
@@ -42,7 +42,7 @@ class Sizes:
 
 
 TINY = Sizes()
-GIVEN = {"heads": 3, "image_size": 12, "frames": 4}  # what shapes of a tiny file do not tell
+HINTS = {"heads": 3, "image_size": 12, "frames": 4}  # what the shapes of a tiny file do not say
 
 BASE = Sizes(
     dim=768, depth=12, mlp=3072, patch=16, times=8, side=14, decoder_dim=384, decoder_depth=4,
@@ -51,12 +51,12 @@ BASE = Sizes(
 
 
 def random_weights(shapes: Shapes, seed: int = 0) -> dict[str, Tensor]:
-    """Every number its own, small enough to compute with."""
+    """Random numbers, small enough to compute with."""
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.randn(shape, generator=generator) * 0.3 for name, shape in shapes.items()}
 
 
-def ghosts(shapes: Shapes) -> dict[str, Tensor]:
+def meta_weights(shapes: Shapes) -> dict[str, Tensor]:
     """Tensors that take no memory."""
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
@@ -84,7 +84,7 @@ def convolution(name: str, s: Sizes) -> Shapes:
 
 
 def videomae_blocks(prefix: str, dim: int, depth: int, mlp: int, *, scaled: bool = False) -> Shapes:
-    """Queries, keys and values in one matrix; biases of queries and values alone, apart."""
+    """Queries, keys and values in one matrix; separate biases of queries and values, none of keys."""
     shapes: Shapes = {}
     for i in range(depth):
         block = f"{prefix}.{i}"
@@ -112,7 +112,7 @@ def videomae_autoencoder(s: Sizes, *, encoder: str = "encoder", scaled: bool = F
 
 
 def videomae_classifier(s: Sizes, *, norm: str = "fc_norm", scaled: bool = False) -> Shapes:
-    """With no classes an encoder alone, as VideoMAE V2 gives it out."""
+    """Without classes only an encoder, as VideoMAE V2 publishes it."""
     return {
         **convolution("patch_embed.proj", s),
         **videomae_blocks("blocks", s.dim, s.depth, s.mlp, scaled=scaled),
@@ -122,7 +122,7 @@ def videomae_classifier(s: Sizes, *, norm: str = "fc_norm", scaled: bool = False
 
 
 def mae_st_blocks(prefix: str, dim: int, depth: int, mlp: int, *, fused: bool) -> Shapes:
-    """Queries, keys and values in layers of their own, or in one; all have biases."""
+    """Queries, keys and values in three layers or fused in one; all have biases."""
     shapes: Shapes = {}
     for i in range(depth):
         block = f"{prefix}.{i}"
@@ -171,14 +171,14 @@ def mae_st_autoencoder(s: Sizes, *, joint: bool = False, token: bool = True, fus
 
 def mae_st_released(s: Sizes, *, fused: bool = False, fused_decoder: bool = False) -> Shapes:
     """The released files, which PySlowFast wrote."""
-    dim, painter = s.decoder_dim, "pred_head.transforms.0"
+    dim, decoder = s.decoder_dim, "pred_head.transforms.0"
     return {
         **mae_st_encoder(s, fused=fused),
         **affine("decoder_embed", dim, s.dim),
         "mask_token": (1, 1, dim),
         "decoder_pos_embed": (1, s.tokens + 1, dim),
-        **mae_st_blocks(painter, dim, s.decoder_depth, s.decoder_mlp, fused=fused_decoder),
-        **affine(f"{painter}.{s.decoder_depth}", dim),
+        **mae_st_blocks(decoder, dim, s.decoder_depth, s.decoder_mlp, fused=fused_decoder),
+        **affine(f"{decoder}.{s.decoder_depth}", dim),
         **affine("pred_head.projections.0", s.values, dim),
     }
 
@@ -216,7 +216,7 @@ def mar(s: Sizes) -> Shapes:
 
 
 def with_constants(weights: dict[str, Tensor], s: Sizes) -> dict[str, Tensor]:
-    """What MAR's and mmaction2's code computes, and their files hold all the same."""
+    """Add what MAR's and mmaction2's code computes and their files contain nevertheless."""
     if "backbone.pos_embed" in weights:
         return weights | {"backbone.pos_embed": sinusoid(s.tokens, s.dim)}
     if "cls_head.mask_token" in weights:

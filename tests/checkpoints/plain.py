@@ -1,6 +1,6 @@
-"""The published models once more, plainly: slow functions of files' own tensors, by the public rules.
+"""The published models as slow plain functions of the files' own tensors.
 
-They share nothing with Tubelet but PyTorch.
+They share nothing with Tubelet except PyTorch.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def embedded(clip: Tensor, w: Weights, name: str) -> Tensor:
 
 
 def attention(x: Tensor, w: Weights, name: str, heads: int) -> Tensor:
-    """Of any spelling."""
+    """Attention with any of the spellings."""
     if f"{name}.qkv.weight" in w:
         bias = w.get(f"{name}.qkv.bias")
         if bias is None:
@@ -69,7 +69,7 @@ def videomae_tokens(video: Tensor, w: Weights, depth: int, heads: int, prefix: s
 
 
 def mae_st_positions(w: Weights, name: str) -> tuple[Tensor | None, Tensor]:
-    """The class token's place, if there is one, and the table."""
+    """The class token's position, if there is one, and the table."""
     if f"{name}_spatial" in w:
         space, time = w[f"{name}_spatial"], w[f"{name}_temporal"]
         table = (time[:, :, None] + space[:, None]).flatten(1, 2)
@@ -80,22 +80,22 @@ def mae_st_positions(w: Weights, name: str) -> tuple[Tensor | None, Tensor]:
 
 def mae_st_tokens(video: Tensor, w: Weights, depth: int, heads: int, visible: Tensor | None = None) -> Tensor:
     """(B, 1 + V, D), the class token first if there is one; `visible` (V,) is the same for all clips."""
-    place, table = mae_st_positions(w, "pos_embed")
+    class_position, table = mae_st_positions(w, "pos_embed")
     x = embedded(normalized(video, *MAE_ST), w, "patch_embed.proj") + table
     x = x if visible is None else x[:, visible]
-    if place is not None:
-        x = torch.cat([(w["cls_token"] + place).expand(len(x), -1, -1), x], dim=1)
+    if class_position is not None:
+        x = torch.cat([(w["cls_token"] + class_position).expand(len(x), -1, -1), x], dim=1)
     return blocks(x, w, "blocks", depth, heads)
 
 
-def mae_st_painted(encoded: Tensor, w: Weights, visible: Tensor, depth: int, heads: int) -> Tensor:
+def mae_st_predicted(encoded: Tensor, w: Weights, visible: Tensor, depth: int, heads: int) -> Tensor:
     """Predictions for all tokens (B, N, values) by the public code's decoder."""
-    place, table = mae_st_positions(w, "decoder_pos_embed")
+    class_position, table = mae_st_positions(w, "decoder_pos_embed")
     x = linear(encoded[:, encoded.shape[1] - len(visible) :], w, "decoder_embed")
     grid = w["mask_token"].repeat(len(x), table.shape[1], 1)
     grid[:, visible] = x
     grid = grid + table
-    if place is not None:
-        grid = torch.cat([(w["decoder_cls_token"] + place).expand(len(x), -1, -1), grid], dim=1)
+    if class_position is not None:
+        grid = torch.cat([(w["decoder_cls_token"] + class_position).expand(len(x), -1, -1), grid], dim=1)
     grid = norm(blocks(grid, w, "decoder_blocks", depth, heads), w, "decoder_norm")
     return linear(grid, w, "decoder_pred")[:, grid.shape[1] - table.shape[1] :]

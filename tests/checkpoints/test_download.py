@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,8 +19,9 @@ from typing import Any
 import pytest
 
 from tubelet.checkpoints import download
-from tubelet.checkpoints.catalogue import Hub, Web, find
-from tubelet.checkpoints.download import cache_folder, fetch, fetch_hub, fetch_published
+from tubelet.checkpoints.catalogue import published_checkpoint
+from tubelet.checkpoints.download import cache_folder, fetch, fetch_published
+from tubelet.checkpoints.hub import fetch_hub
 from tubelet.errors import UserError
 
 CONTENT = bytes(range(256)) * 40
@@ -28,18 +30,18 @@ MD5, SHA256 = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdiges
 
 @dataclass
 class Site:
-    """What the server holds and how it misbehaves; what it was asked for."""
+    """What the server has and how it misbehaves; what was requested."""
 
     content: bytes = CONTENT
     etag: str | None = '"one"'
     modified: str | None = None
     kind: str = "application/octet-stream"
     ranges: bool = True
-    if_range: bool = True  # False: a server that looks at Range but not at If-Range
+    if_range: bool = True  # False: the server ignores If-Range
     chunked: bool = False
-    statuses: list[int] = field(default_factory=list)  # of the next answers, instead of the file
-    break_after: list[int] = field(default_factory=list)  # bytes of the next answers, then hang up
-    hold: threading.Event | None = None  # wait for this before the body
+    statuses: list[int] = field(default_factory=list)  # statuses of the next answers, without the file
+    break_after: list[int] = field(default_factory=list)  # bytes sent in the next answers, then closed
+    hold: threading.Event | None = None  # waited for before the body
     asked: list[str | None] = field(default_factory=list)  # the Range of each request
     sent: int = 0
     url: str = ""
@@ -89,7 +91,7 @@ class FileHandler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if content and site.hold:
-            site.hold.wait(20)
+            site.hold.wait(3600)
         broken = bool(content and site.break_after)
         if broken:
             body = body[: site.break_after.pop(0)]
@@ -119,7 +121,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TUBELET_OFFLINE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(download, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(download, "PAUSES_S", (0.0, 0.0, 0.0))
 
 
 @pytest.fixture
@@ -132,19 +134,20 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def nowhere() -> str:
-    """The address of a server that is no longer there."""
+    """The address of a server that was closed."""
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         return f"http://127.0.0.1:{server.server_address[1]}"
 
 
 def kept() -> list[str]:
-    return sorted(path.name for path in cache_folder().iterdir())
+    """The files of the cache, without its locks."""
+    return sorted(path.name for path in cache_folder().iterdir() if path.suffix != ".lock")
 
 
 def stop(site: Site, url: str, *sizes: int) -> None:
-    """Break off until the user must call again; so many bytes of each answer arrive."""
+    """Break the connection until the user must call again; `sizes` bytes of each answer arrive."""
     site.break_after = [*sizes, 0, 0, 0, 0]
-    with pytest.raises(UserError, match=r"stopped after \d+ bytes .* try again later to go on from there"):
+    with pytest.raises(UserError, match=r"stopped after \d+ bytes"):
         fetch(url)
     site.asked.clear()
     site.sent = 0
@@ -153,7 +156,7 @@ def stop(site: Site, url: str, *sizes: int) -> None:
 # The cache
 
 
-def test_a_file_is_asked_for_once(site: Site):
+def test_a_file_is_requested_once(site: Site):
     path = fetch(site.at("a/model.pth"), md5_prefix=MD5[:6], sha256=SHA256)
     assert path.read_bytes() == CONTENT
     assert path.parent == cache_folder()
@@ -192,30 +195,30 @@ def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("name", ["TUBELET_OFFLINE", "HF_HUB_OFFLINE"])
-def test_offline_the_cache_is_all_there_is(site: Site, monkeypatch: pytest.MonkeyPatch, name: str):
+def test_without_a_network_only_the_cache_is_used(site: Site, monkeypatch: pytest.MonkeyPatch, name: str):
     path = fetch(site.at("x.pth"))
     monkeypatch.setenv(name, "1")
     assert fetch(site.at("x.pth")) == path
-    with pytest.raises(UserError, match=r"y.pth is not in .*cache and the network is switched off: unset"):
+    with pytest.raises(UserError, match=r"y.pth is not in .*cache.* unset TUBELET_OFFLINE"):
         fetch(site.at("y.pth"))
     assert len(site.asked) == 1
 
 
-def test_progress_is_told(site: Site, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(download, "CHUNK", 4096)
-    told: list[tuple[int, int]] = []
-    fetch(site.at("x.pth"), progress=lambda done, total: told.append((done, total)))
-    assert told == [(4096, 10240), (8192, 10240), (10240, 10240)]
-    told.clear()
+def test_progress_is_reported(site: Site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(download, "CHUNK_BYTES", 4096)
+    reported: list[tuple[int, int]] = []
+    fetch(site.at("x.pth"), progress=lambda done, total: reported.append((done, total)))
+    assert reported == [(4096, 10240), (8192, 10240), (10240, 10240)]
+    reported.clear()
     site.chunked = True  # no size is known
-    fetch(site.at("y.pth"), progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (10240, 0)
+    fetch(site.at("y.pth"), progress=lambda done, total: reported.append((done, total)))
+    assert reported[-1] == (10240, 0)
 
 
 # Interruptions
 
 
-def test_a_broken_connection_is_taken_up_in_the_same_call(site: Site):
+def test_a_broken_connection_is_resumed_in_the_same_call(site: Site):
     site.break_after = [1000, 2000]
     assert fetch(site.at("x.pth"), sha256=SHA256).read_bytes() == CONTENT
     assert site.asked == [None, "bytes=1000-", "bytes=3000-"]
@@ -226,20 +229,20 @@ def test_a_broken_connection_is_taken_up_in_the_same_call(site: Site):
     ("etag", "modified"),
     [('"one"', None), (None, "Wed, 21 Oct 2015 07:28:00 GMT"), ('W/"1"', "Wed, 21 Oct 2015 07:28:00 GMT")],
 )
-def test_a_later_call_goes_on_where_the_last_one_stopped(site: Site, etag: str | None, modified: str | None):
+def test_a_later_call_resumes_where_the_last_one_stopped(site: Site, etag: str | None, modified: str | None):
     site.etag, site.modified = etag, modified
     stop(site, site.at("x.pth"), 4000)
     assert len(kept()) == 2
-    told: list[tuple[int, int]] = []
-    path = fetch(site.at("x.pth"), sha256=SHA256, progress=lambda done, total: told.append((done, total)))
+    reported: list[tuple[int, int]] = []
+    path = fetch(site.at("x.pth"), sha256=SHA256, progress=lambda done, total: reported.append((done, total)))
     assert path.read_bytes() == CONTENT
     assert site.asked == ["bytes=4000-"]
     assert site.sent == len(CONTENT) - 4000
-    assert told == [(10240, 10240)]
+    assert reported == [(10240, 10240)]
     assert kept() == [path.name]
 
 
-def test_a_server_that_knows_no_ranges_is_asked_from_the_start(site: Site):
+def test_a_server_without_ranges_sends_the_file_from_the_start(site: Site):
     stop(site, site.at("x.pth"), 4000)
     site.ranges = False
     assert fetch(site.at("x.pth")).read_bytes() == CONTENT
@@ -247,7 +250,7 @@ def test_a_server_that_knows_no_ranges_is_asked_from_the_start(site: Site):
     assert site.sent == len(CONTENT)
 
 
-def test_without_a_way_to_see_changes_it_starts_again(site: Site):
+def test_without_a_way_to_detect_changes_it_starts_again(site: Site):
     site.etag = None
     stop(site, site.at("x.pth"), 4000)
     assert fetch(site.at("x.pth")).read_bytes() == CONTENT
@@ -256,7 +259,7 @@ def test_without_a_way_to_see_changes_it_starts_again(site: Site):
 
 @pytest.mark.parametrize("if_range", [True, False])
 @pytest.mark.parametrize("size", [len(CONTENT), 6000, 4000, 3000])
-def test_a_file_that_has_changed_is_asked_for_from_the_start(site: Site, size: int, if_range: bool):
+def test_a_file_that_has_changed_is_downloaded_from_the_start(site: Site, size: int, if_range: bool):
     stop(site, site.at("x.pth"), 4000)
     site.content, site.etag, site.if_range = CONTENT[::-1][:size], '"two"', if_range
     assert fetch(site.at("x.pth")).read_bytes() == CONTENT[::-1][:size]
@@ -271,7 +274,7 @@ def test_another_size_under_the_same_tag_is_a_change(site: Site):
     assert site.asked == ["bytes=4000-", None]
 
 
-@pytest.mark.parametrize("notes", ["", "{", "[]", '{"unknown": 1}', None])
+@pytest.mark.parametrize("notes", ["", "{", "[]", '{"unknown": 1}', "3", None])
 def test_a_partial_file_of_unknown_origin_is_not_used(site: Site, notes: str | None):
     stop(site, site.at("x.pth"), 4000)
     path = next(cache_folder().glob("*.json"))
@@ -280,52 +283,55 @@ def test_a_partial_file_of_unknown_origin_is_not_used(site: Site, notes: str | N
     assert site.asked == [None]
 
 
-def test_a_download_that_was_only_not_yet_renamed_is_complete(site: Site):
+def test_a_complete_partial_file_is_not_requested_again(site: Site):
     stop(site, site.at("x.pth"), 4000)
     next(cache_folder().glob("*.part")).write_bytes(CONTENT)
     assert fetch(site.at("x.pth"), sha256=SHA256).read_bytes() == CONTENT
     assert site.asked == []
 
 
-def test_a_broken_chunked_answer_is_noticed(site: Site):
+def test_a_broken_chunked_answer_is_detected(site: Site):
     site.chunked, site.break_after = True, [4000]
     assert fetch(site.at("x.pth")).read_bytes() == CONTENT
     assert site.asked == [None, None]
 
 
-def test_a_busy_server_is_asked_again(site: Site):
+def test_a_busy_server_is_tried_again(site: Site):
     site.statuses = [503, 429, 500]
     assert fetch(site.at("x.pth")).read_bytes() == CONTENT
     site.statuses = [503] * 9
-    with pytest.raises(UserError, match=r"y.pth stopped after 0 bytes \(the server answers 503"):
+    with pytest.raises(UserError, match=r"y.pth stopped after 0 bytes \(.*503"):
         fetch(site.at("y.pth"))
     assert len(site.asked) == 8
 
 
-def test_one_of_several_downloads_it(site: Site):
+def test_one_of_several_processes_downloads_it(site: Site):
     site.hold = threading.Event()
     fetch = f"fetch({site.at('x.pth')!r}, sha256={SHA256!r})"
-    code = f"from tubelet.checkpoints.download import fetch; print({fetch})"
+    code = f"from tubelet.checkpoints.download import fetch; print(flush=True); print({fetch})"
     runs = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)
     ]
-    threading.Timer(1.0, site.hold.set).start()
-    paths = {run.communicate(timeout=60)[0].strip() for run in runs}
+    for run in runs:
+        assert run.stdout
+        run.stdout.readline()
+    while not site.asked:
+        time.sleep(0.05)
+    site.hold.set()
+    paths = {run.communicate(timeout=3600)[0].strip() for run in runs}
     assert [run.returncode for run in runs] == [0, 0, 0]
     assert site.asked == [None]
     assert {path.rpartition("/")[2] for path in paths} == set(kept())
 
 
-# What cannot be had
+# What cannot be downloaded
 
 
 @pytest.mark.parametrize("known", [{"md5_prefix": "000000"}, {"sha256": "0" * 64}])
 def test_other_contents_are_not_kept(site: Site, known: dict[str, str]):
     kind, dots = ("md5", r"\.\.\.") if "md5_prefix" in known else ("sha256", "")
     found = MD5 if kind == "md5" else SHA256
-    with pytest.raises(
-        UserError, match=rf"x-\w+\.pth from http.*expected {kind} 0+{dots}, found {found}; try again"
-    ):
+    with pytest.raises(UserError, match=rf"x-\w+\.pth from http.*expected {kind} 0+{dots}, found {found}"):
         fetch(site.at("x.pth"), **known)  # type: ignore[arg-type]
     assert kept() == []
     assert fetch(site.at("x.pth"), md5_prefix=MD5.upper()).read_bytes() == CONTENT
@@ -334,57 +340,56 @@ def test_other_contents_are_not_kept(site: Site, known: dict[str, str]):
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        (404, r"there is no file at http.*x\.pth \(404"),
-        (410, "there is no file"),
-        (403, r"not give out .*\(403"),
+        (404, r"http.*x\.pth \(404"),
+        (410, r"http.*x\.pth \(410"),
+        (403, r"http.*x\.pth \(403"),
     ],
 )
 def test_a_refusal_says_what_to_do(site: Site, status: int, message: str):
     site.statuses = [status]
-    with pytest.raises(UserError, match=f"{message}.*give its path instead"):
+    with pytest.raises(UserError, match=f"{message}.*give its path"):
         fetch(site.at("x.pth"))
     assert len(site.asked) == 1
 
 
-def test_a_web_page_is_not_taken_for_the_file(site: Site):
+def test_a_web_page_is_not_mistaken_for_the_file(site: Site):
     site.kind = "text/html; charset=utf-8"
-    with pytest.raises(UserError, match="answered with a web page"):
+    with pytest.raises(UserError, match=r"x\.pth .*web page"):
         fetch(site.at("x.pth"))
     assert fetch(site.at("page.html")).read_bytes() == CONTENT
 
 
 def test_without_a_network_the_address_is_named(nowhere: str):
-    with pytest.raises(
-        UserError,
-        match=rf"cannot reach {nowhere}/x.pth \(.*refused\): .*give its path instead; once downloaded",
-    ):
+    with pytest.raises(UserError, match=rf"cannot reach {nowhere}/x.pth \(.*refused\): .*give its path"):
         fetch(f"{nowhere}/x.pth")
 
 
 @pytest.mark.parametrize("url", ["model.pth", "file:///etc/passwd", "https://", "ftp://a/b", "http://a b/c"])
-def test_only_addresses_of_the_web_are_followed(url: str):
-    with pytest.raises(UserError, match="is no address to download from"):
+def test_only_web_addresses_are_allowed(url: str):
+    with pytest.raises(UserError, match="not a web address"):
         fetch(url)
 
 
-def test_a_full_disk_is_said(site: Site, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_reported(site: Site, monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1))
-        with pytest.raises(UserError, match=r"no room left in .*cache: free some, .* TUBELET_CACHE"):
+        with pytest.raises(UserError, match=r"disk of .*cache is full.* TUBELET_CACHE"):
             fetch(site.at("x.pth"))
     assert fetch(site.at("x.pth")).read_bytes() == CONTENT
 
 
-def test_a_disk_that_fills_up_is_said(site: Site, monkeypatch: pytest.MonkeyPatch):
+def test_a_disk_that_fills_up_is_reported(site: Site, monkeypatch: pytest.MonkeyPatch):
     def fail(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(UserError, match="no room left in"):
+    with pytest.raises(UserError, match=r"disk of .* is full"):
         fetch(site.at("x.pth"))
 
 
-def test_a_cache_that_cannot_be_written_is_said(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_cache_that_cannot_be_written_is_reported(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     (tmp_path / "file").touch()
     monkeypatch.setenv("TUBELET_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(UserError, match=r"cannot write to .*file/cache \(.*\): set TUBELET_CACHE"):
@@ -393,26 +398,26 @@ def test_a_cache_that_cannot_be_written_is_said(site: Site, tmp_path: Path, monk
 
 # Published checkpoints
 
-ROW = replace(find("mae_st_large_k400"), md5_prefix=MD5[:6])
+ROW = replace(published_checkpoint("mae_st_large_k400"), md5_prefix=MD5[:6], mirror=None)
 
 
 def test_a_published_file_is_fetched_and_verified(site: Site):
-    row = replace(ROW, source=Web(url=site.at("x.pth")))
+    row = replace(ROW, url=site.at("x.pth"))
     assert fetch_published(row).read_bytes() == CONTENT
     with pytest.raises(UserError, match="expected md5 edf3a5"):
-        fetch_published(replace(row, source=Web(url=site.at("y.pth")), md5_prefix="edf3a5"))
+        fetch_published(replace(row, url=site.at("y.pth"), md5_prefix="edf3a5"))
 
 
 def test_the_mirror_serves_where_the_first_address_does_not(site: Site, nowhere: str):
-    row = replace(ROW, source=Web(url=f"{nowhere}/x.pth", mirror=site.at("x.pth")))
+    row = replace(ROW, url=f"{nowhere}/x.pth", mirror=site.at("x.pth"))
     assert fetch_published(row).read_bytes() == CONTENT
     with pytest.raises(UserError, match=f"cannot reach {nowhere}/x.pth"):
-        fetch_published(replace(ROW, source=Web(url=f"{nowhere}/x.pth", mirror=f"{nowhere}/y.pth")))
+        fetch_published(replace(ROW, url=f"{nowhere}/x.pth", mirror=f"{nowhere}/y.pth"))
 
 
-def test_what_takes_a_human_says_so():
-    with pytest.raises(UserError, match=r"videomae_base_k400 cannot be downloaded .* Google Drive.*by hand"):
-        fetch_published(find("videomae_base_k400"))
+def test_what_must_be_downloaded_by_hand_says_so():
+    with pytest.raises(UserError, match=r"videomae_base_k400.*Google Drive.*by hand"):
+        fetch_published(published_checkpoint("videomae_base_k400"))
 
 
 # The hub
@@ -423,16 +428,16 @@ CONFIG, WEIGHTS = b'{"model_type": "videomae"}', b"weights"
 
 @dataclass
 class FakeHub:
-    """Repositories of a hub, and what was asked of it."""
+    """Repositories of a hub, and what was requested."""
 
     repos: dict[str, dict[str, bytes]]
     gated: str = "owner/gated"
-    status: int = 0  # answer everything with this
+    status: int = 0  # if not 0, the status of all answers
     asked: list[str] = field(default_factory=list)
 
 
 class HubHandler(BaseHTTPRequestHandler):
-    """As much of the hub as downloads need."""
+    """The part of the hub that downloads need."""
 
     protocol_version = "HTTP/1.1"
     hub: FakeHub
@@ -532,23 +537,23 @@ def test_a_model_comes_from_the_hub_without_what_is_not_needed(hub: FakeHub):
     assert fetch_hub("owner/both") == folder
 
 
-def test_pickled_weights_only_where_there_are_no_better(hub: FakeHub):
+def test_pickled_weights_only_without_safetensors(hub: FakeHub):
     assert names(fetch_hub("owner/old")) == ["config.json", "pytorch_model.bin"]
-    with pytest.raises(
-        UserError, match=r"no weights of owner/none.*expected model.safetensors or .*found config"
-    ):
+    with pytest.raises(UserError, match=r"owner/none.*expected model.safetensors or .*found config"):
         fetch_hub("owner/none")
 
 
 def test_one_file_of_the_hub(hub: FakeHub):
     path = fetch_hub("owner/files", file="distill/small.pth")
     assert path.read_bytes() == WEIGHTS
-    row = replace(ROW, source=Hub(repo="owner/files", file="distill/small.pth"), md5_prefix=None)
+    row = replace(ROW, url=None, hub="owner/files", hub_file="distill/small.pth", md5_prefix=None)
     assert fetch_published(row) == path
 
 
 @pytest.mark.parametrize("name", ["TUBELET_OFFLINE", "HF_HUB_OFFLINE"])
-def test_offline_the_hubs_cache_is_all_there_is(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, name: str):
+def test_without_a_network_only_the_hubs_cache_is_used(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, name: str
+):
     folder, old = fetch_hub("owner/both"), fetch_hub("owner/old")
     file = fetch_hub("owner/files", file="distill/small.pth")
     hub.asked.clear()
@@ -557,9 +562,7 @@ def test_offline_the_hubs_cache_is_all_there_is(hub: FakeHub, monkeypatch: pytes
     assert fetch_hub("owner/old") == old
     assert fetch_hub("owner/files", file="distill/small.pth") == file
     for call in ({"repo": "owner/none"}, {"repo": "owner/files", "file": "x.pth"}, {"repo": "owner/files"}):
-        with pytest.raises(
-            UserError, match=r"owner/\w+.* (switched off: unset TUBELET|connect to the network)"
-        ):
+        with pytest.raises(UserError, match=r"owner/\w+.* unset TUBELET_OFFLINE"):
             fetch_hub(**call)
     assert hub.asked == []
 
@@ -567,37 +570,37 @@ def test_offline_the_hubs_cache_is_all_there_is(hub: FakeHub, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ({"repo": "owner/nothing"}, "the hub knows no owner/nothing: .* log in with"),
-        ({"repo": "owner/nothing", "file": "x.pth"}, "the hub knows no owner/nothing"),
-        ({"repo": "owner/gated"}, "owner/gated is given only to those who ask: .*huggingface.co/owner/gated"),
-        ({"repo": "owner/gated", "file": "config.json"}, "config.json of owner/gated is given only"),
+        ({"repo": "owner/nothing"}, "owner/nothing: .* log in with"),
+        ({"repo": "owner/nothing", "file": "x.pth"}, "the hub has no owner/nothing"),
+        ({"repo": "owner/gated"}, "owner/gated is gated: .*huggingface.co/owner/gated"),
+        ({"repo": "owner/gated", "file": "config.json"}, "config.json of owner/gated is gated"),
         ({"repo": "owner/both", "file": "x.pth"}, "owner/both has no file 'x.pth': .*tree/main lists"),
-        ({"repo": "a/b/c"}, "'a/b/c' is no repository of the hub: expected owner/name"),
+        ({"repo": "a/b/c"}, "'a/b/c'.* expected owner/name"),
     ],
 )
-def test_what_the_hub_refuses_is_said(hub: FakeHub, call: dict[str, str], message: str):
+def test_what_the_hub_refuses_is_reported(hub: FakeHub, call: dict[str, str], message: str):
     with pytest.raises(UserError, match=message):
         fetch_hub(**call)
 
 
-def test_a_hub_out_of_reach_is_said_unless_the_cache_has_it(
+def test_a_hub_that_cannot_be_reached_is_reported_unless_the_cache_has_the_model(
     hub: FakeHub, nowhere: str, monkeypatch: pytest.MonkeyPatch
 ):
     folder = fetch_hub("owner/both")
     monkeypatch.setenv("HF_ENDPOINT", nowhere)
     assert fetch_hub("owner/both") == folder
-    with pytest.raises(UserError, match=r"cannot get owner/old from the hub \(.*\): connect to the network"):
+    with pytest.raises(UserError, match=r"owner/old \(.*\): connect to the network"):
         fetch_hub("owner/old")
 
 
-def test_a_hub_that_is_down_is_said(hub: FakeHub):
+def test_a_hub_that_is_down_is_reported(hub: FakeHub):
     hub.status = 501
-    with pytest.raises(UserError, match=r"cannot get owner/old from the hub \(.*501"):
+    with pytest.raises(UserError, match=r"owner/old \(.*501"):
         fetch_hub("owner/old")
 
 
 def test_the_hub_needs_no_settings_before_it_is_imported(hub: FakeHub, tmp_path: Path):
-    code = "from tubelet.checkpoints.download import fetch_hub; print(fetch_hub('owner/both'))"
+    code = "from tubelet.checkpoints.hub import fetch_hub; print(fetch_hub('owner/both'))"
     env = os.environ | {"HF_HUB_CACHE": str(tmp_path / "fresh"), "HF_HUB_DISABLE_TELEMETRY": "1"}
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert names(Path(run.stdout.strip()))[1] == "model.safetensors"

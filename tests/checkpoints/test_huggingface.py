@@ -21,7 +21,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from tubelet.checkpoints.load import Model, load_model, save_model
+from tubelet.checkpoints.load import load_model
+from tubelet.checkpoints.model_folder import Model
+from tubelet.checkpoints.save import save_model
 from tubelet.data.dataset import Batch
 from tubelet.masking import TokenMask, TubeMasking
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
@@ -53,7 +55,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """No progress bars of its own."""
+    """Switch off transformers' progress bars."""
     logging.disable_progress_bar()
     yield
     logging.enable_progress_bar()
@@ -70,7 +72,7 @@ def settings(name: str, **more: Any) -> Any:
 
 
 def randomize(module: nn.Module) -> nn.Module:
-    """Weights of which every one matters: no zeros in biases, no ones in norms."""
+    """Make every weight matter: no zeros in biases, no ones in norms."""
     generator = torch.Generator().manual_seed(3)
     for parameter in module.parameters():
         if parameter.ndim > 1 and parameter.shape[0] > 1:
@@ -82,13 +84,13 @@ def randomize(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-def painter(config: Any) -> VideoMAEForPreTraining:
+def make_autoencoder(config: Any) -> VideoMAEForPreTraining:
     model = randomize(VideoMAEForPreTraining(config))
     assert isinstance(model, VideoMAEForPreTraining)
     return model
 
 
-def namer(config: Any) -> VideoMAEForVideoClassification:
+def make_classifier(config: Any) -> VideoMAEForVideoClassification:
     model = randomize(VideoMAEForVideoClassification(config))
     assert isinstance(model, VideoMAEForVideoClassification)
     return model
@@ -106,26 +108,26 @@ def pixel_values(video: Tensor, mean: Any = IMAGENET_MEAN, std: Any = IMAGENET_S
 
 
 def some_mask(config: Any, ratio: float, batch: int = 2) -> Tensor:
-    """True where masked, equally often in every row; any tokens, not tubes alone."""
+    """True where masked, equally often in every row; any tokens, not only tubes."""
     side = config.image_size // config.patch_size
     tokens = config.num_frames // config.tubelet_size * side**2
     noise = torch.rand(batch, tokens, generator=torch.Generator().manual_seed(9))
     return noise.argsort(1) < int(ratio * tokens)
 
 
-def load_painter(folder: Path) -> MaskedAutoencoder:
+def load_autoencoder(folder: Path) -> MaskedAutoencoder:
     model = load_model(folder)
     assert isinstance(model, MaskedAutoencoder)
     return model
 
 
-def load_namer(folder: Path) -> VideoClassifier:
+def load_classifier(folder: Path) -> VideoClassifier:
     model = load_model(folder)
     assert isinstance(model, VideoClassifier)
     return model
 
 
-def assert_paint_alike(
+def assert_predict_alike(
     theirs: VideoMAEForPreTraining, ours: MaskedAutoencoder, video: Tensor, masked: Tensor
 ) -> None:
     with torch.no_grad():
@@ -140,83 +142,83 @@ def assert_paint_alike(
 @pytest.mark.parametrize("name", SIZES)
 def test_their_autoencoder_is_ours(name: str, ratio: float, tmp_path: Path):
     config = settings(name, use_mean_pooling=False)
-    theirs = painter(config)
+    theirs = make_autoencoder(config)
     theirs.save_pretrained(tmp_path)
-    assert_paint_alike(theirs, load_painter(tmp_path), some_video(config), some_mask(config, ratio))
+    assert_predict_alike(theirs, load_autoencoder(tmp_path), some_video(config), some_mask(config, ratio))
 
 
 @pytest.mark.parametrize("name", ["tiny", "odd"])
 def test_their_loss_on_raw_pixels_is_ours(name: str, tmp_path: Path):
     config = settings(name, use_mean_pooling=False, norm_pix_loss=False)
-    theirs = painter(config)
+    theirs = make_autoencoder(config)
     theirs.save_pretrained(tmp_path)
-    ours = load_painter(tmp_path)
+    ours = load_autoencoder(tmp_path)
     assert ours.config.target == PixelTarget(normalize=None)
-    assert_paint_alike(theirs, ours, some_video(config), some_mask(config, 0.75))
+    assert_predict_alike(theirs, ours, some_video(config), some_mask(config, 0.75))
 
 
 def test_their_autoencoder_without_a_last_norm_is_ours(tmp_path: Path):
-    """Their default has mean pooling on, which takes the encoder's last norm away, in pre-training too."""
+    """Their default, mean pooling, removes the encoder's last norm in pre-training, too."""
     config = settings("tiny")
-    theirs = painter(config)
+    theirs = make_autoencoder(config)
     theirs.save_pretrained(tmp_path / "theirs")
-    ours = load_painter(tmp_path / "theirs")
+    ours = load_autoencoder(tmp_path / "theirs")
     assert not ours.config.encoder.final_norm
-    assert_paint_alike(theirs, ours, some_video(config), some_mask(config, 0.5))
+    assert_predict_alike(theirs, ours, some_video(config), some_mask(config, 0.5))
     save_model(ours, tmp_path / "ours", "huggingface")
-    assert load_painter(tmp_path / "ours").config == ours.config
-    assert_paint_alike(back(ours, tmp_path), ours, some_video(config), some_mask(config, 0.5))
+    assert load_autoencoder(tmp_path / "ours").config == ours.config
+    assert_predict_alike(back(ours, tmp_path), ours, some_video(config), some_mask(config, 0.5))
 
 
 @pytest.mark.parametrize("pooling", [True, False], ids=["mean", "first token"])
 @pytest.mark.parametrize("name", SIZES)
 def test_their_classifier_is_ours(name: str, pooling: bool, tmp_path: Path):
     config = settings(name, use_mean_pooling=pooling, num_labels=7)
-    theirs, video = namer(config), some_video(config)
+    theirs, video = make_classifier(config), some_video(config)
     theirs.save_pretrained(tmp_path)
     with torch.no_grad():
         expected = theirs(pixel_values(video)).logits
-        torch.testing.assert_close(load_namer(tmp_path)(video), expected, **TOLERANCE)
+        torch.testing.assert_close(load_classifier(tmp_path)(video), expected, **TOLERANCE)
 
 
 def test_their_class_names_and_pixel_statistics_are_ours(tmp_path: Path):
     names = {0: "archery", 1: "bowling", 2: "juggling"}
     config = settings("tiny", id2label=names, label2id={name: i for i, name in names.items()})
-    theirs, video = namer(config), some_video(config)
+    theirs, video = make_classifier(config), some_video(config)
     theirs.save_pretrained(tmp_path)
     mean, std = [0.5, 0.4, 0.3], [0.5, 0.3, 0.2]
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": mean, "image_std": std}))
-    ours = load_namer(tmp_path)
+    ours = load_classifier(tmp_path)
     assert ours.card.classes == ("archery", "bowling", "juggling")
     with torch.no_grad():
         torch.testing.assert_close(ours(video), theirs(pixel_values(video, mean, std)).logits, **TOLERANCE)
 
 
 @pytest.mark.parametrize(
-    ("kind", "several"),
+    ("kind", "multi_label"),
     [(None, False), ("single_label_classification", False), ("multi_label_classification", True)],
 )
-def test_their_problem_type_tells_whether_a_video_shows_several_classes(
+def test_their_problem_type_says_whether_a_model_is_multi_label(
     kind: str | None, multi_label: bool, tmp_path: Path
 ):
-    namer(settings("tiny", problem_type=kind)).save_pretrained(tmp_path)
-    assert load_namer(tmp_path).card.multi_label is multi_label
+    make_classifier(settings("tiny", problem_type=kind)).save_pretrained(tmp_path)
+    assert load_classifier(tmp_path).card.multi_label is multi_label
 
 
-def test_their_weights_in_parts_are_put_together(tmp_path: Path):
+def test_their_weights_in_parts_are_joined(tmp_path: Path):
     config = settings("tiny", use_mean_pooling=False)
-    theirs = painter(config)
+    theirs = make_autoencoder(config)
     theirs.save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
     assert (tmp_path / "model.safetensors.index.json").is_file()
-    assert_paint_alike(theirs, load_painter(tmp_path), some_video(config), some_mask(config, 0.75))
+    assert_predict_alike(theirs, load_autoencoder(tmp_path), some_video(config), some_mask(config, 0.75))
 
 
 # The other way.
 
 
 def back(ours: Model, folder: Path) -> Any:
-    """Written by us, read by them: every weight has its place."""
+    """Write with Tubelet, read with transformers: no weight is missing or left over."""
     save_model(ours, folder / "written", "huggingface")
     auto = AutoModelForPreTraining if isinstance(ours, MaskedAutoencoder) else AutoModelForVideoClassification
     theirs, info = auto.from_pretrained(folder / "written", output_loading_info=True)
@@ -243,7 +245,7 @@ def our_config(name: str) -> AutoencoderConfig:
             depth=config.decoder_num_hidden_layers,
             heads=config.decoder_num_attention_heads,
             mlp_dim=config.decoder_intermediate_size,
-            final_norm_eps=1e-5,  # as theirs, whatever the settings say; 1e-6 is as near as 1e-5
+            final_norm_eps=1e-5,  # theirs, whatever the settings say
         ),
     )
 
@@ -256,7 +258,7 @@ def test_our_autoencoder_is_theirs(name: str, normalize: Any, tmp_path: Path):
     theirs = back(ours, tmp_path)
     assert type(theirs) is VideoMAEForPreTraining
     assert theirs.config.norm_pix_loss == (normalize is not None)
-    assert_paint_alike(theirs, ours, some_video(theirs.config), some_mask(theirs.config, 0.75))
+    assert_predict_alike(theirs, ours, some_video(theirs.config), some_mask(theirs.config, 0.75))
 
 
 @pytest.mark.parametrize("pool", ["mean", "first"])
@@ -276,20 +278,20 @@ def test_our_classifier_is_theirs(name: str, pool: Any, tmp_path: Path):
         torch.testing.assert_close(theirs(pixel_values(video)).logits, ours(video), **TOLERANCE)
 
 
-def test_their_loss_on_several_classes_is_ours(tmp_path: Path):
+def test_their_multi_label_loss_is_ours(tmp_path: Path):
     encoder = replace(our_config("tiny").encoder, final_norm=False)
     ours = VideoClassifier(ClassifierConfig(encoder=encoder, classes=3))
     randomize(ours)
     ours.card = ModelCard(multi_label=True)
     theirs = back(ours, tmp_path)
-    video, shown = some_video(theirs.config), torch.tensor([[1, 0, 1], [0, 0, 0]], dtype=torch.bool)
-    batch = Batch(video, shown, torch.arange(2), torch.arange(2), ["a", "b"], {})
+    video, classes = some_video(theirs.config), torch.tensor([[1, 0, 1], [0, 0, 0]], dtype=torch.bool)
+    batch = Batch(video, classes, torch.arange(2), torch.arange(2), ["a", "b"], {})
     with torch.no_grad():
-        expected = theirs(pixel_values(video), labels=shown.float()).loss
+        expected = theirs(pixel_values(video), labels=classes.float()).loss
         torch.testing.assert_close(ClassifyTask(ours)(batch)["loss"], expected, **TOLERANCE)
 
 
-def test_our_epsilon_of_the_last_norm_costs_less_than_the_tolerance(tmp_path: Path):
+def test_our_epsilon_of_the_last_norm_differs_by_less_than_the_tolerance(tmp_path: Path):
     """Theirs is 1e-5 there, VideoMAE's own is 1e-6."""
     encoder = replace(our_config("tiny").encoder, final_norm=False)
     ours = VideoClassifier(ClassifierConfig(encoder=encoder, classes=3))
@@ -317,25 +319,27 @@ def test_their_processor_reads_our_pixel_statistics(tmp_path: Path):
 # The published width and depth.
 
 
+@pytest.mark.slow
 def test_their_base_autoencoder_is_ours_at_nine_tenths_masked(tmp_path: Path):
     config: Any = VideoMAEConfig(use_mean_pooling=False)
-    theirs, video = painter(config), some_video(config, batch=1)
+    theirs, video = make_autoencoder(config), some_video(config, batch=1)
     theirs.save_pretrained(tmp_path)
-    ours = load_painter(tmp_path)
+    ours = load_autoencoder(tmp_path)
     shutil.rmtree(tmp_path)  # 380 MB
     mask = TubeMasking(ratio=0.9).sample(ours.grid, 1, torch.Generator().manual_seed(0))
     masked = torch.zeros(1, ours.grid.volume, dtype=torch.bool).scatter_(1, mask.masked, True)
     assert masked.sum() == 1408
-    assert_paint_alike(theirs, ours, video, masked)
+    assert_predict_alike(theirs, ours, video, masked)
 
 
+@pytest.mark.slow
 def test_their_base_classifier_is_ours(tmp_path: Path):
-    """On a small clip: the width and the depth are what adds up rounding."""
+    """On a small clip: width and depth are what accumulates rounding errors."""
     config: Any = VideoMAEConfig(image_size=96, num_frames=8)
     config.num_labels = 400
-    theirs, video = namer(config), some_video(config, batch=1)
+    theirs, video = make_classifier(config), some_video(config, batch=1)
     theirs.save_pretrained(tmp_path)
-    ours = load_namer(tmp_path)
+    ours = load_classifier(tmp_path)
     shutil.rmtree(tmp_path)
     with torch.no_grad():
         torch.testing.assert_close(ours(video), theirs(pixel_values(video)).logits, **TOLERANCE)

@@ -1,4 +1,4 @@
-"""The published architectures, on paper: numbers of tensors and parameters, read and written at full size."""
+"""The published architectures at full size, without numbers: tensors and parameters, read and written."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,23 +13,27 @@ from tests.checkpoints.layouts import (
     Shapes,
     Sizes,
     count,
-    ghosts,
     huggingface_autoencoder,
     huggingface_classifier,
     mae_st_autoencoder,
     mae_st_classifier,
     mae_st_released,
     mar,
+    meta_weights,
     mmaction2,
     videomae_autoencoder,
     videomae_classifier,
     with_constants,
 )
-from tubelet.checkpoints.foreign import Foreign, read, write
+from tubelet.checkpoints.families import detect_family, writing_family
+from tubelet.checkpoints.families.family import Config
+from tubelet.checkpoints.model_folder import build_model
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.checkpoints.shapes import Given
-from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
-from tubelet.models.classifier import ClassifierConfig, VideoClassifier
+from tubelet.checkpoints.save import write_foreign
+from tubelet.checkpoints.shapes import ArchitectureHints
+from tubelet.checkpoints.tables import Weights, read_table
+from tubelet.models.autoencoder import AutoencoderConfig
+from tubelet.models.card import ModelCard
 
 SMALL = replace(BASE, dim=384, mlp=1536, decoder_dim=192, decoder_mlp=768)
 LARGE = replace(BASE, dim=1024, depth=24, mlp=4096, decoder_dim=512, decoder_mlp=2048)
@@ -65,32 +69,42 @@ CLASSIFIERS: dict[str, tuple[Sizes, int, int, int]] = {
 
 
 def mae_st(sizes: Sizes) -> Sizes:
-    """Decoders are alike for all encoders, and predict one frame of each pair."""
+    """The decoders are the same for all encoders, and predict one frame of each pair."""
     return replace(sizes, decoder_dim=512, decoder_depth=4, decoder_mlp=2048, predicted=1)
 
 
-def read_ghosts(shapes: Shapes, sizes: Sizes = BASE) -> Foreign:
-    """A file's names and shapes, without the numbers."""
-    return read(Checkpoint("file.pth", with_constants(ghosts(shapes), sizes)), Given())
+def read_meta(shapes: Shapes, sizes: Sizes = BASE) -> tuple[Config, Weights]:
+    """Read a file's names and shapes, without the numbers."""
+    file = Checkpoint("file.pth", with_constants(meta_weights(shapes), sizes))
+    family, file = detect_family(file)
+    config = family.read_config(file, ArchitectureHints())
+    return config, read_table(family.table(config, file), file.weights, our_weights(config), file.source)
 
 
-def our_shapes(config: AutoencoderConfig | ClassifierConfig) -> Shapes:
+def our_weights(config: Config) -> dict[str, Tensor]:
+    """The state of the model, without the numbers."""
     with torch.device("meta"):
-        model = (
-            MaskedAutoencoder(config) if isinstance(config, AutoencoderConfig) else VideoClassifier(config)
-        )
-    return shapes_of(model.state_dict())
+        return build_model(config).state_dict()
+
+
+def our_shapes(config: Config) -> Shapes:
+    return shapes_of(our_weights(config))
 
 
 def shapes_of(weights: Mapping[str, Tensor]) -> Shapes:
     return {name: tuple(value.shape) for name, value in weights.items()}
 
 
-def check(foreign: Foreign, shapes: Shapes, layout: str) -> Any:
-    """All of it is ours, and all of it can be written again; gives the config."""
-    assert shapes_of(foreign.weights) == our_shapes(foreign.config)
-    assert shapes_of(write(foreign.config, foreign.weights, layout)[1]) == shapes
-    return foreign.config
+def check(read: tuple[Config, Weights], shapes: Shapes, layout: str) -> Any:
+    """Check that the model has all tensors of the file, and writes them again; return its config."""
+    config, weights = read
+    assert shapes_of(weights) == our_shapes(config)
+    assert written(config, weights, layout) == shapes
+    return config
+
+
+def written(config: Config, weights: Mapping[str, Tensor], layout: str) -> Shapes:
+    return shapes_of(write_foreign(writing_family(layout), config, weights, ModelCard(), layout).weights)
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
@@ -98,7 +112,7 @@ def test_videomaes_autoencoders_have_the_published_sizes(name: str):
     sizes, tensors, numbers, heads, decoder_heads = PRETRAINED[name]
     shapes = videomae_autoencoder(sizes)
     assert (len(shapes), count(shapes)) == (tensors, numbers)
-    config = check(read_ghosts(shapes), shapes, "videomae")
+    config = check(read_meta(shapes), shapes, "videomae")
     assert count(our_shapes(config)) == numbers
     assert (config.encoder.heads, config.decoder.heads) == (heads, decoder_heads)
     assert config.encoder.mlp_dim == sizes.mlp
@@ -111,7 +125,7 @@ def test_videomaes_classifiers_have_the_published_sizes(name: str):
     sizes, tensors, numbers, heads = CLASSIFIERS[name]
     shapes = videomae_classifier(sizes)
     assert (len(shapes), count(shapes)) == (tensors, numbers)
-    config = check(read_ghosts(shapes), shapes, "videomae")
+    config = check(read_meta(shapes), shapes, "videomae")
     assert count(our_shapes(config)) == numbers
     assert config.encoder.heads == heads
     assert config.classes == sizes.classes
@@ -132,25 +146,24 @@ def test_mae_sts_models_have_the_published_sizes(
     sizes = mae_st(sizes)
     shapes = mae_st_released(sizes)
     assert (len(shapes), count(shapes)) == (tensors, released)
-    foreign = read_ghosts(shapes)
-    config = foreign.config
+    config, weights = read_meta(shapes)
     assert isinstance(config, AutoencoderConfig)
-    assert shapes_of(foreign.weights) == our_shapes(config)
+    assert shapes_of(weights) == our_shapes(config)
     assert count(our_shapes(config)) == released
     assert (config.encoder.heads, config.decoder.heads) == (heads, 8)
-    fused = mae_st_released(sizes, fused_decoder=True)  # all that the code that wrote them builds today
-    check(read_ghosts(fused), fused, "mae_st")
+    fused = mae_st_released(sizes, fused_decoder=True)  # what the code that wrote them builds now
+    check(read_meta(fused), fused, "mae_st")
 
     shapes = mae_st_autoencoder(sizes)
     assert (len(shapes), count(shapes)) == (tensors + 3, public)
-    config = check(read_ghosts(shapes), shapes, "mae_st")
+    config = check(read_meta(shapes), shapes, "mae_st")
     assert count(our_shapes(config)) == public
     assert (config.encoder.heads, config.decoder.heads) == (heads, 16)
 
     shapes = mae_st_classifier(sizes)
     assert count(shapes) == classifier
     assert count(mae_st_classifier(replace(sizes, classes=0))) == encoder
-    config = check(read_ghosts(shapes), shapes, "mae_st")
+    config = check(read_meta(shapes), shapes, "mae_st")
     assert count(our_shapes(config)) == classifier
 
 
@@ -167,20 +180,20 @@ def test_mae_sts_models_have_the_published_sizes(
 def test_mars_models_have_the_published_sizes(sizes: Sizes, tensors: int, total: int, inference: int):
     shapes = mar(sizes)
     assert (len(shapes), count(shapes)) == (tensors, total)
-    config = check(read_ghosts(shapes, sizes), shapes, "mar")
+    config = check(read_meta(shapes, sizes), shapes, "mar")
     ours = our_shapes(config)
-    dead = sizes.bridge_dim  # a token that nothing reads
+    unused = sizes.bridge_dim  # a token that nothing reads
     constants = sizes.tokens * sizes.decoder_dim + 6
-    assert count(ours) == total - dead - constants
+    assert count(ours) == total - unused - constants
     decoder = count({name: shape for name, shape in ours.items() if name.startswith("decoder.")})
-    assert count(ours) - decoder == inference - dead
+    assert count(ours) - decoder == inference - unused
     assert (config.head.heads, config.decoder.heads) == (4, sizes.decoder_dim // 64)
 
 
 def test_mmaction2s_base_model_has_161_tensors_in_its_backbone():
     shapes = mmaction2(BASE)
     assert len([name for name in shapes if name.startswith("backbone.")]) == 161
-    config = check(read_ghosts(shapes), shapes, "mmaction2")
+    config = check(read_meta(shapes), shapes, "mmaction2")
     assert count(our_shapes(config)) == 86_534_800
 
 
@@ -196,5 +209,5 @@ def test_hugging_faces_base_models_have_videomaes_sizes(theirs: Any, ours: Any, 
     """They have three matrices where VideoMAE has one for queries, keys and values."""
     assert len(theirs(BASE)) == len(ours(BASE)) + extra
     assert count(theirs(BASE)) == count(ours(BASE))
-    foreign = read_ghosts(ours(BASE))
-    assert shapes_of(write(foreign.config, foreign.weights, "huggingface")[1]) == theirs(BASE)
+    config, _ = read_meta(ours(BASE))
+    assert written(config, our_weights(config), "huggingface") == theirs(BASE)

@@ -5,11 +5,28 @@ import json
 import re
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
+
+from tubelet.checkpoints.load import load_model
+from tubelet.checkpoints.model_folder import Model
+from tubelet.checkpoints.save import save_model
+from tubelet.cli.checkpoints import inspect
+from tubelet.cli.main import COMMANDS, app
+from tubelet.cli.options import Device, Precision
+from tubelet.machine import version
+from tubelet.models.classifier import ClassifierConfig, VideoClassifier
+from tubelet.models.encoder import EncoderConfig
+from tubelet.recipe.loading import recipe_names
+from tubelet.run import evaluation
+from tubelet.run.inference import on_device
+from tubelet.train.runtime import Runtime, RuntimeConfig
 
 
 def test_help_needs_no_torch() -> None:
@@ -25,8 +42,57 @@ assert not {"torch", "numpy", "av", "pydantic"} & set(sys.modules)
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    for verb in ("demo", "prepare", "pretrain", "finetune", "evaluate", "predict", "visualize", "recipe"):
-        assert verb in result.stdout
+    listed = re.findall(r"^│ (\w+) ", result.stdout, re.MULTILINE)
+    assert listed == [name for panel in COMMANDS.values() for name in panel]
+    assert all(panel in result.stdout for panel in COMMANDS)
+
+
+def test_every_command_says_what_it_is_for(tubelet) -> None:
+    for panel in COMMANDS.values():
+        for name, command in panel.items():
+            code, out, _ = tubelet(name, "--help")
+            assert code == 0, name
+            if isinstance(command, typer.Typer):
+                assert command.info.help, name
+                words = [(name, each.name) for each in command.registered_commands]
+                assert all("Usage" in tubelet(*each, "--help")[1] for each in words), name
+            else:
+                assert command.__doc__, name
+                assert command.__doc__.splitlines()[0].split()[0] in out, name
+
+
+def test_the_version_is_printed(tubelet) -> None:
+    assert tubelet("--version")[:2] == (0, f"tubelet {version()}\n")
+
+
+def test_the_shell_completes_commands_recipes_and_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def completed(line: str) -> list[str]:
+        monkeypatch.setenv("_TUBELET_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+        with pytest.raises(SystemExit):
+            app(prog_name="tubelet")
+        return capsys.readouterr().out.split()
+
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text("task: pretrain\n")
+    assert {"pretrain", "finetune", "predict"} <= set(completed("tubelet "))
+    assert completed("tubelet pretrain demo/pre") == ["demo/pretrain"]
+    assert set(completed("tubelet pretrain ")) == {*recipe_names(), "own.yaml"}
+    assert completed("tubelet pretrain demo/pretrain optim.epo") == ["optim.epochs="]
+    assert completed("tubelet pretrain demo/pretrain optim.epochs=3 masking.rat") == ["masking.ratio="]
+    assert completed("tubelet evaluate runs/x views.c") == ["views.clips=", "views.crops="]
+    assert completed("tubelet recipe show demo/pretrain seed") == ["seed="]
+    assert "bf16" in completed("tubelet predict runs/x --precision ")
+
+
+def test_the_options_are_those_of_the_settings_and_of_load_model() -> None:
+    for option, name in ((Device, "device"), (Precision, "precision")):
+        assert get_args(get_args(option)[0]) == get_args(RuntimeConfig.__annotations__[name])
+    hints = {name for name in signature(inspect).parameters if name != "model"}
+    assert hints == {name for name in signature(load_model).parameters if name != "source"}
 
 
 def test_prepare_pretrain_finetune_evaluate_predict_visualize(tubelet, tmp_path: Path, monkeypatch) -> None:
@@ -75,13 +141,13 @@ def test_prepare_pretrain_finetune_evaluate_predict_visualize(tubelet, tmp_path:
     code, out, _ = tubelet("predict", "tuned", "data/videos/test/00000.mp4", "--top", 3, "--json")
     assert code == 0
     assert len(json.loads(out)["top"]) == 3
-    code, out, _ = tubelet("visualize", "runs/pre", "data/videos/test/00000.mp4", "-o", "x.gif")
-    assert code == 0
-    with Image.open("x.gif") as picture:
+    code, out, _ = tubelet("visualize", "runs/pre", "data/videos/test/00000.mp4")
+    assert (code, out) == (0, "reconstruction.gif\n")
+    with Image.open("reconstruction.gif") as picture:
         assert picture.format == "GIF"
 
 
-def test_a_list_of_several_classes_is_prepared_trained_on_tested_and_predicted(
+def test_a_multi_label_list_is_prepared_trained_on_tested_and_predicted(
     tubelet, motion: Path, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -106,54 +172,94 @@ def test_a_list_of_several_classes_is_prepared_trained_on_tested_and_predicted(
     assert "top1" not in out
     code, out, _ = tubelet("evaluate", "run", "data.root=data", "data.split=val", "data.workers=0")
     assert code == 0
-    assert re.match(r"mAP \d+\.\d\d%  of 12 videos, over 4 classes  \(", out)
+    assert re.match(r"mAP \d+\.\d\d%  of 12 videos, over 4 classes", out)
     code, out, _ = tubelet("predict", "run/best", videos[0], "--json")
     assert code == 0
     assert [set(entry) for entry in json.loads(out)["top"]] == [{"class", "probability"}] * 4
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["recipe", "show", "nosuch"], "no recipe 'nosuch'; `tubelet recipe list` shows them all"),
-        (["recipe", "help", "nosuch"], "no recipes for 'nosuch'; there are: pretrain"),
-        (["recipe", "help", "pretran"], "did you mean 'pretrain'? there are: pretrain"),
-        (["pretrain", "demo/pretran"], "did you mean 'demo/pretrain'"),
-        (["pretrain", "demo/pretrain", "optim.epoch=3"], "did you mean 'epochs'"),
-        (["pretrain", "demo/pretrain", "data.root=/nowhere"], "no data set at /nowhere"),
-        (["finetune", "demo/pretrain"], "use `tubelet pretrain demo/pretrain`"),
-        (["evaluate", "/nowhere", "data.root=x"], "no model at /nowhere"),
-        (["evaluate", "/nowhere"], "data is missing"),
-        (["recipe", "show", "nothing.yaml"], "no recipe file at nothing.yaml"),
-        (["prepare", "synthetic", "x", "--size", "31"], "size must be even"),
-        (["visualize", "x", "y", "--seed", "99999999999999999999999"], "Invalid value for '--seed'"),
-        (["demo", "--seed", "-1"], "Invalid value for '--seed'"),
-        (["bench", "data", "--size", "0"], "Invalid value for '--size'"),
-    ],
+MISTAKES = (
+    (("recipe", "show", "nosuch"), "nosuch"),
+    (("recipe", "help", "nosuch"), "nosuch"),
+    (("recipe", "help", "pretran"), "did you mean 'pretrain'"),
+    (("pretrain", "demo/pretran"), "did you mean 'demo/pretrain'"),
+    (("pretrain", "demo/pretrain", "optim.epoch=3"), "did you mean 'epochs'"),
+    (("pretrain", "demo/pretrain", "data.root=/nowhere"), "/nowhere"),
+    (("finetune", "demo/pretrain"), "tubelet pretrain demo/pretrain"),
+    (("evaluate", "/nowhere", "data.root=x"), "/nowhere"),
+    (("evaluate", "/nowhere"), "data"),
+    (("evaluate", "x", "data.root=x", "runtime.device=cpu", "--device", "cuda"), "runtime.device=cpu"),
+    (("evaluate", "x", "data.root=x", "runtime.precision=bf16", "--precision", "fp32"), "--precision fp32"),
+    (("predict", "x", "y", "--device", "tpu"), "--device"),
+    (("predict", "x", "y", "--precision", "fp16"), "--precision"),
+    (("recipe", "show", "nothing.yaml"), "nothing.yaml"),
+    (("prepare", "synthetic", "x", "--size", "31"), "size"),
+    (("visualize", "x", "y", "--seed", "99999999999999999999999"), "--seed"),
+    (("demo", "--seed", "-1"), "--seed"),
+    (("bench", "data", "--size", "0"), "--size"),
 )
-def test_a_mistake_is_one_message_and_exit_code_2(
-    tubelet, tmp_path, monkeypatch, words: list[str], message: str
-) -> None:
+
+
+def test_a_mistake_is_one_message_and_exit_code_2(tubelet, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, err = tubelet(*words)
-    assert code == 2
-    assert message in err
-    assert "Traceback" not in err + out
+    for words, named in MISTAKES:
+        code, out, err = tubelet(*words)
+        assert code == 2, words
+        assert named in err, (words, err)
+        assert "Traceback" not in err + out, words
+
+
+def test_device_and_precision_are_options_and_settings(
+    tubelet, trained: Path, motion: Path, monkeypatch
+) -> None:
+    used: list[tuple[object, ...]] = []
+
+    def seen(model: Model, *chosen: Any) -> tuple[Model, Runtime]:
+        used.append(chosen)
+        return on_device(model, *chosen)
+
+    monkeypatch.setattr(evaluation, "on_device", seen)
+    common = ("evaluate", trained / "finetune", f"data.root={motion}", "data.workers=0")
+    for words, expected in (
+        ((), ("auto", "auto", None)),
+        (("--device", "cpu", "--precision", "bf16"), ("cpu", "bf16", None)),
+        (("runtime.device=cpu", "runtime.precision=fp32", "runtime.threads=1"), ("cpu", "fp32", 1)),
+        (("runtime.device=cpu", "--device", "cpu"), ("cpu", "auto", None)),
+    ):
+        assert tubelet(*common, *words)[0] == 0
+        assert used.pop() == expected, words
+
+
+def test_a_checkpoint_gets_the_hints_that_are_given(
+    tubelet, trained: Path, motion: Path, tmp_path: Path
+) -> None:
+    encoder = EncoderConfig(
+        frames=4, image_size=32, patch_size=8, dim=32, depth=1, heads=4, mlp_dim=64, final_norm=False
+    )
+    path, video = tmp_path / "x.pth", motion / "videos/test/00001.mp4"
+    save_model(VideoClassifier(ClassifierConfig(encoder=encoder, classes=12)), path, "videomae")
+    sizes = ("--heads", 4, "--image-size", 32, "--frames", 4)
+    assert "4 heads" in tubelet("inspect", path, *sizes)[1]
+    assert tubelet("predict", path, video, *sizes)[0] == 0
+    code, out, _ = tubelet("evaluate", path, f"data.root={motion}", "data.workers=0", *sizes)
+    assert (code, "of 12 videos" in out) == (0, True)
+    assert tubelet("convert", path, tmp_path / "out", *sizes)[0] == 0
+    assert load_model(tmp_path / "out").config.encoder.heads == 4
 
 
 def test_a_folder_without_a_list_is_named(tubelet, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("no videos here")
+    (tmp_path / "notes.txt").write_text("not a video")
     code, _, err = tubelet("pretrain", "demo/pretrain", f"data.root={tmp_path}")
     assert code == 2
-    assert "has no train.csv" in err
+    assert "train.csv" in err
     assert "docs/data.md" in err
 
 
-def test_predict_names_what_it_cannot_read_and_goes_on(
+def test_predict_names_what_it_cannot_read_and_predicts_the_others(
     tubelet, trained: Path, motion: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.mp4"
-    broken.write_text("no video")
+    broken.write_text("not a video")
     good = motion / "videos/test/00001.mp4"
     code, out, err = tubelet("predict", trained / "finetune", broken, good, tmp_path / "gone.mp4")
     assert code == 2
@@ -163,42 +269,42 @@ def test_predict_names_what_it_cannot_read_and_goes_on(
     assert "2 of 3 videos could not be read" in err
 
 
-def test_predict_names_one_class_at_least(tubelet, trained: Path, motion: Path) -> None:
+def test_predict_prints_at_least_one_class(tubelet, trained: Path, motion: Path) -> None:
     video = motion / "videos/test/00001.mp4"
     code, _, err = tubelet("predict", trained / "finetune", video, "--top", -1)
     assert code == 2
     assert "--top" in err
 
 
-def test_a_classifier_that_can_paint_is_not_shown(tubelet, trained: Path, motion: Path) -> None:
+def test_a_classifier_is_not_visualized(tubelet, trained: Path, motion: Path) -> None:
     code, _, err = tubelet(
         "visualize", trained / "mar", motion / "videos/test/00001.mp4", "-o", trained / "x.gif"
     )
     assert code == 2
-    assert "is a classifier, which cannot be shown: give the pre-trained autoencoder" in err
+    assert f"{trained / 'mar'} is a classifier" in err
 
 
 def test_a_folder_of_videos_is_not_predicted(tubelet, trained: Path, motion: Path) -> None:
     folder = motion / "videos/test"
     code, _, err = tubelet("predict", trained / "finetune", folder)
     assert code == 2
-    assert f"of a folder of videos give the files, such as {folder}/*.mp4" in err
+    assert f"{folder}/*.mp4" in err
 
 
-@pytest.mark.parametrize("place", ["file/x", "folder"])
-def test_a_place_that_cannot_be_written_is_refused_before_the_work(
-    tubelet, trained: Path, motion: Path, tmp_path: Path, place: str
+def test_a_path_that_cannot_be_written_is_refused_before_the_work(
+    tubelet, trained: Path, motion: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "file").write_text("not a folder")
     (tmp_path / "folder").mkdir()
-    for words in (
-        ("evaluate", trained / "finetune", f"data.root={motion}", "--dump"),
-        ("visualize", trained / "pretrain", motion / "videos/test/00001.mp4", "-o"),
-    ):
-        code, out, err = tubelet(*words, tmp_path / place)
-        assert (code, out) == (2, "")
-        assert f"{tmp_path / place} cannot be written: " in err
-        assert err.count("\n") == 1
+    for path in (tmp_path / "file/x", tmp_path / "folder"):
+        for words in (
+            ("evaluate", trained / "finetune", f"data.root={motion}", "--dump"),
+            ("visualize", trained / "pretrain", motion / "videos/test/00001.mp4", "-o"),
+        ):
+            code, out, err = tubelet(*words, path)
+            assert (code, out) == (2, ""), path
+            assert f"{path} cannot be written: " in err
+            assert err.count("\n") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
 
 

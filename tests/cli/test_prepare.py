@@ -1,7 +1,9 @@
-"""From what was downloaded or filmed to a data set that trains, with one command."""
+"""From downloaded or recorded videos to a data set to train on, with one command."""
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,10 @@ import pytest
 from PIL import Image
 
 from tests.conftest import moving_frames, write_video
-from tests.prepare.commands import Prepare, listed, trains
+from tests.prepare.commands import Prepare, assert_trains, listed
 from tests.prepare.files import phone_folder, small
 from tubelet.data.manifest import read_manifest
+from tubelet.prepare.lists.tables import FORMATS
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -22,13 +25,37 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
+def test_help_imports_no_large_library():
+    program = """
+import sys
+sys.argv = ["tubelet", "prepare", "--help"]
+from tubelet.cli.main import main
+try:
+    main()
+except SystemExit:
+    pass
+assert not {"torch", "numpy", "av", "tubelet.prepare"} & set(sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "kinetics400" in result.stdout
+
+
+def test_every_verb_shows_the_shared_options_with_their_help(tubelet):
+    for verb in ("kinetics400", "kinetics700", "ssv2", "ucf101", "hmdb51", "folder", "list"):
+        code, out, _ = tubelet("prepare", verb, "--help")
+        assert code == 0
+        for words in ("--out", "train.csv", "--encode", "--short-side", "256", "--preview", "--workers"):
+            assert words in out, (verb, words)
+    formats = {name.removesuffix("_multi_label") for name in FORMATS}
+    assert {name for name in formats if name in out} == formats
+
+
 # --------------------------------------------------------------------------------------------------- folders
 
 
 @pytest.mark.parametrize("encode", [False, True])
-def test_a_folder_of_phone_videos_becomes_a_data_set_to_pretrain_on(
-    prepare: Prepare, tmp_path: Path, encode: bool
-):
+def test_a_folder_of_phone_videos_becomes_a_pretraining_set(prepare: Prepare, tmp_path: Path, encode: bool):
     phone = phone_folder(tmp_path / "my phone")
     before = contents(phone)
     words = ["--encode", "--short-side", 32] if encode else []
@@ -46,7 +73,7 @@ def test_a_folder_of_phone_videos_becomes_a_data_set_to_pretrain_on(
     }
     assert manifest.classes == ()
     assert not (tmp_path / "data" / "val.csv").exists()
-    trains(manifest)
+    assert_trains(manifest)
     portrait = next(sample for sample in manifest.samples if "portrait" in sample.path)
     assert (portrait.width, portrait.height) == ((32, 42) if encode else (48, 64))
     for line in (
@@ -63,14 +90,14 @@ def test_a_folder_of_phone_videos_becomes_a_data_set_to_pretrain_on(
         assert len(np.unique(np.asarray(picture))) > 50
 
 
-def test_pictures_beside_videos_are_named_by_their_folder(prepare: Prepare, tmp_path: Path):
+def test_images_beside_videos_are_reported_by_their_folder(prepare: Prepare, tmp_path: Path):
     small(tmp_path / "v" / "1.mp4")
     for name in ("pic.jpg", "stills/1.png", "stills/2.png"):
         (tmp_path / "v" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "v" / name).touch()
     code, out, _ = prepare("folder", "v", "--out", "data")
     assert code == 0
-    assert "no videos, passed over: 2\n  v itself (1 picture)\n  stills (2 pictures)\n" in out
+    assert "not videos, ignored: 2\n  v itself (1 image)\n  stills (2 images)\n" in out
 
 
 def test_nothing_usable_is_one_line_and_exit_code_2(prepare: Prepare, tmp_path: Path):
@@ -82,7 +109,8 @@ def test_nothing_usable_is_one_line_and_exit_code_2(prepare: Prepare, tmp_path: 
     (tmp_path / "videos" / "text.mp4").write_text("no video")
     code, _, err = prepare("folder", "videos", "--out", "data")
     assert code == 2
-    assert "none of the 2 videos can be used, empty.mp4 for one: the file is empty" in err
+    assert "none of the 2 videos" in err
+    assert "empty.mp4: the file is empty" in err
     assert len(err.strip().splitlines()) == 1
     assert "text.mp4: cannot be read" in (tmp_path / "data" / "report.txt").read_text()
     for name in ("gone", "videos/text.mp4"):
@@ -115,7 +143,7 @@ def test_class_folders_are_split_by_class_and_seed(prepare: Prepare, tmp_path: P
 
 
 @pytest.mark.parametrize("names", [("train", "val", "test"), ("videos_train", "validation", "test_256")])
-def test_folders_may_give_the_splits(prepare: Prepare, tmp_path: Path, names: tuple[str, ...]):
+def test_folders_may_be_the_splits(prepare: Prepare, tmp_path: Path, names: tuple[str, ...]):
     for folder in names:
         for k, label in enumerate(("a", "b")):
             small(tmp_path / "videos" / folder / label / "same name.mp4", seed=len(folder) * 2 + k, count=2)
@@ -126,7 +154,7 @@ def test_folders_may_give_the_splits(prepare: Prepare, tmp_path: Path, names: tu
         assert listed(tmp_path / "data", split) == {"a/same name.mp4": "a", "b/same name.mp4": "b"}
 
 
-def test_the_videos_may_lie_in_the_data_sets_own_folder(prepare: Prepare, tmp_path: Path):
+def test_the_videos_may_be_in_the_data_sets_own_folder(prepare: Prepare, tmp_path: Path):
     small(tmp_path / "data" / "a" / "1.mp4", seed=1, count=2)
     small(tmp_path / "data" / "b" / "2.mp4", seed=2, count=2)
     for _ in range(2):
@@ -187,10 +215,10 @@ def test_kinetics_as_it_is_downloaded(prepare: Prepare, tmp_path: Path, layout: 
     assert list(listed(tmp_path / "data", "test").values()) == ["making tea"]
     assert read_manifest(tmp_path / "data", "val").classes == ("making tea", "riding a bike")
     assert "gone4444444 (k400/annotations" in out
-    trains(read_manifest(tmp_path / "data", "train"))
+    assert_trains(read_manifest(tmp_path / "data", "train"))
 
 
-def test_kinetics_replacements_come_before_what_they_replace(prepare: Prepare, tmp_path: Path):
+def test_kinetics_replacements_are_preferred(prepare: Prepare, tmp_path: Path):
     kinetics(tmp_path / "k400", "cvdf")
     name = "--kFPgcLuiQ_000020_000030.mp4"
     small(tmp_path / "k400" / "replacement" / "replacement_for_corrupted_k400" / name, seed=99)
@@ -198,7 +226,7 @@ def test_kinetics_replacements_come_before_what_they_replace(prepare: Prepare, t
     assert f"replacement_for_corrupted_k400/{name}" in listed(tmp_path / "data")
 
 
-def test_clips_of_one_kinetics_video_are_told_apart_by_their_times(prepare: Prepare, tmp_path: Path):
+def test_clips_of_one_kinetics_video_differ_in_their_times(prepare: Prepare, tmp_path: Path):
     (tmp_path / "k").mkdir()
     (tmp_path / "k" / "train.csv").write_text(
         HEADER + "a,abcdefghijk,1,11,train\nb,abcdefghijk,30,40,train\n"
@@ -209,7 +237,7 @@ def test_clips_of_one_kinetics_video_are_told_apart_by_their_times(prepare: Prep
     assert list(listed(tmp_path / "data").values()) == ["a", "b"]
 
 
-def test_videos_that_are_elsewhere_are_asked_for(prepare: Prepare, tmp_path: Path):
+def test_videos_in_another_folder_need_root(prepare: Prepare, tmp_path: Path):
     kinetics(tmp_path / "k400", "cvdf")
     code, _, err = prepare("kinetics400", "k400/annotations", "--out", "data")
     assert code == 2
@@ -260,7 +288,7 @@ def test_something_something_as_it_is_downloaded(prepare: Prepare, tmp_path: Pat
     assert (sample.frames, sample.width, sample.height, sample.label) == (12, 56, 32, 1)
     assert sample.fps == pytest.approx(12, abs=0.01)
     assert "without a label: 1" in out
-    trains(read_manifest(tmp_path / "data", "train"))
+    assert_trains(read_manifest(tmp_path / "data", "train"))
 
 
 def test_ucf101_as_it_is_downloaded(prepare: Prepare, tmp_path: Path):
@@ -280,7 +308,7 @@ def test_ucf101_as_it_is_downloaded(prepare: Prepare, tmp_path: Path):
         listed(tmp_path / "data", "val") == listed(tmp_path / "data", "test") == {f"{names[2]}.avi": "YoYo"}
     )
     assert "val.csv repeats test.csv" in out
-    assert "in several splits" not in out
+    assert "in different splits" not in out
     code, _, err = prepare("ucf101", "UCF-101", "--out", "data3", "--fold", 3)
     assert (code, "trainlist03.txt" in err) == (2, True)
 
@@ -311,7 +339,7 @@ def test_kinetics_with_the_lists_of_mmaction2(prepare: Prepare, tmp_path: Path):
     lists = ["kinetics400_train_list_videos.txt", "kinetics_val_list.txt"]
     code, out, _ = prepare("list", *lists, "--root", "k400", "--classes", classes, "--out", "data")
     assert code == 0
-    assert "kinetics_val_list.txt: `name frames label`, 1 video" in out
+    assert "kinetics_val_list.txt: lines of `path frames label`, 1 video" in out
     assert list(listed(tmp_path / "data").values()) == ["riding a bike", "making tea"]
     assert list(listed(tmp_path / "data", "val").values()) == ["riding a bike"]
     root = "k400/videos_train"
@@ -319,7 +347,7 @@ def test_kinetics_with_the_lists_of_mmaction2(prepare: Prepare, tmp_path: Path):
     assert listed(tmp_path / "direct") == listed(tmp_path / "data")
 
 
-def test_lists_of_videomae_whose_paths_hold_blanks_and_equal_names(prepare: Prepare, tmp_path: Path):
+def test_lists_of_videomae_whose_paths_contain_blanks_and_equal_names(prepare: Prepare, tmp_path: Path):
     lists = tmp_path / "lists"
     lists.mkdir()
     for name, seed in (("a b/1.mp4", 1), ("c/1.mp4", 2), ("c/2, 3.mp4", 3)):
@@ -333,11 +361,11 @@ def test_lists_of_videomae_whose_paths_hold_blanks_and_equal_names(prepare: Prep
     assert [sample.path for sample in read_manifest(tmp_path / "data", "val").samples] == [
         "videos/c/2, 3.mp4"
     ]
-    assert "listed but not there: 1" in out
-    trains(read_manifest(tmp_path / "data", "train"))
+    assert "listed but not found: 1" in out
+    assert_trains(read_manifest(tmp_path / "data", "train"))
 
 
-def test_a_listed_video_is_not_taken_for_another_of_its_name(prepare: Prepare, tmp_path: Path):
+def test_a_listed_video_is_not_replaced_by_another_of_its_name(prepare: Prepare, tmp_path: Path):
     small(tmp_path / "v" / "x" / "b" / "1.mp4", seed=1)
     (tmp_path / "train.txt").write_text("a/1.mp4 0\nb/1.mp4 1\n")
     code, out, _ = prepare("list", "train.txt", "--root", "v", "--out", "data")
@@ -361,7 +389,7 @@ def test_a_wrong_root_is_found_at_once(prepare: Prepare, tmp_path: Path):
     assert not (tmp_path / "data").exists()
 
 
-def test_a_class_folder_is_not_taken_for_a_folder_of_pictures(prepare: Prepare, tmp_path: Path):
+def test_a_class_folder_is_not_an_image_folder(prepare: Prepare, tmp_path: Path):
     small(tmp_path / "archery.mp4", seed=1)
     small(tmp_path / "archery" / "1.mp4", seed=2)
     (tmp_path / "train.txt").write_text("archery 0\n")
@@ -371,7 +399,7 @@ def test_a_class_folder_is_not_taken_for_a_folder_of_pictures(prepare: Prepare, 
     ]
 
 
-def test_several_labels_reach_the_manifest(prepare: Prepare, tmp_path: Path):
+def test_multi_label_lists_reach_the_manifest(prepare: Prepare, tmp_path: Path):
     for k in range(3):
         small(tmp_path / f"{k}.mp4", seed=k)
     (tmp_path / "train.csv").write_text("path,label\n0.mp4,run;jump\n1.mp4,jump\n2.mp4,\n")
@@ -385,7 +413,7 @@ def test_several_labels_reach_the_manifest(prepare: Prepare, tmp_path: Path):
     ]
 
 
-def test_folders_of_pictures_are_listed_or_made_into_videos(prepare: Prepare, tmp_path: Path):
+def test_image_folders_are_listed_or_encoded(prepare: Prepare, tmp_path: Path):
     for name in ("SomethingV2/frames/12", "SomethingV2/frames/13"):
         (tmp_path / name).mkdir(parents=True)
         for k, picture in enumerate(moving_frames(6), start=1):
@@ -393,16 +421,14 @@ def test_folders_of_pictures_are_listed_or_made_into_videos(prepare: Prepare, tm
     (tmp_path / "train.csv").write_text("SomethingV2/frames/12 6 1\nSomethingV2/frames/13 6 0\n")
     assert prepare("list", "train.csv", "--out", "data")[0] == 0
     assert listed(tmp_path / "data") == {"frames/12": "class 1", "frames/13": "class 0"}
-    trains(read_manifest(tmp_path / "data", "train"))
+    assert_trains(read_manifest(tmp_path / "data", "train"))
     assert prepare("list", "train.csv", "--out", "small", "--encode", "--short-side", 32)[0] == 0
     assert listed(tmp_path / "small") == {"videos/12.mp4": "class 1", "videos/13.mp4": "class 0"}
-    trains(read_manifest(tmp_path / "small", "train"))
+    assert_trains(read_manifest(tmp_path / "small", "train"))
 
 
 @pytest.mark.parametrize(("line", "odd"), [("x 6 0", False), ("x 80 0", True), ("x 9601 4 0", False)])
-def test_a_list_that_says_more_pictures_than_there_are_is_told(
-    prepare: Prepare, tmp_path: Path, line: str, odd: bool
-):
+def test_a_list_with_too_many_images_is_noted(prepare: Prepare, tmp_path: Path, line: str, odd: bool):
     (tmp_path / "x").mkdir()
     for k, picture in enumerate(moving_frames(6), start=9600):
         Image.fromarray(picture).save(tmp_path / "x" / f"img_{k:05}.jpg")
@@ -410,13 +436,11 @@ def test_a_list_that_says_more_pictures_than_there_are_is_told(
     columns = "path,offset,frames,label" if line.count(" ") == 3 else "path,frames,label"
     code, out, _ = prepare("list", "train.txt", "--out", "data", "--encode", "--columns", columns)
     assert code == 0
-    assert ("the list says more pictures than its 6" in out) == odd
+    assert ("the list says 80 images, the folder has 6" in out) == odd
 
 
 @pytest.mark.parametrize("encode", [False, True])
-def test_a_list_that_says_fewer_pictures_than_there_are_is_told(
-    prepare: Prepare, tmp_path: Path, encode: bool
-):
+def test_a_list_with_too_few_images_is_noted(prepare: Prepare, tmp_path: Path, encode: bool):
     for name in "xyz":
         (tmp_path / name).mkdir()
         for k, picture in enumerate(moving_frames(6)):
@@ -424,11 +448,14 @@ def test_a_list_that_says_fewer_pictures_than_there_are_is_told(
     (tmp_path / "train.txt").write_text("x 4 0\ny 6 0\nz 4 0\n")
     code, out, _ = prepare("list", "train.txt", "--out", "data", *["--encode"] * encode)
     assert code == 0
-    assert "odd, but listed: 2\n  x: the list says 4 pictures of its 6; all are used\n  z: " in out
+    assert (
+        "unusual, but in the manifest: 2\n  x: the list says 4 images, the folder has 6; all are used\n  z: "
+        in out
+    )
     assert {sample.frames for sample in read_manifest(tmp_path / "data", "train").samples} == {6}
 
 
-def test_lines_of_one_folder_do_not_write_over_each_other(prepare: Prepare, tmp_path: Path):
+def test_lines_of_one_folder_do_not_overwrite_each_other(prepare: Prepare, tmp_path: Path):
     for name in "xy":
         (tmp_path / name).mkdir()
         for k, picture in enumerate(moving_frames(9), start=1):
@@ -450,7 +477,7 @@ def test_lines_of_one_folder_do_not_write_over_each_other(prepare: Prepare, tmp_
         assert record.count('{"encode"') == 2
 
 
-def test_lists_to_pretrain_on_mix_videos_and_pictures(prepare: Prepare, tmp_path: Path):
+def test_pretraining_lists_mix_videos_and_images(prepare: Prepare, tmp_path: Path):
     small(tmp_path / "k 400" / "a.mp4")
     (tmp_path / "ava" / "x").mkdir(parents=True)
     for k, picture in enumerate(moving_frames(9, 40, 40), start=9600):
@@ -460,8 +487,8 @@ def test_lists_to_pretrain_on_mix_videos_and_pictures(prepare: Prepare, tmp_path
     code, out, _ = prepare("list", "hybrid.csv", "--out", "as_it_is")
     assert code == 0
     assert (
-        "parts of folders of pictures, left out; --encode makes videos of them: 2\n"
-        "  ava/x, pictures 9601 to 9604\n  ava/x, pictures 9605 to 9608\n"
+        "parts of image folders, left out; --encode makes videos of them: 2\n"
+        "  ava/x, images 9601 to 9604\n  ava/x, images 9605 to 9608\n"
     ) in out
     samples = {sample.path: sample.frames for sample in read_manifest(tmp_path / "data", "train").samples}
     assert samples == {"videos/k 400/a.mp4": 10, "videos/ava/x_009601.mp4": 4, "videos/ava/x_009605.mp4": 4}
@@ -480,11 +507,11 @@ def test_every_line_of_a_list_is_counted(prepare: Prepare, tmp_path: Path, encod
     code, out, err = prepare("list", "train.txt", "--out", "data", *["--encode"] * encode)
     report = (tmp_path / "data" / "report.txt").read_text()
     assert f"broken, left out: {4 if encode else 3}\n" in report
-    for name in ("x, pictures 1 to 4", "x, pictures 5 to 8", "x, pictures 9 to 12"):
+    for name in ("x, images 1 to 4", "x, images 5 to 8", "x, images 9 to 12"):
         assert f"\n  {name}: " in report
-    assert ("\n  y, pictures 9 to 12: cannot be encoded" in report) == encode
-    assert ("--encode makes videos of them: 3\n  y, pictures 1 to 4\n" in report) != encode
-    assert "listed but not there: 3\n" in report
+    assert ("\n  y, images 9 to 12: cannot be encoded" in report) == encode
+    assert ("--encode makes videos of them: 3\n  y, images 1 to 4\n" in report) != encode
+    assert "listed but not found: 3\n" in report
     assert "listed twice: 1\n  y (train.txt:10)\n" in report
     if encode:
         assert (code, "train       2 videos" in out) == (0, True)

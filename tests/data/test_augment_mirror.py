@@ -1,7 +1,7 @@
-"""What becomes of a class in a mirror."""
+"""The class of a mirrored clip."""
 
 from tubelet.data.augment import mirrored_classes
-from tubelet.demo.motion_videos import CLASSES
+from tubelet.demo.motion_clips import CLASSES
 
 
 def named(*names: str) -> dict[str, str | None]:
@@ -16,11 +16,11 @@ def test_left_and_right_are_swapped():
     assert named(*camera) == {camera[0]: camera[1], camera[1]: camera[0]}
 
 
-def test_a_name_without_sides_is_its_own():
+def test_a_name_without_sides_is_its_own_mirror_image():
     assert named("opening", "closing") == {"opening": "opening", "closing": "closing"}
 
 
-def test_a_name_whose_counterpart_is_no_class_has_none():
+def test_a_name_whose_counterpart_is_not_a_class_has_none():
     assert named("turning left", "opening") == {"turning left": None, "opening": "opening"}
 
 
@@ -34,10 +34,10 @@ def test_only_whole_words_are_sides():
 def test_capitals_are_kept():
     assert named("Left hook", "Right hook")["Left hook"] == "Right hook"
     assert named("LEFT", "RIGHT")["LEFT"] == "RIGHT"
-    assert named("move_left", "move_right")["move_left"] == "move_left"  # one word: write it with a blank
+    assert named("move_left", "move_right")["move_left"] == "move_left"  # one word: write it with a space
 
 
-def test_turns_are_swapped_in_either_way_of_saying_so():
+def test_turns_are_swapped_in_either_spelling():
     for other in ("anticlockwise", "counterclockwise"):
         assert named("turning clockwise", f"turning {other}") == {
             "turning clockwise": f"turning {other}",
@@ -47,7 +47,7 @@ def test_turns_are_swapped_in_either_way_of_saying_so():
     assert named("turning anticlockwise") == {"turning anticlockwise": None}
 
 
-def test_a_mirror_twice_is_none():
+def test_mirroring_twice_gives_the_class_itself():
     images = mirrored_classes(CLASSES)
     assert [images[image] for image in images if image is not None] == list(range(len(CLASSES)))
     assert CLASSES[images[CLASSES.index("moving left")] or 0] == "moving right"

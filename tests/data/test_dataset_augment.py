@@ -1,4 +1,4 @@
-"""What clips and augmentation need of a data set: the videos' own frame rates and the classes' names."""
+"""Clips by the videos' own frame rates, and flips by the class names."""
 
 from pathlib import Path
 
@@ -21,8 +21,8 @@ def manifest_of(root: Path, *labels: int, fps: int = 25) -> Manifest:
     return Manifest(root, "train", samples, CLASSES)
 
 
-def shown(clip: torch.Tensor, frames: torch.Tensor) -> list[int]:
-    """Which of a video's frames a clip shows, by likeness."""
+def nearest_frames(clip: torch.Tensor, frames: torch.Tensor) -> list[int]:
+    """The numbers of the video's frames that are most similar to the clip's."""
     differences = (clip[:, None].float() - frames.float()).abs().flatten(2).mean(2)
     return differences.argmin(1).tolist()
 
@@ -34,16 +34,16 @@ def test_interval_clips_follow_the_videos_own_rate(tmp_path: Path):
     views = ViewDataset(listed, clip, Views(clips=2), size=32)[0].video
     # Frames of the window's 5.4 steps, thirds of it apart; the second clip starts floor(83.6) later.
     for view, start in zip(views, (0, 83), strict=True):
-        assert shown(view, frames) == [int(start + 5.4 * k / 3) for k in range(4)]
+        assert nearest_frames(view, frames) == [int(start + 5.4 * k / 3) for k in range(4)]
     train = TrainDataset(listed, clip, Augment(crop=WHOLE), size=32)[0, 0].video[0]
     starts = torch.arange(0, 83.6, 0.05).tolist()
-    assert shown(train, frames) in [[int(start + 5.4 * k / 3) for k in range(4)] for start in starts]
+    assert nearest_frames(train, frames) in [[int(start + 5.4 * k / 3) for k in range(4)] for start in starts]
 
 
 def test_all_classes_of_a_video_are_swapped_with_the_clips_that_are_flipped(tmp_path: Path):
-    shown = [(0, 3), (3, 1, 0), (1, 2), ()]  # turning left, 2, has no counterpart
+    labels = [(0, 3), (3, 1, 0), (1, 2), ()]  # turning left, 2, has no counterpart
     listed = manifest_of(tmp_path, 0, 0, 0, 0)
-    samples = tuple(Sample(f"{k}.mp4", labels=classes) for k, classes in enumerate(shown))
+    samples = tuple(Sample(f"{k}.mp4", labels=classes) for k, classes in enumerate(labels))
     listed = Manifest(tmp_path, "train", samples, CLASSES)
     clip = DenseClip(frames=2, stride=1)
     plain = TrainDataset(listed, clip, Augment(crop=WHOLE), size=32)

@@ -1,5 +1,6 @@
-"""Manifests: what is written is read back, and what does not fit is named by file and line."""
+"""Manifests: what is written is read back, and mistakes are named by file and line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -24,23 +25,25 @@ def dataset(root: Path, text: str, classes: str | None = "run\nwalk\n") -> Path:
     return root
 
 
-@pytest.mark.parametrize("path", ODD_PATHS)
-def test_a_sample_survives_writing_and_reading(tmp_path: Path, path: str):
-    sample = Sample(path, label=1, frames=250, fps=29.97, width=340, height=256, codec="h264")
-    write_manifest(tmp_path, "val", [sample], ["run", "walk, then run"])
+def test_samples_survive_writing_and_reading(tmp_path: Path):
+    samples = tuple(
+        Sample(path, label=1, frames=250, fps=29.97, width=340, height=256, codec="h264")
+        for path in ODD_PATHS
+    )
+    write_manifest(tmp_path, "val", samples, ["run", "walk, then run"])
     manifest = read_manifest(tmp_path, "val")
-    assert manifest.samples == (sample,)
+    assert manifest.samples == samples
     assert manifest.classes == ("run", "walk, then run")
     assert manifest.split == "val"
 
 
-def test_what_is_unknown_stays_unknown(tmp_path: Path):
+def test_unknown_properties_stay_unknown(tmp_path: Path):
     write_manifest(tmp_path, "train", [Sample("a.mp4"), Sample("b.mp4", frames=3)])
     assert read_manifest(tmp_path, "train").samples == (Sample("a.mp4"), Sample("b.mp4", frames=3))
     assert not (tmp_path / "classes.txt").exists()
 
 
-def test_a_video_may_show_several_classes(tmp_path: Path):
+def test_a_video_may_have_more_than_one_class(tmp_path: Path):
     samples = (Sample("a.mp4", labels=(0, 2)), Sample("b.mp4", labels=(1,)), Sample("c.mp4"))
     write_manifest(tmp_path, "train", samples, ["run", "walk", "jump"])
     assert (tmp_path / "train.csv").read_text().splitlines()[1] == "a.mp4,,,,,,,0;2"
@@ -51,30 +54,28 @@ def test_a_video_may_show_several_classes(tmp_path: Path):
     manifest.require_labels()  # c.mp4 shows none of the classes
 
 
-def test_a_list_with_a_label_for_each_video_is_not_one_of_several_classes(tmp_path: Path):
+def test_a_list_with_a_label_for_each_video_is_not_multi_label(tmp_path: Path):
     write_manifest(tmp_path, "train", [Sample("a.mp4", label=0), Sample("b.mp4", label=1)], ["run", "walk"])
     manifest = read_manifest(tmp_path, "train")
     assert [sample.classes for sample in manifest.samples] == [(0,), (1,)]
     assert not manifest.multi_label
 
 
-@pytest.mark.parametrize(
-    ("bare", "message"), [(1, "1 video has no label, 0.mp4 for one"), (2, "2 videos have no label, 0.mp4")]
-)
-def test_videos_without_a_label_are_counted_and_one_is_named(tmp_path: Path, bare: int, message: str):
-    samples = [Sample(f"{k}.mp4", label=None if k < bare else 0) for k in range(3)]
+@pytest.mark.parametrize("num_unlabeled", [1, 2])
+def test_videos_without_a_label_are_counted_and_one_is_named(tmp_path: Path, num_unlabeled: int):
+    samples = [Sample(f"{k}.mp4", label=None if k < num_unlabeled else 0) for k in range(3)]
     write_manifest(tmp_path, "train", samples, ["run"])
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=rf"train.csv: {num_unlabeled} video.* no label.* 0.mp4"):
         read_manifest(tmp_path, "train").require_labels()
 
 
-def test_a_video_may_lie_anywhere(tmp_path: Path):
-    elsewhere = tmp_path / "videos" / "a.mp4"
-    write_manifest(tmp_path / "lists", "train", [Sample(elsewhere.as_posix()), Sample("../videos/a.mp4")])
+def test_a_video_may_be_anywhere(tmp_path: Path):
+    file = tmp_path / "videos" / "a.mp4"
+    write_manifest(tmp_path / "lists", "train", [Sample(file.as_posix()), Sample("../videos/a.mp4")])
     manifest = read_manifest(tmp_path / "lists", "train")
-    elsewhere.parent.mkdir()
-    elsewhere.touch()
-    assert all(Path(manifest.locate(sample)).samefile(elsewhere) for sample in manifest.samples)
+    file.parent.mkdir()
+    file.touch()
+    assert all(Path(manifest.locate(sample)).samefile(file) for sample in manifest.samples)
 
 
 def test_writing_makes_the_folder(tmp_path: Path):
@@ -83,9 +84,9 @@ def test_writing_makes_the_folder(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("path", "classes"), [("no text \udcff.mp4", ["walk", "run"]), ("b.mp4", ["walk", "no text \udcff"])]
+    ("path", "classes"), [("not text \udcff.mp4", ["walk", "run"]), ("b.mp4", ["walk", "not text \udcff"])]
 )
-def test_what_cannot_be_written_whole_leaves_what_was_there(tmp_path: Path, path: str, classes: list[str]):
+def test_a_failed_write_leaves_the_old_files(tmp_path: Path, path: str, classes: list[str]):
     write_manifest(tmp_path, "train", [Sample("old.mp4", label=1)], ["run", "walk"])
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(UnicodeEncodeError):
@@ -114,7 +115,7 @@ def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path: Path):
     assert manifest.classes == ("run", "walk")
 
 
-def test_empty_lines_of_a_list_are_passed_over(tmp_path: Path):
+def test_empty_lines_of_a_list_are_skipped(tmp_path: Path):
     manifest = read_manifest(dataset(tmp_path, "path\na.mp4\n\nb.mp4\n\n"), "train")
     assert [sample.path for sample in manifest.samples] == ["a.mp4", "b.mp4"]
 
@@ -127,17 +128,15 @@ def test_a_class_is_its_line_number(tmp_path: Path):
     assert manifest.classes[label] == "jump"
 
 
-@pytest.mark.parametrize(
-    ("classes", "message"),
-    [
-        ("run\n\njump\n", r"classes.txt:2: an empty name"),
-        ("run\njump\nrun \n", r"classes.txt:3: 'run' is a class already \(.*:1\)"),
+def test_class_names_that_are_missing_or_repeated_are_refused(tmp_path: Path):
+    for classes, message in (
+        ("run\n\njump\n", r"classes.txt:2: .*empty"),
+        ("run\njump\nrun \n", r"classes.txt:3: 'run' .*classes.txt:1"),
         ("", r"classes.txt is empty"),
-    ],
-)
-def test_classes_without_a_name_of_their_own_are_refused(tmp_path: Path, classes: str, message: str):
-    with pytest.raises(UserError, match=message):
-        read_manifest(dataset(tmp_path, "path,label\na.mp4,1\n", classes), "train")
+    ):
+        with pytest.raises(UserError) as error:
+            read_manifest(dataset(tmp_path, "path,label\na.mp4,1\n", classes), "train")
+        assert re.search(message, str(error.value)), (classes, str(error.value))
 
 
 def test_classes_in_another_encoding_are_named(tmp_path: Path):
@@ -147,34 +146,35 @@ def test_classes_in_another_encoding_are_named(tmp_path: Path):
         read_manifest(tmp_path, "train")
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("path,label\na.mp4,0\nb.mp4,walk\n", r"train.csv:3: label must be .*'walk'"),
-        ("path,frames\na.mp4,many\n", r"train.csv:2: frames must be .*'many'"),
-        ("path,fps\na.mp4,25 fps\n", r"train.csv:2: fps must be .*'25 fps'"),
-        ("path,label\na.mp4,2\n", r"train.csv:2: label 2 has no line in classes.txt \(2 classes\)"),
-        ("path,label\na.mp4,-1\n", r"train.csv:2: label -1 has no line"),
-        ("path,labels\na.mp4,0;2\n", r"train.csv:2: label 2 has no line in classes.txt \(2 classes\)"),
-        ("path,labels\na.mp4,0;walk\n", r"train.csv:2: labels must be numbers with ; .*'0;walk'"),
-        ("path,label,labels\na.mp4,0,0;1\n", r"train.csv:2: both label and labels"),
-        ("path,label\na, b.mp4,1\n", r"train.csv:2: more or fewer cells than columns"),
-        ("path,label\na.mp4\n", r"train.csv:2: more or fewer cells than columns"),
-        ("path,label\na.mp4,0\n,1\n", r"train.csv:3: the path is empty"),
-        ("path,lable\na.mp4,0\n", r"train.csv: unknown column 'lable'; did you mean 'label'\?"),
-        ("label\n0\n", r"train.csv: the first line must name the columns, 'path' among them"),
-        ("a.mp4,0\n", r"train.csv: unknown column 'a.mp4'"),
-        ("", r"train.csv: the first line must name the columns"),
-        ("path\n", r"train.csv lists no video"),
-    ],
-)
-def test_what_does_not_fit_is_named(tmp_path: Path, text: str, message: str):
-    with pytest.raises(UserError, match=message):
-        read_manifest(dataset(tmp_path, text), "train")
+MISTAKES = {
+    "path,label\na.mp4,0\nb.mp4,walk\n": r"train.csv:3: label\b.*'walk'",
+    "path,frames\na.mp4,many\n": r"train.csv:2: frames\b.*'many'",
+    "path,fps\na.mp4,25 fps\n": r"train.csv:2: fps\b.*'25 fps'",
+    "path,label\na.mp4,2\n": r"train.csv:2: label 2 .*classes.txt.* 0 to 1",
+    "path,label\na.mp4,-1\n": r"train.csv:2: label -1 .*classes.txt",
+    "path,labels\na.mp4,0;2\n": r"train.csv:2: label 2 .*classes.txt.* 0 to 1",
+    "path,labels\na.mp4,0;walk\n": r"train.csv:2: labels\b.*;.*'0;walk'",
+    "path,label,labels\na.mp4,0,0;1\n": r"train.csv:2: both label and labels",
+    "path,label\na, b.mp4,1\n": r"train.csv:2: more or fewer cells than columns",
+    "path,label\na.mp4\n": r"train.csv:2: more or fewer cells than columns",
+    "path,label\na.mp4,0\n,1\n": r"train.csv:3: the path is empty",
+    "path,lable\na.mp4,0\n": r"train.csv: unknown column 'lable'.*'label'",
+    "label\n0\n": r"train.csv: .*column.* 'path'",
+    "a.mp4,0\n": r"train.csv: unknown column 'a.mp4'",
+    "": r"train.csv: .*column.* 'path'",
+    "path\n": r"train.csv: no videos",
+}
+
+
+def test_mistakes_are_named_by_file_line_and_column(tmp_path: Path):
+    for text, message in MISTAKES.items():
+        with pytest.raises(UserError) as error:
+            read_manifest(dataset(tmp_path, text), "train")
+        assert re.search(message, str(error.value)), (text, str(error.value))
 
 
 def test_a_label_without_classes_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match=r"label 0 has no line in classes.txt"):
+    with pytest.raises(UserError, match=r"label 0 .*classes.txt"):
         read_manifest(dataset(tmp_path, "path,label\na.mp4,0\n", classes=None), "train")
 
 
@@ -190,19 +190,19 @@ def test_a_list_in_another_encoding_is_named(tmp_path: Path):
 
 
 def test_a_missing_folder_is_named(tmp_path: Path):
-    with pytest.raises(UserError, match=r"no data set at .*gone: the folder does not exist"):
+    with pytest.raises(UserError, match=r"gone: the folder does not exist"):
         read_manifest(tmp_path / "gone", "train")
 
 
-def test_a_missing_list_is_named_with_those_that_are_there(tmp_path: Path):
+def test_a_missing_list_is_named_with_the_existing_ones(tmp_path: Path):
     dataset(tmp_path, "path\na.mp4\n")
-    with pytest.raises(UserError, match=r"has no test.csv.* It holds train.csv\."):
+    with pytest.raises(UserError, match=r"no test.csv.* train.csv$"):
         read_manifest(tmp_path, "test")
 
 
-def test_a_url_is_where_it_says_it_is(tmp_path: Path):
+def test_a_url_is_located_unchanged(tmp_path: Path):
     url = "https://host/a b.mp4?signature=x//y&z=."
     manifest = Manifest(tmp_path, "train", (Sample(url), Sample("c.mp4")), ())
-    elsewhere, here = (manifest.locate(sample) for sample in manifest.samples)
-    assert elsewhere == url
-    assert here == tmp_path / "c.mp4"
+    remote, local = (manifest.locate(sample) for sample in manifest.samples)
+    assert remote == url
+    assert local == tmp_path / "c.mp4"

@@ -9,7 +9,7 @@ import torch
 from tests.conftest import within
 from tests.models.conftest import TINY, TINY_DECODER, randomize
 from tubelet.data.dataset import Batch
-from tubelet.data.mixing import Mix, Mixing, mix_clips
+from tubelet.data.mixing import MixDraw, Mixing, mix_clips
 from tubelet.errors import UserError
 from tubelet.masking import RunningCellMasking, row_noise
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
@@ -27,35 +27,35 @@ def seeds(count: int, batch: int = 2) -> torch.Tensor:
     return torch.randint(-(2**62), 2**62, (count, batch), generator=generator)
 
 
-def draws(mixing: Mixing, count: int, height: int = 224, width: int = 224) -> list[Mix]:
+def draws(mixing: Mixing, count: int, height: int = 224, width: int = 224) -> list[MixDraw]:
     return [mixing.draw(seed, height, width) for seed in seeds(count)]
 
 
 # ------------------------------------------------------------------------------------------------ drawing
 
 
-def test_cutmix_comes_as_often_as_switched_to():
+def test_cutmix_is_as_frequent_as_the_switch_setting():
     assert within(sum(mix.box is not None for mix in draws(Mixing(), 2000)), 2000, 0.5)
     assert within(sum(mix.box is not None for mix in draws(Mixing(switch=0.2), 2000)), 2000, 0.2)
     assert all(mix.box is None for mix in draws(MIXUP, 200))
     assert all(mix.box is not None for mix in draws(CUTMIX, 200))
 
 
-def test_batches_are_mixed_as_often_as_asked():
+def test_batches_are_mixed_with_the_given_probability():
     mixes = draws(Mixing(probability=0.3), 2000)
-    assert within(sum(mix != Mix(1.0) for mix in mixes), 2000, 0.3)
+    assert within(sum(mix != MixDraw(1.0) for mix in mixes), 2000, 0.3)
 
 
 @pytest.mark.parametrize("alpha", [0.8, 0.2, 4.0])
-def test_the_share_in_mixup_has_the_beta_distribution(alpha: float):
-    shares = np.array([mix.share for mix in draws(Mixing(mixup=alpha, cutmix=0), 4000)])
+def test_the_weight_in_mixup_has_the_beta_distribution(alpha: float):
+    weights = np.array([mix.weight for mix in draws(Mixing(mixup=alpha, cutmix=0), 4000)])
     truth = np.random.default_rng(1).beta(alpha, alpha, 200_000)
-    for share in np.linspace(0.1, 0.9, 9):
-        assert within(int((shares < share).sum()), 4000, float((truth < share).mean()))
+    for bound in np.linspace(0.1, 0.9, 9):
+        assert within(int((weights < bound).sum()), 4000, float((truth < bound).mean()))
 
 
-def box_by_hand(share: float, y: int, x: int, height: int, width: int) -> tuple[int, int, int, int]:
-    h, w = int(height * np.sqrt(1 - share)), int(width * np.sqrt(1 - share))
+def box_by_hand(weight: float, y: int, x: int, height: int, width: int) -> tuple[int, int, int, int]:
+    h, w = int(height * np.sqrt(1 - weight)), int(width * np.sqrt(1 - weight))
     return (
         int(np.clip(y - h // 2, 0, height)),
         int(np.clip(y + h // 2, 0, height)),
@@ -65,7 +65,7 @@ def box_by_hand(share: float, y: int, x: int, height: int, width: int) -> tuple[
 
 
 def test_boxes_in_cutmix_have_the_published_distribution():
-    """Against the published steps with numpy's own draws: by their sides, their places and their areas."""
+    """Compare sides, positions and areas with the published steps on numpy's draws."""
     height, width = 224, 160
     ours = np.array([mix.box for mix in draws(CUTMIX, 4000, height, width)])
     rng = np.random.default_rng(1)
@@ -82,20 +82,20 @@ def test_boxes_in_cutmix_have_the_published_distribution():
         lambda box: box[:, 3],
         lambda box: (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2]),
     ):
-        for share in (0.1, 0.3, 0.5, 0.7, 0.9):
-            edge = np.quantile(measure(truth), share)
+        for fraction in (0.1, 0.3, 0.5, 0.7, 0.9):
+            edge = np.quantile(measure(truth), fraction)
             assert within(int((measure(ours) <= edge).sum()), 4000, float((measure(truth) <= edge).mean()))
 
 
-def test_the_share_in_cutmix_is_what_the_box_leaves():
+def test_the_weight_in_cutmix_is_the_area_outside_the_box():
     for mix in draws(CUTMIX, 300, 20, 30):
         assert mix.box is not None
         top, bottom, left, right = mix.box
         kept = sum(not (top <= y < bottom and left <= x < right) for y in range(20) for x in range(30))
-        assert mix.share == pytest.approx(kept / 600)
+        assert mix.weight == pytest.approx(kept / 600)
 
 
-def test_a_mix_follows_from_the_batchs_seeds_alone():
+def test_a_mix_follows_from_only_the_seeds_of_the_batch():
     one, other = seeds(2, batch=3)
     torch.manual_seed(1)
     np.random.seed(1)
@@ -110,20 +110,20 @@ def test_a_mix_follows_from_the_batchs_seeds_alone():
 # ------------------------------------------------------------------------------------------------ mixing
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25, 0.618, 1.0])
-def test_mixup_is_the_rounded_mean_of_both_clips(batch: Batch, share: float):
+@pytest.mark.parametrize("weight", [0.0, 0.25, 0.618, 1.0])
+def test_mixup_is_the_rounded_mean_of_both_clips(batch: Batch, weight: float):
     video = batch.video
-    mixed = mix_clips(video, Mix(share))
+    mixed = mix_clips(video, MixDraw(weight))
     assert mixed.dtype == torch.uint8
     pixels = video.numpy().astype(np.float64)
     for k in range(4):
-        exact = share * pixels[k] + (1 - share) * pixels[3 - k]
+        exact = weight * pixels[k] + (1 - weight) * pixels[3 - k]
         assert np.abs(mixed[k].numpy() - exact).max() <= 0.5 + 1e-4
 
 
 def test_cutmix_takes_the_box_from_the_partner_in_all_frames(batch: Batch):
     box = (3, 9, 5, 16)
-    mixed = mix_clips(batch.video, Mix(0.5, box))
+    mixed = mix_clips(batch.video, MixDraw(0.5, box))
     for k in range(4):
         for y in range(SIDE):
             for x in range(SIDE):
@@ -131,8 +131,8 @@ def test_cutmix_takes_the_box_from_the_partner_in_all_frames(batch: Batch):
                 assert torch.equal(mixed[k, ..., y, x], batch.video[source, ..., y, x])
 
 
-@pytest.mark.parametrize("mix", [Mix(0.3), Mix(0.3, (0, 8, 0, 8))])
-def test_the_clip_in_the_middle_of_an_odd_batch_stays_and_the_batch_given_too(batch: Batch, mix: Mix):
+@pytest.mark.parametrize("mix", [MixDraw(0.3), MixDraw(0.3, (0, 8, 0, 8))])
+def test_the_middle_clip_of_an_odd_batch_and_the_given_batch_stay_unchanged(batch: Batch, mix: MixDraw):
     video = batch.video[:3]
     before = video.clone()
     mixed = mix_clips(video, mix)
@@ -147,30 +147,30 @@ def test_labels_are_mixed_as_the_clips_are(batch: Batch, mixing: Mixing):
     assert torch.equal(mixed, mix_clips(batch.video, mix))
     expected = np.zeros((4, 5))
     for k in range(4):
-        expected[k, int(batch.label[k])] += mix.share
-        expected[k, int(batch.label[3 - k])] += 1 - mix.share
+        expected[k, int(batch.label[k])] += mix.weight
+        expected[k, int(batch.label[3 - k])] += 1 - mix.weight
     assert target.dtype == torch.float32
     np.testing.assert_allclose(target.numpy(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("mixing", [MIXUP, CUTMIX], ids=["mixup", "cutmix"])
-def test_several_labels_are_mixed_as_the_clips_are(multi_label_batch: Batch, mixing: Mixing):
+def test_multi_labels_are_mixed_as_the_clips_are(multi_label_batch: Batch, mixing: Mixing):
     mixed, target = mixing(multi_label_batch.video, multi_label_batch.label, multi_label_batch.seed, 5)
     mix = mixing.draw(multi_label_batch.seed, SIDE, SIDE)
     assert torch.equal(mixed, mix_clips(multi_label_batch.video, mix))
     shown = multi_label_batch.label.numpy().astype(float)
     assert target.dtype == torch.float32
-    np.testing.assert_allclose(target.numpy(), mix.share * shown + (1 - mix.share) * shown[::-1], atol=1e-6)
+    np.testing.assert_allclose(target.numpy(), mix.weight * shown + (1 - mix.weight) * shown[::-1], atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"switch": 1.5}, r"switch must lie in \[0, 1\], found 1.5"),
-        ({"probability": -0.1}, r"probability must lie in \[0, 1\]"),
-        ({"mixup": -1}, "mixup must be at least 0"),
-        ({"cutmix": float("nan")}, "cutmix must be a finite number"),
-        ({"mixup": 0, "cutmix": 0}, "must not both be 0"),
+        ({"switch": 1.5}, r"^switch .*1\.5"),
+        ({"probability": -0.1}, r"^probability .*-0\.1"),
+        ({"mixup": -1}, r"^mixup .*-1"),
+        ({"cutmix": float("nan")}, r"^cutmix .*nan"),
+        ({"mixup": 0, "cutmix": 0}, "^mixup and cutmix"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str):
@@ -197,7 +197,7 @@ def task_with(config: ClassifierConfig, mixing: Mixing | None, smoothing: float 
     return ClassifyTask(model, label_smoothing=smoothing, reconstruction_weight=0.1, mixing=mixing)
 
 
-def published_loss(logits: torch.Tensor, label: torch.Tensor, share: float, smoothing: float) -> float:
+def published_loss(logits: torch.Tensor, label: torch.Tensor, weight: float, smoothing: float) -> float:
     """Soft targets as published: off = smoothing / K, on = 1 - smoothing + off, both labels' mixed."""
     log = logits.double().log_softmax(1).detach().numpy()
     rows, classes = log.shape
@@ -206,7 +206,7 @@ def published_loss(logits: torch.Tensor, label: torch.Tensor, share: float, smoo
         for c in range(classes):
             off = smoothing / classes
             own, other = (1 - smoothing + off if int(label[i]) == c else off for i in (k, rows - 1 - k))
-            total -= (share * own + (1 - share) * other) * log[k, c]
+            total -= (weight * own + (1 - weight) * other) * log[k, c]
     return total / rows
 
 
@@ -218,14 +218,14 @@ def test_the_loss_is_the_published_soft_cross_entropy(batch: Batch, mixing: Mixi
     mix = mixing.draw(batch.seed, SIDE, SIDE)
     logits = task.model(mix_clips(batch.video, mix))
     assert losses["loss"].item() == pytest.approx(
-        published_loss(logits, batch.label, mix.share, smoothing), abs=1e-5
+        published_loss(logits, batch.label, mix.weight, smoothing), abs=1e-5
     )
     right = (logits.argmax(1) == batch.label).float().mean()
     assert losses["accuracy"] == right  # against each clip's own label
 
 
 @pytest.mark.parametrize("mixing", [MIXUP, CUTMIX], ids=["mixup", "cutmix"])
-def test_the_loss_on_several_mixed_labels_is_the_mean_of_both_binary_losses(
+def test_the_loss_on_mixed_multi_labels_is_the_mean_of_both_binary_losses(
     multi_label_batch: Batch, mixing: Mixing
 ):
     """The binary cross-entropy is linear in its targets."""
@@ -235,28 +235,28 @@ def test_the_loss_on_several_mixed_labels_is_the_mean_of_both_binary_losses(
     own, other = multi_label_batch.label.numpy(), multi_label_batch.label.numpy()[::-1]
     each = (-np.log(np.where(shown, probabilities, 1 - probabilities)).mean() for shown in (own, other))
     first, second = each
-    expected = mix.share * first + (1 - mix.share) * second
+    expected = mix.weight * first + (1 - mix.weight) * second
     assert task(multi_label_batch)["loss"].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_mar_paints_the_mixed_clip(batch: Batch):
+def test_mar_reconstructs_the_mixed_clip(batch: Batch):
     task = task_with(MAR, CUTMIX)
     mixed = mix_clips(batch.video, CUTMIX.draw(batch.seed, SIDE, SIDE))
     assert MAR.masking is not None
     mask = MAR.masking.from_noise(TINY.grid, row_noise(batch.seed, MAR.masking.noise_size(TINY.grid)))
-    _, painted = task.model.forward_jointly(mixed, mask)
+    _, reconstruction = task.model.forward_jointly(mixed, mask)
     torch.testing.assert_close(
-        task(batch)["reconstruction"], (painted.predicted - painted.target).square().mean()
+        task(batch)["reconstruction"], (reconstruction.predicted - reconstruction.target).square().mean()
     )
 
 
 def test_the_mix_is_drawn_without_waiting_for_the_device(batch: Batch):
-    meta = torch.device("meta")  # whose tensors have no values to wait for
+    meta = torch.device("meta")  # its tensors have no values to wait for
     losses = task_with(MAR, Mixing()).to(meta)(batch.to(meta))
     assert losses["loss"].device == losses["reconstruction"].device == meta
 
 
-def test_nothing_is_mixed_out_of_training(batch: Batch):
+def test_nothing_is_mixed_in_evaluation(batch: Batch):
     task, plain = task_with(PLAIN, Mixing()).eval(), task_with(PLAIN, None).eval()
     assert torch.equal(task(batch)["loss"], plain(batch)["loss"])
     assert not torch.equal(task.train()(batch)["loss"], plain.train()(batch)["loss"])

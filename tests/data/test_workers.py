@@ -1,4 +1,4 @@
-"""A video that takes its process down costs itself alone."""
+"""A video that crashes or hangs its worker process is the only one to be lost."""
 
 import gc
 import os
@@ -25,13 +25,13 @@ from tubelet.errors import UserError
 from tubelet.video.reader import VideoError
 
 MakeManifest = Callable[..., Manifest]
-BAD = 3  # the video that does it, by number
-LENGTH = 8 + 3 * BAD  # its frames, by which a clip knows it
+BAD = 3  # the number of the video that crashes or hangs
+LENGTH = 8 + 3 * BAD  # its number of frames, by which a clip recognizes it
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeadlyClip(DenseClip):
-    """Does something to the process that samples it from the one video."""
+    """Crashes or hangs the process that samples it from the bad video."""
 
     frames: int = 2
     does: str = "raise"
@@ -51,10 +51,10 @@ class DeadlyClip(DenseClip):
             case "raise":
                 raise VideoError("it is broken")
             case "hang":
-                time.sleep(60)
+                time.sleep(3600)
             case name:
                 os.kill(os.getpid(), signal.Signals[name])
-                time.sleep(60)
+                time.sleep(3600)
 
 
 def training(manifest: MakeManifest, does: str) -> TrainDataset:
@@ -65,55 +65,58 @@ def same(one: Batch, other: Batch) -> bool:
     return torch.equal(one.video, other.video) and one.names == other.names
 
 
-@pytest.mark.parametrize("does", ["SIGSEGV", "hang"])
-def test_a_video_that_takes_its_process_down_is_replaced_like_one_that_cannot_be_read(
+@pytest.mark.parametrize("does", ["SIGSEGV", pytest.param("hang", marks=pytest.mark.slow)])
+def test_a_video_that_crashes_or_hangs_is_replaced_like_one_that_cannot_be_read(
     manifest: MakeManifest, does: str
 ):
     order = [[(1, 2 * k), (1, 2 * k + 1)] for k in range(6)]
     broken = list(Workers(training(manifest, "raise"), 0).batches(order))
-    fallen = list(Workers(training(manifest, does), 2, longest=1.0).batches(order))
-    assert all(same(one, other) for one, other in zip(broken, fallen, strict=True))
-    named = {name: why for batch in fallen for name, why in batch.failures.items()}
+    # The limit is far above what the others take, however slow the machine.
+    refused = list(Workers(training(manifest, does), 2, limit_s=10).batches(order))
+    assert all(same(one, other) for one, other in zip(broken, refused, strict=True))
+    named = {name: reason for batch in refused for name, reason in batch.failures.items()}
     assert named.keys() == {f"{BAD}.mp4"}
-    assert named[f"{BAD}.mp4"].endswith("let go of the decoder" if does == "hang" else "crashed the decoder")
+    assert named[f"{BAD}.mp4"].endswith("hung for 10 s" if does == "hang" else "crashed")
 
 
-def test_it_is_refused_in_later_epochs_too_and_counts_as_unreadable(manifest: MakeManifest):
+def test_it_is_refused_in_later_epochs_and_counts_as_unreadable(manifest: MakeManifest):
     loader = TrainLoader(training(manifest, "SIGSEGV"), batch=4, workers=2, max_failures=0.1)
     epochs = [[batch.names for batch in loader.batches(epoch)] for epoch in range(3)]
     assert all(len(names) == 4 for epoch in epochs for names in epoch)
     assert loader.failures.keys() == {f"{BAD}.mp4"}
 
 
-def test_a_test_goes_on_without_it_and_names_it(manifest: MakeManifest):
+def test_an_evaluation_continues_without_it_and_names_it(manifest: MakeManifest):
     dataset = ViewDataset(manifest(6), DeadlyClip(does="SIGSEGV"), Views(), size=32)
     batches = list(view_batches(dataset, batch=2, workers=2))
     assert [name for batch in batches for name in batch.names] == [f"{k}.mp4" for k in range(6) if k != BAD]
     assert [name for batch in batches for name in batch.failures] == [f"{BAD}.mp4"]
 
 
-def test_a_process_that_the_system_ends_is_not_blamed_on_its_video(manifest: MakeManifest):
-    with pytest.raises(UserError, match=r"SIGKILL.*memory runs out: lower data\.workers"):
+def test_a_video_is_not_refused_when_the_system_ends_its_process(manifest: MakeManifest):
+    with pytest.raises(UserError, match=r"SIGKILL.*data\.workers"):
         list(Workers(training(manifest, "SIGKILL"), 1).batches([[(0, BAD)], [(0, 1)]]))
 
 
-def test_what_a_process_raises_is_raised(manifest: MakeManifest):
+def test_an_error_of_the_data_set_is_raised(manifest: MakeManifest):
     with pytest.raises(IndexError):
         list(Workers(training(manifest, "raise"), 1).batches([[(0, 99)]]))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux")
-def test_processes_that_have_ended_leave_nothing_open(manifest: MakeManifest):
+def test_ended_processes_leave_no_files_open(manifest: MakeManifest):
     def read() -> int:
         list(Workers(training(manifest, "raise"), 2).batches([[(0, 0)], [(0, 1)]]))
         gc.collect()
         return len(list(Path("/proc/self/fd").iterdir()))
 
     first = read()
-    assert min(read() for _ in range(4)) <= first  # some are closed a moment later
+    assert min(read() for _ in range(4)) <= first  # some files are closed a moment later
 
 
-def test_a_program_that_fails_while_they_are_at_work_ends(manifest: MakeManifest, tmp_path: Path):
+@pytest.mark.slow
+def test_a_program_that_fails_while_workers_run_ends(manifest: MakeManifest, tmp_path: Path):
     root = manifest(12).root
     program = tmp_path / "program.py"
     program.write_text(
@@ -133,17 +136,17 @@ def test_a_program_that_fails_while_they_are_at_work_ends(manifest: MakeManifest
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run(
-        [sys.executable, program], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, program], env=environment, capture_output=True, text=True, timeout=3600, check=False
     )
     assert ended.returncode == 1
     assert ended.stderr.endswith("ArithmeticError: something else\n")
 
 
-def test_whatever_happens_while_processes_begin_the_programs_own_handler_stays(
+def test_the_programs_own_signal_handler_stays_if_starting_processes_fails(
     manifest: MakeManifest, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(loader: DataLoader[Batch]) -> None:
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as PyTorch puts its own in
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as PyTorch sets its own
         raise OSError("no processes left")
 
     before = signal.getsignal(signal.SIGCHLD)
@@ -156,7 +159,7 @@ def test_whatever_happens_while_processes_begin_the_programs_own_handler_stays(
         signal.signal(signal.SIGCHLD, before)
 
 
-def test_a_handler_that_python_did_not_put_in_is_no_hindrance(
+def test_a_signal_handler_that_python_did_not_set_is_accepted(
     manifest: MakeManifest, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(signal, "getsignal", lambda number: None)

@@ -16,8 +16,10 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from tubelet.checkpoints.load import Model, load_model, save_model
+from tubelet.checkpoints.load import load_model
+from tubelet.checkpoints.model_folder import Model
 from tubelet.checkpoints.read_file import read_checkpoint
+from tubelet.checkpoints.save import save_model
 from tubelet.masking import TokenMask
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier

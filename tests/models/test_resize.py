@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.models.conftest import MAE_ST, MAE_ST_RELEASED, TINY, TINY_DECODER, randomize
-from tubelet.checkpoints.load import load_model, save_model
+from tubelet.checkpoints.load import load_model
+from tubelet.checkpoints.save import save_model
+from tubelet.clips import DenseClip
 from tubelet.errors import UserError
 from tubelet.masking import RandomMasking
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
@@ -159,12 +161,12 @@ def test_resizing_twice_is_resizing_once_for_fixed_positions():
 
 def test_a_classifier_keeps_its_mode_precision_and_card_but_for_the_frames():
     model = VideoClassifier(ClassifierConfig(encoder=replace(TINY, final_norm=False), classes=3))
-    model.card = ModelCard(classes=("a", "b", "c"), clip={"kind": "dense", "frames": 4, "stride": 2})
+    model.card = ModelCard(classes=("a", "b", "c"), clip=DenseClip(frames=4, stride=2))
     model.to(torch.float64).train()
     resized = resize_model(model, frames=8)
     assert resized.training
     assert next(resized.parameters()).dtype == torch.float64
-    assert resized.card == replace(model.card, clip={"kind": "dense", "frames": 8, "stride": 2})
+    assert resized.card == replace(model.card, clip=DenseClip(frames=8, stride=2))
     assert resize_model(resized.eval()).training is False
     resized = resize_model(model.float().eval(), image_size=24)
     assert resized.card == model.card
@@ -205,7 +207,7 @@ def test_loading_resizes_and_logs_one_line_about_it(tmp_path: Path, caplog: pyte
             assert caplog.messages == []
             larger = load_model(path, image_size=24, **hints)
         assert caplog.messages == [
-            f"{path} was made for 4 frames of 16 pixels: its positions were resized in time, height and "
+            f"{path} was trained on 4 frames of 16 pixels: its positions were resized in time, height and "
             "width to 4 frames of 24 pixels"
         ]
         caplog.clear()
@@ -213,7 +215,7 @@ def test_loading_resizes_and_logs_one_line_about_it(tmp_path: Path, caplog: pyte
         expected = resize_model(model, image_size=24).state_dict()
         found = larger.state_dict()
         assert all(torch.equal(found[name], expected[name]) for name in expected)
-        assert larger.card.clip.get("frames", 4) == 4
+        assert larger.card.clip is None or larger.card.clip.frames == 4
         with pytest.raises(UserError, match="cannot be resized: height must be a multiple of 4, found 25"):
             load_model(path, image_size=25, **hints)
 

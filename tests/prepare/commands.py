@@ -1,4 +1,4 @@
-"""The command `tubelet prepare`, and what its lists hold."""
+"""Helpers for tests of `tubelet prepare`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ Prepare = Callable[..., tuple[int, str, str]]
 
 
 def listed(out: Path, split: str = "train") -> dict[str, str | None]:
-    """Class names by the videos' names, with their folder."""
+    """Return the class names by the videos' names, with their folder."""
     manifest = read_manifest(out, split)
     return {
         "/".join(Path(sample.path).parts[-2:]): None
@@ -22,7 +22,8 @@ def listed(out: Path, split: str = "train") -> dict[str, str | None]:
     }
 
 
-def trains(manifest: Manifest) -> None:
+def assert_trains(manifest: Manifest) -> None:
+    """Check that every video can be read for training."""
     dataset = TrainDataset(manifest, SegmentClip(frames=4), Augment(), size=32)
     for index in range(len(dataset)):
         batch = dataset[0, index]

@@ -1,4 +1,4 @@
-"""Video files such as phones and cameras write them, made on the spot."""
+"""Video files as phones and cameras write them."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -51,7 +51,7 @@ def write_growing(path: Path) -> Path:
 
 
 def write_audio(path: Path) -> Path:
-    """A file with a tone and no picture."""
+    """A file with sound and without video."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=44100)
         assert isinstance(stream, av.AudioStream)

@@ -8,28 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import decode_all, moving_frames, write_video
+from tests.conftest import decode_all, index_of, moving_frames, write_video
 from tests.prepare.files import FAST, cut, small, upright, write_audio, write_rotated
 from tubelet.errors import UserError
-from tubelet.prepare import check
-from tubelet.prepare.check import Checked
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
-from tubelet.prepare.places import stamp_of
-from tubelet.video.reader import probe
 
 
-def encode(source: Path, short_side: int = 32, **pictures: int) -> tuple[Path, Encoded]:
+def encode(source: Path, short_side: int = 32, part: tuple[int, int] | None = None) -> tuple[Path, Encoded]:
     target = source.parent / "out" / f"{source.stem}.mp4"
-    job = EncodeJob.of(str(source), stamp_of(str(source)), target, short_side, **pictures)
-    result = encode_file(job)
+    result = encode_file(EncodeJob(str(source), str(target), short_side, part))
     assert isinstance(result, Encoded)
     return target, result
-
-
-def check_file(path: str) -> Checked:
-    found = check.check_file(path)
-    assert isinstance(found, Checked)
-    return found
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
@@ -43,7 +32,7 @@ def test_a_video_becomes_small_h264_of_short_groups_without_sound(tmp_path: Path
     assert (result.error, result.note) == ("", "")
     assert (result.frames, result.width, result.height, result.codec) == (40, 72, 48, "h264")
     assert result.size == target.stat().st_size
-    index = probe(target)
+    index = index_of(target)
     assert index.keys == (0, 16, 32)
     assert index.fps == pytest.approx(25)
     with av.open(str(target)) as container:
@@ -57,25 +46,24 @@ def test_a_video_becomes_small_h264_of_short_groups_without_sound(tmp_path: Path
     assert list(target.parent.iterdir()) == [target]
 
 
-@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_rotation_flags_are_applied(tmp_path: Path, degrees: int, mirrored: bool):
+def test_rotation_flags_are_applied(tmp_path: Path):
     frames = upright(6, 64, 48)
-    target, result = encode(write_rotated(tmp_path / "a.mp4", frames, degrees, mirrored=mirrored), 48)
-    assert (result.width, result.height) == (48, 64)
-    decoded = decode_all(target)
-    assert difference(decoded, frames) < 4
-    with av.open(str(target)) as container:
-        assert next(container.decode(video=0)).rotation == 0
+    for degrees in (0, 90, 180, 270):
+        for mirrored in (False, True):
+            path = write_rotated(tmp_path / f"{degrees}-{mirrored}.mp4", frames, degrees, mirrored=mirrored)
+            target, result = encode(path, 48)
+            assert (result.width, result.height) == (48, 64), target
+            assert difference(decode_all(target), frames) < 4, target
+            with av.open(str(target)) as container:
+                assert next(container.decode(video=0)).rotation == 0, target
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "size"), [(47, 65, (44, 32)), (65, 47, (32, 44)), (21, 31, (32, 20))]
-)
-def test_odd_and_small_sizes_become_even_ones(tmp_path: Path, height: int, width: int, size: tuple[int, int]):
-    frames = moving_frames(4, height, width)
-    _, result = encode(write_video(tmp_path / "a.mkv", frames, codec="ffv1", pixels="bgr0"))
-    assert (result.width, result.height) == size
+def test_odd_and_small_sizes_become_even_ones(tmp_path: Path):
+    for height, width, size in [(47, 65, (44, 32)), (65, 47, (32, 44)), (21, 31, (32, 20))]:
+        path = tmp_path / f"{height}.mkv"
+        write_video(path, moving_frames(4, height, width), codec="ffv1", pixels="bgr0")
+        _, result = encode(path)
+        assert (result.width, result.height) == size, (height, width)
 
 
 def test_pixels_that_are_not_square_become_square(tmp_path: Path):
@@ -109,14 +97,15 @@ def test_the_guessed_times_of_avi_do_not_matter(tmp_path: Path):
     path = write_video(tmp_path / "a.avi", moving_frames(20), codec="mpeg4", options={"bf": "2"})
     target, result = encode(path)
     assert result.frames == 20
-    steps = np.diff(probe(target).times)
+    steps = np.diff(index_of(target).times)
     assert (steps == steps[0]).all()
     assert result.fps == pytest.approx(25)
 
 
-@pytest.mark.parametrize(
-    ("codec", "pixels", "options"),
-    [
+def test_colors_stay_what_they_are(tmp_path: Path):
+    palette = [(250, 250, 250), (5, 5, 5), (200, 40, 40), (40, 200, 40), (40, 40, 200), (128, 128, 128)]
+    centers = slice(8, None, 16)
+    for codec, pixels, options in [
         ("libx264", "yuv420p", {"crf": "4"}),
         ("libx264", "yuvj420p", {"crf": "4"}),
         ("libx264", "yuv420p10le", {"crf": "4"}),
@@ -124,24 +113,17 @@ def test_the_guessed_times_of_avi_do_not_matter(tmp_path: Path):
         ("mjpeg", "yuvj422p", {"qscale": "2"}),
         ("ffv1", "bgr0", {}),
         ("ffv1", "gray", {}),
-    ],
-)
-def test_colors_stay_what_they_are(tmp_path: Path, codec: str, pixels: str, options: dict[str, str]):
-    frames = np.zeros((4, 64, 96, 3), dtype=np.uint8)
-    for k, color in enumerate(
-        [(250, 250, 250), (5, 5, 5), (200, 40, 40), (40, 200, 40), (40, 40, 200), (128, 128, 128)]
-    ):
-        frames[:, :, 16 * k : 16 * k + 16] = color if pixels != "gray" else sum(color) // 3
-    path = write_video(tmp_path / "a.mkv", frames, codec=codec, pixels=pixels, options=options)
-    target, _ = encode(path, 64)
-    centers = slice(8, None, 16)
-    for row in (8, 32, 56):
-        assert decode_all(target)[0, row, centers] == pytest.approx(
-            frames[0, row, centers].astype(int), abs=7
-        )
-    with av.open(str(target)) as container:
-        frame = next(container.decode(video=0))
-        assert (int(frame.color_range), int(frame.colorspace)) == (1, 6)
+    ]:
+        frames = np.zeros((4, 64, 96, 3), dtype=np.uint8)
+        for k, color in enumerate(palette):
+            frames[:, :, 16 * k : 16 * k + 16] = color if pixels != "gray" else sum(color) // 3
+        path = tmp_path / f"{codec}-{pixels}.mkv"
+        target, _ = encode(write_video(path, frames, codec=codec, pixels=pixels, options=options), 64)
+        decoded = decode_all(target)[0, (8, 32, 56), centers]
+        assert decoded == pytest.approx(frames[0, (8, 32, 56), centers].astype(int), abs=7), target
+        with av.open(str(target)) as container:
+            frame = next(container.decode(video=0))
+            assert (int(frame.color_range), int(frame.colorspace)) == (1, 6), target
 
 
 def test_colors_of_high_definition_are_read_by_their_tags(tmp_path: Path):
@@ -160,7 +142,7 @@ def test_colors_of_high_definition_are_read_by_their_tags(tmp_path: Path):
     assert difference(decode_all(target), frames) < 3
 
 
-def test_packets_that_do_not_decode_are_left_out_and_told(tmp_path: Path):
+def test_packets_that_do_not_decode_are_left_out_and_noted(tmp_path: Path):
     path = write_video(tmp_path / "a.mkv", moving_frames(40), options={"g": "8"})
     content = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
@@ -174,7 +156,7 @@ def test_packets_that_do_not_decode_are_left_out_and_told(tmp_path: Path):
     assert result.note == "1 of its packets do not decode and are left out"
 
 
-def test_what_holds_no_video_is_told_and_leaves_nothing_behind(tmp_path: Path):
+def test_a_file_without_video_has_an_error_and_leaves_no_file(tmp_path: Path):
     whole = small(tmp_path / "whole.mp4")
     for path, reason in [
         (write_audio(tmp_path / "audio.mp4"), "no video in this file"),
@@ -185,7 +167,7 @@ def test_what_holds_no_video_is_told_and_leaves_nothing_behind(tmp_path: Path):
         assert not any(target.parent.iterdir())
 
 
-def test_a_folder_of_pictures_becomes_a_video(tmp_path: Path):
+def test_an_image_folder_becomes_a_video(tmp_path: Path):
     folder = tmp_path / "frames"
     folder.mkdir()
     frames = moving_frames(12, 40, 56)
@@ -195,39 +177,11 @@ def test_a_folder_of_pictures_becomes_a_video(tmp_path: Path):
     assert (result.frames, result.width, result.height, result.fps) == (12, 56, 40, 30)
     assert difference(decode_all(target), frames) < 20
     assert difference(decode_all(target), frames[::-1]) > 25
-    _, part = encode(folder, 40, offset=3, frames=5)
+    _, part = encode(folder, 40, (3, 5))
     assert part.frames == 5
 
 
-def test_checking_tells_what_is_in_a_file(tmp_path: Path):
-    found = check_file(str(write_rotated(tmp_path / "a.mp4", upright(8, 64, 48), 90)))
-    assert (found.frames, found.width, found.height, found.codec) == (8, 48, 64, "h264")
-    assert (found.error, found.note) == ("", "")
-    assert found.seconds == pytest.approx(0.32)
-
-
-def test_checking_tells_what_is_wrong_with_a_file(tmp_path: Path):
-    whole = small(tmp_path / "whole.mp4")
-    (tmp_path / "empty.mp4").touch()
-    (tmp_path / "text.mp4").write_text("not a video")
-    assert check_file(str(tmp_path / "empty.mp4")).error == "the file is empty"
-    assert check_file(str(write_audio(tmp_path / "audio.mp4"))).error == "no video in this file"
-    for path in (cut(tmp_path / "cut.mp4", whole), tmp_path / "text.mp4"):
-        assert check_file(str(path)).error.startswith("cannot be read as a video")
-    assert "No such file" in check_file(str(tmp_path / "gone.mp4")).error
-
-
-def test_checking_notices_a_video_that_is_cut_off(tmp_path: Path):
-    path = write_video(
-        tmp_path / "a.webm", moving_frames(75), codec="libvpx", options={"deadline": "realtime"}
-    )
-    found = check_file(str(cut(tmp_path / "cut.webm", path, 0.5)))
-    assert found.error == ""
-    assert "of 3.0 s; it may be cut off" in found.note
-    assert check_file(str(path)).note == ""
-
-
-def test_a_build_without_the_encoder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_build_without_the_encoder_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = write_video(tmp_path / "a.mp4", moving_frames(2))
     monkeypatch.setattr(av.codec, "codecs_available", set())
     with pytest.raises(UserError, match="pip install av"):

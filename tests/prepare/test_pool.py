@@ -1,18 +1,20 @@
-"""Work in other processes: a file that crashes or hangs the decoder costs itself alone."""
+"""Jobs in other processes: one that crashes or hangs has no result, and the others do."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
 
+from tests.prepare.waiting import until
 from tubelet.errors import UserError
-from tubelet.prepare.pool import Lost, work
+from tubelet.prepare.pool import JobFailed, run_jobs
+
+HOUR = 3600.0
 
 
 def double(number: int) -> int:
@@ -23,7 +25,7 @@ def misbehave(what: str) -> str:
     if what == "crash":
         os.abort()
     if what == "hang":
-        time.sleep(60)
+        time.sleep(HOUR)
     if what == "user":
         raise UserError("mend this")
     if what == "bug":
@@ -33,47 +35,45 @@ def misbehave(what: str) -> str:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_every_job_gets_its_result(workers: int):
-    assert dict(work(double, range(20), workers=workers)) == {k: 2 * k for k in range(20)}
+    assert dict(run_jobs(double, range(20), workers=workers)) == {k: 2 * k for k in range(20)}
 
 
-def test_no_jobs_need_no_process():
-    assert list(work(double, [], workers=2)) == []
+def test_an_empty_list_of_jobs_has_no_results():
+    assert list(run_jobs(double, [], workers=2)) == []
 
 
-def test_a_crash_and_a_hang_are_told_and_the_rest_is_done():
-    found = dict(work(misbehave, ["a", "crash", "b", "hang", "c"], workers=1, seconds=lambda _: 1))
-    assert {what: result for what, result in found.items() if isinstance(result, str)} == {
-        "a": "A",
-        "b": "B",
-        "c": "C",
-    }
-    assert isinstance(found["crash"], Lost)
+def test_other_jobs_continue_after_a_crash_and_a_timeout():
+    jobs = ["a", "crash", "b", "hang", "c"]
+    limit_s = {"hang": 1.0}
+    found = dict(run_jobs(misbehave, jobs, workers=1, limit_s=lambda what: limit_s.get(what, HOUR)))
+    assert [found[what] for what in "abc"] == ["A", "B", "C"]
+    assert isinstance(found["crash"], JobFailed)
     assert "crashed" in found["crash"].reason
-    assert found["hang"] == Lost("took longer than 1 s")
+    assert found["hang"] == JobFailed("took longer than 1 s")
 
 
-def holds_interrupts_back(_: int) -> bool:
+def blocks_interrupts(_: int) -> bool:
     return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
-def test_ctrl_c_is_for_the_main_process_from_the_beginning():
-    assert dict(work(holds_interrupts_back, [0], workers=1)) == {0: True}
-    assert not holds_interrupts_back(0)
+def test_workers_never_receive_ctrl_c():
+    assert dict(run_jobs(blocks_interrupts, [0], workers=1)) == {0: True}
+    assert not blocks_interrupts(0)
 
 
-def test_a_worker_stays_where_the_function_itself_says_lost():
-    found = dict(work(every_second_is_lost, range(8), workers=1, seconds=lambda _: 60))
-    assert [isinstance(result, Lost) for result in found.values()] == [False, True] * 4
-    assert len({result.reason if isinstance(result, Lost) else result for result in found.values()}) == 1
+def test_a_worker_is_kept_if_the_function_returns_a_failure():
+    found = dict(run_jobs(fail_every_second, range(8), workers=1, limit_s=lambda _: HOUR))
+    assert [isinstance(result, JobFailed) for result in found.values()] == [False, True] * 4
+    assert len({result.reason if isinstance(result, JobFailed) else result for result in found.values()}) == 1
 
 
-def every_second_is_lost(number: int) -> str | Lost:
-    return Lost(str(os.getpid())) if number % 2 else str(os.getpid())
+def fail_every_second(number: int) -> str | JobFailed:
+    return JobFailed(str(os.getpid())) if number % 2 else str(os.getpid())
 
 
-def test_a_worker_that_ends_between_two_jobs_is_replaced_and_costs_none():
+def test_a_worker_killed_between_two_jobs_is_replaced():
     workers = []
-    for _, worker in work(own_process, range(3), workers=1, seconds=lambda _: 60):
+    for _, worker in run_jobs(own_process, range(3), workers=1, limit_s=lambda _: HOUR):
         assert isinstance(worker, int)
         workers.append(worker)
         end(worker)
@@ -89,9 +89,21 @@ def own_process(_: int) -> int:
     return os.getpid()
 
 
-def test_each_job_has_a_time_limit_of_its_own():
-    found = dict(work(sleep, [0.5, 60.0], workers=1, seconds=lambda length: 30 if length < 1 else 1))
-    assert found == {0.5: 0.5, 60.0: Lost("took longer than 1 s")}
+def test_each_job_has_its_own_time_limit():
+    found = dict(run_jobs(sleep, [0.5, HOUR], workers=1, limit_s=lambda length: HOUR if length < 1 else 1))
+    assert found == {0.5: 0.5, HOUR: JobFailed("took longer than 1 s")}
+
+
+def test_only_as_many_jobs_as_workers_are_sent():
+    sent: list[int] = []
+
+    def limit_s(job: int) -> float:
+        sent.append(job)
+        return HOUR
+
+    results = run_jobs(double, range(1000), workers=2, limit_s=limit_s)
+    next(results)
+    assert len(sent) == 2
 
 
 def sleep(length: float) -> float:
@@ -102,37 +114,47 @@ def sleep(length: float) -> float:
 @pytest.mark.parametrize(
     ("what", "error", "message"), [("user", UserError, "mend this"), ("bug", RuntimeError, "oops.*bug")]
 )
-def test_mistakes_end_the_work(what: str, error: type[Exception], message: str):
+def test_errors_of_the_function_are_raised(what: str, error: type[Exception], message: str):
     with pytest.raises(error, match=message):
-        list(work(misbehave, [what], workers=1))
+        list(run_jobs(misbehave, [what], workers=1))
 
 
-def test_workers_end_with_the_main_process_in_the_middle_of_a_job(tmp_path: Path):
-    text = (
-        "from tests.prepare.test_pool import tell_and_hang\nfrom tubelet.prepare.pool import work\n"
-        f"if __name__ == '__main__':\n    list(work(tell_and_hang, [{str(tmp_path / 'pid')!r}], workers=1))\n"
+def start_hanging_job(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a main process with a job that hangs; returns it and the worker's process id."""
+    (folder / "main.py").write_text(
+        "from tests.prepare.test_pool import write_pid_and_hang\n"
+        "from tubelet.prepare.pool import run_jobs\n"
+        "if __name__ == '__main__':\n"
+        f"    list(run_jobs(write_pid_and_hang, [{str(folder / 'pid')!r}], workers=1))\n"
     )
-    (tmp_path / "main.py").write_text(text)
-    paths = os.pathsep.join(sys.path)
-    main = subprocess.Popen([sys.executable, tmp_path / "main.py"], env={**os.environ, "PYTHONPATH": paths})
-    until((tmp_path / "pid").is_file)
-    worker = int((tmp_path / "pid").read_text())
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(folder / "main.py")]
+    main = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE)
+    until((folder / "pid").is_file)
+    return main, int((folder / "pid").read_text())
+
+
+def test_workers_exit_with_the_main_process_during_a_job(tmp_path: Path):
+    main, worker = start_hanging_job(tmp_path)
     main.kill()
-    main.wait()
+    main.communicate()
     until(lambda: not is_running(worker))
 
 
-def tell_and_hang(path: str) -> None:
+def test_ctrl_c_ends_the_main_process_and_its_workers(tmp_path: Path):
+    main, worker = start_hanging_job(tmp_path)
+    os.killpg(main.pid, signal.SIGINT)
+    _, errors = main.communicate()
+    assert main.returncode != 0
+    assert errors.count(b"Traceback") == 1
+    assert errors.rstrip().endswith(b"KeyboardInterrupt")
+    assert not is_running(worker)
+
+
+def write_pid_and_hang(path: str) -> None:
     Path(f"{path}.part").write_text(str(os.getpid()))
     Path(f"{path}.part").rename(path)
-    time.sleep(300)
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    time.sleep(HOUR)
 
 
 def is_running(process: int) -> bool:
@@ -141,4 +163,4 @@ def is_running(process: int) -> bool:
     except ProcessLookupError:
         return False
     status = Path(f"/proc/{process}/stat")
-    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"  # not yet buried
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"  # a zombie

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tubelet.checkpoints.catalogue import find
+from tubelet.checkpoints.catalogue import published_checkpoint
 from tubelet.clips import DenseClip, SegmentClip, VideoMAESegmentClip
 from tubelet.data.augment import RandomErasing, ResizedCrop
 from tubelet.data.mixing import Mixing
@@ -235,7 +235,7 @@ def test_published_recipes_start_from_published_models():
         if verb == "finetune":
             init = finetuning(name).init
             assert init, name
-            start = find(init)
+            start = published_checkpoint(init)
             assert start.contains == "autoencoder", name
             assert start.source is not None, name
             assert start.data.lower() == data, name

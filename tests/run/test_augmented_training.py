@@ -10,7 +10,7 @@ import torch
 
 from tubelet.checkpoints.load import load_model
 from tubelet.data.augment import mirrored_classes
-from tubelet.demo.motion_videos import CLASSES
+from tubelet.demo.motion_clips import CLASSES
 from tubelet.recipe.schema import Recipe
 from tubelet.run.training import run_recipe
 
@@ -37,7 +37,7 @@ def test_published_clips_and_augmentation_train(tiny_recipe: Load, tmp_path: Pat
     recipe = tiny_recipe("finetune", *FULL, f"data.clip={{kind: {clip}, frames: 4}}")
     metrics = run_recipe(recipe, tmp_path / "run")
     assert math.isfinite(metrics["loss"])
-    assert load_model(tmp_path / "run").card.clip["kind"] == clip
+    assert load_model(tmp_path / "run").card.clip == recipe.data.clip
 
 
 def test_a_run_with_mixing_repeats_itself(tiny_recipe: Load, trained: Path, tmp_path: Path):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.checkpoints.layouts import (
-    GIVEN,
+    HINTS,
     TINY,
     Shapes,
     huggingface_autoencoder,
@@ -27,27 +27,28 @@ from tests.checkpoints.layouts import (
     videomae_classifier,
     with_constants,
 )
-from tubelet.checkpoints.load import load_model, save_model
+from tubelet.checkpoints.load import load_model
+from tubelet.checkpoints.save import save_model
 from tubelet.errors import UserError
 from tubelet.masking import RunningCellMasking
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.flops import gflops_per_view
-from tubelet.run.inspection import Inspection, inspect
+from tubelet.run.inspection import Inspection, inspect_checkpoint
 
 Command = Callable[..., tuple[int, str, str]]
-ENCODER_ALONE = replace(TINY, classes=0)
+ENCODER_ONLY = replace(TINY, classes=0)
 MAR = replace(TINY, side=4)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A file, and what is to be found in it."""
+    """A file, and the expected inspection."""
 
     shapes: Shapes
     family: str
     kind: str
-    lacks: tuple[str, ...]
+    missing: tuple[str, ...]
     member: str = "model"
     others: tuple[str, ...] = ()
 
@@ -58,58 +59,58 @@ class Case:
         return folder / "x.pth"
 
     @property
-    def given(self) -> dict[str, int]:
+    def hints(self) -> dict[str, int]:
         if self.family == "mae_st":
             return {"heads": 3}
-        return GIVEN | ({"image_size": 16} if self.family == "mar" else {})
+        return HINTS | ({"image_size": 16} if self.family == "mar" else {})
 
 
 CASES = {
     "videomae's pre-training": Case(
         shapes=videomae_autoencoder(TINY), family="videomae", kind="autoencoder",
-        lacks=("classifier", "optimizer"),
+        missing=("classifier", "optimizer"),
     ),
     "videomae's pre-training, to be resumed": Case(
-        shapes=videomae_autoencoder(TINY), family="videomae", kind="autoencoder", lacks=("classifier",),
+        shapes=videomae_autoencoder(TINY), family="videomae", kind="autoencoder", missing=("classifier",),
         others=("optimizer", "epoch", "scaler"),
     ),
     "videomae's classifier": Case(
         shapes=videomae_classifier(TINY), family="videomae", kind="classifier",
-        lacks=("decoder", "optimizer"), member="module",
+        missing=("decoder", "optimizer"), member="module",
     ),
     "videomae v2's encoder": Case(
-        shapes=videomae_classifier(ENCODER_ALONE), family="videomae", kind="encoder",
-        lacks=("decoder", "classifier", "optimizer"), member="module",
+        shapes=videomae_classifier(ENCODER_ONLY), family="videomae", kind="encoder",
+        missing=("decoder", "classifier", "optimizer"), member="module",
     ),
     "mae_st's pre-training": Case(
         shapes=mae_st_autoencoder(TINY), family="mae_st", kind="autoencoder",
-        lacks=("classifier", "optimizer"),
+        missing=("classifier", "optimizer"),
     ),
     "mae_st's released files": Case(
-        shapes=mae_st_released(TINY), family="mae_st", kind="autoencoder", lacks=("classifier",),
+        shapes=mae_st_released(TINY), family="mae_st", kind="autoencoder", missing=("classifier",),
         member="model_state", others=("optimizer_state", "epoch", "cfg"),
     ),
     "mae_st's classifier": Case(
-        shapes=mae_st_classifier(TINY), family="mae_st", kind="classifier", lacks=("decoder", "optimizer"),
+        shapes=mae_st_classifier(TINY), family="mae_st", kind="classifier", missing=("decoder", "optimizer"),
     ),
     "mae_st's encoder": Case(
-        shapes=mae_st_classifier(ENCODER_ALONE), family="mae_st", kind="encoder",
-        lacks=("decoder", "classifier", "optimizer"),
+        shapes=mae_st_classifier(ENCODER_ONLY), family="mae_st", kind="encoder",
+        missing=("decoder", "classifier", "optimizer"),
     ),
     "mmaction2's classifier": Case(
-        shapes=mmaction2(TINY), family="mmaction2", kind="classifier", lacks=("decoder", "optimizer"),
+        shapes=mmaction2(TINY), family="mmaction2", kind="classifier", missing=("decoder", "optimizer"),
         member="state_dict", others=("meta",),
     ),
     "mar's model": Case(
-        shapes=mar(MAR), family="mar", kind="classifier", lacks=("optimizer",), member="model_state",
+        shapes=mar(MAR), family="mar", kind="classifier", missing=("optimizer",), member="model_state",
     ),
     "mar's model, to be resumed": Case(
-        shapes=mar(MAR), family="mar", kind="classifier", lacks=(), member="model_state",
+        shapes=mar(MAR), family="mar", kind="classifier", missing=(), member="model_state",
         others=("optimizer_state", "epoch"),
     ),
     "mar's start": Case(
         shapes=videomae_autoencoder(MAR, encoder="backbone"), family="mar", kind="autoencoder",
-        lacks=("classifier", "optimizer"), member="model_state",
+        missing=("classifier", "optimizer"), member="model_state",
     ),
 }  # fmt: skip
 
@@ -119,65 +120,69 @@ def line(found: Inspection, name: str) -> str:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_family_kind_and_what_is_lacking_are_told(name: str, tmp_path: Path):
+def test_family_kind_and_missing_parts_are_found(name: str, tmp_path: Path):
     case = CASES[name]
     path = case.write(tmp_path)
-    found = inspect(path, **case.given)
-    assert (found.source, found.family, found.kind, found.lacks) == (
-        str(path), case.family, case.kind, case.lacks,
+    found = inspect_checkpoint(path, **case.hints)
+    assert (found.source, found.family, found.kind, found.missing) == (
+        str(path), case.family, case.kind, case.missing,
     )  # fmt: skip
-    shown = str(found)
-    assert shown.splitlines()[0] == f"family       {case.family}"
-    assert shown.splitlines()[1] == f"kind         {case.kind}"
-    assert ("\nlacks        " + ", ".join(case.lacks) in shown) == bool(case.lacks)
+    text = str(found)
+    assert text.splitlines()[0] == f"family       {case.family}"
+    assert text.splitlines()[1] == f"kind         {case.kind}"
+    assert ("\nmissing      " + ", ".join(case.missing) in text) == bool(case.missing)
 
 
 @pytest.mark.parametrize(
-    ("shapes", "kind", "lacks"),
+    ("shapes", "kind", "missing"),
     [
         (huggingface_autoencoder(TINY), "autoencoder", ("classifier", "optimizer")),
         (huggingface_classifier(TINY), "classifier", ("decoder", "optimizer")),
     ],
 )
-def test_a_hugging_face_folder_is_told(shapes: Shapes, kind: str, lacks: tuple[str, ...], tmp_path: Path):
+def test_a_hugging_face_folder_is_inspected(
+    shapes: Shapes, kind: str, missing: tuple[str, ...], tmp_path: Path
+):
     save_file(random_weights(shapes), tmp_path / "model.safetensors")
     names = {str(i): name for i, name in enumerate("abcde")}
     (tmp_path / "config.json").write_text(json.dumps(huggingface_config(TINY) | {"id2label": names}))
-    found = inspect(tmp_path)
-    assert (found.family, found.kind, found.lacks) == ("huggingface", kind, lacks)
+    found = inspect_checkpoint(tmp_path)
+    assert (found.family, found.kind, found.missing) == ("huggingface", kind, missing)
     if kind == "classifier":
         assert line(found, "classes") == "a, b, c, d and 1 more"
 
 
-def test_a_run_of_ours_is_told(trained: Path, tmp_path: Path):
-    for run, kind, lacks in (
+def test_a_run_is_inspected(trained: Path, tmp_path: Path):
+    for run, kind, missing in (
         ("pretrain", "autoencoder", ("classifier",)),
         ("finetune", "classifier", ("decoder",)),
         ("mar", "classifier", ()),
     ):
         for source in (trained / run, trained / run / "model.safetensors"):
-            found = inspect(source)
-            assert (found.family, found.kind, found.lacks) == ("tubelet", kind, lacks)
+            found = inspect_checkpoint(source)
+            assert (found.family, found.kind, found.missing) == ("tubelet", kind, missing)
     model = load_model(trained / "mar")
     model.card = replace(model.card, multi_label=True)
     save_model(model, tmp_path / "copy")
-    assert inspect(tmp_path / "copy").lacks == ("optimizer",)
-    assert line(inspect(tmp_path / "copy"), "head") == "bridging, 12 classes, a video may show several"
-    assert inspect(trained / "finetune" / "best").lacks == ("decoder", "optimizer")
+    assert inspect_checkpoint(tmp_path / "copy").missing == ("optimizer",)
+    assert line(inspect_checkpoint(tmp_path / "copy"), "head") == "bridging, 12 classes, multi-label"
+    assert inspect_checkpoint(trained / "finetune" / "best").missing == ("decoder", "optimizer")
 
 
 def test_a_copy_in_our_layout_has_no_optimizer_though_the_file_had(tmp_path: Path):
     case = CASES["videomae's pre-training, to be resumed"]
-    save_model(load_model(case.write(tmp_path), **case.given), tmp_path / "copy")
-    found = inspect(tmp_path / "copy")
-    assert found.lacks == ("classifier", "optimizer")
+    save_model(load_model(case.write(tmp_path), **case.hints), tmp_path / "copy")
+    found = inspect_checkpoint(tmp_path / "copy")
+    assert found.missing == ("classifier", "optimizer")
     assert found.family == "videomae"
 
 
-def test_sizes_costs_and_heads_are_told(tmp_path: Path):
+def test_sizes_costs_and_heads_are_reported(tmp_path: Path):
     case = CASES["mae_st's pre-training"]
-    found = inspect(case.write(tmp_path), heads=3)
+    found = inspect_checkpoint(case.write(tmp_path), heads=3)
     assert line(found, "clip") == "4 frames of 12 x 12 pixels"
+    assert line(found, "sampling").startswith("kind=dense, frames=4, stride=4")
+    assert "assumed" in line(found, "sampling")
     assert line(found, "tokens") == "18 = 2 x 3 x 3, each 2 x 4 x 4"
     assert line(found, "encoder") == ("2 blocks, 24 wide, 3 heads, MLP 40, positions separable, class token")
     assert line(found, "pixels") == "mean 0.45 0.45 0.45, deviation 0.225 0.225 0.225"
@@ -191,44 +196,44 @@ def test_sizes_costs_and_heads_are_told(tmp_path: Path):
     assert line(found, "GFLOPs").startswith(f"{gflops_per_view(model):.4g} for all tokens of a clip")
 
 
-def test_mars_head_and_masking_are_told(tmp_path: Path):
-    found = inspect(CASES["mar's model"].write(tmp_path), **CASES["mar's model"].given)
+def test_mars_head_and_masking_are_reported(tmp_path: Path):
+    found = inspect_checkpoint(CASES["mar's model"].write(tmp_path), **CASES["mar's model"].hints)
     assert line(found, "head") == "bridging, 5 classes"
     assert line(found, "masking") == "running cells, 50% masked"
-    model = load_model(tmp_path / "x.pth", **CASES["mar's model"].given)
+    model = load_model(tmp_path / "x.pth", **CASES["mar's model"].hints)
     assert isinstance(model, VideoClassifier)
     half = gflops_per_view(model, RunningCellMasking(ratio=0.5))
     assert f"{half:.4g} with 50% masked" in line(found, "GFLOPs")
 
 
-def test_a_license_is_told(trained: Path, tmp_path: Path):
+def test_a_license_is_reported(trained: Path, tmp_path: Path):
     model = load_model(trained / "finetune")
     model.card = ModelCard(classes=("a", "b"), license="CC-BY-NC-4.0")
     save_model(model, tmp_path / "x")
-    found = inspect(tmp_path / "x")
+    found = inspect_checkpoint(tmp_path / "x")
     assert line(found, "license") == "CC-BY-NC-4.0"
     assert line(found, "classes") == "a, b"
 
 
-def test_what_shapes_do_not_tell_is_asked_for(tmp_path: Path):
+def test_a_missing_hint_is_required(tmp_path: Path):
     with pytest.raises(UserError, match="heads=N"):
-        inspect(CASES["videomae's classifier"].write(tmp_path))
+        inspect_checkpoint(CASES["videomae's classifier"].write(tmp_path))
 
 
 def test_the_command_prints_what_is_found(tubelet: Command, tmp_path: Path):
     path = CASES["mar's model"].write(tmp_path)
-    told = ("--heads", 3, "--image-size", 16, "--frames", 4, "--decoder-heads", 4, "--bridge-heads", 2)
-    code, out, err = tubelet("inspect", path, *told)
+    hints = ("--heads", 3, "--image-size", 16, "--frames", 4, "--decoder-heads", 4, "--bridge-heads", 2)
+    code, out, err = tubelet("inspect", path, *hints)
     assert (code, err) == (0, "")
     rows = [row[:12].rstrip() for row in out.splitlines()]
     assert rows == [
-        "family", "kind", "clip", "tokens", "encoder", "pixels", "decoder", "head", "masking", "parameters",
-        "GFLOPs", "lacks",
+        "family", "kind", "clip", "sampling", "tokens", "encoder", "pixels", "decoder", "head", "masking",
+        "parameters", "GFLOPs", "missing",
     ]  # fmt: skip
     assert "decoder      1 blocks, 64 wide, 4 heads" in out
 
 
-def test_the_command_asks_for_heads_in_one_line(tubelet: Command, tmp_path: Path):
+def test_the_command_requires_heads_in_one_line(tubelet: Command, tmp_path: Path):
     code, out, err = tubelet("inspect", CASES["mar's model"].write(tmp_path))
     assert (code, out) == (2, "")
     assert "--heads N" in err

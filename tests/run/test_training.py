@@ -18,7 +18,9 @@ import pytest
 import torch
 
 from tests.conftest import write_video
-from tubelet.checkpoints.load import load_model, save_model
+from tubelet.checkpoints.load import load_model
+from tubelet.checkpoints.save import save_model
+from tubelet.clips import SegmentClip, Views
 from tubelet.data.manifest import Sample, write_manifest
 from tubelet.errors import UserError
 from tubelet.files import exclusive
@@ -45,8 +47,8 @@ def test_a_run_leaves_its_recipe_its_log_and_a_model(trained: Path) -> None:
     model = load_model(run)
     assert isinstance(model, VideoClassifier)
     assert model.card.classes[0] == "moving left"
-    assert model.card.clip == {"kind": "segment", "frames": 4}
-    assert dict(model.card.views) == {"clips": 2, "crops": 1}
+    assert model.card.clip == SegmentClip(frames=4)
+    assert model.card.views == Views(clips=2, crops=1)
     assert isinstance(load_model(run / "best"), VideoClassifier)
     assert {"val/top1", "val/top5"} <= logged(run)[-1].keys()
 

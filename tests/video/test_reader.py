@@ -1,4 +1,4 @@
-"""Reading video files: any frames, in any order, are exactly those of a full sequential decode."""
+"""Frames of any number, in any order, are exactly those of a full sequential decode."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import decode_all, moving_frames, write_video
+from tests.conftest import decode_all, index_of, moving_frames, read_frames, write_video
 from tubelet.video import packets
-from tubelet.video.reader import VideoError, VideoIndex, probe, read_frames
+from tubelet.video.reader import IndexChanged, VideoError, VideoIndex, open_video
 
-TICKS = 512  # of a frame of 25 a second in an MP4
+TICKS = 512  # of a frame in an MP4 with 25 frames a second
 IRREGULAR = np.cumsum(np.random.default_rng(1).integers(15, 90, size=70)).tolist()
 
 FILES: dict[str, Callable[[Path], Path]] = {
@@ -65,25 +65,25 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "h264 of 10 bits": lambda folder: write_video(
         folder / "deep.mp4", moving_frames(30), pixels="yuv420p10le", options={"g": "12", "bf": "2"}
     ),
-    "h264 in full colour": lambda folder: write_video(
+    "h264 in full color": lambda folder: write_video(
         folder / "full.mp4", moving_frames(30), pixels="yuv444p", options={"g": "12", "bf": "2"}
     ),
-    "h264 of key frames alone": lambda folder: write_video(
+    "h264 of only key frames": lambda folder: write_video(
         folder / "intra.mp4", moving_frames(30), options={"g": "1"}
     ),
     "h264 in fragments": lambda folder: mux_mp4(
         folder / "fragments.mp4", moving_frames(40), {"movflags": "frag_keyframe+empty_moov"}
     ),
-    "h264 in fragments that do not tell how far frames are reordered": lambda folder: hide_reordering(
-        mux_mp4(folder / "untold.mp4", moving_frames(40), {"movflags": "frag_keyframe+empty_moov"})
+    "h264 in fragments that do not specify how far frames are reordered": lambda folder: hide_reordering(
+        mux_mp4(folder / "unspecified.mp4", moving_frames(40), {"movflags": "frag_keyframe+empty_moov"})
     ),
     "mpeg4 with B-frames in MP4": lambda folder: write_video(
         folder / "part2.mp4", moving_frames(40), codec="mpeg4", options={"g": "12", "bf": "2"}
     ),
-    "h264 with a gap that its header does not tell": lambda folder: remux(
+    "h264 with a gap that its header does not show": lambda folder: remux(
         write_video(folder / "whole.mp4", moving_frames(60), options={"g": "50", "bf": "3"}),
         folder / "gap.mp4",
-        lambda place, packet: later(packet) if (packet.pts or 0) >= 40 * TICKS else packet,
+        lambda _, packet: later(packet) if (packet.pts or 0) >= 40 * TICKS else packet,
     ),
     "h264 cut out between key frames of open GOPs": lambda folder: cut_out(
         write_video(
@@ -94,7 +94,7 @@ FILES: dict[str, Callable[[Path], Path]] = {
         19,
     ),
     "hevc cut out at a key frame of open GOPs": lambda folder: cut_out(hevc_groups(folder), 10),
-    "hevc cut out where what leads a key frame decodes": lambda folder: cut_out(
+    "hevc cut out where the frames before a key frame decode": lambda folder: cut_out(
         hevc_groups(folder, "radl=2:open-gop=0"), 8, earlier=8
     ),
     "h264 with its header in front": lambda folder: mux_mp4(
@@ -129,14 +129,14 @@ FILES: dict[str, Callable[[Path], Path]] = {
 
 
 def mux_mp4(path: Path, frames: np.ndarray, muxing: dict[str, str], hidden: int = 0) -> Path:
-    """An MP4 with the muxer's options given and times that begin `hidden` frames before zero."""
+    """Write an MP4 with these muxer options, and times that begin `hidden` frames before zero."""
     with av.open(str(path), "w", options=muxing) as container:
         stream = container.add_stream("libx264", rate=25, options={"g": "12", "bf": "3", "b_strategy": "0"})
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
-        pictures = [av.VideoFrame.from_ndarray(picture, format="rgb24") for picture in frames]
-        for picture in [*pictures, None]:
-            for packet in stream.encode(picture):
+        images = [av.VideoFrame.from_ndarray(image, format="rgb24") for image in frames]
+        for image in [*images, None]:
+            for packet in stream.encode(image):
                 assert packet.pts is not None
                 assert packet.dts is not None
                 packet.pts, packet.dts = packet.pts - hidden, packet.dts - hidden
@@ -145,32 +145,32 @@ def mux_mp4(path: Path, frames: np.ndarray, muxing: dict[str, str], hidden: int 
 
 
 def cut_start(path: Path, frames: np.ndarray, hidden: int) -> Path:
-    """An MP4 whose edit list begins `hidden` frames after the first, which is needed to decode the others."""
+    """Write an MP4 whose edit list begins `hidden` frames after the first, which the others refer to."""
     return mux_mp4(path, frames, {"avoid_negative_ts": "disabled"}, hidden)
 
 
 def remux(source: Path, target: Path, change: Callable[[int, av.Packet], av.Packet | None]) -> Path:
-    """The packets of a file, each changed or left out, in another."""
+    """Copy the packets of a file to another, each changed or left out."""
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
-        for place, packet in enumerate(old.demux(video=0)):
-            if packet.size and (changed := change(place, packet)):
+        for position, packet in enumerate(old.demux(video=0)):
+            if packet.size and (changed := change(position, packet)):
                 changed.stream = stream
                 new.mux(changed)
     return target
 
 
 def cut_out(whole: Path, first: int, earlier: int = 0) -> Path:
-    """The packets from number `first` on, some frames earlier."""
+    """Copy the packets from number `first` on, some frames earlier."""
     return remux(
         whole,
         whole.with_name("cut.mp4"),
-        lambda place, packet: later(packet, -earlier, both=True) if place >= first else None,
+        lambda position, packet: later(packet, -earlier, both=True) if position >= first else None,
     )
 
 
 def hevc_groups(folder: Path, more: str = "open-gop=1") -> Path:
-    """A key frame every ten."""
+    """Write a HEVC video with a key frame every ten frames."""
     params = f"keyint=10:min-keyint=10:bframes=3:{more}:log-level=none"
     return write_video(
         folder / "whole.mp4", moving_frames(40), codec="libx265", options={"x265-params": params}
@@ -178,7 +178,7 @@ def hevc_groups(folder: Path, more: str = "open-gop=1") -> Path:
 
 
 def later(packet: av.Packet, frames: int = 1, *, both: bool = False) -> av.Packet:
-    """Shown some frames later, and decoded when it was unless both."""
+    """Move a packet's presentation some frames later, and with `both` its decoding."""
     assert packet.pts is not None
     assert packet.dts is not None
     packet.pts += frames * TICKS
@@ -187,35 +187,35 @@ def later(packet: av.Packet, frames: int = 1, *, both: bool = False) -> av.Packe
 
 
 def hide_reordering(path: Path) -> Path:
-    """Take the usability information (H.264, annex E) out of the sequence parameters of x264's files."""
+    """Remove the usability information (H.264, annex E) from the sequence parameters of a file by x264."""
     with av.open(str(path)) as container:
         setup = bytes(container.streams.video[0].codec_context.extradata or b"")
     whole = setup[8 : 8 + int.from_bytes(setup[6:8], "big")]
     bits = "".join(f"{byte:08b}" for byte in whole)
-    place = 32  # after the NAL's type, the profile and the level
+    at = 32  # after the NAL's type, the profile and the level
 
     def number() -> int:
-        nonlocal place
-        zeros = bits.index("1", place) - place
-        place += 2 * zeros + 1
-        return int(bits[place - zeros - 1 : place], 2) - 1
+        nonlocal at
+        zeros = bits.index("1", at) - at
+        at += 2 * zeros + 1
+        return int(bits[at - zeros - 1 : at], 2) - 1
 
     assert whole[1] == 100
     assert [number() for _ in range(4)] == [0, 1, 0, 0]  # id, 4:2:0, 8 bits of luma and of chroma
-    place += 2
+    at += 2
     number()
     if number() == 0:
         number()
     number()
-    place += 1
+    at += 1
     number(), number()
-    assert bits[place] == "1"  # frames, not fields
-    place += 2
-    place += 1
-    if bits[place - 1] == "1":  # cropping
+    assert bits[at] == "1"  # frames, not fields
+    at += 2
+    at += 1
+    if bits[at - 1] == "1":  # cropping
         number(), number(), number(), number()
-    assert bits[place] == "1"
-    short = (bits[:place] + "01").ljust(len(bits), "0")
+    assert bits[at] == "1"
+    short = (bits[:at] + "01").ljust(len(bits), "0")
     data = path.read_bytes()
     assert data.count(whole) == 1
     path.write_bytes(data.replace(whole, bytes(int(short[k : k + 8], 2) for k in range(0, len(short), 8))))
@@ -229,12 +229,19 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def frames_of(path: Path, wanted: list[int], index: VideoIndex | None = None) -> np.ndarray:
-    return read_frames(path, wanted, index).permute(0, 2, 3, 1).numpy()
+    """Frames (T, H, W, C) by a given index, or by the file's own."""
+    if index is None:
+        frames = read_frames(path, wanted)
+    else:
+        with open_video(path, exact=True) as video:
+            video.index = index
+            frames = video.read(wanted)
+    return frames.permute(0, 2, 3, 1).numpy()
 
 
-def test_probe_counts_the_frames_that_decode(file: tuple[Path, np.ndarray]):
+def test_the_index_has_the_frames_that_decode(file: tuple[Path, np.ndarray]):
     path, truth = file
-    index = probe(path)
+    index = index_of(path)
     assert len(index) == len(truth)
     assert (index.height, index.width) == truth.shape[1:3]
     assert index.keys[0] == 0
@@ -243,23 +250,39 @@ def test_probe_counts_the_frames_that_decode(file: tuple[Path, np.ndarray]):
 
 def test_random_frames_are_those_of_a_sequential_decode(file: tuple[Path, np.ndarray]):
     path, truth = file
-    index = probe(path)
+    index = index_of(path)
     rng = np.random.default_rng(0)
     for count in (1, 1, 4, 16, 40):
         wanted = rng.integers(len(truth), size=count).tolist()
         np.testing.assert_array_equal(frames_of(path, wanted, index), truth[wanted], err_msg=str(wanted))
 
 
-def test_what_is_learnt_from_the_header_alone_gives_the_same_frames(file: tuple[Path, np.ndarray]):
+def test_frames_by_the_index_of_the_header_are_the_same(file: tuple[Path, np.ndarray]):
     path, truth = file
-    alone = [[number] for number in range(2, len(truth), 7)]
-    for wanted in (list(range(len(truth)))[::-5], [len(truth) - 1], [len(truth) // 2, 0], *alone):
+    single = [[number] for number in range(2, len(truth), 7)]
+    for wanted in (list(range(len(truth)))[::-5], [len(truth) - 1], [len(truth) // 2, 0], *single):
         np.testing.assert_array_equal(frames_of(path, wanted), truth[wanted], err_msg=str(wanted))
 
 
-def test_every_single_frame_can_be_read_alone(file: tuple[Path, np.ndarray]):
+def test_an_open_video_can_be_read_again(file: tuple[Path, np.ndarray]):
     path, truth = file
-    index = probe(path)
+    last = len(truth) - 1
+    for exact in (False, True):
+        with open_video(path, exact=exact) as video:
+            for wanted in ([last], [last // 2, 0], [last], list(range(len(truth))), [0], [0]):
+                try:
+                    frames = video.read(wanted)
+                except IndexChanged:
+                    frames = video.read(wanted)
+                np.testing.assert_array_equal(
+                    frames.permute(0, 2, 3, 1).numpy(), truth[wanted], err_msg=str(wanted)
+                )
+            assert len(video.index) == len(truth)
+
+
+def test_every_frame_can_be_read_on_its_own(file: tuple[Path, np.ndarray]):
+    path, truth = file
+    index = index_of(path)
     for number in range(0, len(truth), 3):
         np.testing.assert_array_equal(frames_of(path, [number], index)[0], truth[number], err_msg=str(number))
 
@@ -275,21 +298,21 @@ def test_random_frames_need_no_decoding_from_the_start(
 ):
     path = write_video(tmp_path / f"a.{suffix}", moving_frames(60), options={"g": "12", "bf": "3"})
     truth = decode_all(path)
-    monkeypatch.delattr(packets.Decoding, "_run_from_start")
+    monkeypatch.delattr(packets.Decoding, "_decode_from_start")
     for number in range(60):
         np.testing.assert_array_equal(frames_of(path, [number])[0], truth[number], err_msg=str(number))
     np.testing.assert_array_equal(frames_of(path, [50, 7, 31]), truth[[50, 7, 31]])
 
 
-def test_the_times_of_an_avi_file_which_are_guesses_do_not_matter(tmp_path: Path):
+def test_the_guessed_times_of_an_avi_file_do_not_matter(tmp_path: Path):
     path = write_video(tmp_path / "a.avi", moving_frames(30), codec="mpeg4", options={"bf": "2"})
-    index = probe(path)
+    index = index_of(path)
     guess = replace(index, times=index.times[::-1])
     np.testing.assert_array_equal(frames_of(path, [3, 20, 11], guess), decode_all(path)[[3, 20, 11]])
 
 
 def twice(whole: Path, number: int, *, both: bool) -> Path:
-    """A copy in which frame `number` has the time of the one before it, of decoding too where `both`."""
+    """Copy a file, with the time of frame `number` set to the one before it, `both` also for decoding."""
     with av.open(str(whole)) as container:
         times = sorted(packet.pts for packet in container.demux(video=0) if packet.pts is not None)
 
@@ -304,14 +327,14 @@ def twice(whole: Path, number: int, *, both: bool) -> Path:
 
 @pytest.mark.parametrize("number", [7, 12, 13, 14])
 @pytest.mark.parametrize(("suffix", "between"), [("mkv", "2"), ("flv", "0"), ("mp4", "2")])
-def test_two_frames_of_one_time_are_told_apart(tmp_path: Path, suffix: str, between: str, number: int):
+def test_two_frames_of_one_time_are_distinguished(tmp_path: Path, suffix: str, between: str, number: int):
     options = {"g": "12", "bf": between}
     whole = write_video(tmp_path / f"a.{suffix}", moving_frames(40), options=options)
     every_frame_is_right(twice(whole, number, both=between == "0"), moments=39)
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [("mkv", "libx264"), ("webm", "libvpx")])
-def test_frames_that_come_faster_than_the_ticks_of_their_container_are_told_apart(
+def test_frames_faster_than_the_ticks_of_their_container_are_distinguished(
     tmp_path: Path, suffix: str, codec: str
 ):
     path = write_video(tmp_path / f"a.{suffix}", moving_frames(40), codec=codec, fps=2000)
@@ -319,8 +342,8 @@ def test_frames_that_come_faster_than_the_ticks_of_their_container_are_told_apar
 
 
 def every_frame_is_right(path: Path, moments: int) -> None:
-    """Of 40 frames at so many different times."""
-    truth, index = decode_all(path), probe(path)
+    """Check all frames of a video with 40 frames and this number of different times."""
+    truth, index = decode_all(path), index_of(path)
     assert (len(truth), len(index), len(set(index.times))) == (40, 40, moments)
     for number in range(40):
         for known in (index, None):
@@ -335,8 +358,8 @@ def short(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("late", [0, 20, 40])
-def test_frames_that_are_there_to_be_referred_to_alone_do_not_count(tmp_path: Path, late: int):
-    """As libvpx writes VP8 in two passes: alternate references, before the next frame or at its time."""
+def test_frames_that_are_only_references_do_not_count(tmp_path: Path, late: int):
+    """libvpx writes them to VP8 in two passes: alternate references, before the next frame or at its time."""
     plain = write_video(tmp_path / "a.webm", moving_frames(60), codec="libvpx", options={"g": "25"})
     path = tmp_path / "b.webm"
     with av.open(str(plain)) as source, av.open(str(path), "w") as target:
@@ -351,13 +374,13 @@ def test_frames_that_are_there_to_be_referred_to_alone_do_not_count(tmp_path: Pa
             target.mux(copy)
     truth = torch.from_numpy(decode_all(path)).permute(0, 3, 1, 2)
     assert len(truth) == 54
-    assert len(probe(path)) == 54
+    assert len(index_of(path)) == 54
     assert torch.equal(read_frames(path, range(54)), truth)
     for number in range(54):
         assert torch.equal(read_frames(path, [number])[0], truth[number])
 
 
-def test_frames_come_in_the_order_asked_for_with_repeats(short: Path):
+def test_frames_come_in_the_given_order_with_repeats(short: Path):
     truth = decode_all(short)
     wanted = [19, 3, 3, 0, 19, 7]
     np.testing.assert_array_equal(frames_of(short, wanted), truth[wanted])
@@ -376,8 +399,8 @@ def test_a_frame_resembles_the_one_that_was_written_more_than_any_other(short: P
         assert error.argmin() == number
 
 
-def test_probe_tells_rate_and_codec(short: Path):
-    index = probe(short)
+def test_the_index_has_rate_and_codec(short: Path):
+    index = index_of(short)
     assert index.fps == pytest.approx(25)
     assert index.codec == "h264"
 
@@ -386,11 +409,11 @@ def test_probe_tells_rate_and_codec(short: Path):
 @pytest.mark.parametrize("fps", [24, 30, 60])
 def test_the_rate_of_even_frames_is_exact(tmp_path: Path, suffix: str, codec: str, fps: int):
     path = write_video(tmp_path / f"a.{suffix}", moving_frames(80), codec=codec, fps=fps)
-    assert probe(path).fps == fps
+    assert index_of(path).fps == fps
 
 
 def test_the_rate_of_irregular_frames_is_their_mean(tmp_path: Path):
-    index = probe(write_video(tmp_path / "vfr.mp4", moving_frames(70), times=IRREGULAR))
+    index = index_of(write_video(tmp_path / "vfr.mp4", moving_frames(70), times=IRREGULAR))
     assert index.fps == pytest.approx(69_000 / (IRREGULAR[-1] - IRREGULAR[0]), rel=1e-3)
 
 
@@ -398,11 +421,11 @@ def test_key_frames_are_where_the_encoder_put_them(tmp_path: Path):
     path = write_video(
         tmp_path / "keys.mp4", moving_frames(35), options={"g": "10", "bf": "2", "sc_threshold": "0"}
     )
-    assert probe(path).keys == (0, 10, 20, 30)
+    assert index_of(path).keys == (0, 10, 20, 30)
 
 
 @pytest.mark.parametrize("wanted", [[], [20], [-1], [0, 20]])
-def test_frames_that_are_not_there_are_refused(short: Path, wanted: list[int]):
+def test_frames_outside_the_video_are_refused(short: Path, wanted: list[int]):
     with pytest.raises(VideoError, match=r"short.mp4: .* of a video of 20 frames"):
         read_frames(short, wanted)
 
@@ -442,17 +465,17 @@ def broken_file(folder: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "empty", "text", "audio", "truncated"])
-def test_a_file_that_is_no_video_is_named(tmp_path: Path, kind: str):
+def test_a_file_that_is_not_a_video_is_named(tmp_path: Path, kind: str):
     path = broken_file(tmp_path, kind)
-    with pytest.raises(VideoError) as probed:
-        probe(path)
+    with pytest.raises(VideoError) as opened:
+        index_of(path)
     with pytest.raises(VideoError) as read:
         read_frames(path, [0])
-    assert str(probed.value).startswith(f"{path}: ")
+    assert str(opened.value).startswith(f"{path}: ")
     assert str(read.value).startswith(f"{path}: ")
 
 
-def test_an_avi_that_begins_between_key_frames_is_not_called_forbidden(tmp_path: Path):
+def test_the_message_for_an_avi_that_begins_between_key_frames_is_about_seeking(tmp_path: Path):
     whole = write_video(tmp_path / "whole.avi", moving_frames(20), codec="mpeg4", options={"g": "8"})
     path = tmp_path / "a.avi"
     with av.open(str(whole)) as source, av.open(str(path), "w") as target:
@@ -460,13 +483,13 @@ def test_an_avi_that_begins_between_key_frames_is_not_called_forbidden(tmp_path:
         for packet in list(source.demux(video=0))[1:]:
             packet.stream = stream
             target.mux(packet)
-    with pytest.raises(VideoError, match=r"a.avi: cannot be read as a video \(there is no way back"):
-        probe(path)
+    with pytest.raises(VideoError, match=r"a.avi: cannot be read as a video \(seeking to its start"):
+        index_of(path)
 
 
-def test_a_missing_file_is_called_missing(tmp_path: Path):
+def test_a_missing_file_is_reported_as_missing(tmp_path: Path):
     with pytest.raises(VideoError, match=r"no such file"):
-        probe(tmp_path / "gone.mp4")
+        index_of(tmp_path / "gone.mp4")
 
 
 def test_frames_that_do_not_decode_are_an_error_that_names_the_file(tmp_path: Path):
@@ -479,7 +502,7 @@ def test_a_stream_cut_short_gives_the_frames_that_are_left(tmp_path: Path):
     whole = write_video(tmp_path / "whole.ts", moving_frames(50), options={"g": "10"})
     cut = tmp_path / "cut.ts"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
-    index = probe(cut)
+    index = index_of(cut)
     assert 10 < len(index) < 50
     np.testing.assert_array_equal(frames_of(cut, [3, 9], index), decode_all(whole)[[3, 9]])
 
@@ -490,7 +513,7 @@ def test_a_change_of_size_within_a_file_is_an_error_that_names_it(tmp_path: Path
     large = write_video(tmp_path / "large.ts", moving_frames(10, 96, 128), times=late)
     both = tmp_path / "both.ts"
     both.write_bytes(small.read_bytes() + large.read_bytes())
-    assert len(probe(both)) == 20
+    assert len(index_of(both)) == 20
     with pytest.raises(VideoError, match=r"both.ts: the frames.* size changes"):
         read_frames(both, [2, 15])
 
@@ -502,9 +525,9 @@ def test_texts_in_other_encodings_do_not_matter(tmp_path: Path):
         stream = container.add_stream("mpeg4", rate=25)
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = 48, 64
-        for picture in moving_frames(3):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for image in moving_frames(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
     path.write_bytes(path.read_bytes().replace(b"plain title", b"pl\xe4in t\xeftle"))
-    assert len(probe(path)) == 3
+    assert len(index_of(path)) == 3
     assert read_frames(path, [2]).shape == (1, 3, 48, 64)

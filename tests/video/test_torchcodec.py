@@ -1,34 +1,20 @@
-"""TorchCodec as the decoder: the same frames by the same numbers."""
+"""TorchCodec in its exact mode as a reference: frames of the same number are the same."""
 
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from tests.conftest import moving_frames, write_video
-from tests.video.test_crops import turned
+from tests.conftest import index_of, moving_frames, read_crops, read_frames, write_video
+from tests.video.test_pixels import turned
 from tests.video.test_reader import IRREGULAR
-from tubelet.errors import UserError
-from tubelet.video.crop import Box
-from tubelet.video.reader import Crop, VideoError, read_crops, read_frames
+from tubelet.video.crop import Box, crop_resize
+from tubelet.video.reader import Crop
 
 B_FRAMES = {"g": "250", "bf": "3", "b_strategy": "0"}
-
-
-@pytest.fixture
-def torchcodec(tmp_path: Path) -> ModuleType:
-    module = pytest.importorskip("torchcodec")
-    path = write_video(tmp_path / "try.mp4", moving_frames(2))
-    try:
-        read_frames(path, [0], backend="torchcodec")
-    except UserError as error:
-        pytest.skip(str(error))
-    return module
-
-
-FILES = {
+FILES: dict[str, Callable[[Path], Path]] = {
     "B-frames": lambda path: write_video(path / "a.mp4", moving_frames(60), options=B_FRAMES),
     "10 bits": lambda path: write_video(
         path / "a.mp4", moving_frames(40), options=B_FRAMES, pixels="yuv420p10le"
@@ -46,30 +32,32 @@ FILES = {
 }
 
 
+def torchcodec_decoder(path: Path) -> Any:
+    """TorchCodec's decoder of a file; the test is skipped where it or its FFmpeg cannot be loaded."""
+    pytest.importorskip("torchcodec")
+    try:
+        from torchcodec.decoders import VideoDecoder
+
+        return VideoDecoder(str(path), seek_mode="exact", num_ffmpeg_threads=1, dimension_order="NCHW")
+    except (ImportError, RuntimeError, OSError) as error:
+        pytest.skip(f"TorchCodec cannot be loaded: {error}")
+
+
 @pytest.mark.parametrize("kind", FILES)
-def test_both_backends_give_the_same_frames(tmp_path: Path, torchcodec: ModuleType, kind: str):
+def test_frames_are_those_of_torchcodec(tmp_path: Path, kind: str):
     path = FILES[kind](tmp_path)
-    every = read_frames(path, lambda length: list(range(length))).float()
+    decoder = torchcodec_decoder(path)
+    index = index_of(path)
+    assert len(decoder) == len(index)
+    assert decoder.metadata.average_fps == pytest.approx(index.fps, rel=0.02)
+    every = read_frames(path, range(len(index))).float()
     wanted = [len(every) - 1, 3, 3, len(every) // 2]
-    frames = read_frames(path, wanted, backend="torchcodec").float()
-    assert frames.shape == every[wanted].shape
-    for frame, number in zip(frames, wanted, strict=True):
-        assert int((every - frame).abs().mean((1, 2, 3)).argmin()) == number
+    theirs = decoder.get_frames_at(wanted).data
+    assert theirs.shape == every[wanted].shape
+    for frame, number in zip(theirs, wanted, strict=True):
+        assert int((every - frame.float()).abs().mean((1, 2, 3)).argmin()) == number
     crop = Crop(wanted, Box(2, 5, 30, 40), (20, 24), flip=True)
-    (ours,), (theirs,) = (read_crops(path, lambda _: [crop], backend=b) for b in ("pyav", "torchcodec"))
-    assert theirs.dtype == torch.uint8
-    assert (ours.float() - theirs.float()).abs().mean() < 5
-
-
-def test_a_broken_file_is_named(tmp_path: Path, torchcodec: ModuleType):
-    path = tmp_path / "a.mp4"
-    path.write_bytes(np.random.default_rng(0).bytes(5000))
-    with pytest.raises(VideoError, match=r"a.mp4: TorchCodec cannot read it"):
-        read_frames(path, [0], backend="torchcodec")
-
-
-def test_what_is_missing_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(__import__("sys").modules, "torchcodec.decoders", None)
-    path = write_video(tmp_path / "a.mp4", moving_frames(2))
-    with pytest.raises(UserError, match=r"torchcodec cannot be loaded .*pip install 'tubelet\[codec\]'"):
-        read_frames(path, [0], backend="torchcodec")
+    (ours,) = read_crops(path, [crop])
+    assert ours.dtype == theirs.dtype == torch.uint8
+    cropped = crop_resize(theirs, Box(2, 5, 30, 40), (20, 24)).flip(-1)
+    assert (ours.float() - cropped.float()).abs().mean() < 5

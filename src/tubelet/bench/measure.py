@@ -1,300 +1,315 @@
-"""How fast clips are read here, where the time goes, and how that compares with other loaders.
+"""How fast videos are read for training, and where the time goes.
 
-What is measured is the CPU time of one process with one thread, so that other work on the machine does
-little harm. All loaders read the same clips of the same files, in turns, and medians over the rounds are
-told.
+Times are CPU times of this process with one thread, so that other work on the machine has little influence.
 """
 
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from tubelet.bench.made_videos import write_bench_files
-from tubelet.bench.peer_loaders import Job, Loader, ours, peers
-from tubelet.bench.report import Part, Report, Row, Stages, hints
+from tubelet.bench.report import ReadingReport, StageTimes
 from tubelet.clips import DenseClip
-from tubelet.data.augment import Augment, RandomErasing, ResizedCrop
-from tubelet.data.dataset import Batch, TrainDataset, collate
+from tubelet.data.augment import Augment, MultiScaleCrop, RandomErasing, ResizedCrop
+from tubelet.data.dataset import Batch, TrainDataset, collate, read_item
 from tubelet.data.loader import TrainLoader
-from tubelet.data.manifest import Manifest, Sample
+from tubelet.data.manifest import Manifest, Sample, read_manifest
 from tubelet.data.randaugment import RandAugment
-from tubelet.errors import UserError
+from tubelet.errors import UserError, plural
 from tubelet.machine import available_cores, processor
-from tubelet.video.index import VideoIndex, header_index, scan_index, video_stream
-from tubelet.video.packets import Decoding, WrongIndexError
-from tubelet.video.reader import VideoError, read_frames
-from tubelet.video.sources import VIDEO_SUFFIXES, Deadline, open_container, video_errors
+from tubelet.video.crop import Box
+from tubelet.video.index import VideoIndex, video_stream
+from tubelet.video.packets import Decoding
+from tubelet.video.reader import Crop, Video, VideoError, open_video
+from tubelet.video.remote import remote_url
+from tubelet.video.sources import TIME_LIMIT_S, VIDEO_SUFFIXES, Deadline, open_container, video_errors
 
-OURS = "tubelet"
-VIEWS = {  # of one decode: clips of a video at other times, crops of each
-    OURS: (1, 1),
-    f"{OURS}, 4 clips of one decode": (4, 1),
-    f"{OURS}, 2 crops of a clip": (1, 2),
-    f"{OURS}, 4 crops of a clip": (1, 4),
-}
-_BATCH_SECONDS = 3.0  # to measure whole batches with, at least
+SETTINGS = {"data.augmented_copies=2": (1, 2), "data.augmented_copies=4": (1, 4), "data.repeats=4": (4, 1)}
+"""Settings that take more than one clip from a decoding -> clips of different frames, copies of each."""
+_DEMO_DATA = (Path("runs/demo/data"), Path("runs/demo-quick/data"))
+_BATCH_SIZE = 8
+_BATCHES_MIN_SECONDS = 3.0
+_STARTS = 10_000  # a clip begins at one of so many positions of a video
+_GOLDEN = 0.618  # its multiples modulo 1 are spread evenly, however many
+
+
+@dataclass(frozen=True)
+class ClipRequest:
+    """A clip to read, the same for every loader.
+
+    Attributes:
+        path: the video.
+        clip: the spacing of its frames.
+        size: side of the clip in pixels.
+        seed: of the crop and the flip.
+        start: where the clip begins, from 0 for the start of the video to 1 for the last possible frame.
+    """
+
+    path: str | Path
+    clip: DenseClip
+    size: int
+    seed: int
+    start: float
+
+    def frames(self, num_frames: int, view: int = 0) -> list[int]:
+        """Return the frame numbers of the clip, or of further clips of the same video."""
+        start = (self.start + view * _GOLDEN) % 1
+        return self.clip.view(num_frames, round(start * _STARTS), _STARTS + 1)
+
+    def box(self, height: int, width: int, view: int = 0) -> Box:
+        """Return the crop, which VideoMAE draws in pre-training."""
+        return MultiScaleCrop().box(height, width, self.size, np.random.default_rng((self.seed, 1, view)))
+
+    def flip(self, view: int = 0) -> bool:
+        """Return whether to flip the clip."""
+        return bool(np.random.default_rng((self.seed, 2, view)).integers(2))
+
+
+Loader = Callable[[ClipRequest], object]
+
+
+def our_loader(repeats: int = 1, copies: int = 1) -> Callable[[ClipRequest], list[Tensor]]:
+    """Return Tubelet's loader of `repeats` clips of a video and `copies` crops of each, from one decoding."""
+
+    def load(request: ClipRequest) -> list[Tensor]:
+        def read(video: Video) -> list[Tensor]:
+            index, views = video.index, range(repeats * copies)
+            frames = [request.frames(len(index), view // copies) for view in views]
+            boxes = [request.box(index.height, index.width, view) for view in views]
+            size = (request.size, request.size)
+            return video.read_crops([Crop(frames[k], boxes[k], size, request.flip(k)) for k in views])
+
+        return read_item(request.path, read)
+
+    return load
 
 
 def bench_data(
-    folder: Path | None = None,
+    sources: Sequence[str | Path] = (),
     *,
-    cache: Path = Path("runs/bench-videos"),
     files: int = 8,
     rounds: int = 5,
     frames: int = 16,
-    stride: int | None = None,
+    stride: int = 4,
     size: int = 224,
-    seconds: float = 10,
     workers: Sequence[int] | None = None,
     progress: Callable[[int, int], object] | None = None,
-) -> Report:
-    """Measure reading training clips, on files of the user's or on made ones.
+) -> ReadingReport:
+    """Measure reading training clips from videos.
 
     Args:
-        folder: videos, in folders below it as well; without it files are made in `cache`.
-        cache: where the made files go and stay.
-        files: of each set, at most.
-        rounds: measurements of each loader, in turns; the median is told.
-        frames: of a clip.
-        stride: frames of the video from one of the clip to the next; by default 4, and 2 on the files that
-            are like Something-Something.
+        sources: data sets' folders (with train.csv), folders of videos, and videos; by default the demo's
+            data set in runs/.
+        files: number of videos to read, at most.
+        rounds: number of measurements after one to warm up; results are medians.
+        frames: of a clip, `stride` frames of the video apart.
         size: side of the clip in pixels.
-        seconds: length of the made files.
-        workers: numbers of worker processes with which to measure whole batches; None is none and one a core.
-        progress: called with the rounds done and all of them.
+        workers: numbers of worker processes for whole batches; by default 0 and one per core.
+        progress: called with the number of finished rounds and of all rounds.
 
     Raises:
-        UserError: there are no videos in the folder, or none that can be read.
+        UserError: there are no videos, or none of them can be read.
     """
-    if folder is not None:
-        sets = {str(folder): _readable(_sample(folder, files))}
-    else:
-        sets = write_bench_files(cache, files, seconds=seconds)
-    counts = (0, available_cores()) if workers is None else workers
-    others, missing = peers()
+    indices = readable_videos(sources, files)
+    requests = clip_requests(list(indices), frames=frames, stride=stride, size=size)
+    loaders = {"": our_loader()} | {name: our_loader(*views) for name, views in SETTINGS.items()}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        parts = []
-        for done, (name, paths) in enumerate(sets.items()):
-            clip = DenseClip(frames=frames, stride=stride or (2 if "ssv2" in name else 4))
-            jobs = [Job(path, clip, size, k, (k + 0.5) / len(paths)) for k, path in enumerate(paths)]
-
-            def show(k: int, done: int = done) -> None:
-                if progress:
-                    progress(done * rounds + k, len(sets) * rounds)
-
-            part = _measure(name, jobs, others, missing, rounds, show)
-            part.batches = {count: _batches(jobs, count) for count in counts}
-            parts.append(part)
+        ms = cpu_ms_per_request(loaders, requests, rounds, progress)
+        measured = [_read_stages(request, indices[request.path], rounds) for request in requests]
+        opening, reading, decoding, decoded, spanned = map(statistics.mean, zip(*measured, strict=True))
+        stages = StageTimes(
+            open=opening,
+            read=reading,
+            decode=decoding,
+            convert=ms.pop("") - opening - reading - decoding,
+            **_later_stages(requests, rounds),
+        )
+        counts = (0, available_cores()) if workers is None else workers
+        clips_per_second = {count: _clips_per_second(requests, count) for count in counts}
     finally:
         torch.set_num_threads(threads)
-    for part in parts:
-        part.hints = hints(part, parts)
-    return Report(
+    first = next(iter(indices.values()))
+    return ReadingReport(
         machine=f"{processor()}, {available_cores()} cores, Python {platform.python_version()}",
-        job=f"{frames} frames to {size} x {size}, one random crop",
-        parts=parts,
-        missing=missing,
-    )
-
-
-def _measure(
-    name: str,
-    jobs: list[Job],
-    others: dict[str, Loader],
-    missing: dict[str, str],
-    rounds: int,
-    show: Callable[[int], None],
-) -> Part:
-    """All loaders in turns on the same clips, the first round for warming up."""
-    loaders = {name: ours(*views) for name, views in VIEWS.items()} | others
-    times: dict[str, list[float]] = {name: [] for name in loaders}
-    stages: list[tuple[float, ...]] = []
-    for k in range(rounds + 1):
-        for loader_name, load in list(loaders.items()):
-            start = time.process_time()
-            try:
-                for job in jobs:
-                    load(job)
-            except Exception as error:  # a peer that cannot read these files must not end the rest
-                if loader_name in others:
-                    missing[f"{loader_name} on {name}"] = str(error).strip().partition("\n")[0]
-                    del loaders[loader_name]
-                    continue
-                raise
-            if k:
-                times[loader_name].append((time.process_time() - start) * 1e3 / len(jobs))
-        measured = [read_stages(job) for job in jobs]
-        if k:
-            stages.append(tuple(map(statistics.mean, zip(*(read.ms for read in measured), strict=True))))
-        show(k)
-    ms = {name: statistics.median(times[name]) for name in loaders}
-    opening, reading, decoding = (statistics.median(column) for column in zip(*stages, strict=True))
-    rows = []
-    for loader_name in loaders:
-        repeats, crops = VIEWS.get(loader_name, (1, 1))
-        one = ms[loader_name] / (repeats * crops)
-        rows.append(Row(loader_name, one, one / ms[OURS], repeats, crops))
-    first = measured[0].index
-    return Part(
-        name=name,
-        files=len(jobs),
+        num_videos=len(indices),
         codec=first.codec,
         width=first.width,
         height=first.height,
         fps=first.fps,
-        length=len(first),
-        frames=jobs[0].clip.frames,
-        stride=jobs[0].clip.stride,
-        kilobytes=statistics.mean(job.path.stat().st_size for job in jobs) / 1000,
-        group=statistics.mean(len(read.index) / len(read.index.keys) for read in measured),
-        decoded=statistics.mean(read.decoded for read in measured),
-        spanned=statistics.mean(read.spanned for read in measured),
-        stages=Stages(
-            open=opening,
-            read=reading,
-            decode=decoding,
-            convert=ms[OURS] - opening - reading - decoding,
-            **later_stages(jobs, rounds),
-        ),
-        rows=sorted(rows, key=lambda row: row.ms),
+        num_frames=len(first),
+        frames=frames,
+        stride=stride,
+        size=size,
+        frames_per_key=statistics.mean(len(index) / len(index.keys) for index in indices.values()),
+        decoded=decoded,
+        spanned=spanned,
+        stages=stages,
+        settings_ms={name: ms[name] / (repeats * copies) for name, (repeats, copies) in SETTINGS.items()},
+        clips_per_second=clips_per_second,
     )
 
 
-def _batches(jobs: list[Job], workers: int) -> float:
-    """Clips a second of wall time out of the training loader, in batches of 8, after the first two."""
-    samples = tuple(Sample(str(job.path.resolve())) for job in jobs) * (
-        512 // len(jobs) + 1
-    )  # one epoch: its end waits
+def cpu_ms_per_request(
+    loaders: Mapping[str, Loader],
+    requests: Sequence[ClipRequest],
+    rounds: int,
+    progress: Callable[[int, int], object] | None = None,
+) -> dict[str, float]:
+    """Run the loaders in turn, once to warm up and then `rounds` times; return median CPU ms per request."""
+    times: dict[str, list[float]] = {name: [] for name in loaders}
+    for number in range(rounds + 1):
+        for name, load in loaders.items():
+            start = time.process_time()
+            for request in requests:
+                load(request)
+            times[name].append((time.process_time() - start) * 1000 / len(requests))
+        if progress:
+            progress(number, rounds)
+    return {name: statistics.median(measured[1:]) for name, measured in times.items()}
+
+
+def find_videos(sources: Sequence[str | Path]) -> list[str | Path]:
+    """Return the videos of data sets, of folders, and those given.
+
+    Raises:
+        UserError: a source does not exist or has no videos.
+    """
+    if not sources:
+        sources = [folder for folder in _DEMO_DATA if (folder / "train.csv").exists()][:1]
+    if not sources:
+        raise UserError("no videos to read: give a data set's folder, a folder of videos, or videos")
+    found: list[str | Path] = []
+    for source in sources:
+        path = Path(source)
+        if url := remote_url(str(source)):
+            videos: list[str | Path] = [url]
+        elif (path / "train.csv").exists():
+            manifest = read_manifest(path, "train")
+            videos = [manifest.locate(sample) for sample in manifest.samples]
+        elif path.is_dir():
+            videos = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+        elif path.exists():
+            videos = [path]
+        else:
+            raise UserError(f"{source} not found; give a data set's folder, a folder of videos, or videos")
+        if not videos:
+            raise UserError(f"{source}: no videos in this folder")
+        found += videos
+    return found
+
+
+def readable_videos(sources: Sequence[str | Path], count: int) -> dict[str | Path, VideoIndex]:
+    """Return the exact index of each of `count` videos of the sources, without those that cannot be read.
+
+    Raises:
+        UserError: there are no videos, or none of them can be read.
+    """
+    videos = find_videos(sources)
+    count = min(count, len(videos))
+    indices, reason = {}, ""
+    for path in (videos[k * len(videos) // count] for k in range(count)):
+        if Path(path).is_dir():
+            reason = f"{path} is a folder of images, and only video files are measured"
+            continue
+        try:
+            with open_video(path, exact=True) as video:
+                video.read([k * (len(video.index) - 1) // 15 for k in range(16)])
+                indices[path] = video.index
+        except VideoError as error:
+            reason = str(error)
+    if not indices:
+        raise UserError(f"none of {plural(count, 'video')} can be read; the last: {reason}")
+    return indices
+
+
+def clip_requests(videos: Sequence[str | Path], *, frames: int, stride: int, size: int) -> list[ClipRequest]:
+    """Return a request for each video, at positions that are spread over the videos' lengths."""
+    clip = DenseClip(frames=frames, stride=stride)
+    return [ClipRequest(path, clip, size, k, (k + 0.5) / len(videos)) for k, path in enumerate(videos)]
+
+
+def _read_stages(request: ClipRequest, index: VideoIndex, rounds: int) -> tuple[float, ...]:
+    """Return the CPU ms to open a video, read packets and decode, and the frames decoded and spanned."""
+    wanted = set(request.frames(len(index)))
+    times = []
+    for _ in range(rounds + 1):
+        deadline = Deadline(request.path, TIME_LIMIT_S)
+        begin = time.process_time()
+        with open_video(request.path):
+            opened = time.process_time()
+        with open_container(request.path, deadline) as container, video_errors(deadline):
+            stream = video_stream(container, request.path)
+            reading = time.process_time()
+            for _packet in Decoding(container, stream, index, wanted, deadline).packets():
+                pass
+            read = time.process_time()
+            container.seek(0)
+            decoding = Decoding(container, stream, index, wanted, deadline)
+            restarted = time.process_time()
+            for _frame in decoding.frames():  # reads the packets again
+                pass
+            decoded = time.process_time() - restarted - (read - reading)
+        times.append((1000 * (opened - begin), 1000 * (read - reading), 1000 * max(decoded, 0.0)))
+    medians = (statistics.median(stage) for stage in zip(*times[1:], strict=True))
+    return (*medians, decoding.num_decoded, decoding.num_spanned)
+
+
+def _later_stages(requests: Sequence[ClipRequest], rounds: int) -> dict[str, float]:
+    """Return the CPU ms per clip of what happens after reading."""
+    pretrain = Augment(flip=0.5)
+    finetune = Augment(
+        randaugment=RandAugment(), crop=ResizedCrop(scale=(0.08, 1)), flip=0.5, erasing=RandomErasing()
+    )
+    rng, size, one = np.random.default_rng(0), requests[0].size, torch.zeros(1, dtype=torch.int64)
+    whole, cropped = {}, {}
+    for request in requests[:2]:
+        with open_video(request.path, exact=True) as video:
+            whole[request] = video.read(request.frames(len(video.index)))
+        (cropped[request],) = our_loader()(request)
+
+    def augment(request: ClipRequest) -> None:
+        pretrain.draw_crop(size, size, size, rng)
+        pretrain.finish(cropped[request], rng)
+
+    def collate_batch(request: ClipRequest) -> None:
+        item = Batch(video=cropped[request][None], label=one, seed=one, index=one, names=["a"], failures={})
+        collate([item] * _BATCH_SIZE)
+
+    ms = cpu_ms_per_request(
+        {
+            "augment": augment,
+            "finetune": lambda request: finetune(whole[request], size, rng),
+            "collate": collate_batch,
+        },
+        requests[:2],
+        rounds,
+    )
+    return ms | {"collate": ms["collate"] / _BATCH_SIZE}
+
+
+def _clips_per_second(requests: Sequence[ClipRequest], workers: int) -> float:
+    """Return clips per second of wall time from the training loader, without its first two batches."""
+    paths = [remote_url(request.path) or str(Path(request.path).resolve()) for request in requests]
+    samples = tuple(map(Sample, paths))
+    samples *= 512 // len(samples) + 1  # long epochs, because the loader waits at their ends
     manifest = Manifest(Path("/"), "bench", samples, ())
-    dataset = TrainDataset(manifest, jobs[0].clip, Augment(), size=jobs[0].size)
-    loader = TrainLoader(dataset, batch=8, workers=workers)
-    seen, start, epoch = 0, 0.0, 0
+    dataset = TrainDataset(manifest, requests[0].clip, Augment(), size=requests[0].size)
+    loader = TrainLoader(dataset, batch=_BATCH_SIZE, workers=workers)
+    count, start, epoch = 0, 0.0, 0
     while True:
         for number, batch in enumerate(loader.batches(epoch)):
             if epoch == 0 and number == 1:
                 start = time.perf_counter()
             elif epoch or number > 1:
-                seen += len(batch)
-            if seen and time.perf_counter() - start > _BATCH_SECONDS:
-                return seen / (time.perf_counter() - start)
+                count += len(batch)
+            if count and (seconds := time.perf_counter() - start) > _BATCHES_MIN_SECONDS:
+                return count / seconds
         epoch += 1
-
-
-def _sample(folder: Path, count: int) -> list[Path]:
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder}: give one with videos, or none to measure on made files")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-    if not found:
-        raise UserError(f"{folder}: no videos in this folder")
-    return [found[k * len(found) // min(count, len(found))] for k in range(min(count, len(found)))]
-
-
-def _readable(paths: list[Path]) -> list[Path]:
-    good = []
-    reason = ""
-    for path in paths:
-        try:
-            read_frames(path, lambda length: [k * (length - 1) // 15 for k in range(16)])
-        except VideoError as error:
-            reason = str(error)
-        else:
-            good.append(path)
-    if not good:
-        raise UserError(f"none of the {len(paths)} videos tried can be read; the last: {reason}")
-    return good
-
-
-@dataclass(frozen=True)
-class Read:
-    """What was read, and the CPU time of opening, of reading packets and of decoding, in milliseconds.
-
-    Attributes:
-        ms: these three.
-        decoded: frames that were decoded.
-        spanned: frames from the key frame before the clip to its last.
-        index: of the file.
-    """
-
-    ms: tuple[float, float, float]
-    decoded: int
-    spanned: int
-    index: VideoIndex
-
-
-def read_stages(job: Job) -> Read:
-    """The first stages of a clip one after the other; its frames are decoded and thrown away."""
-    deadline = Deadline(job.path, 60)
-    began = time.process_time()
-    with open_container(job.path, deadline) as container, video_errors(deadline):
-        stream = video_stream(container, job.path)
-
-        def decoding(index: VideoIndex, guessed: bool) -> Decoding:
-            return Decoding(container, stream, index, set(job.frames(len(index))), deadline, guessed)
-
-        guess = header_index(container, stream)
-        index = guess or scan_index(container, stream, deadline)
-        opened = time.process_time()
-        try:
-            list(decoding(index, guess is not None).packets())
-        except WrongIndexError:
-            container.seek(0)
-            index = scan_index(container, stream, deadline)
-            opened = time.process_time()
-            list(decoding(index, False).packets())
-        demuxed = time.process_time()
-        container.seek(0)
-        again = time.process_time()
-        run = decoding(index, False)
-        run.run(lambda number, frame: None)  # which reads the packets once more
-        ended = time.process_time()
-    opening, reading = opened - began, demuxed - opened
-    spent = (opening, reading, max(ended - again - reading, 0.0))
-    return Read((1e3 * spent[0], 1e3 * spent[1], 1e3 * spent[2]), run.decoded, run.spanned, index)
-
-
-def later_stages(jobs: list[Job], rounds: int) -> dict[str, float]:
-    """CPU time of what happens to a clip that has been read: by stage, the median over the rounds."""
-    whole = [read_frames(job.path, job.frames) for job in jobs[:2]]
-    crops = [clip for job in jobs[:2] for clip in ours()(job)]
-    pretrain = Augment(flip=0.5)
-    finetune = Augment(
-        randaugment=RandAugment(), crop=ResizedCrop(scale=(0.08, 1)), flip=0.5, erasing=RandomErasing()
-    )
-    rng, size, batch = np.random.default_rng(0), jobs[0].size, 8
-    items = [_item(crops[0]) for _ in range(batch)]
-
-    def augment() -> None:
-        for clip in crops:
-            pretrain.place(clip.shape[-2], clip.shape[-1], size, rng)
-            pretrain.finish(clip, rng)
-
-    def augment_to_finetune() -> None:
-        for clip in whole:
-            finetune(clip, size, rng)
-
-    def timed(step: Callable[[], object], clips: int) -> float:
-        times = []
-        for _ in range(rounds + 1):
-            start = time.process_time()
-            step()
-            times.append((time.process_time() - start) * 1e3 / clips)
-        return statistics.median(times[1:])
-
-    return {
-        "augment": timed(augment, len(crops)),
-        "finetune": timed(augment_to_finetune, len(whole)),
-        "collate": timed(lambda: collate(items), batch),
-    }
-
-
-def _item(clip: torch.Tensor) -> Batch:
-    one = torch.zeros(1, dtype=torch.int64)
-    return Batch(video=clip[None], label=one, seed=one, index=one, names=["a"], failures={})

@@ -1,28 +1,27 @@
-"""What the shapes of a foreign checkpoint tell of its architecture, and what they do not."""
+"""What the shapes of a foreign checkpoint say about its architecture; hints for what they don't say."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from torch import Tensor
-
+from tubelet.checkpoints.read_file import Checkpoint
 from tubelet.errors import UserError
+from tubelet.models.encoder import EncoderConfig
 from tubelet.patches import Size3
 
-HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
+ENCODER_HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
 """Width -> attention heads, of every published encoder (small, base, large, huge, giant)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
-    """What the user says of a file because its shapes cannot.
+class ArchitectureHints:
+    """What the user says about a file because its shapes cannot.
 
     Attributes:
         heads: attention heads of the encoder.
         decoder_heads: attention heads of the decoder.
         bridge_heads: attention heads of the bridging classifier.
-        image_size: side of the frames that the model was made for, in pixels.
-        frames: frames of the clips that it was made for.
+        image_size: side, in pixels, of the frames that the model was trained on.
+        frames: frames of the clips that it was trained on.
         norm_eps: epsilon of all LayerNorms.
     """
 
@@ -34,114 +33,140 @@ class Given:
     norm_eps: float | None = None
 
 
-def encoder_heads(given: Given, dim: int, source: str) -> int:
-    """The encoder's heads: as given, or those of the published model of this width."""
-    if given.heads is None and dim not in HEADS:
-        raise UserError(
-            f"{source}: the shapes do not tell the encoder's attention heads, and no published model is "
-            f"{dim} wide: {_how_to_give(source, 'heads')}"
-        )
-    return _divides("heads", given.heads or HEADS[dim], dim, source)
+def read_encoder(
+    file: Checkpoint,
+    hints: ArchitectureHints,
+    *,
+    prefix: str = "",
+    embed: str = "patch_embed.proj",
+    up: str = "mlp.fc1",
+) -> EncoderConfig:
+    """Return the architecture of an encoder, with VideoMAE's settings where shapes say nothing.
 
-
-def decoder_heads(given: Given, dim: int, width: int, source: str) -> int:
-    """The decoder's heads: as given, or of the published `width`."""
-    if given.decoder_heads is None and dim % width:
-        raise UserError(
-            f"{source}: the shapes do not tell the decoder's attention heads, and its {dim} features are not "
-            f"a multiple of {width}: {_how_to_give(source, 'decoder_heads')}"
-        )
-    return _divides("decoder_heads", given.decoder_heads or dim // width, dim, source)
-
-
-def bridge_heads(given: Given, dim: int, source: str) -> int:
-    """The bridging classifier's heads: as given, or 128 wide, as published."""
-    if given.bridge_heads is None and dim % 128:
-        raise UserError(
-            f"{source}: the shapes do not tell the bridging classifier's attention heads, and its {dim} "
-            f"features are not a multiple of 128: {_how_to_give(source, 'bridge_heads')}"
-        )
-    return _divides("bridge_heads", given.bridge_heads or dim // 128, dim, source)
-
-
-def _how_to_give(source: str, *names: str) -> str:
-    """How to say what a file does not: not all commands ask for it."""
-    options = " ".join(f"--{name.replace('_', '-')} N" for name in names)
-    return (
-        f"say load_model(..., {', '.join(f'{name}=N' for name in names)}) in Python, or once "
-        f"`tubelet convert {source} OUT {options}` and then use OUT"
+    Args:
+        file: the checkpoint.
+        hints: these give the size of the clips, else 16 frames of 224 pixels.
+        prefix: the prefix of the encoder's names.
+        embed: the name of the patch embedding.
+        up: the name of the MLP's first layer in a block.
+    """
+    kernel = f"{prefix}{embed}.weight"
+    size, dim = tubelet(file, kernel), file.weights[kernel].shape[0]
+    return EncoderConfig(
+        frames=hints.frames or 16,
+        image_size=hints.image_size or 224,
+        tubelet=size.t,
+        patch_size=size.h,
+        dim=dim,
+        depth=depth(file, f"{prefix}blocks"),
+        heads=num_heads(file, hints, "heads", dim),
+        mlp_dim=width(file, f"{prefix}blocks.0.{up}.weight"),
     )
 
 
-def _divides(name: str, heads: int, dim: int, source: str) -> int:
+def num_heads(
+    file: Checkpoint, hints: ArchitectureHints, name: str, dim: int, head_width: int | None = None
+) -> int:
+    """Return the attention heads of a part: the hint `name`, or those of the published models.
+
+    Args:
+        file: the checkpoint.
+        hints: the hints.
+        name: `heads`, `decoder_heads` or `bridge_heads`.
+        dim: the width of the part.
+        head_width: the width of one head in published models; None for encoders, where it varies.
+    """
+    published = ENCODER_HEADS.get(dim) if head_width is None else dim // head_width
+    heads = getattr(hints, name)
+    if heads is None:
+        if published is None or (head_width and dim % head_width):
+            raise UserError(
+                f"{file.source} does not record {name}, and for the width {dim} there is no published "
+                f"number: {_how_to_give(file, name)}"
+            )
+        heads = published
     if heads < 1 or dim % heads:
-        raise UserError(f"{source}: {name}={heads} does not divide the width {dim}")
+        raise UserError(f"{file.source}: {name}={heads} does not divide the width {dim}")
     return heads
 
 
-def depth(weights: Mapping[str, Tensor], prefix: str) -> int:
-    """How many blocks `prefix.0.`, `prefix.1.`, ... there are."""
-    start = prefix + "."
-    numbers = {name.removeprefix(start).split(".")[0] for name in weights if name.startswith(start)}
-    return sum(number.isdigit() for number in numbers)
-
-
-def width(weights: Mapping[str, Tensor], name: str, axis: int, source: str) -> int:
-    """The size of a tensor that must be there.
-
-    Raises:
-        UserError: it is not, or has fewer axes.
-    """
-    if name not in weights or weights[name].ndim <= axis:
-        found = tuple(weights[name].shape) if name in weights else "nothing"
-        raise UserError(f"{source} does not fit its own architecture: expected {name}, found {found}")
-    return weights[name].shape[axis]
-
-
-def tubelet(weights: Mapping[str, Tensor], name: str, source: str) -> Size3:
-    """The size of a token, from the kernel of the patch embedding (D, C, t, h, w)."""
-    width(weights, name, 4, source)
-    return Size3(*weights[name].shape[2:])
-
-
-def made_for(tokens: int, size: Size3, given: Given, source: str) -> tuple[int, int]:
-    """Image size and frames of the clips that a position table was made for.
-
-    What is given counts where it fits the table exactly; else the published 16 frames of 224 pixels, else
-    16 (or the frames given) of the square that fits, else the image size given and the frames that fit.
-
-    Returns:
-        (image_size, frames): the table's own, which may be other than given.
-    """
-    frames = given.frames or 16
-    for image_size, count in ((given.image_size or 224, frames), (224, 16)):
-        if (image_size // size.h) ** 2 * (count // size.t) == tokens:
-            return image_size, count
-    times = frames // size.t
-    side = math.isqrt(tokens // times) if times and tokens % times == 0 else 0
-    if side and side * side * times == tokens:
-        return side * size.h, frames
-    area = (given.image_size // size.h) ** 2 if given.image_size else 0
-    if given.image_size and area and tokens % area == 0:
-        return given.image_size, tokens // area * size.t
-    raise UserError(
-        f"{source} has positions for {tokens} tokens, which {frames} frames of {given.image_size or 224} "
-        f"pixels do not make; as they were in training, {_how_to_give(source, 'image_size', 'frames')}"
+def _how_to_give(file: Checkpoint, *names: str) -> str:
+    """How to give hints; commands without options for them read the converted model."""
+    options = " ".join(f"--{name.replace('_', '-')} N" for name in names)
+    return (
+        f"call load_model(..., {', '.join(f'{name}=N' for name in names)}) in Python, or once "
+        f"`tubelet convert {file.source} OUT {options}` and then use OUT"
     )
 
 
-def clip_of(
-    weights: Mapping[str, Tensor], table: str, size: Size3, given: Given, source: str
-) -> tuple[int, int]:
-    """(image_size, frames): what the position table was made for; without one as given, or published."""
-    if table not in weights:
-        return given.image_size or 224, given.frames or 16
-    return made_for(width(weights, table, 1, source), size, given, source)
+def depth(file: Checkpoint, prefix: str) -> int:
+    """Return the number of blocks `prefix.0.`, `prefix.1.`, ..."""
+    start = prefix + "."
+    numbers = {name.removeprefix(start).split(".")[0] for name in file.weights if name.startswith(start)}
+    return sum(number.isdigit() for number in numbers)
 
 
-def square(count: int, what: str, source: str) -> int:
-    """The side of a square of tokens."""
+def width(file: Checkpoint, name: str, axis: int = 0) -> int:
+    """Return the size of a required tensor along an axis.
+
+    Raises:
+        UserError: the tensor is missing or has fewer axes.
+    """
+    found = tuple(file.weights[name].shape) if name in file.weights else "nothing"
+    if isinstance(found, str) or len(found) <= axis:
+        raise UserError(
+            f"{file.source} does not fit its architecture: expected {name} with at least {axis + 1} axes, "
+            f"found {found}"
+        )
+    return found[axis]
+
+
+def tubelet(file: Checkpoint, kernel: str) -> Size3:
+    """Return the size of a token, from the kernel of the patch embedding (D, C, t, h, w)."""
+    width(file, kernel, 4)
+    return Size3(*file.weights[kernel].shape[2:])
+
+
+def clip_size(file: Checkpoint, hints: ArchitectureHints, table: str, size: Size3) -> ArchitectureHints:
+    """Return the hints with the clip size of a position table, if the file has that table."""
+    if table not in file.weights:
+        return hints
+    return clip_size_of_tokens(file, hints, width(file, table, 1), size)
+
+
+def clip_size_of_tokens(
+    file: Checkpoint, hints: ArchitectureHints, tokens: int, size: Size3
+) -> ArchitectureHints:
+    """Return the hints with the clip size that a position table was made for.
+
+    It is the first of these that gives this number of tokens: the hints; the published 16 frames of 224
+    pixels; 16 frames (or the hinted number) of any square size; the hinted image size with any number of
+    frames.
+
+    Raises:
+        UserError: none of them does.
+    """
+    frames, image_size = hints.frames or 16, hints.image_size or 224
+    for side, count in ((image_size, frames), (224, 16)):
+        if (side // size.h) ** 2 * (count // size.t) == tokens:
+            return replace(hints, image_size=side, frames=count)
+    times = frames // size.t
+    side = math.isqrt(tokens // times) if times and tokens % times == 0 else 0
+    if side and side * side * times == tokens:
+        return replace(hints, image_size=side * size.h, frames=frames)
+    area = (hints.image_size // size.h) ** 2 if hints.image_size else 0
+    if area and tokens % area == 0:
+        return replace(hints, frames=tokens // area * size.t)
+    raise UserError(
+        f"{file.source} has positions for {tokens} tokens, which {frames} frames of {image_size} pixels do "
+        f"not make; for the size it was trained on, {_how_to_give(file, 'image_size', 'frames')}"
+    )
+
+
+def square_side(file: Checkpoint, table: str) -> int:
+    """Return the side of the square of tokens that a position table has."""
+    count = width(file, table, 1)
     side = math.isqrt(count)
     if side * side != count:
-        raise UserError(f"{source}: expected {what} for a square of tokens, found {count}")
+        raise UserError(f"{file.source}: expected {table} for a square of tokens, found {count}")
     return side

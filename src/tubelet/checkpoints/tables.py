@@ -1,4 +1,4 @@
-"""Foreign checkpoints as reversible tables: one entry for each of their tensors, used exactly once."""
+"""Foreign checkpoints as reversible tables: one entry for each tensor of the file, used exactly once."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Stack:
-    """Their tensors are ours, one below the other: queries, keys and values."""
+    """Our tensor is their tensors concatenated: queries, keys and values."""
 
     ours: str
     theirs: tuple[str, ...]
@@ -39,7 +39,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Concatenated:
-    """Their position table is ours, with the class token's position as its first row."""
+    """Their position table is ours with the class token's position as its first row."""
 
     ours: tuple[str, str]
     theirs: str
@@ -47,7 +47,7 @@ class Concatenated:
 
 @dataclass(frozen=True)
 class Constant:
-    """What their file holds and we compute. `check` refuses a file that holds something else."""
+    """A tensor that their file stores and we compute. `check` refuses a file with other values."""
 
     theirs: str
     value: Tensor
@@ -58,26 +58,26 @@ Entry = Rename | Kernel | Stack | Concatenated | Constant
 
 
 def affine(ours: str, theirs: str) -> Iterator[Rename]:
-    """A weight and a bias."""
+    """Yield the entries of a weight and a bias."""
     yield Rename(f"{ours}.weight", f"{theirs}.weight")
     yield Rename(f"{ours}.bias", f"{theirs}.bias")
 
 
 def patch_embedding(theirs: str, tubelet: Size3) -> Iterator[Entry]:
-    """The encoder's patch embedding."""
+    """Yield the entries of the encoder's patch embedding."""
     yield Kernel("encoder.embed.project.weight", f"{theirs}.weight", tubelet)
     yield Rename("encoder.embed.project.bias", f"{theirs}.bias")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockNames:
-    """What a code base calls the parts of a transformer block.
+    """The names that a code base gives to the parts of a transformer block.
 
     Attributes:
         norm1: the first LayerNorm.
         norm2: the second LayerNorm.
-        qkv: the one matrix of queries, keys and values, or the three of them.
-        bias: the biases of queries and values where keys have none; None where the layers above have biases.
+        qkv: the one layer of queries, keys and values, or the three layers.
+        bias: the biases of queries and values if keys have no bias; None if the layers of `qkv` have biases.
         project: attention's output layer.
         up: the MLP's first layer.
         down: the MLP's second layer.
@@ -95,46 +95,56 @@ class BlockNames:
 def blocks(
     ours: str, theirs: str, depth: int, names: BlockNames, *, layer_scale: bool = False
 ) -> Iterator[Entry]:
-    """The blocks of a transformer, `ours.N` and `theirs.N`."""
+    """Yield the entries of a transformer's blocks, `ours.N` and `theirs.N`."""
     for i in range(depth):
-        here, there = f"{ours}.{i}", f"{theirs}.{i}"
-        yield from affine(f"{here}.norm1", f"{there}.{names.norm1}")
-        yield Stack(f"{here}.attention.qkv.weight", tuple(f"{there}.{part}.weight" for part in names.qkv))
+        our, their = f"{ours}.{i}", f"{theirs}.{i}"
+        yield from affine(f"{our}.norm1", f"{their}.{names.norm1}")
+        yield Stack(f"{our}.attention.qkv.weight", tuple(f"{their}.{part}.weight" for part in names.qkv))
         if names.bias:
-            yield Rename(f"{here}.attention.query_bias", f"{there}.{names.bias[0]}")
-            yield Rename(f"{here}.attention.value_bias", f"{there}.{names.bias[1]}")
+            yield Rename(f"{our}.attention.query_bias", f"{their}.{names.bias[0]}")
+            yield Rename(f"{our}.attention.value_bias", f"{their}.{names.bias[1]}")
         else:
-            yield Stack(f"{here}.attention.qkv.bias", tuple(f"{there}.{part}.bias" for part in names.qkv))
-        yield from affine(f"{here}.attention.project", f"{there}.{names.project}")
-        yield from affine(f"{here}.norm2", f"{there}.{names.norm2}")
-        yield from affine(f"{here}.mlp.0", f"{there}.{names.up}")
-        yield from affine(f"{here}.mlp.2", f"{there}.{names.down}")
+            yield Stack(f"{our}.attention.qkv.bias", tuple(f"{their}.{part}.bias" for part in names.qkv))
+        yield from affine(f"{our}.attention.project", f"{their}.{names.project}")
+        yield from affine(f"{our}.norm2", f"{their}.{names.norm2}")
+        yield from affine(f"{our}.mlp.0", f"{their}.{names.up}")
+        yield from affine(f"{our}.mlp.2", f"{their}.{names.down}")
         if layer_scale:
-            yield Rename(f"{here}.scale1", f"{there}.gamma_1")
-            yield Rename(f"{here}.scale2", f"{there}.gamma_2")
+            yield Rename(f"{our}.scale1", f"{their}.gamma_1")
+            yield Rename(f"{our}.scale2", f"{their}.gamma_2")
 
 
-def read_table(table: Iterable[Entry], theirs: Mapping[str, Tensor], source: str) -> Weights:
-    """Their tensors as ours.
+def read_table(
+    table: Iterable[Entry], theirs: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str
+) -> Weights:
+    """Translate the tensors of a file, after the one strict check of a checkpoint's weights.
+
+    Args:
+        table: an entry for each tensor of the file.
+        theirs: the tensors of the file.
+        expected: tensors with our names and shapes: the state of the model to fill.
+        source: the file, for messages.
 
     Raises:
-        UserError: a tensor of the table is missing or one of the file is left over; all are listed. Or one is
-            of a shape that cannot be ours, or a constant differs.
+        UserError: tensors are missing, left over or of another shape, all listed by their names in the file;
+            or a constant has other values.
     """
     table = list(table)
-    used = [name for entry in table for name in _theirs(entry)]
-    missing = [name for name in used if name not in theirs]
-    unused = sorted(set(theirs) - set(used))
-    if missing or unused:
-        problems = _listed("it lacks", missing) + _listed("nothing takes", unused)
-        raise UserError(f"{source} does not fit its own architecture: " + "; ".join(problems))
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in expected.items()}
+    needed = {name: tuple(tensor.shape) for name, tensor in write_table(table, shapes, source).items()}
+    found = {name: tuple(tensor.shape) for name, tensor in theirs.items()}
+    wrong = [
+        f"{name}: expected {needed.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
+        for name in sorted(needed.keys() | found.keys())
+        if needed.get(name) != found.get(name)
+    ]
+    if wrong:
+        raise UserError(
+            "\n  ".join([f"{source} does not fit its architecture, these tensors differ:", *wrong])
+        )
     ours: Weights = {}
     for entry in table:
-        try:
-            ours |= _read_entry(entry, theirs, source)
-        except (RuntimeError, IndexError):
-            found = ", ".join(f"{name} {tuple(theirs[name].shape)}" for name in _theirs(entry))
-            raise UserError(f"{source} does not fit its own architecture: the shape of {found}") from None
+        ours |= _read_entry(entry, theirs, source)
     return ours
 
 
@@ -147,69 +157,57 @@ def _read_entry(entry: Entry, theirs: Mapping[str, Tensor], source: str) -> Weig
         case Stack():
             return {entry.ours: torch.cat([theirs[name] for name in entry.theirs])}
         case Concatenated():
-            found = theirs[entry.theirs]
-            parts = found[:, :1].contiguous(), found[:, 1:].contiguous()
+            table = theirs[entry.theirs]
+            parts = table[:, :1].contiguous(), table[:, 1:].contiguous()
             return dict(zip(entry.ours, parts, strict=True))
         case Constant(check=True):
-            found, expected = theirs[entry.theirs], entry.value
-            if found.shape != expected.shape or not torch.allclose(found, expected, rtol=0, atol=1e-4):
+            if not torch.allclose(theirs[entry.theirs], entry.value, rtol=0, atol=1e-4):
                 raise UserError(
-                    f"{source}: expected {entry.theirs} to be the fixed table {tuple(expected.shape)} that "
-                    f"its code computes, found {tuple(found.shape)} with other values"
+                    f"{source}: expected {entry.theirs} to be the fixed table that its code computes"
                 )
     return {}
 
 
 def write_table(table: Iterable[Entry], ours: Mapping[str, Tensor], layout: str) -> Weights:
-    """Our tensors as theirs.
+    """Translate our tensors to theirs.
 
     Raises:
-        UserError: the layout has no place for a tensor of ours; all are listed.
+        UserError: the layout cannot store one of our tensors, or needs one that the model does not have; all
+            are listed.
     """
     table = list(table)
-    taken = [name for entry in table for name in _ours(entry)]
-    problems = _listed("it has no place for", sorted(set(ours) - set(taken)))
-    problems += _listed("it also needs", [name for name in taken if name not in ours])
+    taken = [name for entry in table for name in _our_names(entry)]
+    homeless, missing = sorted(set(ours) - set(taken)), [name for name in taken if name not in ours]
+    problems = [f"it cannot store {', '.join(homeless)}"] if homeless else []
+    problems += [f"it also needs {', '.join(missing)}"] if missing else []
     if problems:
         raise UserError(f"the layout {layout} cannot hold this model: " + "; ".join(problems))
     theirs: Weights = {}
     for entry in table:
-        match entry:
-            case Rename():
-                theirs[entry.theirs] = ours[entry.ours].clone()
-            case Kernel():
-                matrix = ours[entry.ours]
-                kernel = matrix.unflatten(1, (*entry.tubelet, -1)).permute(0, 4, 1, 2, 3)
-                theirs[entry.theirs] = kernel.contiguous()
-            case Stack():
-                parts = ours[entry.ours].chunk(len(entry.theirs))
-                theirs |= {name: part.clone() for name, part in zip(entry.theirs, parts, strict=True)}
-            case Concatenated():
-                theirs[entry.theirs] = torch.cat([ours[name] for name in entry.ours], dim=1)
-            case Constant():
-                theirs[entry.theirs] = entry.value.clone()
+        theirs |= _write_entry(entry, ours)
     return theirs
 
 
-def their_names(table: Iterable[Entry]) -> dict[str, str]:
-    """Our name of each tensor to what the file calls it."""
-    return {name: ", ".join(_theirs(entry)) for entry in table for name in _ours(entry)}
+def _write_entry(entry: Entry, ours: Mapping[str, Tensor]) -> Weights:
+    match entry:
+        case Rename():
+            return {entry.theirs: ours[entry.ours].clone()}
+        case Kernel():
+            kernel = ours[entry.ours].unflatten(1, (*entry.tubelet, -1)).permute(0, 4, 1, 2, 3)
+            return {entry.theirs: kernel.contiguous()}
+        case Stack():
+            parts = ours[entry.ours].chunk(len(entry.theirs))
+            return {name: part.clone() for name, part in zip(entry.theirs, parts, strict=True)}
+        case Concatenated():
+            return {entry.theirs: torch.cat([ours[name] for name in entry.ours], dim=1)}
+        case Constant():
+            return {entry.theirs: entry.value.clone()}
 
 
-def _ours(entry: Entry) -> tuple[str, ...]:
+def _our_names(entry: Entry) -> tuple[str, ...]:
     match entry:
         case Constant():
             return ()
         case Concatenated():
             return entry.ours
     return (entry.ours,)
-
-
-def _theirs(entry: Entry) -> tuple[str, ...]:
-    return entry.theirs if isinstance(entry, Stack) else (entry.theirs,)
-
-
-def _listed(what: str, names: list[str]) -> list[str]:
-    if not names:
-        return []
-    return [f"{what} {', '.join(names)}"]

@@ -1,89 +1,149 @@
 """`tubelet prepare`: a verb for each kind of source."""
 
+import inspect
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from tubelet.prepare.lists.annotations import Annotations
-    from tubelet.prepare.pipeline import PrepareConfig
-    from tubelet.prepare.plan import Plan
-
+    from tubelet.prepare.plan import PreparePlan
 
 prepare = typer.Typer(
-    help="Make a data set: check every video, encode it if asked to, and write the lists to train from.",
+    help="Make a data set: check every video, encode it if requested, and write the lists to train from.",
     no_args_is_help=True,
 )
 Source = Annotated[
-    Path, typer.Argument(help="The folder with videos and lists, as downloaded; it is not touched.")
+    Path, typer.Argument(help="The folder with videos and lists, as downloaded; it is only read.")
 ]
-Out = Annotated[Path, typer.Option(help="The folder for train.csv, val.csv, test.csv and report.txt.")]
 Root = Annotated[
-    str | None, typer.Option(metavar="FOLDER", help="Where the videos are, if not in SOURCE; or its URL.")
-]
-Encode = Annotated[
-    bool, typer.Option("--encode", help="Write small copies that train several times faster to OUT/videos.")
-]
-ShortSide = Annotated[int, typer.Option(help="Of those copies, in pixels; smaller videos keep their size.")]
-Preview = Annotated[bool, typer.Option("--preview", help="Draw a first training batch: OUT/preview.png.")]
-Workers = Annotated[
-    int | None, typer.Option(min=0, help="Processes; by default one for each core, 0 for none but this one.")
+    str | None, typer.Option(metavar="FOLDER", help="The videos' folder, if it is not SOURCE; or its URL.")
 ]
 Fold = Annotated[int, typer.Option(min=1, max=3, help="Which of the three official splits.")]
 ClassFile = Annotated[
     Path | None, typer.Option(help="Class names in order, or with their numbers; any project's file.")
 ]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="Processes: by default one for each core; 0 for this one only.")
+]
+
+
+def _prepare(
+    plan: "PreparePlan",
+    out: Annotated[Path, typer.Option(help="The folder for train.csv, val.csv, test.csv and report.txt.")],
+    encode: Annotated[
+        bool, typer.Option("--encode", help="Write small copies that train much faster to OUT/videos.")
+    ] = False,
+    short_side: Annotated[
+        int, typer.Option(help="Of those copies, in pixels; smaller videos keep their size.")
+    ] = 256,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Draw a first training batch: OUT/preview.png.")
+    ] = False,
+    workers: Workers = None,
+) -> None:
+    """Prepare the videos of a plan; its options are those of every verb."""
+    from tubelet.prepare.pipeline import PREVIEW, PrepareConfig
+    from tubelet.prepare.pipeline import prepare as prepare_plan
+
+    config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
+    print(f"found {plan.kind}")
+    print(prepare_plan(plan, out, config).summary())
+    print(f"{out}: ready to train on (data.root={out})")
+    if preview:
+        print(f"{out / PREVIEW} shows the first clips")
+
+
+def _verb(kind: str, help_text: str | None = None) -> Callable[[Callable[..., "PreparePlan"]], None]:
+    """Add the verb of a kind of source; the decorated function returns the plan for its own arguments.
+
+    The verb has the arguments of that function and the options of `_prepare`.
+    """
+
+    def add(make_plan: Callable[..., "PreparePlan"]) -> None:
+        own = dict(inspect.signature(make_plan).parameters)
+        shared = dict(inspect.signature(_prepare).parameters)
+        del shared["plan"]
+
+        def verb(**arguments: Any) -> None:
+            from dataclasses import replace
+
+            plan = make_plan(**{name: arguments[name] for name in own})
+            words = _words(kind, {name: arguments[name] for name in own if name not in shared})
+            _prepare(replace(plan, origin=words), **{name: arguments[name] for name in shared})
+
+        parameters = sorted(
+            {**own, **shared}.values(), key=lambda parameter: parameter.default is not parameter.empty
+        )
+        verb.__doc__ = help_text or make_plan.__doc__
+        verb.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        prepare.command(kind)(verb)
+
+    return add
+
+
+def _words(kind: str, arguments: dict[str, Any]) -> tuple[str, ...]:
+    """Return the command that determines a data set, with absolute paths and without defaults."""
+    from tubelet.prepare.paths import absolute_path
+
+    words = [kind]
+    for name, value in arguments.items():
+        if name == "source":
+            words.append(absolute_path(value))
+        elif name == "sources":
+            words += map(absolute_path, sorted(value))
+        elif value:
+            words.append(f"--{name.replace('_', '-')}")
+            if value is not True:
+                words.append(absolute_path(value) if name in ("root", "classes") else str(value))
+    return tuple(words)
+
+
+def _plan_annotations(
+    read: Callable[[Sequence[Path]], "Annotations"], source: Path, root: str | None, out: Path
+) -> "PreparePlan":
+    """Plan a data set that has annotation files, which `read` reads."""
+    from tubelet.prepare.find_files import find_files
+    from tubelet.prepare.plan_lists import plan_annotations
+
+    files, videos = find_files(source, root, out)
+    return plan_annotations(read(files.texts), videos)
 
 
 @prepare.command("synthetic")
 def prepare_synthetic(
     out: Annotated[Path, typer.Argument(help="The data set's folder.")],
     size: Annotated[int, typer.Option(help="Side of the frames in pixels.")] = 64,
-    train: Annotated[int, typer.Option(help="Videos to train on.")] = 3000,
-    val: Annotated[int, typer.Option(help="Videos to validate on.")] = 240,
-    test: Annotated[int, typer.Option(help="Videos to test on.")] = 480,
+    train: Annotated[int, typer.Option(help="Number of videos for training.")] = 3000,
+    val: Annotated[int, typer.Option(help="Number of videos for validation.")] = 240,
+    test: Annotated[int, typer.Option(help="Number of videos for testing.")] = 480,
     seed: Annotated[int, typer.Option(help="The same seed makes the same pixels.")] = 0,
     workers: Workers = None,
 ) -> None:
-    """Write the motion data set: real video files of twelve classes that only motion tells apart."""
+    """Write the motion data set: video files of twelve classes that differ only in their motion."""
     from tubelet.demo.motion_videos import SyntheticConfig, write_synthetic
     from tubelet.progress import Bar
 
     config = SyntheticConfig(size=size, train=train, val=val, test=test, seed=seed)
     with Bar("writing videos") as bar:
         write_synthetic(out, config, workers=workers, progress=bar.show)
-    print(f"{out}: {train} videos to train on, {val} to validate on, {test} to test on")
+    print(f"{out}: {train} videos for training, {val} for validation, {test} for testing")
 
 
-def _kinetics(count: int, example: str) -> None:
+def _kinetics(num_classes: int, example: str) -> None:
     """Add the verb of one of the three Kinetics."""
+    files = "train.csv, val.csv, test.csv and the clips, in class folders or not."
+    kind = f"kinetics{num_classes}"
 
-    def command(
-        source: Source,
-        out: Out,
-        root: Root = None,
-        classes: ClassFile = None,
-        encode: Encode = False,
-        short_side: ShortSide = 256,
-        preview: Preview = False,
-        workers: Workers = None,
-    ) -> None:
+    @_verb(kind, f"Kinetics-{num_classes}: {files}\n\ntubelet prepare {kind} {example}")
+    def kinetics(source: Source, out: Path, root: Root = None, classes: ClassFile = None) -> "PreparePlan":
         from tubelet.prepare.lists.annotations import read_kinetics
         from tubelet.prepare.lists.class_names import read_classes
 
-        def read(texts: Sequence[Path]) -> "Annotations":
-            return read_kinetics(texts, count, read_classes(classes) if classes else ())
-
-        origin = _words(f"kinetics{count}", source, root=root, classes=classes)
-        config = _config(encode=encode, short_side=short_side, preview=preview, workers=workers)
-        _annotated(read, origin, source, root, out, config)
-
-    files = "train.csv, val.csv, test.csv and the clips, in class folders or not."
-    command.__doc__ = f"Kinetics-{count}: {files}\n\ntubelet prepare kinetics{count} {example}"
-    prepare.command(f"kinetics{count}")(command)
+        names = read_classes(classes) if classes else ()
+        return _plan_annotations(lambda texts: read_kinetics(texts, num_classes, names), source, root, out)
 
 
 _kinetics(400, "/data/k400 --out data/k400 --encode")
@@ -91,119 +151,82 @@ _kinetics(600, "annotations/ --root /data/k600/videos --out data/k600")
 _kinetics(700, "/data/k700 --out data/k700 --classes label_map_k700.txt")
 
 
-@prepare.command("ssv2")
-def prepare_ssv2(
-    source: Source,
-    out: Out,
-    root: Root = None,
-    encode: Encode = False,
-    short_side: ShortSide = 256,
-    preview: Preview = False,
-    workers: Workers = None,
-) -> None:
+@_verb("ssv2")
+def _ssv2(source: Source, out: Path, root: Root = None) -> "PreparePlan":
     """Something-Something v2: the JSON lists, labels.json and the .webm files.
 
     tubelet prepare ssv2 /data/ssv2 --out data/ssv2 --encode
     """
     from tubelet.prepare.lists.annotations import read_ssv2
 
-    origin = _words("ssv2", source, root=root)
-    config = _config(encode=encode, short_side=short_side, preview=preview, workers=workers)
-    _annotated(read_ssv2, origin, source, root, out, config)
+    return _plan_annotations(read_ssv2, source, root, out)
 
 
-@prepare.command("ucf101")
-def prepare_ucf101(
-    source: Source,
-    out: Out,
-    root: Root = None,
-    fold: Fold = 1,
-    encode: Encode = False,
-    short_side: ShortSide = 256,
-    preview: Preview = False,
-    workers: Workers = None,
-) -> None:
+@_verb("ucf101")
+def _ucf101(source: Source, out: Path, root: Root = None, fold: Fold = 1) -> "PreparePlan":
     """UCF101: classInd.txt, trainlist01.txt, testlist01.txt and the class folders.
 
     tubelet prepare ucf101 /data/UCF-101 --out data/ucf101 --fold 1
     """
     from tubelet.prepare.lists.annotations import read_ucf101
 
-    origin = _words("ucf101", source, root=root, fold=fold)
-    config = _config(encode=encode, short_side=short_side, preview=preview, workers=workers)
-    _annotated(partial(read_ucf101, fold=fold), origin, source, root, out, config)
+    return _plan_annotations(lambda texts: read_ucf101(texts, fold), source, root, out)
 
 
-@prepare.command("hmdb51")
-def prepare_hmdb51(
-    source: Source,
-    out: Out,
-    root: Root = None,
-    fold: Fold = 1,
-    encode: Encode = False,
-    short_side: ShortSide = 256,
-    preview: Preview = False,
-    workers: Workers = None,
-) -> None:
+@_verb("hmdb51")
+def _hmdb51(source: Source, out: Path, root: Root = None, fold: Fold = 1) -> "PreparePlan":
     """HMDB51: the *_test_split1.txt lists and the class folders.
 
     tubelet prepare hmdb51 /data/hmdb51 --out data/hmdb51 --fold 1
     """
     from tubelet.prepare.lists.annotations import read_hmdb51
 
-    origin = _words("hmdb51", source, root=root, fold=fold)
-    config = _config(encode=encode, short_side=short_side, preview=preview, workers=workers)
-    _annotated(partial(read_hmdb51, fold=fold), origin, source, root, out, config)
+    return _plan_annotations(lambda texts: read_hmdb51(texts, fold), source, root, out)
 
 
-@prepare.command("folder")
-def prepare_folder(
-    source: Annotated[str, typer.Argument(help="The folder with the videos, or its URL; it is not touched.")],
-    out: Out,
-    split_seed: Annotated[int, typer.Option(min=0, help="Of the split, where folders do not give it.")] = 0,
+@_verb("folder")
+def _folder(
+    source: Annotated[str, typer.Argument(help="The folder with the videos, or its URL; it is only read.")],
+    out: Path,
+    split_seed: Annotated[int, typer.Option(min=0, help="Of the split, if folders do not specify it.")] = 0,
     unlabelled: Annotated[
-        bool, typer.Option("--unlabelled", help="Folders are no classes: all videos are to pre-train on.")
+        bool, typer.Option("--unlabelled", help="Folders are not classes: all videos are for pre-training.")
     ] = False,
-    encode: Encode = False,
-    short_side: ShortSide = 256,
-    preview: Preview = False,
-    workers: Workers = None,
-) -> None:
-    """Your own videos: a folder for each class, with train, val and test above or not; or just videos.
+) -> "PreparePlan":
+    """Your own videos: a folder for each class, also in train, val and test folders; or just videos.
 
     tubelet prepare folder ~/Videos/phone --out data/phone --encode --preview
     """
     from tubelet.prepare.find_files import find_videos
     from tubelet.prepare.plan_folder import plan_folder
 
-    plan = plan_folder(find_videos(source, out), seed=split_seed, unlabelled=unlabelled)
-    origin = _words("folder", source, split_seed=split_seed, unlabelled=unlabelled)
-    config = _config(encode=encode, short_side=short_side, preview=preview, workers=workers)
-    _prepare(plan, origin, out, config)
+    return plan_folder(find_videos(source, out), seed=split_seed, unlabelled=unlabelled)
 
 
-@prepare.command("list")
-def prepare_list(
+@_verb("list")
+def _list(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="LIST...", help="Lists, one for each split, or a folder that holds them."),
+        typer.Argument(metavar="LIST...", help="Lists, one for each split, or a folder that contains them."),
     ],
-    out: Out,
     root: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="The folder that the lists' paths count from, or its URL."),
+        typer.Option(metavar="FOLDER", help="The folder that the lists' paths are relative to, or its URL."),
     ] = None,
     classes: ClassFile = None,
-    columns: Annotated[
+    format: Annotated[
         str,
-        typer.Option(help="What the fields of a line are, if asked for: path,frames,label or path,label..."),
+        typer.Option(
+            help="The lists' format, if it is not detected: paths, videomae, videomae_frames, "
+            "videomaev2_pretrain, mae_st, mar, pyslowfast, mmaction2, mmaction2_frames, mmaction2_offset "
+            "(each of mmaction2 also with _multi_label), csv or json."
+        ),
     ] = "",
-    encode: Encode = False,
-    short_side: ShortSide = 256,
-    preview: Preview = False,
-    workers: Workers = None,
-) -> None:
-    """The lists of VideoMAE, MMAction2, MAR, MAE-ST and PySlowFast as they are; CSV, TSV, JSON and JSONL.
+    columns: Annotated[
+        str, typer.Option(help="Instead of a format: the fields of a line, such as path,frames,label...")
+    ] = "",
+) -> "PreparePlan":
+    """The lists of VideoMAE, MMAction2, MAR, MAE-ST and PySlowFast; CSV, TSV, JSON and JSONL.
 
     tubelet prepare list kinetics400_train_list_videos.txt kinetics400_val_list_videos.txt
     --root /data/kinetics400 --classes kinetics_class2ind.txt --out data/k400
@@ -212,61 +235,4 @@ def prepare_list(
     from tubelet.prepare.plan_lists import plan_lists
 
     names = read_classes(classes) if classes else ()
-    plan = plan_lists(sources, root, names, columns.split(",") if columns else ())
-    origin = _words("list", *sorted(sources), root=root, classes=classes, columns=columns)
-    config = _config(encode=encode, short_side=short_side, preview=preview, workers=workers)
-    _prepare(plan, origin, out, config)
-
-
-def _annotated(
-    read: Callable[[Sequence[Path]], "Annotations"],
-    origin: tuple[str, ...],
-    source: Path,
-    root: str | None,
-    out: Path,
-    config: "PrepareConfig",
-) -> None:
-    """Prepare a data set that comes with annotation files, which `read` reads."""
-    from tubelet.prepare.find_files import find_files
-    from tubelet.prepare.plan import plan_annotations
-
-    files, videos = find_files(source, root, out)
-    _prepare(plan_annotations(read(files.texts), videos), origin, out, config)
-
-
-def _config(*, encode: bool, short_side: int, preview: bool, workers: int | None) -> "PrepareConfig":
-    from tubelet.prepare.pipeline import PrepareConfig
-
-    return PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
-
-
-def _prepare(plan: "Plan", origin: tuple[str, ...], out: Path, config: "PrepareConfig") -> None:
-    from dataclasses import replace
-
-    from tubelet.prepare.pipeline import PREVIEW, prepare
-    from tubelet.progress import Bar
-
-    print(f"found {plan.kind}")
-    print(prepare(replace(plan, origin=origin), out, config, Bar).summary())
-    print(f"{out}: ready to train on (data.root={out})")
-    if config.preview:
-        print(f"{out / PREVIEW} shows the first clips")
-
-
-def _words(
-    verb: str,
-    *sources: Path | str,
-    root: str | None = None,
-    classes: Path | None = None,
-    **settings: str | int,
-) -> tuple[str, ...]:
-    """The command that a data set is made by, without what is left at nothing."""
-    from tubelet.prepare.places import place
-
-    words = [verb, *map(place, sources)]
-    for name, path in (("root", root), ("classes", classes)):
-        words += [f"--{name}", place(path)] if path else []
-    for name, value in settings.items():
-        option = f"--{name.replace('_', '-')}"
-        words += [option] if value is True else [option, str(value)] if value else []
-    return tuple(words)
+    return plan_lists(sources, root, names, columns.split(",") if columns else (), format)

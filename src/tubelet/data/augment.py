@@ -1,4 +1,4 @@
-"""What is done to the pixels of a clip: uint8 (T, C, H, W) in and out, every frame alike."""
+"""Random changes to the pixels of a clip, uint8 (T, C, H, W) in and out, the same for every frame."""
 
 import math
 import re
@@ -15,24 +15,24 @@ from tubelet.errors import UserError
 from tubelet.settings import BY_KIND
 from tubelet.video.crop import Box, crop_resize
 
-_SWAPPED = {"left": "right", "right": "left", "anticlockwise": "clockwise", "counterclockwise": "clockwise"}
-_OTHER_WAY = ("anticlockwise", "counterclockwise")  # what clockwise becomes, said in either way
+_OPPOSITES = {"left": "right", "right": "left", "anticlockwise": "clockwise", "counterclockwise": "clockwise"}
+_OPPOSITES_OF_CLOCKWISE = ("anticlockwise", "counterclockwise")
 
 
 def mirrored_classes(names: Sequence[str]) -> tuple[int | None, ...]:
-    """The class of each class's mirror image, by number.
+    """Return the class of each class's mirror image, by class index.
 
-    A name that says nothing of left and right is its own; of another, `left` and `right` (and `clockwise` and
-    `anticlockwise` or `counterclockwise`) are swapped, as whole words in any case. None where no class has
-    that name, so that its videos must not be mirrored. On Something-Something v2 this swaps the three pairs
-    that MAR swaps: pulling, pushing and turning the camera (arXiv 2207.11660).
+    The words `left` and `right`, and `clockwise` and `anticlockwise` or `counterclockwise`, are swapped in
+    each name, in any case. A name without them is its own mirror image. None where no class has the swapped
+    name, so its videos must not be mirrored. On Something-Something v2 this swaps the three pairs that MAR
+    swaps: pulling, pushing and turning the camera (arXiv 2207.11660).
     """
     numbers = {name: number for number, name in enumerate(names)}
     return tuple(_mirror_of(name, numbers) for name in names)
 
 
 def _mirror_of(name: str, numbers: dict[str, int]) -> int | None:
-    mirrored = (_swap(name, _SWAPPED | {"clockwise": other}) for other in _OTHER_WAY)
+    mirrored = (_swap(name, _OPPOSITES | {"clockwise": word}) for word in _OPPOSITES_OF_CLOCKWISE)
     return next((numbers[image] for image in mirrored if image in numbers), None)
 
 
@@ -44,23 +44,24 @@ def _swap(name: str, words: dict[str, str]) -> str:
     return re.sub(rf"\b({'|'.join(words)})\b", change, name, flags=re.IGNORECASE)
 
 
-_ATTEMPTS = 100
+_ERASING_ATTEMPTS = 100
+_CROP_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomErasing:
     """Noise over one random box, the same in all frames (arXiv 1708.04896), as in VideoMAE, MAE-ST and MAR.
 
-    The published noise is normal, of mean 0 and deviation 1 for each pixel of each frame, in the model's
-    normalised space. Here it is drawn about `mean` with deviation `std` and rounded to a pixel, so what would
-    be darker than black or brighter than white (about 3 %) is cut off.
+    The published noise is standard normal for each pixel of each frame, after pixels are normalized for the
+    model. Here it is drawn with `mean` and `std` before that and rounded to uint8, which clips about 3 % of
+    the values.
 
     Attributes:
         probability: of a clip to be erased.
-        area: least and greatest share of the frame's area.
-        aspect: least and greatest height over width, drawn log-uniformly.
-        mean: of the noise by channel, for pixels in [0, 1]: as the model's, ImageNet's for VideoMAE and MAR.
-        std: deviation of the noise, likewise; MAE-ST has 0.45 and 0.225 throughout.
+        area: smallest and largest fraction of the frame's area.
+        aspect: smallest and largest height over width, drawn log-uniformly.
+        mean: of the noise by channel, for pixels in [0, 1]: the model's, ImageNet's for VideoMAE and MAR.
+        std: standard deviation of the noise by channel, the model's; MAE-ST has mean 0.45 and std 0.225.
     """
 
     probability: float = 0.25
@@ -71,18 +72,18 @@ class RandomErasing:
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
-            raise UserError(f"probability must lie in [0, 1], found {self.probability}")
+            raise UserError(f"probability must be in [0, 1], found {self.probability}")
         if not (0 < self.area[0] <= self.area[1] <= 1 and 0 < self.aspect[0] <= self.aspect[1] < math.inf):
             raise UserError(
-                f"area must be a range in (0, 1] and aspect one above 0, found {self.area}, {self.aspect}"
+                f"area must be a range in (0, 1] and aspect one above 0, found {self.area} and {self.aspect}"
             )
 
     def __call__(self, clip: Tensor, rng: np.random.Generator) -> Tensor:
-        """uint8 (T, 3, H, W) to the same; a box that fits is sought a hundred times."""
+        """Erase a box of a clip, uint8 (T, 3, H, W) to the same, if one of a hundred draws fits the frame."""
         if rng.random() >= self.probability:
             return clip
         frames, _, height, width = clip.shape
-        for _ in range(_ATTEMPTS):
+        for _ in range(_ERASING_ATTEMPTS):
             area = height * width * rng.uniform(*self.area)
             aspect = math.exp(rng.uniform(*np.log(self.aspect)))
             h, w = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
@@ -100,16 +101,16 @@ class RandomErasing:
 
 @dataclass(frozen=True, kw_only=True)
 class MultiScaleCrop:
-    """VideoMAE's pre-training crop: sides of 1, .875, .75 or .66 of the short side, at one of 13 places.
+    """VideoMAE's pre-training crop: sides of 1, .875, .75 or .66 of the short side, at one of 13 positions.
 
     Width and height are drawn together so that their scales are at most one step apart; a side within 3
-    pixels of the output's is taken to be it (TSN's GroupMultiScaleCrop, arXiv 1507.02159, section 3.2).
+    pixels of the output's is rounded to it (TSN's GroupMultiScaleCrop, arXiv 1507.02159, section 3.2).
 
     Attributes:
-        scales: the candidate sides in the order of their size, as shares of the short side in (0, 1].
+        scales: the candidate sides in the order of their size, as fractions of the short side in (0, 1].
 
     Raises:
-        UserError: there are none, or one is no such share.
+        UserError: there are no scales, or one is outside that range.
     """
 
     kind: Literal["multi_scale"] = "multi_scale"
@@ -117,7 +118,7 @@ class MultiScaleCrop:
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
-            raise UserError(f"scales must be shares in (0, 1], at least one, found {self.scales}")
+            raise UserError(f"scales must be numbers in (0, 1], at least one, found {self.scales}")
 
     def box(self, height: int, width: int, size: int, rng: np.random.Generator) -> Box:
         """Draw a crop of a frame of (height, width) for an output of `size` pixels."""
@@ -127,24 +128,24 @@ class MultiScaleCrop:
         steps = len(sides)
         pairs = [(i, j) for i in range(steps) for j in range(steps) if abs(i - j) <= 1]
         i, j = pairs[rng.integers(len(pairs))]
-        y, x = _THIRTEEN[rng.integers(len(_THIRTEEN))]
+        y, x = _POSITIONS[rng.integers(len(_POSITIONS))]
         return Box((height - sides[i]) // 4 * y, (width - sides[j]) // 4 * x, sides[i], sides[j])
 
 
 # The corners, the middles of the sides, the center and four points between, in quarters of the free space.
-_THIRTEEN = [(y, x) for y in (0, 2, 4) for x in (0, 2, 4)] + [(y, x) for y in (1, 3) for x in (1, 3)]
+_POSITIONS = [(y, x) for y in (0, 2, 4) for x in (0, 2, 4)] + [(y, x) for y in (1, 3) for x in (1, 3)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResizedCrop:
-    """A random share of the frame at a random aspect ratio (Inception's crop, arXiv 1409.4842, section 6).
+    """A random part of the frame at a random aspect ratio (Inception's crop, arXiv 1409.4842, section 6).
 
     Attributes:
-        scale: least and greatest share of the frame's area, in (0, 1].
-        ratio: least and greatest width over height, above 0, drawn log-uniformly.
+        scale: smallest and largest fraction of the frame's area, in (0, 1].
+        ratio: smallest and largest width over height, above 0, drawn log-uniformly.
 
     Raises:
-        UserError: they are outside, or the least is above the greatest.
+        UserError: a bound is outside that range, or the smallest is above the largest.
     """
 
     kind: Literal["resized"] = "resized"
@@ -153,13 +154,13 @@ class ResizedCrop:
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise UserError(f"scale must be two shares in (0, 1], the lesser first, found {self.scale}")
+            raise UserError(f"scale must be two numbers in (0, 1], the smaller first, found {self.scale}")
         if not 0 < self.ratio[0] <= self.ratio[1] < math.inf:
-            raise UserError(f"ratio must be two numbers above 0, the lesser first, found {self.ratio}")
+            raise UserError(f"ratio must be two numbers above 0, the smaller first, found {self.ratio}")
 
     def box(self, height: int, width: int, size: int, rng: np.random.Generator) -> Box:
         """Draw a crop of a frame of (height, width): ten attempts, then the central one that fits best."""
-        for _ in range(10):
+        for _ in range(_CROP_ATTEMPTS):
             area = height * width * rng.uniform(*self.scale)
             aspect = np.exp(rng.uniform(*np.log(self.ratio)))
             w, h = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
@@ -174,6 +175,20 @@ class ResizedCrop:
 AnyCrop = Annotated[MultiScaleCrop | ResizedCrop, BY_KIND]
 
 
+class CropDraw(NamedTuple):
+    """A random crop that was drawn for a clip.
+
+    Attributes:
+        box: the part of the frame.
+        flip: whether left and right are swapped.
+        classes: classes that the crop shows; a flip may have changed them.
+    """
+
+    box: Box
+    flip: bool
+    classes: tuple[int, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Augment:
     """The random changes to a training clip, in this order.
@@ -183,7 +198,7 @@ class Augment:
         crop: how the part of the frame that is kept is drawn.
         flip: probability of a mirror image; 0 where left and right matter.
         flip_labels: a flipped clip may `keep` its classes, or `swap` each for the one whose name has left and
-            right swapped; clips of a class that has no such counterpart are not flipped (MAR on
+            right swapped; clips of a class without such a counterpart are not flipped (MAR on
             Something-Something).
         erasing: noise over a random box; null has none.
     """
@@ -196,15 +211,15 @@ class Augment:
 
     def __post_init__(self) -> None:
         if not 0 <= self.flip <= 1:
-            raise UserError(f"flip must lie in [0, 1], found {self.flip}")
+            raise UserError(f"flip must be in [0, 1], found {self.flip}")
 
     @property
     def whole_frames(self) -> bool:
-        """Whether anything happens to frames before they are cropped: `place` alone does not do then."""
+        """Whether whole frames are augmented before cropping, so that `draw_crop` is not enough."""
         return self.randaugment is not None and not self.randaugment.cropped
 
     def __call__(self, clip: Tensor, size: int, rng: np.random.Generator) -> Tensor:
-        """uint8 (T, C, H, W) to uint8 (T, C, size, size), whatever the clip's classes."""
+        """Augment a clip without classes, uint8 (T, C, H, W) to uint8 (T, C, size, size)."""
         return self.labeled(clip, size, rng)[0]
 
     def labeled(
@@ -215,14 +230,14 @@ class Augment:
         classes: Sequence[int] = (),
         mirrored: Sequence[int | None] = (),
     ) -> tuple[Tensor, tuple[int, ...]]:
-        """As the call, with the clip's classes, which a flip may change; arguments as in `place`."""
+        """Augment a clip, and return it with its classes, which a flip may change; see `draw_crop`."""
         if self.randaugment and self.whole_frames:
             clip = self.randaugment(clip, rng)
-        placed = self.place(clip.shape[-2], clip.shape[-1], size, rng, classes, mirrored)
-        clip = crop_resize(clip, placed.box, (size, size))
-        return self.finish(clip.flip(-1) if placed.flip else clip, rng), placed.classes
+        draw = self.draw_crop(clip.shape[-2], clip.shape[-1], size, rng, classes, mirrored)
+        clip = crop_resize(clip, draw.box, (size, size))
+        return self.finish(clip.flip(-1) if draw.flip else clip, rng), draw.classes
 
-    def place(
+    def draw_crop(
         self,
         height: int,
         width: int,
@@ -230,41 +245,30 @@ class Augment:
         rng: np.random.Generator,
         classes: Sequence[int] = (),
         mirrored: Sequence[int | None] = (),
-    ) -> "Placed":
-        """Draw what of a frame of (height, width) is shown and whether in a mirror.
+    ) -> CropDraw:
+        """Draw the part of a frame of (height, width) to show, and whether it is mirrored.
 
         Args:
             height: of the frame in pixels.
-            width: likewise.
-            size: side of the outcome in pixels.
-            rng: what all that is random is drawn from.
-            classes: what the clip shows, as far as it is known.
-            mirrored: the class of each class's mirror image, as `mirrored_classes` has it.
+            width: of the frame in pixels.
+            size: side of the resulting clip in pixels.
+            rng: random generator.
+            classes: the clip's classes, if known.
+            mirrored: the class of each class's mirror image, from `mirrored_classes`.
         """
         box = self.crop.box(height, width, size, rng)
         flip = rng.random() < self.flip
         if not flip or self.flip_labels == "keep":
-            return Placed(box, flip, tuple(classes))
-        images = [mirrored[number] for number in classes]
-        known = tuple(image for image in images if image is not None)
-        return Placed(box, True, known) if len(known) == len(images) else Placed(box, False, tuple(classes))
+            return CropDraw(box, flip, tuple(classes))
+        images = tuple(image for number in classes if (image := mirrored[number]) is not None)
+        return (
+            CropDraw(box, True, images)
+            if len(images) == len(classes)
+            else CropDraw(box, False, tuple(classes))
+        )
 
     def finish(self, clip: Tensor, rng: np.random.Generator) -> Tensor:
-        """What happens after cropping: uint8 (T, C, size, size) to the same."""
+        """Apply what follows cropping: uint8 (T, C, size, size) to the same."""
         if self.randaugment and self.randaugment.cropped:
             clip = self.randaugment(clip, rng)
         return self.erasing(clip, rng) if self.erasing else clip
-
-
-class Placed(NamedTuple):
-    """A crop that was drawn.
-
-    Attributes:
-        box: the part of the frame.
-        flip: whether left and right are swapped.
-        classes: of what is then seen, as far as they are known.
-    """
-
-    box: Box
-    flip: bool
-    classes: tuple[int, ...]

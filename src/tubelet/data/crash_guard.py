@@ -1,4 +1,4 @@
-"""Which video each worker process has in hand, so that one that takes its worker down can be told."""
+"""Track which video each worker process decodes, so that a video that crashes its worker is identified."""
 
 import faulthandler
 import os
@@ -9,51 +9,54 @@ from pathlib import Path
 
 from torch.utils.data import get_worker_info
 
-from tubelet.video.sources import TIME_LIMIT, VideoError
+from tubelet.video.sources import TIME_LIMIT_S, VideoError
 
-LONGEST = 2 * TIME_LIMIT  # seconds; a decoder that does not come back by then never will
+HANG_LIMIT_S = 2 * TIME_LIMIT_S
+"""Seconds after which decoding one video counts as hung; it has timed out long before if it still runs."""
 
 
-class Watch:
-    """Shared by the processes that decode and the one that waits for them.
+class CrashGuard:
+    """Shared by the worker processes that decode and the process that waits for them.
 
     Args:
-        workers: how many processes decode.
-        longest: seconds after which a process that has one video in hand is ended.
+        num_workers: processes that decode.
+        limit_s: seconds after which a process that decodes one video is ended.
 
     Attributes:
-        fallen: what the videos did, by number, that took their processes down.
+        limit_s: the limit.
+        refused: by video number, what happened when a worker decoded it; it is not decoded again.
     """
 
-    def __init__(self, workers: int = 0, longest: float = LONGEST) -> None:
-        self.fallen: dict[int, str] = {}
-        self._longest = longest
-        self._slots = RawArray("q", 2 * max(1, workers))  # of each worker its process, and its video from 1
+    def __init__(self, num_workers: int = 0, limit_s: float = HANG_LIMIT_S) -> None:
+        self.refused: dict[int, str] = {}
+        self.limit_s = limit_s
+        # For each worker its process ID, and the number of the video it decodes plus 1 (0: none).
+        self._slots = RawArray("q", 2 * max(1, num_workers))
 
     @contextmanager
-    def over(self, index: int, path: Path | str) -> Iterator[None]:
-        """Have video number `index` in hand.
+    def decoding(self, index: int, path: Path | str) -> Iterator[None]:
+        """Register video number `index` as being decoded by this worker.
 
         Raises:
-            VideoError: it is one of the fallen.
+            VideoError: it is refused.
         """
-        if index in self.fallen:
-            raise VideoError(f"{path}: {self.fallen[index]}")
+        if index in self.refused:
+            raise VideoError(f"{path}: {self.refused[index]}")
         worker = get_worker_info()
         if worker is None:
             yield
             return
-        place = 2 * worker.id
-        self._slots[place : place + 2] = [os.getpid(), index + 1]
+        slot = 2 * worker.id
+        self._slots[slot : slot + 2] = [os.getpid(), index + 1]
         # Ends the process even while a decoder does not return to Python.
-        faulthandler.dump_traceback_later(self._longest, exit=True, file=2)
+        faulthandler.dump_traceback_later(self.limit_s, exit=True, file=2)
         try:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
-            self._slots[place + 1] = 0
+            self._slots[slot + 1] = 0
 
-    def in_hand(self, process: int) -> int | None:
-        """The number of the video that a process has in hand, or had when it ended."""
-        held = dict(zip(self._slots[::2], self._slots[1::2], strict=True))
-        return held[process] - 1 if held.get(process) else None
+    def current_video(self, process: int) -> int | None:
+        """Return the number of the video that a process decodes, or decoded when it ended."""
+        videos = dict(zip(self._slots[::2], self._slots[1::2], strict=True))
+        return videos[process] - 1 if videos.get(process) else None

@@ -1,7 +1,10 @@
-"""Videos as items: a training item is some random clips of one video, a test item all of its views."""
+"""Videos as items: a training item is random clips of one video, a test item all of its views."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -9,25 +12,28 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tubelet.clips import AnyClip, Views
-from tubelet.data.augment import Augment, Placed, mirrored_classes
-from tubelet.data.crash_guard import Watch
-from tubelet.data.manifest import Manifest
+from tubelet.data.augment import Augment, mirrored_classes
+from tubelet.data.crash_guard import CrashGuard
+from tubelet.data.manifest import Manifest, Sample
 from tubelet.video.crop import spread_crops
-from tubelet.video.reader import Crop, VideoError, VideoIndex, read_crops
+from tubelet.video.reader import Crop, IndexChanged, Video, VideoError, open_video
+
+_MAX_FAILED = 10  # videos of one item that cannot be read
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips with what is known of them; videos with several clips give several rows.
+    """Clips with their labels and names; a video with more than one clip has more than one row.
 
     Attributes:
         video: uint8 (B, T, C, H, W).
-        label: (B,) int64 class index, -1 where there is none; of a data set whose videos may show several of
-            its K classes (B, K) bool, true for each that the video shows.
-        seed: (B,) int64, a random number of each clip's own, on the CPU.
-        index: (B,) int64, the video's place in its manifest.
+        label: (B,) int64 class index, -1 for no label; of a multi-label data set of K classes (B, K) bool,
+            true for each class that the video shows.
+        seed: (B,) int64, a random number of each clip, on the CPU.
+        index: (B,) int64, the video's number in its manifest.
         names: each clip's video, as in the manifest.
-        failures: videos that could not be read, with the reason.
+        failures: the reason by name, for videos that could not be read.
     """
 
     video: Tensor
@@ -41,24 +47,24 @@ class Batch:
         return len(self.names)
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on another device, but for the seeds: to read them there would be to wait for it."""
-        return replace(self._each(lambda x: x.to(device, non_blocking=True)), seed=self.seed)
+        """Copy to another device, except the seeds, which stay on the CPU to avoid a synchronization."""
+        return replace(self._map(lambda x: x.to(device, non_blocking=True)), seed=self.seed)
 
     def record_stream(self, stream: torch.Stream) -> None:
-        """Say that a CUDA stream uses its memory too, so that it is not given away before."""
+        """Mark the memory as used by a CUDA stream, too, so that it is not reused before."""
         for tensor in (self.video, self.label, self.index):
             tensor.record_stream(stream)
 
     def pin_memory(self) -> "Batch":
-        """The same batch in page-locked memory."""
-        return replace(self._each(Tensor.pin_memory), seed=self.seed.pin_memory())
+        """Copy to page-locked memory."""
+        return replace(self._map(Tensor.pin_memory), seed=self.seed.pin_memory())
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         return replace(self, video=change(self.video), label=change(self.label), index=change(self.index))
 
 
 def collate(items: Sequence[Batch]) -> Batch:
-    """Join items, each a small batch of one video."""
+    """Concatenate items, each a small batch of one video."""
     return Batch(
         video=torch.cat([item.video for item in items]),
         label=torch.cat([item.label for item in items]),
@@ -70,18 +76,18 @@ def collate(items: Sequence[Batch]) -> Batch:
 
 
 class TrainDataset(Dataset[Batch]):
-    """Random clips: a pure function of (seed, epoch, index), so any item can be made again alone.
+    """Random clips: a pure function of (seed, epoch, index), so any item can be made again on its own.
 
     A video that cannot be read is replaced by another, always the same one, and named in the batch. After ten
-    such videos, or where there is no other, the item has no rows and names them all.
+    such videos, or without another one, the item has no rows and names them all.
 
     Args:
         manifest: the videos.
         clip: which frames of a video make a clip.
-        augment: what happens to the pixels.
+        augment: the random changes to the pixels.
         size: side of the clips in pixels.
-        repeats: clips of a video, each of frames of its own; all come from one decode.
-        crops: of each of those, the same frames augmented anew.
+        repeats: clips of a video, each of different frames; they share one decoding.
+        augmented_copies: differently augmented copies of each of those clips, of the same frames.
         seed: of the run.
     """
 
@@ -93,7 +99,7 @@ class TrainDataset(Dataset[Batch]):
         *,
         size: int,
         repeats: int = 1,
-        crops: int = 1,
+        augmented_copies: int = 1,
         seed: int = 0,
     ) -> None:
         self.manifest = manifest
@@ -101,79 +107,88 @@ class TrainDataset(Dataset[Batch]):
         self.augment = augment
         self.size = size
         self.repeats = repeats
-        self.crops = crops
+        self.augmented_copies = augmented_copies
         self.seed = seed
         self.mirrored = mirrored_classes(manifest.classes)
         self.num_classes = _multi_label_classes(manifest)
-        self.watch = Watch()
+        self.crash_guard = CrashGuard()
 
     def __len__(self) -> int:
         return len(self.manifest)
 
     @property
-    def count(self) -> int:
+    def num_clips(self) -> int:
         """Clips of one video."""
-        return self.repeats * self.crops
+        return self.repeats * self.augmented_copies
 
     def __getitem__(self, key: tuple[int, int]) -> Batch:
-        """The clips of item (epoch, index)."""
+        """Return the clips of item (epoch, index)."""
+        failures: dict[str, str] = {}
+        failed: set[int] = set()
+        num_replaced = 0
+        while len(failed) < min(_MAX_FAILED, len(self)):
+            index, _ = self._draw_video(key, num_replaced)
+            sample = self.manifest.samples[index]
+            path = self.manifest.locate(sample)
+            try:
+                with self.crash_guard.decoding(index, path):
+                    return read_item(path, partial(self._item, key, num_replaced, failures))
+            except VideoError as error:
+                failures[sample.path] = str(error)
+                failed.add(index)
+                num_replaced += 1
+        return _no_rows(self.clip, self.size, self.num_classes, failures)
+
+    def _draw_video(self, key: tuple[int, int], num_replaced: int) -> tuple[int, np.random.Generator]:
+        """Return the number of an item's video after some were replaced, and the generator for its clips."""
         epoch, index = key
         rng = np.random.default_rng((self.seed, 1, epoch, index))
-        failures: dict[str, str] = {}
-        tried: set[int] = set()
-        while True:
-            try:
-                return self._clips(index, rng, failures)
-            except VideoError as error:
-                failures[self.manifest.samples[index].path] = str(error)
-                tried.add(index)
-                if len(tried) >= min(10, len(self)):
-                    return _no_rows(self.clip, self.size, self.num_classes, failures)
-                index = int(rng.integers(len(self)))
+        for _ in range(num_replaced):
+            index = int(rng.integers(len(self)))
+        return index, rng
 
-    def _clips(self, index: int, rng: np.random.Generator, failures: dict[str, str]) -> Batch:
+    def _item(self, key: tuple[int, int], num_replaced: int, failures: dict[str, str], video: Video) -> Batch:
+        index, rng = self._draw_video(key, num_replaced)
         sample = self.manifest.samples[index]
-        path = self.manifest.locate(sample)
-        square, augment, state = (self.size, self.size), self.augment, rng.bit_generator.state
-        placed: list[Placed] = []
-
-        def plan(index: VideoIndex) -> list[Crop]:
-            rng.bit_generator.state = state  # it may be asked again
-            size, rate = (index.height, index.width), _rate(index)
-            frames = [self.clip.sample(len(index), rng, rate) for _ in range(self.repeats)]
-            if augment.whole_frames:
-                return [Crop(numbers, None, size) for numbers in frames]
-            frames = [numbers for numbers in frames for _ in range(self.crops)]
-            placed[:] = [augment.place(*size, self.size, rng, sample.classes, self.mirrored) for _ in frames]
-            return [
-                Crop(numbers, place.box, square, place.flip)
-                for numbers, place in zip(frames, placed, strict=True)
-            ]
-
-        with self.watch.over(index, path):
-            clips = read_crops(path, plan)
-        if augment.whole_frames:
-            made = [
-                augment.labeled(clip, self.size, rng, sample.classes, self.mirrored)
-                for clip in clips
-                for _ in range(self.crops)
-            ]
-        else:
-            made = [
-                (augment.finish(clip, rng), place.classes) for clip, place in zip(clips, placed, strict=True)
-            ]
+        clips = self._clips(video, sample, rng)
         return Batch(
-            video=torch.stack([clip for clip, _ in made]),
-            label=label_rows([classes for _, classes in made], self.num_classes),
-            seed=torch.from_numpy(rng.integers(2**62, size=self.count)),
-            index=_repeat(index, self.count),
-            names=[sample.path] * self.count,
+            video=torch.stack([clip for clip, _ in clips]),
+            label=label_rows([classes for _, classes in clips], self.num_classes),
+            seed=torch.from_numpy(rng.integers(2**62, size=self.num_clips)),
+            index=_repeat(index, self.num_clips),
+            names=[sample.path] * self.num_clips,
             failures=failures,
         )
 
+    def _clips(
+        self, video: Video, sample: Sample, rng: np.random.Generator
+    ) -> list[tuple[Tensor, tuple[int, ...]]]:
+        """Draw, read and augment a video's clips; each comes with its classes, which a flip may change."""
+        index, augment = video.index, self.augment
+        frames = [self.clip.sample(len(index), rng, index.fps or None) for _ in range(self.repeats)]
+        if augment.whole_frames:
+            whole = video.read_crops([Crop(numbers, None, (index.height, index.width)) for numbers in frames])
+            return [
+                augment.labeled(clip, self.size, rng, sample.classes, self.mirrored)
+                for clip in whole
+                for _ in range(self.augmented_copies)
+            ]
+        frames = [numbers for numbers in frames for _ in range(self.augmented_copies)]
+        draws = [
+            augment.draw_crop(index.height, index.width, self.size, rng, sample.classes, self.mirrored)
+            for _ in frames
+        ]
+        clips = video.read_crops(
+            [
+                Crop(numbers, draw.box, (self.size, self.size), draw.flip)
+                for numbers, draw in zip(frames, draws, strict=True)
+            ]
+        )
+        return [(augment.finish(clip, rng), draw.classes) for clip, draw in zip(clips, draws, strict=True)]
+
 
 class ViewDataset(Dataset[Batch]):
-    """All views of a video, from one decode. A video that cannot be read has no rows and is named.
+    """All views of a video, from one decoding. A video that cannot be read has no rows and is named.
 
     Args:
         manifest: the videos.
@@ -188,17 +203,17 @@ class ViewDataset(Dataset[Batch]):
         self.views = views
         self.size = size
         self.num_classes = _multi_label_classes(manifest)
-        self.watch = Watch()
+        self.crash_guard = CrashGuard()
 
     def __len__(self) -> int:
         return len(self.manifest)
 
     def __getitem__(self, index: int) -> Batch:
-        """The views.count views of video `index`, clip by clip, or none."""
+        """Return the views.count views of video `index`, clip by clip, or no rows."""
         sample = self.manifest.samples[index]
-        count, path = self.views.count, str(self.manifest.locate(sample))
+        count, path = self.views.count, self.manifest.locate(sample)
         try:
-            with self.watch.over(index, path):
+            with self.crash_guard.decoding(index, path):
                 video = read_views(path, self.clip, self.views, self.size)
         except VideoError as error:
             return _no_rows(self.clip, self.size, self.num_classes, {sample.path: str(error)})
@@ -212,35 +227,71 @@ class ViewDataset(Dataset[Batch]):
         )
 
 
-def read_views(path: str, clip: AnyClip, views: Views, size: int) -> Tensor:
-    """All views of a video, from one decode: uint8 (clips * crops, T, C, size, size), clip by clip.
+def read_views(path: str | Path, clip: AnyClip, views: Views, size: int) -> Tensor:
+    """Read all views of a video: clips evenly spread over its length, crops along its longer side.
+
+    The shorter side of the frames is scaled to `size`, and square crops are cut from the result. The file is
+    decoded once.
+
+    Args:
+        path: a file, a folder of numbered images, or the URL of a file.
+        clip: which frames make a clip.
+        views: how many clips, and crops of each.
+        size: side of the crops in pixels.
+
+    Returns:
+        uint8 (clips * crops, T, C=3, size, size), RGB, clip by clip.
 
     Raises:
         VideoError: the video cannot be read.
+        FetchError: it is remote and could not be fetched; a VideoError, too.
     """
 
-    def plan(index: VideoIndex) -> list[Crop]:
+    def read(video: Video) -> list[Tensor]:
+        index = video.index
         short = min(index.height, index.width)
-        height, width = (int(side * size / short) for side in (index.height, index.width))
-        rate = _rate(index)
-        numbers = (clip.view(len(index), k, views.clips, rate) for k in range(views.clips))
-        return [Crop(frames, None, (height, width)) for frames in numbers]
+        scaled = int(index.height * size / short), int(index.width * size / short)
+        frames = [clip.view(len(index), k, views.clips, index.fps or None) for k in range(views.clips)]
+        return video.read_crops([Crop(numbers, None, scaled) for numbers in frames])
 
-    return torch.cat([spread_crops(part, views.crops) for part in read_crops(path, plan)])
+    return torch.cat([spread_crops(part, views.crops) for part in read_item(path, read)])
 
 
-def read_clip(path: str, clip: AnyClip, *, size: int) -> Tensor:
-    """The central clip of a video and of its frame: uint8 (T, C, size, size).
+def read_clip(path: str | Path, clip: AnyClip, *, size: int) -> Tensor:
+    """Read the central clip of a video, and of its frames the central square.
+
+    Args:
+        path: a file, a folder of numbered images, or the URL of a file.
+        clip: which frames make a clip.
+        size: side of the clip in pixels, to which the frames' shorter side is scaled.
+
+    Returns:
+        uint8 (T, C=3, size, size), RGB.
 
     Raises:
         VideoError: the video cannot be read.
+        FetchError: it is remote and could not be fetched; a VideoError, too.
     """
     return read_views(path, clip, Views(), size)[0]
 
 
-def _rate(index: VideoIndex) -> float | None:
-    """The video's frames per second, None where they are not known."""
-    return index.fps or None
+def read_item(path: str | Path, read: Callable[[Video], _T]) -> _T:
+    """Open a video and read an item from it, and once again if the video's header turns out to be wrong.
+
+    Args:
+        path: a file, a folder of numbered images, or the URL of a file.
+        read: looks at `video.index`, chooses frames and crops, and reads them. It starts from scratch when it
+            is called again.
+
+    Raises:
+        VideoError: the video cannot be read.
+        Exception: what `read` raises.
+    """
+    with open_video(path) as video:
+        try:
+            return read(video)
+        except IndexChanged:
+            return read(video)
 
 
 def _multi_label_classes(manifest: Manifest) -> int | None:
@@ -263,20 +314,20 @@ def _repeat(value: int, count: int) -> Tensor:
     return torch.full((count,), value, dtype=torch.int64)
 
 
-def label_rows(shown: Sequence[Sequence[int]], num_classes: int | None) -> Tensor:
-    """The labels of clips.
+def label_rows(classes: Sequence[Sequence[int]], num_classes: int | None) -> Tensor:
+    """Return the labels of clips.
 
     Args:
-        shown: the classes of each clip, by number.
-        several: how many classes there are, where a clip may show any number of them; None where one each.
+        classes: the class numbers of each clip.
+        num_classes: how many classes a multi-label data set has; None where a clip has one class or none.
 
     Returns:
         (B,) int64 class index, -1 for no label; with `num_classes` bool (B, num_classes), true for each class
         of the clip.
     """
     if num_classes is None:
-        return torch.tensor([next(iter(classes), -1) for classes in shown], dtype=torch.int64)
-    rows = torch.zeros(len(shown), num_classes, dtype=torch.bool)
-    for row, classes in zip(rows, shown, strict=True):
-        row[list(classes)] = True
+        return torch.tensor([next(iter(of_clip), -1) for of_clip in classes], dtype=torch.int64)
+    rows = torch.zeros(len(classes), num_classes, dtype=torch.bool)
+    for row, of_clip in zip(rows, classes, strict=True):
+        row[list(of_clip)] = True
     return rows

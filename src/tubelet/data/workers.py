@@ -1,4 +1,4 @@
-"""Worker processes that make batches; a video that takes one down is passed over, and the work goes on."""
+"""Worker processes that make batches, and continue without a video that crashes or hangs one of them."""
 
 import atexit
 import multiprocessing
@@ -12,56 +12,62 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from tubelet.data.crash_guard import LONGEST, Watch
+from tubelet.data.crash_guard import HANG_LIMIT_S, CrashGuard
 from tubelet.data.dataset import Batch, TrainDataset, ViewDataset, collate
 from tubelet.errors import UserError
 
-_HUNG = 1  # the exit status of a process that the watch ended
-_CRASHED = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
+_HUNG_EXIT_CODE = 1  # of a process that the crash guard ended
+_CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
+# Signals that are not about a video, with what to do.
 _ADVICE = {
-    signal.SIGKILL: "as the system does when memory runs out: lower data.workers or optim.batch_size",
-    signal.SIGBUS: "as happens when shared memory is full: enlarge /dev/shm (docker run --shm-size=16g) or "
+    signal.SIGKILL: "usually because memory ran out: lower data.workers or optim.batch_size",
+    signal.SIGBUS: "usually because shared memory is full: enlarge /dev/shm (docker run --shm-size=16g) or "
     "lower data.workers",
 }
 
 
 class Workers:
-    """Makes batches of a data set's items.
+    """Makes batches of a data set's items in worker processes.
 
-    Where a video crashes its process, as decoders may on a broken file, or does not let go of it, all
-    processes are begun again, the batches that were not delivered are made again, and that video is refused,
-    like one that cannot be read.
+    If a video crashes its process, as decoders may on a broken file, or hangs it, all processes are started
+    again, the batches that were not delivered are made again, and the video is refused like one that cannot
+    be read.
 
     Args:
-        dataset: the items; their `watch` becomes this one's.
-        count: how many processes; 0 makes the batches in this one, where nothing can be done about a crash.
+        dataset: the items; its `crash_guard` is replaced.
+        num_workers: worker processes; 0 makes the batches in this process, which a crash then ends.
         pin: use page-locked memory, for copies to a GPU.
-        longest: seconds after which a process is ended that has one video in hand.
+        limit_s: seconds after which a process that decodes one video is ended.
     """
 
     def __init__(
-        self, dataset: TrainDataset | ViewDataset, count: int, *, pin: bool = False, longest: float = LONGEST
+        self,
+        dataset: TrainDataset | ViewDataset,
+        num_workers: int,
+        *,
+        pin: bool = False,
+        limit_s: float = HANG_LIMIT_S,
     ) -> None:
         self._dataset = dataset
-        self._count = count
+        self._num_workers = num_workers
         self._pin = pin
         self._order: list[list[Any]] = []
-        dataset.watch = Watch(count, longest)
-        self._loader = self._make()
+        dataset.crash_guard = CrashGuard(num_workers, limit_s)
+        self._loader = self._make_loader()
 
     def batches(self, order: Sequence[Sequence[Any]]) -> Iterator[Batch]:
-        """The batches of these items, one after the other.
+        """Yield a batch for each list of items.
 
         Raises:
             UserError: a process was killed.
-            RuntimeError: one ended for another reason than a video.
-            Exception: what the data set raises.
+            RuntimeError: a process ended for another reason than a video.
+            Exception: the data set raised it.
         """
         done = 0
         while done < len(order):
             self._order[:] = map(list, order[done:])
             before = multiprocessing.active_children()
-            with _no_interruption():
+            with _keep_child_handler():
                 batches = iter(self._loader)
             processes = multiprocessing.active_children()
             for process in set(processes) - set(before):
@@ -70,44 +76,44 @@ class Workers:
                 for batch in batches:
                     yield batch
                     done += 1
-            except RuntimeError:  # of PyTorch, when a process is gone
-                if not self._bury(processes):
+            except RuntimeError:  # PyTorch's, when a process has ended
+                if not self._refuse_videos(processes):
                     raise
                 del batches
-                self._loader = self._make()
+                self._loader = self._make_loader()
 
-    def _make(self) -> DataLoader[Batch]:
+    def _make_loader(self) -> DataLoader[Batch]:
         return DataLoader(
             self._dataset,
             batch_sampler=_Order(self._order),
-            num_workers=self._count,
+            num_workers=self._num_workers,
             collate_fn=collate,
             worker_init_fn=_start_worker,
             pin_memory=self._pin,
-            persistent_workers=self._count > 0,
+            persistent_workers=self._num_workers > 0,
         )
 
-    def _bury(self, processes: Sequence[multiprocessing.process.BaseProcess]) -> bool:
-        """Whether processes fell over the videos that they had in hand, which are refused from now on."""
-        found = False
+    def _refuse_videos(self, processes: Sequence[multiprocessing.process.BaseProcess]) -> bool:
+        """Refuse the videos that crashed or hung these processes; return whether there were any."""
+        guard, found = self._dataset.crash_guard, False
         for process in processes:
-            status, index = process.exitcode, self._dataset.watch.in_hand(process.pid or 0)
-            if not status or index is None:
+            code, index = process.exitcode, guard.current_video(process.pid or 0)
+            if not code or index is None:
                 continue
-            if -status in _ADVICE:
-                name = signal.Signals(-status).name
-                raise UserError(
-                    f"a decoding process was ended with {name}, {_ADVICE[signal.Signals(-status)]}"
-                )
-            if status == _HUNG or -status in _CRASHED:
-                did = "does not let go of" if status == _HUNG else "crashed"
-                self._dataset.watch.fallen[index] = f"{did} the decoder"
+            if -code in _ADVICE:
+                ended_by = signal.Signals(-code)
+                raise UserError(f"a decoding process was ended with {ended_by.name}, {_ADVICE[ended_by]}")
+            if code == _HUNG_EXIT_CODE:
+                guard.refused[index] = f"decoding hung for {guard.limit_s:g} s"
+                found = True
+            elif -code in _CRASH_SIGNALS:
+                guard.refused[index] = "decoding crashed"
                 found = True
         return found
 
 
 class _Order:
-    """The batches to make next, as DataLoader wants them."""
+    """The batches to make next, as a batch sampler of DataLoader."""
 
     def __init__(self, order: list[list[Any]]) -> None:
         self.order = order
@@ -120,8 +126,8 @@ class _Order:
 
 
 @contextmanager
-def _no_interruption() -> Iterator[None]:
-    """Keep PyTorch from raising, when a process ends, in the midst of whatever then runs: we look in time."""
+def _keep_child_handler() -> Iterator[None]:
+    """Keep the signal handler for ended processes: PyTorch's raises in the middle of any code."""
     handler = signal.getsignal(signal.SIGCHLD)
     try:
         yield
@@ -136,8 +142,8 @@ def _kill(process: "weakref.ref[multiprocessing.process.BaseProcess]") -> None:
 
 
 def _start_worker(_: int) -> None:
-    torch.set_num_threads(1)  # one core a worker
-    # Terminals and schedulers signal the whole group, but the training process has a step to end and needs
-    # its data. It ends this one, or that looks whether it is still there.
+    torch.set_num_threads(1)
+    # Terminals and schedulers signal the whole process group, but the training process still needs data to
+    # finish its step. It ends this process afterwards.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

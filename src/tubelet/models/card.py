@@ -4,23 +4,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tubelet.clips import AnyClip, Views
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """Travels with the weights, as plain data.
+    """What is stored beside a model's weights for its users.
 
     Attributes:
-        classes: class names by index; empty where there are none.
-        several: whether a video may show several classes at once, each with a probability of its own.
-        clip: how clips were sampled in training (the fields of a `DenseClip` or `SegmentClip`).
-        views: clips and crops that a test averages over (the fields of `Views`).
-        provenance: where the model comes from: recipe, versions, results.
-        license: under which the weights may be used; None where unknown.
+        classes: class names by index; empty if there are no names.
+        multi_label: whether a video may have more than one class, each with its own probability.
+        clip: how clips were sampled in training; None if unknown.
+        views: clips and crops that a test averages over; None if unknown.
+        provenance: where the model comes from: recipe, versions, results, family; plain data.
+        license: the license of the weights; None if unknown.
     """
 
     classes: tuple[str, ...] = ()
     multi_label: bool = False
-    clip: Mapping[str, Any] = field(default_factory=dict)
-    views: Mapping[str, Any] = field(default_factory=dict)
+    clip: AnyClip | None = None
+    views: Views | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     license: str | None = None

@@ -62,8 +62,8 @@ def resize_model(
         assert isinstance(model.config, ClassifierConfig)
         resized = VideoClassifier(replace(model.config, encoder=encoder, decoder=decoder, target=target))
     resized.load_state_dict(weights)
-    clip = {**model.card.clip, "frames": encoder.frames} if model.card.clip else {}
-    resized.card = replace(model.card, clip=clip)
+    clip = model.card.clip
+    resized.card = replace(model.card, clip=clip and replace(clip, frames=encoder.frames))
     _copy_training_state(model, resized)
     weight = next(model.parameters())
     return resized.to(weight.device, weight.dtype)

@@ -1,109 +1,105 @@
-"""Which files lie in a folder, here or elsewhere, and which of them a list means."""
+"""Find the files of a folder, local or remote, and the file that each row of a list means.
+
+The functions raise a UserError for a folder that does not exist or cannot be listed.
+"""
 
 import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from tubelet.errors import UserError
-from tubelet.prepare.lists.class_names import plain
+from tubelet.prepare.lists.class_names import normalized
 from tubelet.prepare.lists.row import Row, split_of
-from tubelet.prepare.places import Stamp, join
-from tubelet.video.image_folder import is_picture
+from tubelet.prepare.paths import path_below
+from tubelet.prepare.stamps import Stamp
+from tubelet.video.image_folder import is_image
 from tubelet.video.remote import list_below, lists_files, remote_url, require_package
 from tubelet.video.sources import VIDEO_SUFFIXES
 
+LIST_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl")
 _CUT = re.compile(r"(.+)_(\d+)_(\d+)")  # a YouTube id, first and last second
-_LISTS = (".csv", ".tsv", ".txt", ".json", ".jsonl")
 
 
 @dataclass
 class FoundFiles:
-    """The videos below a folder by their relative paths, and what else lies there.
+    """The files below a folder, by their relative paths with forward slashes; hidden files are left out.
 
     Attributes:
         root: the folder, as it was given, or its URL.
-        videos: relative paths with forward slashes, in order.
-        pictures: how many pictures lie in each folder that holds some, likewise.
-        others: all other files that are not hidden, likewise.
-        stamps: of all files, where the folder is elsewhere.
+        videos: the videos, in order.
+        images: the number of images in each folder that contains images, in order.
+        others: all other files, in order.
+        stamps: the stamps of all files, if the folder is remote.
     """
 
     root: str
     videos: list[str] = field(default_factory=list)
-    pictures: Counter[str] = field(default_factory=Counter)
+    images: Counter[str] = field(default_factory=Counter)
     others: list[str] = field(default_factory=list)
     stamps: dict[str, Stamp] = field(default_factory=dict)
 
     def add(self, path: str) -> None:
-        """Sort a file in by its ending."""
+        """Add a file to the videos, images or others by its suffix."""
         folder, _, name = path.rpartition("/")
         if name.startswith("."):
             return
         if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES:
             self.videos.append(path)
-        elif is_picture(PurePosixPath(name)):
-            self.pictures[folder or "."] += 1
+        elif is_image(PurePosixPath(name)):
+            self.images[folder or "."] += 1
         else:
             self.others.append(path)
 
-    def place(self, path: str) -> str:
-        """Where a file is, by its relative path."""
-        return join(self.root, path)
+    def path_of(self, path: str) -> str:
+        """Return the absolute path or URL of a file."""
+        return path_below(self.root, path)
 
     @property
     def texts(self) -> list[Path]:
-        """The files that may be lists or annotations.
-
-        Raises:
-            UserError: the folder is elsewhere.
-        """
+        """The files that may be lists or annotations, which must be on this machine."""
         if remote_url(self.root):
             raise UserError(
-                f"{self.root}: lists and annotations are read on this machine; copy them here, "
-                f"and say where the videos are with --root {self.root}"
+                f"{self.root}: lists and annotations must be on this machine; copy them here, "
+                f"and specify the folder of the videos with --root {self.root}"
             )
-        return [Path(self.root, path) for path in self.others if Path(path).suffix.lower() in _LISTS]
+        return [Path(self.root, path) for path in self.others if Path(path).suffix.lower() in LIST_SUFFIXES]
 
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
-        """Videos and folders of pictures by name without ending, and Kinetics' clips by video id too."""
+        """Videos and image folders by name without suffix, and Kinetics' clips also by video id."""
         found: dict[str, list[str]] = {}
         for path in self.videos:
             stem = _normal(Path(path).stem)
             found.setdefault(stem, []).append(path)
             if match := _CUT.fullmatch(stem):
                 found.setdefault(match[1], []).append(path)
-        for path in () if remote_url(self.root) else self.pictures:  # elsewhere they are not read
+        for path in () if remote_url(self.root) else self.images:  # remote image folders are not read
             found.setdefault(_normal(Path(path).name), []).append(path)
         return found
 
     def candidates(self, row: Row) -> list[str]:
-        """The files whose name is the row's, wherever they lie."""
+        """Return the files with the row's name, in any folder."""
         name = Path(_normal(row.name)).name
         stem = Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else name
         found = self._by_stem.get(stem, [])
         if row.start is not None and row.end is not None:
             cut = [path for path in found if _seconds(path, stem) == (int(row.start), int(row.end))]
             return cut or [path for path in found if _normal(Path(path).stem) == stem]
-        exact = [path for path in found if _normal(Path(path).name) == name]
-        return exact or found
+        return [path for path in found if _normal(Path(path).name) == name] or found
 
 
 def find_files(source: Path | str, root: Path | str | None, out: Path) -> tuple[FoundFiles, FoundFiles]:
-    """What lies in the source, lists among it, and where the videos are: in `root`, or in the source as well.
+    """Find the lists in a source, and the videos in `root`, or if that is None in the source too.
 
     Args:
         source: a folder, its URL, or a list.
         root: a folder or its URL.
-        out: what is in it is not taken for a source, though it may lie within either.
-
-    Raises:
-        UserError: there is no such folder, or it cannot be listed.
+        out: a folder that is excluded from the search.
     """
     if not remote_url(source) and Path(source).is_file():
         files = find_videos(Path(source).parent, out)
@@ -113,41 +109,23 @@ def find_files(source: Path | str, root: Path | str | None, out: Path) -> tuple[
     return files, find_videos(root, out) if root else files
 
 
-def find_videos(folder: Path | str, out: Path) -> FoundFiles:
-    """What lies in a folder or below its URL, but for what is written to `out`.
-
-    Raises:
-        UserError: there is no such folder, or it cannot be listed.
-    """
-    return look_through(folder, [out / "videos", *([out] if out.exists() and not _same(out, folder) else [])])
-
-
-def look_through(root: Path | str, skip: Iterable[Path] = ()) -> FoundFiles:
-    """Find all files below a folder, or below its URL.
-
-    Args:
-        root: the folder.
-        skip: folders to leave out, such as the one that is written to.
-
-    Raises:
-        UserError: there is no such folder, or it cannot be listed.
-    """
-    url = remote_url(root)
-    files = _list(url) if url else _walk(Path(root), skip)
+def find_videos(folder: Path | str, out: Path | None = None) -> FoundFiles:
+    """Find all files below a folder or URL, excluding what is written to `out`."""
+    files = _list(url) if (url := remote_url(folder)) else _walk(Path(folder), out)
     files.videos.sort()
-    files.pictures = Counter(dict(sorted(files.pictures.items())))
+    files.images = Counter(dict(sorted(files.images.items())))
     return files
 
 
-def _walk(root: Path, skip: Iterable[Path]) -> FoundFiles:
+def _walk(root: Path, out: Path | None) -> FoundFiles:
     if not root.is_dir():
-        raise UserError(f"no folder {root}; it should hold the videos")
+        raise UserError(f"no folder {root}; it should contain the videos")
     files = FoundFiles(str(root))
-    seen = {os.path.realpath(path) for path in (root, *skip)}  # a link may lead back up
+    seen = {os.path.realpath(path) for path in (root, *((out, out / "videos") if out else ()))}
     for folder, below, names in os.walk(root, followlinks=True):
         entered = []
         for name in sorted(below):
-            real = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118
+            real = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118 - links may form a circle
             if not name.startswith(".") and name != "__MACOSX" and real not in seen:
                 seen.add(real)
                 entered.append(name)
@@ -161,7 +139,7 @@ def _walk(root: Path, skip: Iterable[Path]) -> FoundFiles:
 def _list(url: str) -> FoundFiles:
     if not lists_files(url):
         raise UserError(
-            f"{url}: a web server does not tell which files it has; "
+            f"{url}: a web server does not list its files; "
             "give `tubelet prepare list` a list with the paths or URLs of the videos"
         )
     require_package(url)
@@ -172,7 +150,7 @@ def _list(url: str) -> FoundFiles:
     except OSError as error:
         raise UserError(f"{url} cannot be listed ({error.strerror or error})") from error
     if not found:
-        raise UserError(f"no files below {url}; it should hold the videos")
+        raise UserError(f"no files below {url}; it should contain the videos")
     files = FoundFiles(url)
     for path, info in sorted(found.items()):
         files.stamps[path] = Stamp.of(info)
@@ -181,67 +159,57 @@ def _list(url: str) -> FoundFiles:
     return files
 
 
-def _same(one: Path, other: Path | str) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
+def match_rows(rows: Sequence[Row], files: FoundFiles, classes: Sequence[str] = ()) -> list[str | None]:
+    """Return the relative path of each row's file, None if there is no such file.
 
-
-def match_rows(
-    rows: Sequence[Row], files: FoundFiles, classes: Sequence[str] = ()
-) -> tuple[dict[int, str], list[Row]]:
-    """Find each row's file.
-
-    A file is taken where its folder is the row's too, or where no other file and no other row has its name.
-    Of several files that is taken whose folders speak of the row's split and class, or of a replacement;
-    of files that differ in their endings alone the first, so .mp4 before .webm.
-
-    Returns:
-        Relative paths by the row's place, and the rows without a file.
+    A file matches if its folder is the row's too, or if no other file and no other row has its name. Of many,
+    the best match is in folders named after the row's split and class, or is a replacement; of files that
+    differ only in their suffixes it is the first, so .mp4 before .webm.
 
     Raises:
-        UserError: several files fit a row equally well.
+        UserError: two files match a row equally well.
     """
     names = Counter(key for key, _ in {(_key(row), row.name) for row in rows})
-    found: dict[int, str] = {}
-    missing: list[Row] = []
-    for place, row in enumerate(rows):
-        chosen = _choose(row, files.candidates(row), classes, alone=names[_key(row)] == 1)
-        if len(chosen) > 1:
+    found: list[str | None] = []
+    for row in rows:
+        best = _best_matches(row, files.candidates(row), classes, unique=names[_key(row)] == 1)
+        if len(best) > 1:
             raise UserError(
-                f"{row.where}: '{row.name}' may be {chosen[0]} or {chosen[1]} in {files.root}; "
-                "say with --root which folder the list's paths count from"
+                f"{row.where}: '{row.name}' may be {best[0]} or {best[1]} in {files.root}; "
+                "specify with --root the folder that the list's paths are relative to"
             )
-        if chosen:
-            found[place] = chosen[0]
-        else:
-            missing.append(row)
-    return found, missing
+        found.append(best[0] if best else None)
+    return found
 
 
-def _choose(row: Row, candidates: list[str], classes: Sequence[str], *, alone: bool) -> list[str]:
-    """The candidates that fit best."""
-    folders = [plain(part) for part in Path(_normal(row.name)).parent.parts if part not in ("/", ".", "..")]
-    if folders and not (alone and len(candidates) == 1):
-        candidates = [path for path in candidates if plain(_normal(Path(path).parent.name)) == folders[-1]]
+def _best_matches(row: Row, candidates: list[str], classes: Sequence[str], *, unique: bool) -> list[str]:
+    parents = Path(_normal(row.name)).parent.parts
+    folders = [normalized(part) for part in parents if part not in ("/", ".", "..")]
+    if folders and not (unique and len(candidates) == 1):
+        candidates = [
+            path for path in candidates if normalized(_normal(Path(path).parent.name)) == folders[-1]
+        ]
     if len(candidates) < 2:
         return candidates
-    mine = {plain(classes[label]) for label in row.labels if isinstance(label, int) and classes}
-    fits = {}
+    row_classes = {normalized(classes[label]) for label in row.labels if isinstance(label, int) and classes}
+    rank = {}
     for path in candidates:
-        parts = [plain(_normal(part)) for part in Path(path).parent.parts]
+        parts = [normalized(_normal(part)) for part in Path(path).parent.parts]
         same = 0
         while same < min(len(parts), len(folders)) and parts[-1 - same] == folders[-1 - same]:
             same += 1
-        splits = {split_of(part) for part in parts} - {None}
-        fits[path] = (
+        rank[path] = (
             any("replacement" in part for part in parts),
             same,
-            row.split in splits if splits else False,
-            bool(mine & set(parts)),
+            row.split in {split_of(part) for part in parts} - {None},
+            bool(row_classes & set(parts)),
         )
-    best = max(fits.values())
-    chosen = [path for path in candidates if fits[path] == best]
-    one = len({Path(path).with_suffix("") for path in chosen}) == 1  # a converted copy beside the original
-    return chosen[:1] if one else chosen
+    highest = max(rank.values())
+    best = [path for path in candidates if rank[path] == highest]
+    same_stem = (
+        len({Path(path).with_suffix("") for path in best}) == 1
+    )  # a converted copy beside the original
+    return best[:1] if same_stem else best
 
 
 def _key(row: Row) -> tuple[str, float | None]:
@@ -254,6 +222,6 @@ def _seconds(path: str, stem: str) -> tuple[int, int] | None:
 
 
 def _normal(text: str) -> str:
-    """One spelling of accents, as file systems differ, and forward slashes."""
+    """Return a path with one spelling of accents, as file systems differ, and with forward slashes."""
     text = text.replace("\\", "/") if "/" not in text else text
     return unicodedata.normalize("NFC", text)

@@ -1,34 +1,32 @@
-"""The videos that a manifest should list, as annotations, lists or folders have it."""
+"""The videos that a manifest should list."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Self
 
-from tubelet.errors import UserError
-from tubelet.prepare.find_files import FoundFiles, match_rows
-from tubelet.prepare.lists.annotations import VALIDATED_ON_TEST, Annotations
 from tubelet.prepare.lists.row import Row
-from tubelet.prepare.places import Stamp
+from tubelet.prepare.stamps import Stamp
 from tubelet.video.index import VideoIndex
 
 
 @dataclass(frozen=True)
-class Item:
-    """A video that should be listed.
+class ListedVideo:
+    """A video that the manifest should list.
 
     Attributes:
-        path: the file or folder of pictures as `place` gives it: an absolute path or a URL.
-        name: its path below the common folder, with forward slashes.
-        split: "train", "val" or "test".
+        path: the file or image folder: an absolute path or a URL.
+        name: its path relative to the common folder, with forward slashes.
+        split: "train", "val" or "test"; None if it is to be drawn.
         labels: class numbers.
-        offset: number of the first picture, in a folder of pictures.
-        frames: how many pictures from `offset` on.
-        where: the list and the line that name it; empty where none does.
-        stamp: of the file, where it is known already.
+        offset: number of the first image, in an image folder.
+        frames: number of images from `offset` on.
+        where: the list and the line that name it; empty if no list does.
+        stamp: the file's stamp, if it is known already.
     """
 
     path: str
     name: str
-    split: str
+    split: str | None
     labels: tuple[int, ...] = ()
     offset: int | None = None
     frames: int | None = None
@@ -36,35 +34,42 @@ class Item:
     stamp: Stamp | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, row: Row, path: str, name: str, split: str, stamp: Stamp | None = None) -> "Item":
-        """The video of a list's row."""
+    def of(cls, row: Row, path: str, name: str, stamp: Stamp | None = None) -> Self:
+        """Return the video of a list's row, whose labels are numbers."""
         labels = tuple(label for label in row.labels if isinstance(label, int))
-        return cls(path, name, split, labels, row.offset, row.frames, row.where, stamp)
+        return cls(path, name, row.split or "train", labels, row.offset, row.frames, row.where, stamp)
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """The first image and the number of images, if it is a part of an image folder."""
+        if self.offset is None or self.frames is None or not Path(self.path).is_dir():
+            return None
+        return self.offset, self.frames
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that should be listed.
+class PreparePlan:
+    """All videos that a manifest should list, and the rest of the source.
 
     Attributes:
-        kind: what the source was found to be, in words.
-        items: the videos.
+        kind: the kind of source, in a few words.
+        videos: the videos.
         classes: the class names.
-        several: whether a video may have several classes.
-        drawn: the seed that the splits are drawn with; None where they are given.
-        val_is_test: whether the same videos are to be validated and tested on.
-        missing: what is listed and not there, with the list and the line.
-        left_out: videos that are not to be listed.
-        ignored: files that are no videos.
-        notes: what should be known of it.
-        origin: the words of the command that the data set is made by; a folder holds that of one origin.
+        multi_label: a video may have more than one class.
+        split_seed: the seed with which the splits are drawn; None if they are given.
+        val_is_test: the same videos are in both splits on purpose.
+        missing: the names of listed videos that are not found, with the list and the line.
+        left_out: videos outside all class folders.
+        ignored: files that are not videos.
+        notes: remarks for the report.
+        origin: the words of the command; a folder contains the data set of one command.
     """
 
     kind: str
-    items: tuple[Item, ...]
+    videos: tuple[ListedVideo, ...]
     classes: tuple[str, ...] = ()
     multi_label: bool = False
-    drawn: int | None = None
+    split_seed: int | None = None
     val_is_test: bool = False
     missing: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -73,49 +78,18 @@ class Plan:
     origin: tuple[str, ...] = ()
 
 
-def plan_annotations(annotations: Annotations, files: FoundFiles) -> Plan:
-    """The videos of annotation files, found by their names wherever they lie below a folder.
-
-    Raises:
-        UserError: none of them lies there, or several files fit one equally well.
-    """
-    found, missing = match_rows(annotations.rows, files, annotations.classes)
-    if not found:
-        raise UserError(
-            f"none of the {len(missing)} videos in {annotations.kind} lie below {files.root}, such as "
-            f"{missing[0].name}; say with --root where they are"
-        )
-    items = [
-        Item.of(row, files.place(path), path, row.split or "train", files.stamps.get(path))
-        for row, path in ((annotations.rows[place], path) for place, path in found.items())
-    ]
-    return Plan(
-        annotations.kind,
-        tuple(items),
-        annotations.classes,
-        val_is_test=VALIDATED_ON_TEST in annotations.notes,
-        missing=tuple(named(row) for row in missing),
-        notes=annotations.notes,
-    )
-
-
-def named(video: Row | Item, part: str = "") -> str:
-    """A video, or a part of it, as its list names it, and the line."""
-    return f"{video.name}{part} ({video.where})"
-
-
 @dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What the lists say of a video, or why it is not in them.
+class VideoProperties:
+    """Properties of a video, from checking or encoding it.
 
     Attributes:
-        frames: how many can be decoded.
-        fps: frames per second; 0 for a folder of pictures.
+        frames: number of frames that can be decoded.
+        fps: frames per second; 0 for an image folder.
         width: in pixels, as shown.
         height: in pixels, as shown.
-        codec: FFmpeg's name of it; the ending of the files in a folder of pictures.
-        error: why it cannot be used, or the empty string.
-        note: what is odd about it, or lost of it, though it can be used.
+        codec: FFmpeg's name of it; for an image folder the suffix of its files.
+        error: why it cannot be used; empty if it can.
+        note: what is unusual about it, or lost in encoding it.
     """
 
     frames: int = 0
@@ -127,7 +101,7 @@ class Facts:
     note: str = ""
 
     def with_index(self, index: VideoIndex) -> Self:
-        """The same, and what an index tells."""
+        """Return the same with the properties that an index contains."""
         return replace(
             self,
             frames=len(index),

@@ -1,4 +1,7 @@
-"""The videos of lists: where each lies, by its path, or by its name below a folder."""
+"""Plan the videos of lists and of official annotations: find each by its path, or by its name in a folder.
+
+The functions raise a UserError that names the list and the line.
+"""
 
 import posixpath
 from collections.abc import Sequence
@@ -8,15 +11,40 @@ from pathlib import Path, PurePosixPath
 
 from tubelet.data.manifest import read_names
 from tubelet.errors import UserError, plural
-from tubelet.prepare.find_files import FoundFiles, look_through, match_rows
+from tubelet.prepare.find_files import LIST_SUFFIXES, FoundFiles, find_videos, match_rows
+from tubelet.prepare.lists.annotations import Annotations
 from tubelet.prepare.lists.class_names import number_labels
 from tubelet.prepare.lists.row import Row, split_of
 from tubelet.prepare.lists.tables import read_list
-from tubelet.prepare.places import Stamp, names_of, place
-from tubelet.prepare.plan import Item, Plan, named
-from tubelet.video.image_folder import is_picture
+from tubelet.prepare.paths import absolute_path, short_names
+from tubelet.prepare.plan import ListedVideo, PreparePlan
+from tubelet.prepare.stamps import Stamp
+from tubelet.video.image_folder import is_image
 from tubelet.video.remote import join_url, lists_files, remote_url, require_package
 from tubelet.video.sources import VIDEO_SUFFIXES
+
+
+def plan_annotations(annotations: Annotations, files: FoundFiles) -> PreparePlan:
+    """Plan the videos of annotation files, found by their names in any folder."""
+    rows = annotations.rows
+    found = list(zip(rows, match_rows(rows, files, annotations.classes), strict=True))
+    videos = [
+        ListedVideo.of(row, files.path_of(path), path, files.stamps.get(path)) for row, path in found if path
+    ]
+    missing = tuple(f"{row.name} ({row.where})" for row, path in found if not path)
+    if not videos:
+        raise UserError(
+            f"none of the {len(rows)} videos in {annotations.kind} is in {files.root}, such as "
+            f"{rows[0].name}; specify their folder with --root"
+        )
+    return PreparePlan(
+        annotations.kind,
+        tuple(videos),
+        annotations.classes,
+        val_is_test=annotations.val_is_test,
+        missing=missing,
+        notes=annotations.notes,
+    )
 
 
 def plan_lists(
@@ -24,107 +52,104 @@ def plan_lists(
     root: Path | str | None = None,
     classes: Sequence[str] = (),
     columns: Sequence[str] = (),
-) -> Plan:
-    """The videos of one list or several, whose names tell the splits where their lines do not.
+    list_format: str = "",
+) -> PreparePlan:
+    """Plan the videos of lists; a list's name is its split unless its lines specify one.
 
     Args:
-        sources: the lists, or one folder that holds them.
-        root: the folder, or its URL, that their paths count from; otherwise the list's folder or the current
-            one. A line may hold a URL itself.
+        sources: the lists, or one folder that contains them.
+        root: the folder, or its URL, that their paths are relative to; if None, the list's folder or the
+            current one. A line may be a URL itself.
         classes: names in the order of their numbers.
-        columns: what the fields of a line are, where the lists do not tell.
-
-    Raises:
-        UserError: a list or its classes cannot be read, a label is not among them, a folder elsewhere cannot
-            be listed, several files fit a line equally well, or none of the videos is there.
+        columns: what the fields of a line are; detected if empty.
+        list_format: the format of the lists; detected if empty.
     """
-    paths = _lists(sources)
+    paths = _list_files(sources)
     rows: list[Row] = []
     kinds = []
     for source in paths:
-        content = read_list(source, columns)
+        content = read_list(source, columns, list_format)
         split = split_of(source.stem) or "train"
         rows += [row if row.split else replace(row, split=split) for row in content.rows]
         kinds.append(f"{source.name}: {content.kind}, {plural(len(content.rows), 'video')}")
-    beside = paths[0].parent / "classes.txt"
-    if not classes and beside.is_file():
-        classes = read_names(beside)
+    class_file = paths[0].parent / "classes.txt"
+    if not classes and class_file.is_file():
+        classes = read_names(class_file)
     rows, names, notes = number_labels(rows, classes)
-    base = remote_url(root) if root else None
     for url in {url.partition(":")[0]: url for row in rows if (url := remote_url(row.name))}.values():
         require_package(url)
-    below = look_through(base) if base and lists_files(base) else None
-    found: dict[int, tuple[str, Stamp | None]] = {}
-    for number, row in enumerate(rows):
-        if url := remote_url(row.name):
-            found[number] = url, None
-        elif below:
-            if (path := _shown(row.name, below)) is not None:
-                found[number] = below.place(path), below.stamps[path]
-        elif base:
-            found[number] = join_url(base, _with_ending(row.name)), None
-        elif there := _there(row.name, [Path(root)] if root else [paths[0].parent, Path()]):
-            found[number] = place(there), None
-    rest = [number for number in range(len(rows)) if number not in found]
-    if rest and root and (below or not base):
-        files = below or look_through(root)
-        matched, _ = match_rows([rows[number] for number in rest], files, names)
-        found |= {rest[k]: (files.place(path), files.stamps.get(path)) for k, path in matched.items()}
-        if below and below.pictures:
-            notes = [*notes, f"folders of pictures below {base} are left out: copy them to this machine"]
-    missing = tuple(named(row) for number, row in enumerate(rows) if number not in found)
-    if not found:
-        where = root or f"{paths[0].parent} or the current folder"
+    url = remote_url(root) if root else None
+    listing = find_videos(url) if url and lists_files(url) else None
+    folders = [Path(root)] if root else [paths[0].parent, Path()]
+    found = [_locate(row.name, folders, url, listing) for row in rows]
+    rest = [k for k, location in enumerate(found) if location is None]
+    if rest and root and (listing or not url):
+        files = listing or find_videos(root)
+        for k, path in zip(rest, match_rows([rows[k] for k in rest], files, names), strict=True):
+            found[k] = (files.path_of(path), files.stamps.get(path)) if path else None
+        if listing and listing.images:
+            notes = [*notes, f"image folders in {url} are left out; copy them to this machine"]
+    located = [(row, *location) for row, location in zip(rows, found, strict=True) if location]
+    if not located:
         raise UserError(
-            f"{rows[0].where}: no '{rows[0].name}' in {where}, nor any of the other "
-            f"{len(missing) - 1}; say with --root which folder the paths count from"
+            f"{rows[0].where}: no '{rows[0].name}' in {root or f'{paths[0].parent} or the current folder'}, "
+            f"nor any of the other {len(rows) - 1}; specify with --root the folder that paths are relative to"
         )
-    short = names_of((path for path, _ in found.values()), place(root) if root else None)
-    items = [
-        Item.of(rows[number], path, short[path], rows[number].split or "train", stamp)
-        for number, (path, stamp) in sorted(found.items())
-    ]
-    multi_label = any(len(row.labels) > 1 for row in rows)
-    return Plan("; ".join(kinds), tuple(items), names, multi_label, missing=missing, notes=tuple(notes))
+    short = short_names((path for _, path, _ in located), absolute_path(root) if root else None)
+    return PreparePlan(
+        "; ".join(kinds),
+        tuple(ListedVideo.of(row, path, short[path], stamp) for row, path, stamp in located),
+        names,
+        any(len(row.labels) > 1 for row in rows),
+        missing=tuple(
+            f"{row.name} ({row.where})" for row, location in zip(rows, found, strict=True) if not location
+        ),
+        notes=tuple(notes),
+    )
 
 
-def _lists(sources: Sequence[Path]) -> list[Path]:
-    if far := [url for url in map(remote_url, sources) if url]:
-        raise UserError(f"{far[0]}: lists are read on this machine; copy it here. Their lines may hold URLs")
+def _list_files(sources: Sequence[Path]) -> list[Path]:
+    if remote := next(filter(None, map(remote_url, sources)), None):
+        raise UserError(
+            f"{remote}: lists must be on this machine; copy it here. The list itself may contain URLs"
+        )
     if len(sources) > 1 or not sources[0].is_dir():
         return list(sources)
-    found = [
-        path
-        for path in sorted(sources[0].iterdir())
-        if path.suffix.lower() in (".txt", ".csv", ".tsv", ".json", ".jsonl") and split_of(path.stem)
-    ]
-    splits = [split_of(path.stem) for path in found]
+    files = [path for path in sorted(sources[0].iterdir()) if path.suffix.lower() in LIST_SUFFIXES]
+    found = {path: split for path in files if (split := split_of(path.stem))}
     if not found:
-        raise UserError(f"{sources[0]} holds no list named after train, val or test; name the list's file")
-    if twice := [path.name for path, split in zip(found, splits, strict=True) if splits.count(split) > 1]:
-        raise UserError(
-            f"{sources[0]} holds several lists of a split: {', '.join(twice)}; name those to read"
-        )
-    return found
+        raise UserError(f"{sources[0]} has no list named after train, val or test; give the list's file")
+    splits = list(found.values())
+    if repeated := [path.name for path, split in found.items() if splits.count(split) > 1]:
+        raise UserError(f"{sources[0]} has more than one list of a split: {', '.join(repeated)}; give one")
+    return list(found)
 
 
-def _there(name: str, bases: Sequence[Path]) -> Path | None:
-    """The file or folder of pictures of a listed path."""
-    for path in (base / full for base in bases for full in (name, _with_ending(name))):
-        with suppress(OSError):  # a name too long for a file, or a folder that may not be read
-            if path.is_file() or (path.is_dir() and any(map(is_picture, path.iterdir()))):
-                return path
+def _locate(
+    name: str, folders: Sequence[Path], root_url: str | None, listing: FoundFiles | None
+) -> tuple[str, Stamp | None] | None:
+    """Return the path of a listed video, and its stamp if it is known; None if it is not found.
+
+    Args:
+        name: as the list has it; a missing suffix stands for .mp4, as in VideoMAE.
+        folders: on this machine, if the root is not remote.
+        root_url: the remote root.
+        listing: its files, if its store lists them.
+    """
+    if url := remote_url(name):
+        return url, None
+    if listing:
+        plain = posixpath.normpath(name)
+        paths = (path for path in (name, plain, _with_suffix(plain)) if path in listing.stamps)
+        return next(((listing.path_of(path), listing.stamps[path]) for path in paths), None)
+    if root_url:
+        return join_url(root_url, _with_suffix(name)), None
+    for path in (folder / full for folder in folders for full in (name, _with_suffix(name))):
+        with suppress(OSError):  # a name too long for a file, or a folder without permission to read
+            if path.is_file() or (path.is_dir() and any(map(is_image, path.iterdir()))):
+                return absolute_path(path), None
     return None
 
 
-def _shown(name: str, files: FoundFiles) -> str | None:
-    """The file of a listed path in the listing of a folder elsewhere."""
-    for path in (name, posixpath.normpath(name), _with_ending(posixpath.normpath(name))):
-        if path in files.stamps:
-            return path
-    return None
-
-
-def _with_ending(name: str) -> str:
-    """An ending that is left out is .mp4, as in VideoMAE."""
+def _with_suffix(name: str) -> str:
     return name if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES else f"{name}.mp4"

@@ -1,148 +1,126 @@
-"""Work on many files in processes of their own, so that no file can stop the rest.
+"""Call a function on many files in worker processes, so that no file can stop the rest.
 
-A decoder may crash or hang on a broken file. Each process works on one file at a time and is replaced where
-it ends or takes too long; the file it had is then the one to blame.
+A decoder may crash or hang on a broken file. A worker has one file at a time and is replaced if it crashes or
+takes too long; that file then has no result, and the others do.
 """
 
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from multiprocessing import get_context, parent_process, resource_tracker
-from multiprocessing.connection import Connection, wait
 from threading import Thread
-from typing import Generic, TypeVar
+from typing import TypeVar
+
+from pebble import ProcessExpired, ProcessPool
 
 from tubelet.errors import UserError
 
-Job = TypeVar("Job")
+T = TypeVar("T")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Lost:
-    """There is no result, and why."""
+class JobFailed:
+    """A job without a result: its worker crashed or took too long, or its file could not be fetched."""
 
     reason: str
 
 
-def work(
-    function: Callable[[Job], Result],
-    jobs: Sequence[Job],
+def run_jobs(
+    function: Callable[[T], Result],
+    jobs: Sequence[T],
     *,
     workers: int,
-    seconds: Callable[[Job], float] = lambda job: inf,
-) -> Iterator[tuple[Job, Result | Lost]]:
-    """Call `function` on each job; results come as they are finished.
+    limit_s: Callable[[T], float] = lambda job: inf,
+) -> Iterator[tuple[T, Result | JobFailed]]:
+    """Call `function` on each job and yield the jobs with their results, in the order in which they finish.
 
     Args:
-        function: of a module, so that other processes find it. A mistake in it ends the work.
-        jobs: what to call it with.
-        workers: processes; 0 works in this one, without protection.
-        seconds: how long a job may take; one that takes longer is lost.
+        function: defined in a module, so that other processes can import it.
+        jobs: the arguments.
+        workers: number of processes; 0 calls the function in this process, without protection.
+        limit_s: seconds that a job may take.
 
     Raises:
         UserError: the function raised it, or the processes do not start.
-        RuntimeError: the function raised something else in another process; the message has it and the job.
+        RuntimeError: the function raised another error in a worker; the message contains it and the job.
     """
     if workers < 1:
         for job in jobs:
             yield job, function(job)
         return
     waiting = list(reversed(jobs))
-    team: list[_Worker[Job, Result]] = []
+    while waiting:
+        yield from _run_pool(function, waiting, workers, limit_s)
+
+
+def _run_pool(
+    function: Callable[[T], Result], waiting: list[T], workers: int, limit_s: Callable[[T], float]
+) -> Iterator[tuple[T, Result | JobFailed]]:
+    """Take jobs from the end of `waiting`; jobs that a broken pool did not begin are put back."""
+    running: dict[Future[Result], T] = {}
+    works = broken = False
+    pool = _start_pool(function, workers)
     try:
-        while waiting or any(worker.busy for worker in team):
-            team = [worker for worker in team if not worker.ended]
-            while waiting and len(team) < workers:
-                team.append(_Worker(function))
-            for worker in team:
-                if waiting and not worker.busy and worker.give(waiting[-1], seconds(waiting[-1])):
-                    waiting.pop()
-            ready = wait([worker.connection for worker in team if worker.busy], timeout=0.5)
-            for worker in [worker for worker in team if worker.connection in ready or worker.late]:
-                yield worker.take()
+        while (waiting or running) and not broken:
+            while waiting and len(running) < workers:  # a job is sent only when a worker is free
+                limit = limit_s(waiting[-1])
+                try:
+                    future: Future[Result] = pool.schedule(
+                        _call, (function, waiting[-1]), timeout=limit if isfinite(limit) else None
+                    )
+                except RuntimeError:  # broken since the last result
+                    broken = True
+                    break
+                running[future] = waiting.pop()
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job = running.pop(future)
+                try:
+                    result: Result | JobFailed = future.result()
+                except BrokenProcessPool:
+                    broken = True
+                    waiting.append(job)
+                    continue
+                except ProcessExpired as error:
+                    result = JobFailed(f"the decoder crashed (exit code {error.exitcode})")
+                except TimeoutError:
+                    result = JobFailed(f"took longer than {limit_s(job):.0f} s")
+                works = True
+                yield job, result
     finally:
-        for worker in team:
-            worker.end()
+        pool.stop()
+        pool.join()
+    waiting.extend(running.values())
+    if broken and not works:
+        raise UserError("the worker processes do not start; --workers 0 works without them")
 
 
-class _Worker(Generic[Job, Result]):
-    """One process and the job it has."""
-
-    def __init__(self, function: Callable[[Job], Result]) -> None:
-        context = get_context("spawn")  # forking a process that has threads is unsafe
-        self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, function), daemon=True)
-        with _interrupts_held():
-            self._process.start()
-        theirs.close()
-        self._job: list[Job] = []
-        self._seconds = self._end = inf
-        self._started = False
-
-    @property
-    def busy(self) -> bool:
-        return bool(self._job)
-
-    @property
-    def late(self) -> bool:
-        return self.busy and time.monotonic() > self._end
-
-    @property
-    def ended(self) -> bool:
-        return self.connection.closed
-
-    def give(self, job: Job, seconds: float) -> bool:
-        """Whether the process takes a job; one that ended after its last one does not."""
-        try:
-            self.connection.send(job)
-        except ConnectionError:
-            if self._started:
-                self.end()
-                return False
-        grace = 0 if self._started else 60  # a new process imports first
-        self._job, self._seconds, self._end = [job], seconds, time.monotonic() + seconds + grace
-        return True
-
-    def take(self) -> tuple[Job, Result | Lost]:
-        """The job and its result. Where the process crashed or is late, it is ended."""
-        (job,) = self._job
-        self._job = []
-        if not self.connection.poll():
-            self.end()
-            return job, Lost(f"took longer than {self._seconds:.0f} s")
-        try:
-            failed, result = self.connection.recv()
-        except (EOFError, ConnectionError):
-            self._process.join(5)
-            code = self._process.exitcode
-            self.end()
-            if not self._started and code == 1:  # Python's own failure, not a decoder's
-                raise UserError("the worker processes do not start; --workers 0 works without them") from None
-            return job, Lost(f"the decoder crashed on it (exit code {code})")
-        if failed:
-            raise UserError(result) if failed == "user" else RuntimeError(result)
-        self._started = True
-        return job, result
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.join()
-        self.connection.close()
+def _start_pool(function: Callable[[T], Result], workers: int) -> ProcessPool:
+    """Start processes that do not receive Ctrl-C, which this process handles, not even while they import."""
+    pool = ProcessPool(
+        workers,
+        initializer=_exit_with_parent,
+        initargs=(function,),  # to import its module before the first job's time begins
+        context=get_context("spawn"),  # forking a process that has threads is unsafe
+    )
+    with _interrupts_blocked():
+        assert pool.active  # this starts the processes, and the thread that replaces them
+    return pool
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """A process that starts here does not get Ctrl-C, not even while it imports: this one handles it."""
+def _interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT in this thread; the threads and processes that it starts inherit that."""
     if sys.platform == "win32":
         yield
         return
-    resource_tracker.ensure_running()  # starting it, as the first process would, lets interrupts through
+    resource_tracker.ensure_running()  # if the first worker started it, that would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
@@ -150,26 +128,23 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(connection: Connection, function: Callable[[Job], Result]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be held back
-    Thread(target=_end_with_parent, daemon=True).start()
+def _call(function: Callable[[T], Result], job: T) -> Result:
+    """Call the function in a worker; its errors become errors that any process can unpickle."""
     try:
-        while True:
-            job = connection.recv()
-            try:
-                answer: tuple[str, object] = ("", function(job))
-            except UserError as error:
-                answer = ("user", str(error))
-            except Exception as error:
-                answer = ("program", f"{type(error).__name__}: {error} (working on {job})")
-            connection.send(answer)
-    except (EOFError, ConnectionError):
-        pass  # the main process is gone
+        return function(job)
+    except UserError as error:
+        raise UserError(str(error)) from None
+    except Exception as error:
+        raise RuntimeError(f"{type(error).__name__}: {error} (working on {job})") from error
 
 
-def _end_with_parent() -> None:
-    """Stop in the middle of a job where the main process is gone: the next run may be writing the same."""
-    parent = parent_process()
-    assert parent is not None  # this is a worker
-    parent.join()
-    os._exit(1)
+def _exit_with_parent(_: Callable[[T], Result]) -> None:
+    """Exit, also in the middle of a job, when the main process is gone: the next run may write the same."""
+
+    def watch() -> None:
+        parent = parent_process()
+        assert parent is not None  # this is a worker
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()

@@ -1,4 +1,4 @@
-"""A picture of the first clips that a training on a manifest would see."""
+"""Draw an image of the first clips of a training on a manifest."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from tubelet.data.manifest import Manifest
 from tubelet.errors import UserError
 from tubelet.files import replacing
 
-_ROWS, _FRAMES, _SIDE, _GAP = 8, 8, 112, 2
-_TITLE = 20  # pixels in height
+_NUM_CLIPS, _NUM_FRAMES = 8, 8
+_SIDE_PX, _GAP_PX, _TITLE_PX = 112, 2, 20
 
 
 def save_preview(manifest: Manifest, path: Path) -> None:
@@ -23,22 +23,22 @@ def save_preview(manifest: Manifest, path: Path) -> None:
     Raises:
         UserError: no clip can be read.
     """
-    dataset = TrainDataset(manifest, SegmentClip(frames=_FRAMES), Augment(), size=_SIDE)
-    chosen = np.random.default_rng(0).permutation(len(dataset))[:_ROWS]
+    dataset = TrainDataset(manifest, SegmentClip(frames=_NUM_FRAMES), Augment(), size=_SIDE_PX)
+    chosen = np.random.default_rng(0).permutation(len(dataset))[:_NUM_CLIPS]
     batch = collate([dataset[0, int(index)] for index in chosen])
     if not len(batch):
         raise UserError(f"{manifest.root / manifest.split}.csv: no clip can be read: {batch.failures}")
-    width = _FRAMES * (_SIDE + _GAP) - _GAP
-    sheet = Image.new("RGB", (width, len(batch) * (_TITLE + _SIDE + _GAP)), "white")
+    width = _NUM_FRAMES * (_SIDE_PX + _GAP_PX) - _GAP_PX
+    sheet = Image.new("RGB", (width, len(batch) * (_TITLE_PX + _SIDE_PX + _GAP_PX)), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 13)
     for row, clip in enumerate(batch.video):
-        top = row * (_TITLE + _SIDE + _GAP)
+        top = row * (_TITLE_PX + _SIDE_PX + _GAP_PX)
         sample = manifest.samples[int(batch.index[row])]
         names = ", ".join(manifest.classes[label] for label in sample.classes)
         title = " - ".join(filter(None, (names, Path(sample.path).name)))
         draw.text((2, top + 2), title, fill="black", font=font)
         for k, frame in enumerate(clip.permute(0, 2, 3, 1).numpy()):
-            sheet.paste(Image.fromarray(frame), (k * (_SIDE + _GAP), top + _TITLE))
+            sheet.paste(Image.fromarray(frame), (k * (_SIDE_PX + _GAP_PX), top + _TITLE_PX))
     with replacing(path) as temporary:
         sheet.save(temporary, "PNG")

@@ -1,4 +1,4 @@
-"""What a report shows, as plain data: nothing here measures or draws."""
+"""The contents of the demo's page as plain data: nothing here measures or draws."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Result:
-    """What one model scored at test.
+    """A model's test result.
 
     Attributes:
-        name: of the model, unique in the report.
-        group: what it belongs to, such as "from scratch"; it decides the color.
-        masked: the share of tokens masked at test, in [0, 1].
-        top1: the share of videos whose class came first, in [0, 1].
-        top5: the share of videos whose class was among the first five, in [0, 1].
-        gflops: 10^9 multiply-adds a view.
-        parameters: how many.
-        clips_per_second: views classified a second.
+        name: of the model, unique on the page.
+        group: results of one group, such as "from scratch", have one color.
+        masked: fraction of the tokens masked at test, in [0, 1].
+        top1: fraction of the videos whose class has the highest score, in [0, 1].
+        top5: fraction of the videos whose class is among the five highest scores, in [0, 1].
+        gflops: 10^9 multiply-adds per view.
+        parameters: number of parameters.
+        clips_per_second: views classified per second.
         views: clips x crops of a video, such as "2 x 1".
-        highlight: one of the few results that the report opens with.
+        highlight: whether the page starts with this result.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart; `xs` and `ys` are equally long. Named like a group of results, it has its color."""
+    """A line of a chart; `xs` and `ys` have equal lengths. A curve has the color of the group of its name."""
 
     name: str
     xs: Sequence[float]
@@ -57,7 +57,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Picture:
-    """A reconstruction, original | masked | painted: a file's bytes and media type, such as "image/webp"."""
+    """A file that shows original, masked and reconstructed clip: bytes and media type, as "image/webp"."""
 
     caption: str
     data: bytes
@@ -65,15 +65,15 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Worst:
-    """A video that the model got wrong.
+class WorstClip:
+    """A video that a model classified wrongly.
 
     Attributes:
         video: its name.
         truth: its class.
-        predicted: the class that came first.
+        predicted: the class with the highest score.
         probability: of the predicted class, in [0, 1].
-        strip: some of its frames side by side, a PNG file's bytes.
+        strip: some of its frames side by side, the bytes of a PNG file.
     """
 
     video: str
@@ -84,23 +84,23 @@ class Worst:
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
-    """All that the page shows.
+class DemoReport:
+    """Everything on the page. Sections without content are left out.
 
     Attributes:
         title: of the page.
-        lead: one paragraph that says what was done and what came of it.
-        results: at least one; the table keeps their order.
+        lead: one paragraph: what was done, and the outcome.
+        results: in the order of the table.
         charts: learning curves.
-        reconstructions: animations, original | masked | painted.
-        confusion: integers (K, K), videos by their class (row) and the class predicted (column), or None.
+        reconstructions: animations of original, masked and reconstructed clips.
+        confusion: integers (K, K), number of videos by class (row) and predicted class (column), or None.
         classes: the K class names.
-        confusion_of: the name of the model that the confusion matrix and the worst clips are of.
-        worst: videos that it got most wrong, the worst first.
+        confusion_of: name of the model of the confusion matrix and of the worst clips.
+        worst: videos that it classified wrongly, the most confident answers first.
         recipes: (name, YAML text) of each run.
         facts: (name, value), such as machine, versions, commit, duration and data set.
         broken: test videos that could not be read.
-        tested: test videos that could be read: the denominator of every accuracy; None leaves it unsaid.
+        tested: number of test videos that could be read, over which accuracies are computed; None if unknown.
     """
 
     title: str
@@ -111,20 +111,20 @@ class Report:
     confusion: npt.NDArray[np.integer] | None = None
     classes: Sequence[str] = ()
     confusion_of: str = ""
-    worst: Sequence[Worst] = ()
+    worst: Sequence[WorstClip] = ()
     recipes: Sequence[tuple[str, str]] = ()
     facts: Sequence[tuple[str, str]] = ()
     broken: Sequence[str] = ()
     tested: int | None = None
 
 
-def percent(share: float) -> str:
-    """A share in [0, 1] as per cent, to a tenth."""
-    return f"{100 * share:.1f}"
+def percent(fraction: float) -> str:
+    """Return a fraction in [0, 1] as percent, rounded to a tenth."""
+    return f"{100 * fraction:.1f}"
 
 
 def rounded(value: float) -> str:
-    """About three significant figures."""
+    """Return a number with about three significant figures."""
     if 0 < abs(value) < 0.1:
         return f"{value:.3g}"
     decimals = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3

@@ -105,7 +105,7 @@ def make_loader(
         data.augment,
         size=encoder.image_size,
         repeats=data.repeats,
-        crops=data.augmented_copies,
+        augmented_copies=data.augmented_copies,
         seed=recipe.seed,
     )
     return TrainLoader(

@@ -1,169 +1,92 @@
-"""Multi-view testing: every video once, its views' class probabilities averaged, nothing replaced."""
+"""Multi-view testing: every video once, class probabilities averaged over its views, no video replaced."""
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from tubelet.checkpoints.load import load_model
+from tubelet.checkpoints.model_folder import Model
 from tubelet.clips import AnyClip, Views
-from tubelet.data.dataset import ViewDataset, label_rows
+from tubelet.data.dataset import Batch, ViewDataset, label_rows
 from tubelet.data.loader import default_workers, view_batches
 from tubelet.data.manifest import Manifest, read_manifest
-from tubelet.errors import UserError, plural
-from tubelet.files import replacing
+from tubelet.errors import UserError
 from tubelet.masking import RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.encoder import EncoderConfig
-from tubelet.recipe.schema import EvaluateRecipe
+from tubelet.run.accuracy import Evaluation
+from tubelet.run.inference import inference, on_device, require_classifier
 from tubelet.run.prediction import clip_of, views_of
 from tubelet.train.runtime import Runtime
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The outcome of a test.
-
-    Attributes:
-        names: (n) the tested videos, as in the manifest.
-        labels: (n,) int64 their true classes; (n, K) bool, true for each class shown, where a video may show
-            several.
-        probabilities: (n, K) float32, averaged over the views.
-        broken: videos that could not be read, with the reason; they are in none of the numbers.
-        clips_per_second: views through the network in a second of its own time, over all processes; of the
-            median batch, as the first ones still warm up.
-    """
-
-    names: list[str]
-    labels: np.ndarray
-    probabilities: np.ndarray
-    broken: dict[str, str]
-    clips_per_second: float
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether a video may show several classes."""
-        return self.labels.ndim == 2
-
-    def metrics(self) -> dict[str, float]:
-        """`top1` and `top5` or, where a video may show several classes, `mAP`; all in [0, 1]."""
-        if self.multi_label:
-            return {"mAP": self.mean_average_precision()}
-        return {"top1": self.top(1), "top5": self.top(5)}
-
-    def mean_average_precision(self) -> float:
-        """The mean of `average_precision` over the classes that a tested video shows, in [0, 1].
-
-        Raises:
-            ValueError: each video shows one class.
-        """
-        if not self.multi_label:
-            raise ValueError("each video shows one class: ask for top(k)")
-        shown = np.flatnonzero(self.labels.any(0))
-        each = [average_precision(self.probabilities[:, k], self.labels[:, k]) for k in shown]
-        return float(np.mean(each)) if each else 0.0
-
-    def top(self, k: int) -> float:
-        """The share of tested videos whose class is among the k most probable, in [0, 1].
-
-        Raises:
-            ValueError: a video may show several classes.
-        """
-        self._require_one()
-        if not self.names:
-            return 0.0
-        best = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
-        return float((best == self.labels[:, None]).any(1).mean())
-
-    def confusion(self) -> np.ndarray:
-        """(K, K) int64 counts: true class by row, predicted class by column; raises as `top`."""
-        self._require_one()
-        classes = self.probabilities.shape[1]
-        pairs = self.labels * classes + self.probabilities.argmax(1)
-        return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-
-    def _require_one(self) -> None:
-        if self.multi_label:
-            raise ValueError("a video may show several classes: ask for mean_average_precision()")
-
-    def summary(self) -> str:
-        """The outcome in a few lines, with the denominators and the videos that are not in it."""
-        videos = plural(len(self.names), "video")
-        if self.multi_label:
-            shown, there = int(self.labels.any(0).sum()), self.labels.shape[1]
-            over = f"{there} classes" if shown == there else f"the {shown} of {there} classes that they show"
-            outcome = f"mAP {self.mean_average_precision():.2%}  of {videos}, over {over}"
-        else:
-            outcome = f"top-1 {self.top(1):.2%}  top-5 {self.top(5):.2%}  of {videos}"
-        lines = [f"{outcome}  ({self.clips_per_second:.1f} views/s)"]
-        if self.broken:
-            videos = plural(len(self.broken), "video")
-            are = "is" if len(self.broken) == 1 else "are"
-            lines.append(f"{videos} could not be read and {are} in none of these numbers:")
-            lines.extend(f"  {reason}" for reason in self.broken.values())
-        return "\n".join(lines)
-
-    def save(self, path: Path) -> None:
-        """Write all of it as a compressed .npz, under exactly this name."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                names=np.array(self.names),
-                labels=self.labels,
-                probabilities=self.probabilities,
-                broken=np.array(list(self.broken.items()), dtype=str).reshape(-1, 2),
-                clips_per_second=self.clips_per_second,
-            )
-
-    @classmethod
-    def load(cls, path: Path) -> "Evaluation":
-        """Read what `save` wrote."""
-        with np.load(path) as saved:
-            return cls(
-                names=saved["names"].tolist(),
-                labels=saved["labels"],
-                probabilities=saved["probabilities"],
-                broken=dict(saved["broken"].tolist()),
-                clips_per_second=float(saved["clips_per_second"]),
-            )
-
-
-def run_evaluation(
-    source: str, recipe: EvaluateRecipe, progress: Callable[[int, int], None] | None = None
+def evaluate(
+    model: Model | str | Path,
+    data: str | Path | Manifest,
+    *,
+    split: str = "test",
+    clip: AnyClip | None = None,
+    views: Views | None = None,
+    masking: RunningCellMasking | None = None,
+    complementary: bool = False,
+    batch_size: int = 8,
+    workers: int | None = None,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Test the model in a folder as an `evaluate` recipe says; every process calls it.
+    """Test a classifier on a list of videos, each under clips x crops views.
+
+    Under torchrun every process calls it with the same arguments: each tests its share of the videos, and
+    all return the whole result.
+
+    Args:
+        model: a classifier, or anything that `load_model` reads.
+        data: the folder of a data set, with its lists (test.csv, ...) and classes.txt, or a manifest.
+        split: the list of that folder to test on.
+        clip: which frames make a clip; None is what the model's card says.
+        views: clips and crops of each video to average over; None is what the model's card says.
+        masking: classify by the tokens that this leaves visible; None is as the model was trained.
+        complementary: average the class scores over masks that together show every token once, as MAR does.
+        batch_size: videos at a time in each process.
+        workers: decoding processes of each process; None is one for each core, or half as many where the
+            model computes on the CPU, too.
+        device: "auto" (CUDA, else MPS, else the CPU), "cpu", "mps", "cuda" or a certain GPU such as "cuda:1".
+            With None a model that is given as an object stays where it is, and one that is read goes to the
+            best device.
+        precision: "fp32" or "bf16"; None is that of the model's recipe, fp32 if its card has no recipe.
+        threads: CPU threads of each process; None is half of its cores.
+        progress: called with (finished videos, all videos) of this process.
 
     Raises:
-        UserError: as `load_model` and `evaluate`; or the model's classes are not the data set's.
+        UserError: the model is not a classifier or does not fit the classes or the clip, a video has no
+            label, no video can be read, there are no complementary masks, the device or precision is not
+            available, or the model or the manifest cannot be read.
     """
-    with Runtime(recipe.runtime) as runtime:
-        model = load_model(source)
-        if not isinstance(model, VideoClassifier):
-            raise UserError(f"{source} is an autoencoder: it names no classes. Fine-tune it first")
-        manifest = read_manifest(recipe.data.root, recipe.data.split)
-        if model.card.classes and manifest.classes != model.card.classes:
-            raise UserError(
-                f"{source} was trained on other classes than those of {manifest.root}: its first are "
-                f"{', '.join(model.card.classes[:3])}; there they are {', '.join(manifest.classes[:3])}"
-            )
-        return evaluate(
-            model.to(runtime.device),
-            manifest,
-            clip=recipe.data.clip or clip_of(model),
-            views=recipe.views or views_of(model),
+    source = model if isinstance(model, str | Path) else "the model"
+    loaded, runtime = on_device(model, device, precision, threads)
+    classifier = require_classifier(loaded, source)
+    with runtime:
+        return evaluate_model(
+            classifier,
+            data if isinstance(data, Manifest) else read_manifest(data, split),
+            clip=clip or clip_of(classifier),
+            views=views or views_of(classifier),
             runtime=runtime,
-            masking=recipe.masking,
-            complementary=recipe.complementary,
-            batch=recipe.batch_size,
-            workers=recipe.data.workers,
+            masking=masking,
+            complementary=complementary,
+            batch_size=batch_size,
+            workers=workers,
             progress=progress,
         )
 
 
-def evaluate(
+def evaluate_model(
     model: VideoClassifier,
     manifest: Manifest,
     *,
@@ -172,83 +95,93 @@ def evaluate(
     runtime: Runtime,
     masking: RunningCellMasking | None = None,
     complementary: bool = False,
-    batch: int = 8,
+    batch_size: int = 8,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Test a classifier; every process calls it and gets the whole outcome.
-
-    Args:
-        model: on the runtime's device, in evaluation mode.
-        manifest: the videos, all with labels.
-        clip: which frames make a clip.
-        views: how many clips and crops of each video.
-        runtime: processes and device.
-        masking: recognise on the tokens that this leaves visible; None is as the model was trained.
-        complementary: average the class scores over masks that together show every token once.
-        batch: videos at a time in each process.
-        workers: decoding processes; None is one for each core, or half as many beside a CPU's network.
-        progress: called with (videos done, videos in all) of this process.
-
-    Raises:
-        UserError: a video has no label, the labels are not of the model's kind, the clip does not fit the
-            model, no video can be read, or there are no complementary masks.
-    """
+    """Test a classifier on the runtime's device; the other arguments and errors are those of `evaluate`."""
     manifest.require_labels()
     _check_classes(model, manifest)
     require_frames(clip, model.config.encoder)
     dataset = ViewDataset(manifest, clip, views, size=model.config.encoder.image_size)
-    loader = view_batches(
+    batches = view_batches(
         dataset,
-        batch=batch,
+        batch=batch_size,
         rank=runtime.rank,
         world=runtime.world,
         workers=default_workers(runtime.device.type) if workers is None else workers,
         pin=runtime.device.type == "cuda",
     )
-    indices, probabilities, broken = [], [], dict[str, str]()
-    seconds: list[float] = []  # of the network, batch by batch
-    done = 0
-    for loaded in loader:
-        broken |= loaded.failures
-        done += len(loaded) // views.count + len(loaded.failures)
-        if len(loaded):
-            batch_on_device = loaded.to(runtime.device)
+    num_mine = len(range(runtime.rank, len(dataset), runtime.world))
+    share = _Share()
+    for batch in batches:
+        share.broken |= batch.failures
+        if len(batch):
             started = time.perf_counter()
-            masks = _masks(model, masking, complementary, len(loaded), runtime.device)
-            with torch.no_grad(), runtime.autocast():
-                logits = torch.stack([model(batch_on_device.video, mask) for mask in masks]).mean(0)
-            scores = model.probabilities(logits).unflatten(0, (-1, views.count)).mean(1).cpu()
-            seconds.append((time.perf_counter() - started) / len(loaded))
-            probabilities.append(scores)
-            indices.append(loaded.index[:: views.count])
+            share.probabilities.append(_probabilities(model, batch, views, runtime, masking, complementary))
+            share.seconds_per_view.append((time.perf_counter() - started) / len(batch))
+            share.indices.append(batch.index[:: views.count])
         if progress:
-            progress(done, len(range(runtime.rank, len(dataset), runtime.world)))
+            progress(sum(map(len, share.indices)) + len(share.broken), num_mine)
+    return _join(runtime.gather(share), model, manifest)
 
-    mine = (torch.cat(indices), torch.cat(probabilities)) if indices else None
-    parts = runtime.gather((mine, broken, float(np.median(seconds)) if seconds else float("inf")))
-    found = [part for part, _, _ in parts if part is not None]
-    broken = {name: reason for _, failures, _ in parts for name, reason in failures.items()}
-    if not found:
-        raise UserError(
-            f"none of the {len(manifest)} videos can be read; the first: {next(iter(broken.values()))}"
-        )
-    index = torch.cat([part[0] for part in found])
+
+@dataclass
+class _Share:
+    """What one process has found: per batch, the videos by number, their probabilities and the time."""
+
+    indices: list[Tensor] = field(default_factory=list)
+    probabilities: list[Tensor] = field(default_factory=list)
+    seconds_per_view: list[float] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)
+
+
+def _probabilities(
+    model: VideoClassifier,
+    batch: Batch,
+    views: Views,
+    runtime: Runtime,
+    masking: RunningCellMasking | None,
+    complementary: bool,
+) -> Tensor:
+    """Return the class probabilities (videos, K) of a batch, averaged over the masks and the views."""
+    masks = _masks(model, masking, complementary, len(batch), runtime.device)
+    with inference(model, runtime):
+        video = batch.video.to(runtime.device, non_blocking=True)
+        logits = torch.stack([model(video, mask) for mask in masks]).mean(0)
+        return model.probabilities(logits).unflatten(0, (-1, views.count)).mean(1).cpu()
+
+
+def _join(shares: Sequence[_Share], model: VideoClassifier, manifest: Manifest) -> Evaluation:
+    """Return the result over all processes, in the order of the manifest."""
+    broken = {name: reason for share in shares for name, reason in share.broken.items()}
+    indices = [index for share in shares for index in share.indices]
+    if not indices:
+        reason = next(iter(broken.values()))
+        raise UserError(f"none of the {len(manifest)} videos can be read; the first: {reason}")
+    index = torch.cat(indices)
     order = index.argsort()
     samples = [manifest.samples[i] for i in index[order].tolist()]
+    num_classes = model.config.classes if model.card.multi_label else None
     return Evaluation(
         names=[sample.path for sample in samples],
-        labels=label_rows(
-            [s.classes for s in samples], model.config.classes if model.card.multi_label else None
-        ).numpy(),
-        probabilities=torch.cat([part[1] for part in found])[order].numpy(),
+        labels=label_rows([sample.classes for sample in samples], num_classes).numpy(),
+        probabilities=torch.cat([part for share in shares for part in share.probabilities])[order].numpy(),
         broken=broken,
-        clips_per_second=sum(1 / max(part[2], 1e-9) for part in parts),
+        views_per_second=sum(
+            1 / max(float(np.median(share.seconds_per_view)), 1e-9) for share in shares if share.indices
+        ),
     )
 
 
 def require_frames(clip: AnyClip, encoder: EncoderConfig, other: str = "") -> None:
-    """Raise a UserError where clips have other than the model's frames; `other` is what else could be set."""
+    """Raise a UserError if clips have another number of frames than the model takes.
+
+    Args:
+        clip: how clips are sampled.
+        encoder: the model's encoder.
+        other: another setting that can be changed instead, as the end of the message.
+    """
     if clip.frames != encoder.frames:
         raise UserError(
             f"data.clip.frames is {clip.frames}, but the model takes {encoder.frames} frames: set "
@@ -257,16 +190,21 @@ def require_frames(clip: AnyClip, encoder: EncoderConfig, other: str = "") -> No
 
 
 def _check_classes(model: VideoClassifier, manifest: Manifest) -> None:
-    listed = f"{manifest.root / manifest.split}.csv"
+    listed, trained_on = f"{manifest.root / manifest.split}.csv", model.card.classes
     if len(manifest.classes) != model.config.classes:
         raise UserError(
-            f"the model tells {model.config.classes} classes apart, but the videos of {listed} are of "
-            f"{len(manifest.classes)}, as its classes.txt says: test it on those that it was trained on"
+            f"{listed}: its classes.txt has {len(manifest.classes)} classes, but the model has "
+            f"{model.config.classes}: test it on the classes that it was trained on"
+        )
+    if trained_on and manifest.classes != trained_on:
+        raise UserError(
+            f"{listed}: the model was trained on other classes: its first are {', '.join(trained_on[:3])}; "
+            f"those of classes.txt are {', '.join(manifest.classes[:3])}"
         )
     if manifest.multi_label and not model.card.multi_label:
         raise UserError(
-            f"{listed} has videos of several classes, but the model was trained on one class a video: its "
-            "probabilities exclude each other. Fine-tune it on such a list first"
+            f"{listed} is multi-label, but the model was trained on one class per video, so that its "
+            "probabilities exclude each other: fine-tune it on a multi-label list first"
         )
 
 
@@ -274,40 +212,19 @@ def _masks(
     model: VideoClassifier,
     masking: RunningCellMasking | None,
     complementary: bool,
-    clips: int,
+    num_clips: int,
     device: torch.device,
 ) -> Sequence[TokenMask | None]:
-    """The masks to average over; None is the model's own."""
+    """Return the masks whose scores are averaged; None is the model's own mask."""
     masking = masking or (model.config.masking if complementary else None)
-    if complementary:
-        if masking is None:
-            raise UserError("complementary=true needs a masking: this model looks at all tokens at once")
-        masks = masking.complements(model.grid, clips, device)
-        if len(masks) == 1:
-            raise UserError(
-                f"complementary=true needs a masking, and masking.ratio={masking.ratio:g} masks nothing, as "
-                "it rounds down to whole slots: give 0.5 or 0.75"
-            )
-        return masks
-    return [masking.fixed(model.grid, clips, device) if masking else None]
-
-
-def average_precision(scores: np.ndarray, shown: np.ndarray) -> float:
-    """The area under a class's steps of precision over recall, one at each distinct score.
-
-    That is the mean, over the videos that show the class, of the precision among all that score at least as
-    high. Videos of equal scores count together, so that their order makes no difference (the definition of
-    scikit-learn's average_precision_score).
-
-    Args:
-        scores: (n,) float, higher where the class is more likely.
-        shown: (n,) bool, whether a video shows the class; one at least does.
-
-    Returns:
-        A share in [0, 1].
-    """
-    order = np.argsort(-scores)
-    ranked = scores[order]
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # of the videos of each score
-    found = shown[order].cumsum()[last]
-    return float((np.diff(found, prepend=0) * found / (last + 1)).sum() / found[-1])
+    if not complementary:
+        return [masking.fixed(model.grid, num_clips, device) if masking else None]
+    if masking is None:
+        raise UserError("complementary=true needs a masking: this model classifies by all tokens")
+    masks = masking.complements(model.grid, num_clips, device)
+    if len(masks) == 1:
+        raise UserError(
+            f"complementary=true needs a masking, and masking.ratio={masking.ratio:g} masks no token, as it "
+            "is rounded down to whole slots: use 0.5 or 0.75"
+        )
+    return masks

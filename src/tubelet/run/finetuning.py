@@ -1,11 +1,12 @@
 """Building a fine-tuning run from its recipe."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
-from tubelet.checkpoints.load import CONFIG, Model, load_model, read_architecture
+from tubelet.checkpoints.load import load_model
+from tubelet.checkpoints.model_folder import CONFIG, Model, read_architecture
 from tubelet.clips import Views
 from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.errors import UserError
@@ -17,7 +18,7 @@ from tubelet.models.resize import resize_model
 from tubelet.models.target import PixelTarget
 from tubelet.recipe.schema import FinetuneRecipe, ReconstructionConfig
 from tubelet.run.building import Training, make_loader, model_errors, provenance, require_useful_masking
-from tubelet.run.evaluation import evaluate
+from tubelet.run.evaluation import evaluate_model
 from tubelet.settings import difference, to_plain
 from tubelet.tasks.classify import ClassifyTask
 from tubelet.train.loop import Validate
@@ -52,8 +53,8 @@ def build_finetuning(recipe: FinetuneRecipe, runtime: Runtime, begun: Path | Non
     model.card = ModelCard(
         classes=manifest.classes,
         multi_label=manifest.multi_label,
-        clip=asdict(recipe.data.clip),
-        views=asdict(recipe.views),
+        clip=recipe.data.clip,
+        views=recipe.views,
         provenance=provenance(recipe),
     )
     if recipe.runtime.recompute:
@@ -98,7 +99,7 @@ def _validation(
     """Return the validation of the training loop: one view of each video."""
 
     def validate(task: nn.Module) -> dict[str, float]:
-        result = evaluate(
+        result = evaluate_model(
             model,
             manifest,
             clip=recipe.data.clip,

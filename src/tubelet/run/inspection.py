@@ -1,65 +1,86 @@
-"""What is in a checkpoint: whose it is, how large, what it costs, and what it lacks."""
+"""What is in a checkpoint: family, architecture, size, cost, and missing parts."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from tubelet.checkpoints.load import WEIGHTS, Model, load_model
+from tubelet.checkpoints.load import load_model
+from tubelet.checkpoints.model_folder import WEIGHTS, Model
 from tubelet.masking import RunningCellMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.flops import gflops_per_view, parameter_count
 
+_NAMES_SHOWN = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What `inspect` finds.
+    """The result of `inspect_checkpoint`.
 
     Attributes:
-        source: where it is.
-        family: the code base it is from, or tubelet.
+        source: the file, folder or name.
+        family: the code base that wrote it, or tubelet.
         kind: autoencoder, classifier, or encoder (a classifier without its last layer).
-        lines: (name, value) pairs for people, in reading order.
-        lacks: what the file does not hold, of decoder, classifier and optimizer.
+        lines: (name, value) pairs to print, in reading order.
+        missing: what the file does not have, of decoder, classifier and optimizer.
     """
 
     source: str
     family: str
     kind: str
     lines: tuple[tuple[str, str], ...]
-    lacks: tuple[str, ...]
+    missing: tuple[str, ...]
 
     def __str__(self) -> str:
-        rows = (("family", self.family), ("kind", self.kind), *self.lines, ("lacks", ", ".join(self.lacks)))
+        missing = ("missing", ", ".join(self.missing))
+        rows = (("family", self.family), ("kind", self.kind), *self.lines, missing)
         return "\n".join(f"{name:12} {value}" for name, value in rows if value)
 
 
-def inspect(source: Path | str, **given: Any) -> Inspection:
-    """Look into any model that `load_model` reads.
-
-    Args:
-        source: as there.
-        given: as there: heads, decoder_heads, bridge_heads, image_size, frames and norm_eps.
+def inspect_checkpoint(
+    source: Path | str,
+    *,
+    heads: int | None = None,
+    decoder_heads: int | None = None,
+    bridge_heads: int | None = None,
+    image_size: int | None = None,
+    frames: int | None = None,
+    norm_eps: float | None = None,
+) -> Inspection:
+    """Describe any model that `load_model` reads; see there for the arguments.
 
     Raises:
-        UserError: as there.
+        UserError: the model cannot be loaded.
     """
-    model = load_model(source, **given)
-    family = str(model.card.provenance.get("family", "tubelet"))
-    painter = isinstance(model, MaskedAutoencoder)
-    kind = "autoencoder" if painter else "classifier" if model.config.classes else "encoder"  # type: ignore[union-attr]
-    lacks = [
+    model = load_model(
+        source,
+        heads=heads,
+        decoder_heads=decoder_heads,
+        bridge_heads=bridge_heads,
+        image_size=image_size,
+        frames=frames,
+        norm_eps=norm_eps,
+    )
+    if isinstance(model, MaskedAutoencoder):
+        kind = "autoencoder"
+    else:
+        kind = "classifier" if model.config.classes else "encoder"
+    missing = [
         *(["decoder"] if model.decoder is None else []),
         *(["classifier"] if kind != "classifier" else []),
         *([] if _has_optimizer(source, model) else ["optimizer"]),
     ]
     return Inspection(
-        source=str(source), family=family, kind=kind, lines=tuple(_describe(model)), lacks=tuple(lacks)
+        source=str(source),
+        family=str(model.card.provenance.get("family", "tubelet")),
+        kind=kind,
+        lines=tuple(_describe(model)),
+        missing=tuple(missing),
     )
 
 
 def _has_optimizer(source: Path | str, model: Model) -> bool:
-    """The state of a run to resume from, or a foreign file's other members."""
+    """It is in the state of a run to resume, or in a foreign file's other members."""
     path = Path(source)
     folder = path.parent if path.name == WEIGHTS else path
     if folder.is_dir():
@@ -68,21 +89,20 @@ def _has_optimizer(source: Path | str, model: Model) -> bool:
 
 
 def _describe(model: Model) -> Iterator[tuple[str, str]]:
-    encoder, grid = model.config.encoder, model.grid
+    encoder, grid, card = model.config.encoder, model.grid, model.card
+    patch = f"{encoder.patch_size} x {encoder.patch_size}"
     yield "clip", f"{encoder.frames} frames of {encoder.image_size} x {encoder.image_size} pixels"
-    yield (
-        "tokens",
-        f"{grid.volume} = {grid.t} x {grid.h} x {grid.w}, each {encoder.tubelet} x {encoder.patch_size} x "
-        f"{encoder.patch_size}",
-    )
+    if card.clip:
+        settings = ", ".join(f"{name}={value}" for name, value in asdict(card.clip).items())
+        yield "sampling", settings + (" (assumed, not in the file)" if "clip" in card.provenance else "")
+    yield "tokens", f"{grid.volume} = {grid.t} x {grid.h} x {grid.w}, each {encoder.tubelet} x {patch}"
     yield (
         "encoder",
         f"{encoder.depth} blocks, {encoder.dim} wide, {encoder.heads} heads, MLP {encoder.mlp_dim}, "
         f"positions {encoder.positions}" + (", class token" if encoder.class_token else ""),
     )
     yield "pixels", f"mean {_numbers(encoder.mean)}, deviation {_numbers(encoder.std)}"
-    decoder = model.config.decoder
-    if decoder:
+    if decoder := model.config.decoder:
         yield (
             "decoder",
             f"{decoder.depth} blocks, {decoder.dim} wide, {decoder.heads} heads, positions "
@@ -90,27 +110,24 @@ def _describe(model: Model) -> Iterator[tuple[str, str]]:
         )
     if not isinstance(model, MaskedAutoencoder):
         config = model.config
-        several = ", a video may show several" if model.card.multi_label else ""
-        yield "head", f"{config.head.kind}, {config.classes} classes{several}"
+        multi_label = ", multi-label" if card.multi_label else ""
+        yield "head", f"{config.head.kind}, {config.classes} classes{multi_label}"
         if config.masking:
             yield "masking", f"running cells, {config.masking.ratio:.0%} masked"
-    if model.card.classes:
-        shown = ", ".join(model.card.classes[:4])
-        yield (
-            "classes",
-            shown + (f" and {len(model.card.classes) - 4} more" if len(model.card.classes) > 4 else ""),
-        )
+    if card.classes:
+        more = len(card.classes) - _NAMES_SHOWN
+        yield "classes", ", ".join(card.classes[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
     total = sum(parameter.numel() for parameter in model.parameters())
     used = parameter_count(model)
     also = f" ({used:,} without the decoder)" if used != total else ""
     yield "parameters", f"{total:,}{also}"
-    yield "GFLOPs", f"{', '.join(_costs(model))}; one multiply-add is one"
-    if model.card.license:
-        yield "license", model.card.license
+    yield "GFLOPs", f"{', '.join(_costs(model))}; one multiply-add counts as one"
+    if card.license:
+        yield "license", card.license
 
 
 def _costs(model: Model) -> Iterator[str]:
-    """A view at MAR's ratios; of an autoencoder, encoding a clip."""
+    """Those of a view at MAR's ratios; for an autoencoder, of encoding a clip."""
     if isinstance(model, MaskedAutoencoder) or model.grid.h % 2 or model.grid.w % 2:
         yield f"{gflops_per_view(model):.4g} for all tokens of a clip"
         return

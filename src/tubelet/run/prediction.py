@@ -1,4 +1,4 @@
-"""Files in, class names out."""
+"""Video files in, class names out."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,68 +6,79 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tubelet.checkpoints.model_folder import Model
 from tubelet.clips import AnyClip, Views
 from tubelet.data.dataset import read_views
 from tubelet.errors import UserError
-from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
-from tubelet.settings import parse
+from tubelet.run.inference import inference, on_device, require_classifier
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one video.
+    """The class probabilities of one video.
 
     Attributes:
-        probabilities: (K,) float32, averaged over the views; they add up to 1, unless the model's card says
-            that a video may show several classes.
-        classes: (K) class names; numbers where the model has no names.
+        probabilities: (K,) float32, averaged over the views; they add up to 1 unless the model is
+            multi-label.
+        classes: K class names; numbers if the model has no names.
     """
 
     probabilities: np.ndarray
     classes: tuple[str, ...]
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """The k most probable classes with their probabilities, best first."""
+        """Return the k most probable classes with their probabilities, best first."""
         order = np.argsort(-self.probabilities, kind="stable")[:k]
         return [(self.classes[i], float(self.probabilities[i])) for i in order]
 
 
 def predict(
-    model: MaskedAutoencoder | VideoClassifier, path: Path | str, *, views: Views | None = None
+    model: Model | str | Path,
+    path: str | Path,
+    *,
+    views: Views | None = None,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
 ) -> Prediction:
-    """Recognise a video.
+    """Recognize the action in a video.
 
     Args:
-        model: a classifier, as `load_model` gives it.
+        model: a classifier, or anything that `load_model` reads (for many videos, load it once).
         path: the video.
         views: clips and crops to average over; None is what the model's card says.
+        device: "auto" (CUDA, else MPS, else the CPU), "cpu", "mps", "cuda" or a certain GPU such as "cuda:1".
+            With None a model that is given as an object stays where it is, and one that is read goes to the
+            best device.
+        precision: "fp32" or "bf16"; None is that of the model's recipe, fp32 if its card has no recipe.
 
     Raises:
-        UserError: the model is not a classifier.
+        UserError: the model is not a classifier, its card does not say how clips are sampled, the device or
+            precision is not available, or the model cannot be read.
         VideoError: the video cannot be read.
     """
-    if not isinstance(model, VideoClassifier):
-        raise UserError("an autoencoder names no classes: fine-tune it first (tubelet finetune)")
-    video = read_views(str(path), clip_of(model), views or views_of(model), model.config.encoder.image_size)
-    device = next(model.parameters()).device
-    with torch.no_grad():
-        probabilities = model.probabilities(model(video.to(device))).mean(0).cpu().numpy()
-    names = model.card.classes or tuple(map(str, range(len(probabilities))))
-    return Prediction(probabilities, names)
+    source = model if isinstance(model, str | Path) else "the model"
+    loaded, runtime = on_device(model, device, precision)
+    classifier = require_classifier(loaded, source)
+    size = classifier.config.encoder.image_size
+    video = read_views(path, clip_of(classifier), views or views_of(classifier), size)
+    with inference(classifier, runtime):
+        logits = classifier(video.to(runtime.device))
+    probabilities = classifier.probabilities(logits).mean(0).cpu().numpy()
+    return Prediction(probabilities, classifier.card.classes or tuple(map(str, range(len(probabilities)))))
 
 
-def clip_of(model: MaskedAutoencoder | VideoClassifier) -> AnyClip:
-    """How the model's card says clips are sampled.
+def clip_of(model: Model) -> AnyClip:
+    """Return how clips are sampled, as the model's card says.
 
     Raises:
         UserError: it does not say.
     """
-    if not model.card.clip:
+    if model.card.clip is None:
         raise UserError("the model's card does not say how its clips are sampled")
-    return parse(AnyClip, model.card.clip, "the model's card")  # type: ignore[arg-type]
+    return model.card.clip
 
 
 def views_of(model: VideoClassifier) -> Views:
-    """The views that the model's card says a test averages over."""
-    return parse(Views, model.card.views, "the model's card")
+    """Return the clips and crops that a test averages over, by the model's card, or else one view."""
+    return model.card.views or Views()

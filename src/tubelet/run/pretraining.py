@@ -1,6 +1,5 @@
 """Building a pre-training run from its recipe."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 from tubelet.checkpoints.load import load_model
@@ -33,7 +32,7 @@ def build_pretraining(recipe: PretrainRecipe, runtime: Runtime, begun: Path | No
         require_useful_masking(recipe.masking, model.grid)
     if recipe.init and not begun:
         _load_init(model, recipe.init)
-    model.card = ModelCard(clip=asdict(recipe.data.clip), provenance=provenance(recipe))
+    model.card = ModelCard(clip=recipe.data.clip, provenance=provenance(recipe))
     if recipe.runtime.recompute:
         checkpoint_activations(model)
     loader = make_loader(recipe, manifest, model.config.encoder, runtime, "model.encoder.frames")

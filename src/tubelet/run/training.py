@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import torch
 
-from tubelet.checkpoints.load import write_model
+from tubelet.checkpoints.model_folder import write_model
 from tubelet.errors import UserError, plural
 from tubelet.files import exclusive, replacing, write_json
 from tubelet.recipe.loading import load_recipe, to_yaml

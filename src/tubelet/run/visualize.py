@@ -1,38 +1,36 @@
-"""What the network sees and what it paints, as short animations."""
+"""What a masked autoencoder sees and what it reconstructs, as short animations."""
 
 import io
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from tubelet.errors import UserError
 from tubelet.files import replacing
 from tubelet.masking import TokenMask, TubeMasking, take
 from tubelet.models.autoencoder import MaskedAutoencoder, clip_patches
 from tubelet.patches import unpatchify
-from tubelet.video.x264 import require_x264
+from tubelet.run.inference import inference, on_device
+from tubelet.train.runtime import Runtime
+from tubelet.video.encode import write_h264
 
 Frames = npt.NDArray[np.uint8]
-GRAY = 128
-"""The value of hidden pixels."""
-_WHITE = 255  # of gutters
-_QUALITY = 80  # of WebP
-_GAP = 16  # pixels between the frames of a sheet
+MASKED_GRAY = 128
+_GUTTER_WHITE = 255
+_WEBP_QUALITY = 80
+_SHEET_GAP = 16  # pixels
 
 
 @dataclass(frozen=True, eq=False)
 class Animation:
-    """Pictures that follow one another.
+    """Frames in time order, with their rate.
 
     Attributes:
         frames: uint8 (T, H, W, 3), RGB.
@@ -43,12 +41,12 @@ class Animation:
     fps: float
 
     def save(self, path: str | Path) -> None:
-        """Write the file that the suffix of `path` asks for; folders that are missing are made.
+        """Write a file of the format that its suffix names; missing folders are created.
 
-        `.gif`, `.webp` and `.mp4` play; `.png` is a sheet of all frames, row by row.
+        `.gif`, `.webp` and `.mp4` are animations; `.png` is a sheet of all frames, row by row.
 
         Raises:
-            UserError: the suffix is none of these, or PyAV cannot encode H.264 for an mp4.
+            UserError: the suffix is not one of these, or PyAV cannot encode H.264 for `.mp4`.
         """
         path = Path(path)
         content = self.to_bytes(path.suffix.lower().removeprefix("."))
@@ -57,10 +55,10 @@ class Animation:
             temporary.write_bytes(content)
 
     def to_bytes(self, format: str) -> bytes:
-        """The content of a file of format "gif", "webp", "png" or "mp4".
+        """Return the content of a file in the format "gif", "webp", "png" or "mp4".
 
         Raises:
-            UserError: the format is none of these, or PyAV cannot encode H.264 for an mp4.
+            UserError: the format is not one of these, or PyAV cannot encode H.264 for "mp4".
         """
         if format not in _ENCODERS:
             raise UserError(f"an animation is saved as {', '.join(_ENCODERS)}, found '{format}'")
@@ -75,43 +73,48 @@ def reconstruction(
     fps: float = 8,
     height: int = 160,
     gutter: int = 6,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
 ) -> Animation:
-    """Original, masked and painted, side by side.
+    """Show a clip, the visible part of it and its reconstruction, side by side.
 
-    In the middle hidden tokens are gray; on the right they are the model's predictions, beside the visible
-    tokens as they are. Nothing is drawn for a token that the mask neither shows nor asks for.
+    Masked tokens are gray in the middle panel. In the right panel they are the model's predictions, next to
+    the visible tokens as they are. A token that is neither visible nor predicted stays gray there.
 
     Args:
-        model: the autoencoder; it runs where its parameters are, in evaluation mode, and is left as it was.
-        clip: uint8 (T, C, H, W), as the model takes it, on any device.
-        mask: of one row; None hides 90 % of the positions at all times, always the same ones.
+        model: the autoencoder; its mode (training or evaluation) does not matter and does not change.
+        clip: uint8 (T, C, H, W), of the size that the model takes, on any device.
+        mask: a mask with one row; None masks 90 % of the positions, the same in all frames.
         fps: frames per second of the animation.
-        height: a smaller clip is enlarged by the least whole factor that makes it this many pixels high.
-        gutter: pixels between the panels.
+        height: a smaller clip is enlarged by the least integer factor that makes it this high, in pixels.
+        gutter: space between the panels in pixels.
+        device: where to compute, such as "auto" or "cuda"; None is where the model is.
+        precision: "fp32" or "bf16"; None is that of the model's recipe, fp32 if its card has no recipe.
 
     Returns:
         T frames, each `factor * H` pixels high and `3 * factor * W + 2 * gutter` wide.
 
     Raises:
-        ValueError: the clip is not what the model takes.
+        ValueError: the clip is not of the size that the model takes.
+        UserError: the device or the precision is not available.
     """
-    device = next(model.parameters()).device
-    video = clip[None].to(device)
+    _, runtime = on_device(model, device, precision)
+    video = clip[None].to(runtime.device)
     if mask is None:
         mask = TubeMasking(ratio=0.9).sample(model.grid, 1, torch.Generator().manual_seed(0))
-    masked, painted = _paint(model, video, mask.to(device))
-    panels = [_enlarge(_to_frames(panel[0]), height) for panel in (video, masked, painted)]
+    masked, reconstructed = _reconstruct(model, video, mask.to(runtime.device), runtime)
+    panels = [_enlarge(_to_frames(panel[0]), height) for panel in (video, masked, reconstructed)]
     return Animation(_side_by_side(panels, gutter), fps)
 
 
 def film_strip(clip: Tensor, count: int, height: int, gutter: int = 2) -> Image.Image:
-    """`count` frames of a clip in a row, from its first to its last.
+    """Return a picture of `count` frames of a clip in a row, from the first to the last frame.
 
     Args:
         clip: uint8 (T, 3, H, W).
         count: how many frames, evenly spread over the clip.
-        height: of the picture, in pixels; the frames keep their proportions.
-        gutter: pixels between the frames.
+        height: height of the picture in pixels; the frames keep their proportions.
+        gutter: space between the frames in pixels.
     """
     chosen = np.linspace(0, len(clip) - 1, count).round().astype(int)
     width = max(1, round(height * clip.shape[-1] / clip.shape[-2]))
@@ -120,37 +123,27 @@ def film_strip(clip: Tensor, count: int, height: int, gutter: int = 2) -> Image.
     return Image.fromarray(_side_by_side([frame[None] for frame in resized], gutter)[0])
 
 
-@torch.no_grad()
-def _paint(model: MaskedAutoencoder, video: Tensor, mask: TokenMask) -> tuple[Tensor, Tensor]:
-    """The masked and the painted video, each uint8 (1, T, C, H, W)."""
+def _reconstruct(
+    model: MaskedAutoencoder, video: Tensor, mask: TokenMask, runtime: Runtime
+) -> tuple[Tensor, Tensor]:
+    """Return the masked and the reconstructed video, each uint8 (1, T, C, H, W)."""
     config = model.config
     patches = clip_patches(video, config.encoder)
-    with _evaluating(model):
+    with inference(model, runtime):
         predicted = model(video, mask).predicted.float()
-    pixels = config.target.to_pixels(predicted, take(patches, mask.masked), mask.masked, model.encoder)
-    masked = torch.full_like(patches, GRAY)
-    painted = masked.clone()
-    painted[0, mask.masked[0]] = (pixels[0] * 255).round().clamp(0, 255).to(torch.uint8)
-    for panel in (masked, painted):
+    with torch.no_grad():
+        pixels = config.target.to_pixels(predicted, take(patches, mask.masked), mask.masked, model.encoder)
+    masked = torch.full_like(patches, MASKED_GRAY)
+    reconstructed = masked.clone()
+    reconstructed[0, mask.masked[0]] = (pixels[0] * 255).round().clamp(0, 255).to(torch.uint8)
+    for panel in (masked, reconstructed):
         panel[0, mask.visible[0]] = patches[0, mask.visible[0]]
     size = config.encoder.tubelet_size
-    return unpatchify(masked, model.grid, size), unpatchify(painted, model.grid, size)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; then each module's own mode again, as parts may be frozen."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    return unpatchify(masked, model.grid, size), unpatchify(reconstructed, model.grid, size)
 
 
 def _to_frames(video: Tensor) -> Frames:
-    """uint8 (T, 3, H, W) to (T, H, W, 3)."""
+    """Return uint8 (T, 3, H, W) as (T, H, W, 3)."""
     return video.permute(0, 2, 3, 1).cpu().numpy()
 
 
@@ -160,26 +153,27 @@ def _enlarge(frames: Frames, height: int) -> Frames:
 
 
 def _side_by_side(panels: list[Frames], gutter: int) -> Frames:
-    space = np.full((*panels[0].shape[:2], gutter, 3), _WHITE, dtype=np.uint8)
+    space = np.full((*panels[0].shape[:2], gutter, 3), _GUTTER_WHITE, dtype=np.uint8)
     return np.concatenate([part for panel in panels for part in (space, panel)][1:], axis=2)
 
 
 def _gif(animation: Animation) -> bytes:
-    """One palette for all frames, and no error diffusion: both would flicker."""
+    """All frames share one palette, without error diffusion: anything else would flicker."""
     frames = animation.frames
     whole = Image.fromarray(frames.reshape(-1, *frames.shape[2:]))
     palette = whole.quantize(256, method=Image.Quantize.MEDIANCUT)
     pictures = [
         Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
     ]
-    return _moving(pictures, "GIF", animation.fps)
+    return _animated(pictures, "GIF", animation.fps)
 
 
 def _webp(animation: Animation) -> bytes:
-    return _moving([Image.fromarray(x) for x in animation.frames], "WEBP", animation.fps, quality=_QUALITY)
+    pictures = [Image.fromarray(frame) for frame in animation.frames]
+    return _animated(pictures, "WEBP", animation.fps, quality=_WEBP_QUALITY)
 
 
-def _moving(pictures: list[Image.Image], format: str, fps: float, **options: int) -> bytes:
+def _animated(pictures: list[Image.Image], format: str, fps: float, **options: int) -> bytes:
     file = io.BytesIO()
     pictures[0].save(
         file,
@@ -194,33 +188,23 @@ def _moving(pictures: list[Image.Image], format: str, fps: float, **options: int
 
 
 def _png(animation: Animation) -> bytes:
-    """All frames row by row, in as many columns as bring the sheet closest to a square."""
+    """All frames, row by row, in as many columns as make the sheet closest to a square."""
     count, height, width, _ = animation.frames.shape
     columns = min(count, max(1, round(math.sqrt(count * height / width))))
     rows = math.ceil(count / columns)
-    size = (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP)
+    size = (columns * (width + _SHEET_GAP) - _SHEET_GAP, rows * (height + _SHEET_GAP) - _SHEET_GAP)
     sheet = Image.new("RGB", size, "white")
     for k, frame in enumerate(animation.frames):
         row, column = divmod(k, columns)
-        sheet.paste(Image.fromarray(frame), (column * (width + _GAP), row * (height + _GAP)))
+        sheet.paste(Image.fromarray(frame), (column * (width + _SHEET_GAP), row * (height + _SHEET_GAP)))
     file = io.BytesIO()
     sheet.save(file, "PNG")
     return file.getvalue()
 
 
 def _mp4(animation: Animation) -> bytes:
-    """H.264 that plays everywhere: 4:2:0, hence even sides; the last row or column is doubled for that."""
-    require_x264()
-    _, height, width, _ = animation.frames.shape
-    frames = np.pad(animation.frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        rate = Fraction(animation.fps).limit_denominator(1001)
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+    write_h264(file, animation.frames, animation.fps, {"crf": "18"})
     return file.getvalue()
 
 

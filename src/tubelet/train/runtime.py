@@ -3,6 +3,7 @@
 The same program runs as one process, under `torchrun` and under SLURM's `srun`.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ class Movable(Protocol):
 
 
 MovableT = TypeVar("MovableT", bound=Movable)
+_groups = itertools.count()  # process groups that this process has joined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,12 @@ class Runtime:
     """The processes of a run and the device of this one, as a context manager.
 
     Entering it joins the process group of two or more processes (gloo on the CPU, NCCL on CUDA), leaving it
-    destroys the group. Methods that combine processes must be called by all of them.
+    destroys the group; a group that the program has joined before is used and kept. Methods that combine
+    processes must be called by all of them.
+
+    Args:
+        config: where and how to compute.
+        device: the device of this process; None is as `config` says.
 
     Attributes:
         rank: index of this process, 0 to world - 1.
@@ -80,26 +87,29 @@ class Runtime:
         UserError: the configured device or precision is not available.
     """
 
-    def __init__(self, config: RuntimeConfig | None = None) -> None:
+    def __init__(self, config: RuntimeConfig | None = None, device: torch.device | None = None) -> None:
         self.config = config or RuntimeConfig()
         self.rank, self.world, self.local_rank = process_rank()
         self.is_main = self.rank == 0
-        self.device = _device(self.config.device, self.local_rank, self.world)
+        self.device = device or choose_device(self.config.device)
         self.dtype = _dtype(self.config.precision, self.device)
 
     def __enter__(self) -> Self:
+        self._threads = torch.get_num_threads()
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
         elif self.device.type == "cpu":
             torch.set_num_threads(max(1, cores_per_process() // 2))
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
-        if self.world > 1:
+        self._joined = self.world > 1 and not dist.is_initialized()
+        if self._joined:
             os.environ.setdefault("MASTER_PORT", "29500")
             cuda = self.device.type == "cuda"
             store, _, _ = next(rendezvous("env://", self.rank, self.world))
-            # After a restart by torchrun, processes must not read the addresses of the previous ones.
-            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            # Processes that torchrun restarts, and a second group of the same processes, must not read the
+            # addresses that an earlier group left in the store.
+            attempt = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}_{next(_groups)}"
             dist.init_process_group(
                 "nccl" if cuda else "gloo",
                 store=PrefixStore(f"attempt_{attempt}", store),
@@ -112,7 +122,8 @@ class Runtime:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.world > 1:
+        torch.set_num_threads(self._threads)
+        if self._joined:
             dist.destroy_process_group()
 
     def prepare(self, task: nn.Module) -> nn.Module:
@@ -252,25 +263,40 @@ class Runtime:
             dist.barrier()
 
 
-def _device(kind: str, local_rank: int, world: int) -> torch.device:
+def choose_device(device: str | torch.device = "auto") -> torch.device:
+    """Return the device that this process computes on.
+
+    Args:
+        device: a kind of device as in `RuntimeConfig`, or a certain GPU such as "cuda:1".
+
+    Raises:
+        UserError: this machine has no such device, or fewer GPUs than processes.
+    """
+    _, world, local_rank = process_rank()
+    kind, _, number = str(device).partition(":")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    has = {"cuda": gpus > 0, "mps": torch.backends.mps.is_available() and world == 1, "cpu": True}
-    available = [name for name, is_available in has.items() if is_available]
+    available = {"cuda": gpus > 0, "mps": torch.backends.mps.is_available() and world == 1, "cpu": True}
     if kind == "auto":
-        kind = available[0]
-    if kind not in available:
+        kind = next(name for name, is_available in available.items() if is_available)
+    is_certain = kind == "cuda" and number != ""
+    if not available.get(kind) or (is_certain and number not in map(str, range(gpus))):
+        found = ", ".join(name for name, is_available in available.items() if is_available)
         raise UserError(
-            f"device={kind} is not available for {plural(world, 'process', 'processes')}; use "
-            f"{' or '.join(available)}"
+            f"device={device} is not available for {plural(world, 'process', 'processes')}: this machine has "
+            f"{found}" + (f" ({plural(gpus, 'GPU')})" if is_certain else "")
         )
-    if kind == "cuda" and gpus == 1 and "SLURM_GPUS_PER_TASK" in os.environ:
-        local_rank = 0  # each SLURM task sees only its own GPU
-    if kind == "cuda" and local_rank >= gpus:
+    if kind != "cuda":
+        return torch.device(kind)
+    if is_certain:
+        return torch.device(kind, int(number))
+    if gpus == 1 and "SLURM_GPUS_PER_TASK" in os.environ:
+        local_rank = 0  # each task sees only its own GPU
+    if local_rank >= gpus:
         raise UserError(
             f"more processes than GPUs on this machine: process {local_rank + 1} finds {gpus} GPU(s); "
             f"start with --nproc-per-node {gpus}, or use device=cpu"
         )
-    return torch.device(kind, local_rank) if kind == "cuda" else torch.device(kind)
+    return torch.device(kind, local_rank)
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:

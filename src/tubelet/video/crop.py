@@ -1,4 +1,4 @@
-"""Boxes of a frame and their pixels at another size."""
+"""Boxes of a frame, cut out and scaled."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from torchvision.transforms.v2 import functional
 
 
 class Box(NamedTuple):
-    """A rectangle of pixels."""
+    """A rectangle of a frame in pixels."""
 
     top: int
     left: int
@@ -17,7 +17,7 @@ class Box(NamedTuple):
 
 
 def crop_resize(clip: Tensor, box: Box, size: tuple[int, int]) -> Tensor:
-    """Cut a box out of every frame and scale it to (height, width): bilinear with antialiasing."""
+    """Cut a box out of every frame (..., H, W) and scale it to (height, width), with antialiasing."""
     part = clip[..., box.top : box.top + box.height, box.left : box.left + box.width]
     if (box.height, box.width) == size:
         return part.contiguous()
@@ -25,17 +25,17 @@ def crop_resize(clip: Tensor, box: Box, size: tuple[int, int]) -> Tensor:
 
 
 def spread_crops(clip: Tensor, crops: int) -> Tensor:
-    """Square crops as large as the short side, spread along the long one.
+    """Cut square crops as large as the shorter side, spread evenly along the longer side.
 
     Args:
         clip: uint8 (T, C, H, W).
-        crops: how many; a single one is central.
+        crops: how many; a single crop is central.
 
     Returns:
         uint8 (crops, T, C, side, side), side = min(H, W).
     """
     height, width = clip.shape[-2:]
     side, free = min(height, width), abs(height - width)
-    places = [free // 2] if crops == 1 else [free * k // (crops - 1) for k in range(crops)]
+    starts = [free // 2] if crops == 1 else [free * k // (crops - 1) for k in range(crops)]
     axis = -1 if height < width else -2
-    return torch.stack([clip.narrow(axis, place, side) for place in places])
+    return torch.stack([clip.narrow(axis, start, side) for start in starts])

@@ -1,161 +1,81 @@
-"""Frames in, one H.264 video out."""
+"""Frames in, one video file out. Nothing here imports torch, so that a worker process starts quickly."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import av
-from av.filter import Graph
+import numpy as np
+import numpy.typing as npt
 
-from tubelet.video.pixels import HIGH_DEFINITION, Orientation, full_range
-from tubelet.video.reader import VideoError
-
-OPTIONS = {
-    "preset": "medium",
-    "crf": "23",
-    "tune": "fastdecode",
-    "g": "16",
-    "keyint_min": "16",
-    "sc_threshold": "0",
-    "bf": "3",
-    "x264-params": "b-adapt=0:b-pyramid=none",
-    "threads": "1",
-}
-PICTURES_PER_SECOND = 30
-_BT601 = 6  # what untagged small video is taken for, so that readers that know no tags are right as well
-_UNKNOWN = 2
-_LIMITED = 1
+from tubelet.errors import UserError
 
 
-def _decode(container: Any, stream: av.VideoStream, bad: list[int]) -> Iterator[av.VideoFrame]:
-    """All frames that can be had; `bad` counts the packets that cannot."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except (av.FFmpegError, IndexError):  # of a stream that turns up in the middle, too
-            bad[0] += 1
-            return
-        try:
-            yield from packet.decode()
-        except av.FFmpegError:
-            bad[0] += 1
+def require_x264() -> None:
+    """Raise a UserError if PyAV cannot encode H.264: not every build of FFmpeg includes libx264."""
+    if "libx264" not in av.codec.codecs_available:
+        raise UserError("this build of PyAV has no libx264 encoder; `pip install av` installs one that has")
 
 
-def _write(
-    part: Path,
-    frames: Iterator[av.VideoFrame],
-    short_side: int,
-    rate: Fraction | int = PICTURES_PER_SECOND,
-    time_base: Fraction | None = None,
-    aspect: float = 1.0,
-) -> int:
-    """Encode frames; they keep their times where these have a base, and are evenly spaced otherwise.
+def write_h264(
+    file: Path | BinaryIO,
+    frames: Iterable[npt.NDArray[np.uint8]],
+    fps: Fraction | float,
+    options: Mapping[str, str] | None = None,
+) -> None:
+    """Write RGB frames to an mp4 file as H.264 (4:2:0).
 
-    `aspect` is a pixel's width by its height.
+    Args:
+        file: where to write; an existing file is overwritten.
+        frames: at least one, uint8 (H, W, 3), all of one size. An odd side gets its last row or column twice.
+        fps: frames per second.
+        options: options of libx264, such as {"crf": "18"}.
+
+    Raises:
+        UserError: PyAV cannot encode H.264.
     """
-    rate = Fraction(rate).limit_denominator(1001)
-    base = time_base or 1 / rate
-    converter: _Converter | None = None
-    written, first, last = 0, 0, -1
-    with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as output:
-        stream = output.add_stream("libx264", rate=rate, options=OPTIONS)
-        assert isinstance(stream, av.VideoStream)
-        context = stream.codec_context
-        for frame in frames:
-            if converter is None or not converter.fits(frame):
-                size = converter.size if converter else _fit(frame, short_side, aspect)
-                converter = _Converter(frame, size)
-                if not written:
-                    context.width, context.height = size
-                    context.pix_fmt, context.time_base = "yuv420p", base
-                    context.colorspace, context.color_range = _BT601, _LIMITED
-            if time_base and frame.pts is not None:
-                first = frame.pts if not written else first
-                time = max(frame.pts - first, last + 1)
-            else:
-                time = last + max(1, round(1 / (rate * base))) if written else 0
-            small = converter(frame)
-            small.pts, small.time_base, last = time, base, time
-            output.mux(stream.encode(small))
-            written += 1
-        if not written:
-            raise VideoError("no frames in this file")
-        output.mux(stream.encode(None))
-    return written
+    require_x264()
+    rate = Fraction(fps).limit_denominator(1001)
+    with av.open(str(file) if isinstance(file, Path) else file, "w", format="mp4") as container:
+        write_frames(container, rgb_frames(map(_with_even_sides, frames), rate), rate, options=options)
 
 
-def _fit(frame: av.VideoFrame, short_side: int, aspect: float) -> tuple[int, int]:
-    """Width and height to write: upright, square pixels, even sides."""
-    width, height = frame.width * (aspect if aspect > 0 else 1.0), float(frame.height)
-    if Orientation.of(frame).turns % 2:
-        width, height = height, width
-    scale = min(1.0, short_side / min(width, height))
-    return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
+def _with_even_sides(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    height, width, _ = frame.shape
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
-_TURNS = (), ("transpose=cclock",), ("hflip", "vflip"), ("transpose=clock",)
+def rgb_frames(frames: Iterable[npt.NDArray[np.uint8]], rate: Fraction) -> Iterator[av.VideoFrame]:
+    """Yield RGB frames (H, W, 3) as evenly timed video frames."""
+    for number, pixels in enumerate(frames):
+        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        frame.pts, frame.time_base = number, 1 / rate
+        yield frame
 
 
-class _Converter:
-    """Turns frames upright, scales them and brings their colors into one form."""
+def write_frames(
+    container: av.container.OutputContainer,
+    frames: Iterable[av.VideoFrame],
+    rate: Fraction,
+    *,
+    codec: str = "libx264",
+    options: Mapping[str, str] | None = None,
+) -> int:
+    """Encode frames as a new 4:2:0 video stream of an open file, and return their number.
 
-    def __init__(self, frame: av.VideoFrame, size: tuple[int, int]) -> None:
-        self.size = size
-        self._of = self._key(frame)
-        matrix, color_range = int(frame.colorspace), int(frame.color_range)
-        scale = {
-            "w": size[0],
-            "h": size[1],
-            "flags": "bicubic+accurate_rnd",
-            "out_color_matrix": "smpte170m",
-            "out_range": "limited",
-        }
-        if not frame.format.is_rgb:
-            scale["in_range"] = "full" if full_range(frame) else "limited"
-            if matrix in (_UNKNOWN, 0):
-                scale["in_color_matrix"] = "bt709" if frame.height >= HIGH_DEFINITION else "smpte170m"
-        self._graph = Graph()
-        chain = [
-            self._graph.add(
-                "buffer",
-                f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1000:"
-                f"pixel_aspect=1/1:colorspace={matrix}:range={color_range}",
-            )
-        ]
-        shown = Orientation.of(frame)
-        for step in (*(["vflip"] if shown.mirrored else []), *_TURNS[shown.turns]):
-            name, _, options = step.partition("=")
-            chain.append(self._graph.add(name, options))
-        chain.append(self._graph.add("scale", ":".join(f"{key}={value}" for key, value in scale.items())))
-        chain.append(self._graph.add("format", "pix_fmts=yuv420p"))
-        chain.append(self._graph.add("buffersink"))
-        for before, after in pairwise(chain):
-            before.link_to(after)
-        self._graph.configure()
-
-    @staticmethod
-    def _key(frame: av.VideoFrame) -> tuple[Any, ...]:
-        return (
-            frame.width,
-            frame.height,
-            frame.format.name,
-            Orientation.of(frame),
-            int(frame.colorspace),
-            int(frame.color_range),
-        )
-
-    def fits(self, frame: av.VideoFrame) -> bool:
-        """Whether this is a converter for frames such as this one."""
-        return self._key(frame) == self._of
-
-    def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """The frame as it is to be encoded."""
-        self._graph.vpush(frame)
-        out = self._graph.vpull()
-        out.pict_type = 0  # the encoder chooses the kinds of frames
-        return out
+    The first frame decides size, time base and color tags.
+    """
+    stream = container.add_stream(codec, rate=rate, options=dict(options or {}))
+    assert isinstance(stream, av.VideoStream)
+    context, count = stream.codec_context, 0
+    for frame in frames:
+        if not count:
+            context.width, context.height, context.pix_fmt = frame.width, frame.height, "yuv420p"
+            context.time_base = frame.time_base or 1 / rate
+            context.colorspace, context.color_range = int(frame.colorspace), int(frame.color_range)
+        container.mux(stream.encode(frame))
+        count += 1
+    if count:
+        container.mux(stream.encode(None))
+    return count

@@ -1,7 +1,8 @@
-"""Folders of numbered pictures, read as if each were a video."""
+"""Folders of numbered images, read as videos."""
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -12,75 +13,90 @@ from torch import Tensor
 from tubelet.video.crop import Box, crop_resize
 from tubelet.video.index import VideoIndex
 from tubelet.video.pixels import Crop
-from tubelet.video.sources import Deadline, VideoError
+from tubelet.video.sources import Deadline, IndexChanged, VideoError
 
 _SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"))
 
 
-def is_picture(path: PurePath) -> bool:
-    """Whether a name is that of a picture; hidden ones are none, such as `._1.jpg`, which macOS adds."""
+def is_image(path: PurePath) -> bool:
+    """Return whether a name is an image's; hidden files such as macOS's `._1.jpg` are not images."""
     return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
 
 
-def folder_pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder, numbers in their names in numeric order.
+def folder_images(folder: Path) -> list[Path]:
+    """Return the images of a folder, with numbers in their names in numeric order.
 
     Raises:
-        VideoError: there are none.
+        VideoError: there are no images.
     """
-    pictures = [path for path in folder.iterdir() if is_picture(path)]
-    if not pictures:
+    images = [path for path in folder.iterdir() if is_image(path)]
+    if not images:
         raise VideoError(
-            f"{folder}: no images in this folder, so it is no video; of a folder of videos give the files, "
-            f"such as {folder / '*.mp4'}"
+            f"{folder}: no images in this folder, so it is not a video. To read the videos in it, give their "
+            f"files, such as {folder / '*.mp4'}"
         )
-    return sorted(pictures, key=lambda path: _natural(path.stem))
+    return sorted(images, key=lambda path: _natural_order(path.stem))
 
 
-def folder_index(folder: Path) -> VideoIndex:
-    """A folder as a video whose every frame is a key frame; how fast it runs is not known.
+class ImageFolder:
+    """A folder of images as a video whose every frame is a key frame and whose frame rate is unknown.
 
-    Raises:
-        VideoError: there are no pictures, or the first is broken.
-    """
-    pictures = folder_pictures(folder)
-    picture = _read(pictures[0])
-    every = range(len(pictures))
-    height, width = picture.shape[:2]
-    return VideoIndex(every, every, 0.0, width, height, pictures[0].suffix.lower().lstrip("."))
-
-
-def folder_frames(folder: Path, numbers: Sequence[int], deadline: Deadline) -> dict[int, Tensor]:
-    """uint8 (C=3, H, W), RGB, by frame number.
+    It has the methods of `tubelet.video.reader.Video`.
 
     Raises:
-        VideoError: a picture cannot be read, their sizes differ, or the time is over.
+        VideoError: there are no images, or the first is broken.
     """
-    pictures = folder_pictures(folder)
-    frames = {}
-    for number in sorted(set(numbers)):
-        deadline.check()
-        frames[number] = torch.from_numpy(_read(pictures[number])).permute(2, 0, 1)
-    if len({frame.shape for frame in frames.values()}) > 1:
-        raise VideoError(f"{folder}: the frames' size changes within the folder")
-    return frames
+
+    stated_duration_s = 0.0
+
+    def __init__(self, folder: Path, deadline: Deadline) -> None:
+        self._folder = folder
+        self._deadline = deadline
+        self._paths = folder_images(folder)
+        height, width = _read_image(self._paths[0]).shape[:2]
+        every = range(len(self._paths))
+        self.index = VideoIndex(every, every, 0.0, width, height, self._paths[0].suffix.lower().lstrip("."))
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        """Read whole frames: uint8 (len(numbers), C=3, H, W), RGB."""
+        frames = self._frames(numbers)
+        height, width = frames[numbers[0]].shape[-2:]
+        self.index = replace(self.index, height=height, width=width)
+        return torch.stack([frames[number] for number in numbers])
+
+    def read_crops(self, crops: Sequence[Crop]) -> list[Tensor]:
+        """Read crops: for each uint8 (T, C=3, H, W), RGB."""
+        frames = self._frames([number for crop in crops for number in crop.frames])
+        height, width = next(iter(frames.values())).shape[-2:]
+        if (height, width) != (self.index.height, self.index.width):
+            self.index = replace(self.index, height=height, width=width)
+            raise IndexChanged(f"{self._folder}: its first image is of another size; choose crops again")
+        return [_crop(frames, crop) for crop in crops]
+
+    def _frames(self, numbers: Sequence[int]) -> dict[int, Tensor]:
+        frames = {}
+        for number in sorted(self.index.require(numbers, self._folder)):
+            self._deadline.check()
+            frames[number] = torch.from_numpy(_read_image(self._paths[number])).permute(2, 0, 1)
+        if len({frame.shape for frame in frames.values()}) > 1:
+            raise VideoError(f"{self._folder}: the frames' size changes within the folder")
+        return frames
 
 
-def crop_frames(frames: dict[int, Tensor], crop: Crop) -> Tensor:
-    """One crop of frames that are RGB already: uint8 (T, C, H, W)."""
+def _crop(frames: dict[int, Tensor], crop: Crop) -> Tensor:
     clip = torch.stack([frames[number] for number in crop.frames])
     clip = crop_resize(clip, crop.box or Box(0, 0, *clip.shape[-2:]), crop.size)
     return clip.flip(-1) if crop.flip else clip
 
 
-def _read(path: Path) -> np.ndarray:
+def _read_image(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
-            return np.array(picture.convert("RGB"))
+        with Image.open(path) as image:
+            return np.array(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise VideoError(f"{path}: cannot be read as an image ({error})") from error
 
 
-def _natural(name: str) -> list[tuple[bool, int, str]]:
+def _natural_order(name: str) -> list[tuple[bool, int, str]]:
     parts = re.split(r"(\d+)", name)
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]

@@ -1,5 +1,6 @@
-"""What a video file holds, learnt without decoding it: its frames' times and where decoding can begin."""
+"""The index of a video file, found without decoding: its frames' times and where decoding can begin."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,21 +12,21 @@ from av.stream import Discard
 
 from tubelet.video.sources import Deadline, VideoError
 
-_VP8_SHOWN = 1 << 4  # in the first byte of a frame
+_VP8_SHOWN_BIT = 1 << 4  # in the first byte of a frame
 
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """What one pass over a file's packets tells.
+    """The frames of a video: how many, when each is shown, how large; `len(index)` is their number.
 
     Attributes:
-        times: the frames' presentation times in order, in the stream's ticks: one for each frame.
-        keys: positions in `times` at which decoding can begin, ascending; the first is 0.
-        fps: frames per second, 0 where the file does not tell: the file's own number where its frames' times
-            are that but for rounding, as in WebM's milliseconds, and else their mean.
-        width: pixels, as shown.
-        height: pixels, as shown.
-        codec: FFmpeg's name.
+        times: presentation time of each frame, ascending, in ticks of the stream's time base.
+        keys: numbers of the frames at which decoding can begin, ascending; the first is 0.
+        fps: frames per second, 0 where the file does not specify them: the file's own number where the times
+            differ from it only by rounding, as in WebM's milliseconds, and else the mean over all frames.
+        height: height in pixels as shown, that is after the file's rotation.
+        width: width in pixels as shown.
+        codec: FFmpeg's name of the codec, such as `h264`; for a folder of images their suffix.
     """
 
     times: Sequence[int]
@@ -39,55 +40,77 @@ class VideoIndex:
         return len(self.times)
 
     @cached_property
-    def distinct(self) -> bool:
-        """Whether a time tells a frame: ticks may be too few for the frames, or a file may err."""
+    def times_are_unique(self) -> bool:
+        """False where ticks are too long for the frames, or the file has one time twice."""
         return len(set(self.times)) == len(self.times)
+
+    def group_of(self, number: int) -> int:
+        """Return the position in `keys` of the key frame at which decoding a frame begins."""
+        return bisect_right(self.keys, number) - 1
+
+    def key_before(self, number: int) -> int:
+        """Return the number of the key frame at which decoding a frame begins; it may be that frame."""
+        return self.keys[self.group_of(number)]
+
+    def require(self, numbers: Sequence[int], path: Path | str) -> set[int]:
+        """Return the distinct frame numbers.
+
+        Raises:
+            VideoError: there are none, or a frame is not in the video.
+        """
+        wanted = set(numbers)
+        if not wanted or min(wanted) < 0 or max(wanted) >= len(self):
+            found = sorted(wanted - set(range(len(self))))[:5] or "none"
+            raise VideoError(
+                f"{path}: expected frame numbers of a video of {len(self)} frames, found {found}"
+            )
+        return wanted
 
 
 def video_stream(container: av.container.InputContainer, path: Path | str) -> av.VideoStream:
-    """The stream to show, its decoder open and with one thread.
+    """Return the stream to show, with its decoder open and single-threaded.
 
     Raises:
-        VideoError: there is none, or no decoder for it.
+        VideoError: the file has no video stream, or PyAV no decoder for it.
     """
     try:
         stream = container.streams.best("video")
-    except IndexError:  # found while probing, in a broken file, and not listed
+    except IndexError:  # a broken file's stream that was found while probing and is not listed
         stream = None
     if not isinstance(stream, av.VideoStream):
         raise VideoError(f"{path}: no video in this file")
     if stream.codec_context is None:
         raise VideoError(
-            f"{path}: this build of PyAV has no decoder for it; install its wheel: pip install av"
+            f"{path}: this build of PyAV has no decoder for it. Install its wheel: pip install av"
         )
     for other in container.streams:
         if other is not stream:
-            other.discard = Discard.all  # sound is not even read
-    stream.thread_count = 1  # one thread a worker: more only get in each other's way
-    stream.codec_context.open()  # some decoders read skip_frame once, when they open
+            other.discard = Discard.all  # audio is not even read
+    stream.thread_count = 1  # each worker has one core
+    stream.codec_context.open()  # some decoders read skip_frame only when they open
     return stream
 
 
 def times_are_guesses(container: av.container.InputContainer) -> bool:
-    """Whether frames have to be counted: AVI has no times of showing, and FFmpeg's guesses err."""
+    """Return whether frames have to be counted: AVI has no presentation times, and FFmpeg's guesses err."""
     return container.format.name == "avi"
 
 
 def shows_frame(packet: av.Packet, stream: av.VideoStream) -> bool:
-    """Whether a frame comes of it: some in VP8 are only referred to by others (RFC 6386, section 9.1)."""
-    return stream.codec_context.name != "vp8" or bool(memoryview(packet)[0] & _VP8_SHOWN)
+    """Return False for VP8's packets that only serve as references (RFC 6386, section 9.1)."""
+    return stream.codec_context.name != "vp8" or bool(memoryview(packet)[0] & _VP8_SHOWN_BIT)
 
 
 def scan_index(
     container: av.container.InputContainer, stream: av.VideoStream, deadline: Deadline
 ) -> VideoIndex:
-    """Read every packet, then go back to the start. Right for any file; costs reading all of it.
+    """Index any file by reading every packet, then seek back to the start.
 
-    Frames before the first key frame of a file that was cut out of another are not counted as far as they do
-    not decode, and neither is a last frame of which a part is missing.
+    Not counted are the frames before the first key frame that do not decode, in a file that was cut out of
+    another, and a last frame that is incomplete.
 
     Raises:
-        VideoError: there are no frames, or the time is over.
+        VideoError: there are no frames, or the time limit is over.
     """
     shown = []
     first_key: int | None = None
@@ -107,14 +130,14 @@ def scan_index(
         raise VideoError(f"{deadline.path}: no frames in this file")
     shown.sort()
     if first_key is not None and shown[0][0] < first_key:
-        begin = _first_decoded(container, stream)
+        begin = _first_decoded_time(container, stream)
         shown = [frame for frame in shown if frame[0] >= (first_key if begin is None else begin)] or shown
     times = tuple(pts for pts, _ in shown)
     return _index(stream, times, (number for number, (_, key) in enumerate(shown) if key))
 
 
-def _first_decoded(container: av.container.InputContainer, stream: av.VideoStream) -> int | None:
-    """The time of the first frame that decodes; reading goes on from the start."""
+def _first_decoded_time(container: av.container.InputContainer, stream: av.VideoStream) -> int | None:
+    """Return the time of the first frame that decodes, then seek back to the start."""
     try:
         return next((frame.pts for frame in container.decode(stream)), None)
     except (av.FFmpegError, ValueError):
@@ -124,14 +147,14 @@ def _first_decoded(container: av.container.InputContainer, stream: av.VideoStrea
 
 
 def header_index(container: av.container.InputContainer, stream: av.VideoStream) -> VideoIndex | None:
-    """What the header of an MP4 tells, where it alone can be relied on; reads no packet.
+    """Index an MP4 by its header where that is regular; no packet is read.
 
-    The header as PyAV shows it has decoding times. They are the presentation times but for a shift where
-    frames are evenly spaced or come in order. `Decoding` checks every packet that it reads against them.
+    PyAV shows the header's decoding times. They are the presentation times but for a shift where frames are
+    evenly spaced or in order. `Decoding` checks every packet that it reads against them.
 
     Returns:
         None where the packets have to be read: another container, a part of the file is missing or cut out,
-        or frames are spaced unevenly and reordered.
+        or frames are unevenly spaced and reordered.
     """
     entries = list(stream.index_entries)
     start = stream.start_time
@@ -162,8 +185,8 @@ def _index(stream: av.VideoStream, times: tuple[int, ...], keys: Iterable[int]) 
 
 
 def _fps(times: tuple[int, ...], stream: av.VideoStream) -> float:
-    told, tick = stream.average_rate, stream.time_base or 0
+    stated, tick = stream.average_rate, stream.time_base or 0
     seconds = (times[-1] - times[0]) * tick
-    if told and abs(seconds - (len(times) - 1) / told) <= 2 * tick:
-        return float(told)
-    return float((len(times) - 1) / seconds) if seconds > 0 else float(told or 0)
+    if stated and abs(seconds - (len(times) - 1) / stated) <= 2 * tick:
+        return float(stated)
+    return float((len(times) - 1) / seconds) if seconds > 0 else float(stated or 0)

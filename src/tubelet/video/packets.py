@@ -1,13 +1,13 @@
-"""Decode the frames that are wanted and as few others as possible.
+"""Decode the wanted frames and as few others as possible.
 
-Decoding begins at the key frame before a wanted frame and ends with the last packet that is wanted from
-there; whatever lies between two such runs is never sent to the decoder. Of the packets that are sent, those
-of unwanted frames go with `skip_frame` at NONREF, and the decoder drops the frames that no other refers to.
-Pixels of the frames that are kept are those of a full decode.
+Decoding begins at the key frame before a wanted frame and ends with the last packet that is needed from
+there; packets between two such runs are never sent to the decoder. Packets of unwanted frames are sent with
+`skip_frame` at NONREF, so the decoder drops those that no other frame refers to. The pixels of the wanted
+frames are those of a full decode.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -17,26 +17,26 @@ from tubelet.video.index import VideoIndex, shows_frame, times_are_guesses
 from tubelet.video.sources import Deadline, VideoError
 
 _EXACT_SEEKS = {"mov", "matroska", "mpegts"}  # FFmpeg's names of the containers
-_MOST_REORDERED = 16  # packets between one and another that is shown before it, in H.264 and HEVC
-Take = Callable[[int, av.VideoFrame], None]
+# H.264 and HEVC: packets between a packet and another that is shown before it.
+_MAX_REORDERED_PACKETS = 16
 
 
 class WrongIndexError(Exception):
-    """A packet is not where the index has it."""
+    """A packet is not where the header's index has it."""
 
 
 @dataclass
 class Decoding:
-    """One reading of the wanted frames of one open file.
+    """One reading of the wanted frames of an open file that is at its start.
 
     Attributes:
         container: the open file.
-        stream: its video, from `video_stream`.
-        index: what is known of it.
-        wanted: numbers of frames.
+        stream: its video stream, from `video_stream`.
+        index: the file's index.
+        wanted: frame numbers.
         deadline: when to give up.
-        guessed: the index is from the header alone, so that packets have to confirm it.
-        decoded: frames that the decoder has handed out so far.
+        from_header: the index is the header's, so packets have to confirm it.
+        num_decoded: frames that the decoder has returned so far.
     """
 
     container: av.container.InputContainer
@@ -44,157 +44,187 @@ class Decoding:
     index: VideoIndex
     wanted: set[int]
     deadline: Deadline
-    guessed: bool = False
-    decoded: int = 0
+    from_header: bool = False
+    num_decoded: int = 0
     _by_time: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._by_time = {self.index.times[number]: number for number in self.wanted}
 
     @property
-    def spanned(self) -> int:
+    def num_spanned(self) -> int:
         """Frames of the video from the first key frame that is needed to the last wanted frame."""
-        return max(self.wanted) - self._key_before(min(self.wanted)) + 1
+        return max(self.wanted) - self.index.key_before(min(self.wanted)) + 1
 
-    def run(self, take: Take) -> None:
-        """Hand every wanted frame to `take(number, frame)`, once, in the order in which they decode.
+    def frames(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield every wanted frame with its number, once, in the order in which they decode.
 
         Raises:
-            VideoError: some frames do not decode, or the time is over.
-            WrongIndexError: a guessed index is wrong; nothing taken so far is to be trusted.
+            VideoError: a wanted frame does not decode, or the time limit is over.
+            WrongIndexError: the header's index is wrong; the frames yielded so far may have wrong numbers.
         """
         missing = set(self.wanted)
-
-        def take_once(number: int, frame: av.VideoFrame) -> None:
-            if number in missing:
-                missing.discard(number)
-                take(number, frame)
-
-        if self.index.distinct and _EXACT_SEEKS & set(self.container.format.name.split(",")):
-            self._run(take_once)
-        if missing and self.guessed:
+        if self.index.times_are_unique and _EXACT_SEEKS & set(self.container.format.name.split(",")):
+            for number, frame in self._decode_runs():
+                if number in missing:
+                    missing.remove(number)
+                    yield number, frame
+        if missing and self.from_header:
             raise WrongIndexError
         if missing:
-            self._run_from_start(take_once, missing)
+            for number, frame in self._decode_from_start():
+                if number in missing:
+                    missing.remove(number)
+                    yield number, frame
+                if not missing:
+                    break
         if missing:
-            self._fail(missing)
+            raise VideoError(
+                f"{self.deadline.path}: {len(missing)} of {len(self.wanted)} frames do not decode:"
+                f" {sorted(missing)[:5]}"
+            )
 
     def packets(self) -> Iterator[av.Packet | None]:
-        """The packets to send to the decoder in their order; None: drain and flush it."""
-        groups: dict[int, set[int]] = {}  # key frame -> times of what is wanted up to the next
-        for number in sorted(self.wanted):
-            groups.setdefault(self._key_before(number), set()).add(self.index.times[number])
-        seen: set[int | None] = set()  # what was read, by time
-        sent: set[int] = set()
-        began: set[int] = set()  # key frames sent in this run, by time
-        read: set[int] = set()  # key frames read since the last seek, by time
-        source: Iterator[av.Packet] | None = None
-        position = 0  # of the last group, in index.keys
-        for key, times in groups.items():
-            left = times - sent
-            if not left:
+        """Yield the packets to send to the decoder in their order; None: drain and flush it.
+
+        Raises:
+            WrongIndexError: the header's index is wrong.
+        """
+        reader = _PacketReader(self)
+        sent: set[int] = set()  # times
+        run_keys: set[int] = set()  # times of the key frames sent since the decoder was last flushed
+        for group, times in self._wanted_times_by_group().items():
+            unsent = times - sent
+            if not unsent:
                 continue
-            start = self.index.times[key]
-            place = bisect_right(self.index.keys, key) - 1
-            waiting = start not in began
-            if waiting:
-                if began:
+            key = self.index.keys[group]
+            key_time = self.index.times[key]
+            sending = key_time in run_keys
+            if not sending:
+                if run_keys:
                     yield None
-                    began = set()
-                if source is None or start in read or place > position + 1:
-                    if source is not None or key:
-                        self.container.seek(start, stream=self.stream, backward=True)
-                    source = self.container.demux(self.stream)
-                    read = set()
-            assert source is not None
-            for packet in source:
-                self.deadline.check()
-                if not packet.size:
-                    break
-                if packet.is_keyframe and packet.pts is not None:
-                    read.add(packet.pts)
-                if self.guessed:
-                    self._confirm(packet)
-                    seen.add(packet.pts)
-                # A seek may land on an earlier key frame. The first shown frame need not be one: an edit
-                # list may cut into a group, and then everything from where the seek lands is needed.
-                if waiting and key and not (packet.pts == start and packet.is_keyframe):
+                    run_keys = set()
+                reader.go_to(group)
+            for packet in reader.packets():
+                # A seek may land on an earlier key frame. The first shown frame need not be a key frame: an
+                # edit list may cut into a group, and then every packet from where the seek lands is needed.
+                if not sending and key and not (packet.pts == key_time and packet.is_keyframe):
                     continue
-                if waiting:
-                    began = {start}
-                    waiting = False
+                if not sending:
+                    run_keys = {key_time}
+                    sending = True
                 if packet.pts is not None and shows_frame(packet, self.stream):
                     sent.add(packet.pts)
-                    left.discard(packet.pts)
+                    unsent.discard(packet.pts)
                     if packet.is_keyframe:
-                        began.add(packet.pts)
+                        run_keys.add(packet.pts)
                 yield packet
-                if not left:
+                if not unsent:
                     break
-            if self.guessed:
-                # And the next frame: it is not there where it has the time of one that is wanted.
-                last = bisect_right(self.index.times, max(times)) + 1
-                source = self._with_all_before(source, set(self.index.times[key:last]) - seen)
-            position = place
+            reader.finish(group, max(times))
         yield None
 
-    def _key_before(self, number: int) -> int:
-        """The key frame that decoding a frame begins at, which may be that frame."""
-        return self.index.keys[bisect_right(self.index.keys, number) - 1]
+    def _wanted_times_by_group(self) -> dict[int, set[int]]:
+        """Return the wanted times from each key frame to the next, by the key frame's position in `keys`."""
+        groups: dict[int, set[int]] = {}
+        for number in sorted(self.wanted):
+            groups.setdefault(self.index.group_of(number), set()).add(self.index.times[number])
+        return groups
 
-    def _confirm(self, packet: av.Packet) -> None:
-        """That a guessed index has such a packet, and key frames where they are."""
-        number = bisect_left(self.index.times, packet.pts or 0)
-        there = self.index.times[number : number + 1] == (packet.pts,)
-        if not there or (packet.is_keyframe and self._key_before(number) != number):
-            raise WrongIndexError
-
-    def _with_all_before(self, source: Iterator[av.Packet], missing: set[int]) -> Iterator[av.Packet]:
-        """The same packets, once it is sure that the frames which a guessed index has are among the next.
-
-        Were one not there, all that are shown later would have numbers too high by one.
-        """
-        ahead: list[av.Packet] = []
-        while missing and len(ahead) < _MOST_REORDERED and (packet := next(source, None)):
-            ahead.append(packet)
-            missing.discard(packet.pts)
-        if missing:
-            raise WrongIndexError
-        return chain(ahead, source)
-
-    def _run(self, take: Take) -> None:
+    def _decode_runs(self) -> Iterator[tuple[int | None, av.VideoFrame]]:
+        """Decode only what `packets` yields; None numbers a frame that is not wanted."""
         context = self.stream.codec_context
         dropping = None
-        for packet in list(self.packets()) if self.guessed else self.packets():  # none is decoded in vain
+        # The packets confirm a header's index before anything is decoded.
+        for packet in list(self.packets()) if self.from_header else self.packets():
             if packet is not None:
                 unwanted = packet.pts is not None and packet.pts not in self._by_time
                 if unwanted != dropping:  # setting it costs more than comparing
                     dropping = unwanted
                     context.skip_frame = "NONREF" if unwanted else "DEFAULT"
             for frame in context.decode(packet):
-                self.decoded += 1
-                number = self._by_time.get(frame.pts) if frame.pts is not None else None
-                if number is not None:
-                    take(number, frame)
+                self.num_decoded += 1
+                yield self._number_of(frame), frame
             if packet is None:
                 context.flush_buffers()
 
-    def _run_from_start(self, take: Take, missing: set[int]) -> None:
-        """Without seeking."""
-        counted = times_are_guesses(self.container) or not self.index.distinct
+    def _decode_from_start(self) -> Iterator[tuple[int | None, av.VideoFrame]]:
+        """Decode every frame, without seeking to key frames."""
+        counted = times_are_guesses(self.container) or not self.index.times_are_unique
         self.container.seek(0)
         self.stream.codec_context.skip_frame = "DEFAULT"
         for count, frame in enumerate(self.container.decode(self.stream)):
             self.deadline.check()
-            self.decoded += 1
-            number = count if counted else self._by_time.get(frame.pts) if frame.pts is not None else None
-            if number in self.wanted:
-                take(number, frame)
-                if not missing:
-                    break
+            self.num_decoded += 1
+            yield count if counted else self._number_of(frame), frame
 
-    def _fail(self, missing: set[int]) -> None:
-        raise VideoError(
-            f"{self.deadline.path}: {len(missing)} of {len(self.wanted)} frames do not decode:"
-            f" {sorted(missing)[:5]}"
-        )
+    def _number_of(self, frame: av.VideoFrame) -> int | None:
+        return self._by_time.get(frame.pts) if frame.pts is not None else None
+
+
+class _PacketReader:
+    """Packets of an open file, group by group; they are checked against an index that is the header's.
+
+    A group is a key frame and all packets to the next key frame.
+    """
+
+    def __init__(self, decoding: Decoding) -> None:
+        self._decoding = decoding
+        self._index = decoding.index
+        self._source: Iterator[av.Packet] | None = None
+        self._group = 0  # the last one read
+        self._keys_read: set[int] = set()  # times of the key frames read since the last seek
+        self._times_read: set[int | None] = set()
+
+    def go_to(self, group: int) -> None:
+        """Continue with this group: read on where it is the next one, and seek otherwise."""
+        key = self._index.keys[group]
+        time = self._index.times[key]
+        if self._source is not None and time not in self._keys_read and group <= self._group + 1:
+            return
+        container, stream = self._decoding.container, self._decoding.stream
+        if self._source is not None or key:
+            container.seek(time, stream=stream, backward=True)
+        self._source = container.demux(stream)
+        self._keys_read = set()
+
+    def packets(self) -> Iterator[av.Packet]:
+        """Yield packets to the end of the file."""
+        assert self._source is not None
+        for packet in self._source:
+            self._decoding.deadline.check()
+            if not packet.size:
+                return
+            if packet.is_keyframe and packet.pts is not None:
+                self._keys_read.add(packet.pts)
+            if self._decoding.from_header:
+                self._confirm(packet)
+                self._times_read.add(packet.pts)
+            yield packet
+
+    def finish(self, group: int, last_time: int) -> None:
+        """End a group of which `last_time` is the last wanted frame's.
+
+        With a header's index this checks that the frames up to the one after it are among the packets read
+        and the next ones. If one were missing, the frames after it would have numbers too high by one.
+        """
+        self._group = group
+        if not self._decoding.from_header:
+            return
+        assert self._source is not None
+        start, end = self._index.keys[group], bisect_right(self._index.times, last_time) + 1
+        missing = set(self._index.times[start:end]) - self._times_read
+        ahead: list[av.Packet] = []
+        while missing and len(ahead) < _MAX_REORDERED_PACKETS and (packet := next(self._source, None)):
+            ahead.append(packet)
+            missing.discard(packet.pts)
+        if missing:
+            raise WrongIndexError
+        self._source = chain(ahead, self._source)
+
+    def _confirm(self, packet: av.Packet) -> None:
+        """Check that the header's index has this packet's time, and a key frame where it is one."""
+        number = bisect_left(self._index.times, packet.pts or 0)
+        found = self._index.times[number : number + 1] == (packet.pts,)
+        if not found or (packet.is_keyframe and self._index.key_before(number) != number):
+            raise WrongIndexError

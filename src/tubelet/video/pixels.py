@@ -1,8 +1,8 @@
-"""From decoded frames to RGB: a box of each frame cut out, scaled and converted in one step.
+"""Convert decoded frames to RGB: a box of each frame is cut out, scaled and converted in one step.
 
-The box is copied out of the frame's planes as they are, which moves half the bytes of RGB, and FFmpeg scales
-and converts it in one go: bilinear, wide enough to average where it shrinks, and accurately rounded. It
-writes planes, which are the channels of the clip.
+The box is copied out of the frame's planes as stored, which moves half the bytes of RGB. FFmpeg then scales
+and converts it at once: bilinear with antialiasing, accurately rounded, into planes, which are the channels
+of the clip.
 """
 
 import struct
@@ -20,15 +20,15 @@ from tubelet.video.crop import Box
 
 _ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 _LIMITED, _FULL = ColorRange.MPEG, ColorRange.JPEG
-_GBR = (2, 0, 1)  # FFmpeg's planes in the order R, G, B
+_RGB_PLANES = (2, 0, 1)  # positions of R, G and B among the planes of FFmpeg's gbrp
 HIGH_DEFINITION = 720
-"""Lines from which on video whose matrix is not told is taken for BT.709, and else for BT.601."""
-# FFmpeg's AVColorSpace to its scaler's name of the same matrix.
+"""Lines from which on video without a tagged matrix is taken to be BT.709; below it is BT.601."""
+# From FFmpeg's AVColorSpace to its scaler's name of the same matrix.
 _MATRICES = {
     1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601,
     7: Colorspace.SMPTE240M, 9: Colorspace.BT2020, 10: Colorspace.BT2020,
 }  # fmt: skip
-# Formats whose planes can be cut: log2 of the chroma planes' subsampling across and down, bytes of a sample.
+# Formats whose planes can be cut: log2 of the chroma subsampling across and down, bytes of a sample.
 _PLANAR = {
     f"yuv{j}{name}p{deep}": (across, down, 2 if deep else 1)
     for name, across, down in (("420", 1, 1), ("422", 1, 0), ("444", 0, 0))
@@ -38,13 +38,13 @@ _PLANAR = {
 
 @dataclass(frozen=True)
 class Crop:
-    """What to make of some frames of a video.
+    """A part of some frames of a video, to be read as one clip.
 
     Attributes:
         frames: frame numbers from 0, in any order, repeats allowed.
-        box: the part of each frame, in pixels as shown; None for all of it.
-        size: (height, width) to scale it to.
-        flip: mirror it left to right.
+        box: (top, left, height, width) of the part in pixels, of the frames as shown; None for whole frames.
+        size: (height, width) in pixels to scale the part to.
+        flip: mirror left to right.
     """
 
     frames: Sequence[int]
@@ -53,49 +53,48 @@ class Crop:
     flip: bool = False
 
 
-class CropPainter:
-    """Fills the clip of one crop, frame by frame.
+class CropConverter:
+    """Makes the clip of one crop, frame by frame.
 
     Attributes:
-        clip: uint8 (T, C=3, H, W), RGB, mirrored if it is to be; complete once every frame has been painted.
+        clip: uint8 (T, C=3, H, W), RGB; complete once every frame has been converted.
     """
 
     def __init__(self, crop: Crop) -> None:
         self.clip = torch.empty(len(crop.frames), 3, *crop.size, dtype=torch.uint8)
         self._crop = crop
         self._pixels = self.clip.numpy()
-        self._places: dict[int, list[int]] = {}
-        for place, number in enumerate(crop.frames):
-            self._places.setdefault(number, []).append(place)
-        self._scaler = VideoReformatter()  # keeps its tables as long as sizes and formats stay
-        self._opener = VideoReformatter()
+        self._positions: dict[int, list[int]] = {}  # in the clip, by frame number
+        for position, number in enumerate(crop.frames):
+            self._positions.setdefault(number, []).append(position)
+        self._scaler = VideoReformatter()  # keeps its tables while sizes and formats stay the same
+        self._unpacker = VideoReformatter()
         self._cut: av.VideoFrame | None = None
         self._cut_planes: list[np.ndarray] = []
 
-    def paint(self, number: int, frame: av.VideoFrame, shown: "Orientation") -> None:
-        """Put a frame, which is shown like that, into its places in the clip, if it has any."""
-        places = self._places.get(number)
-        if not places:
+    def convert(self, number: int, frame: av.VideoFrame, orientation: "Orientation") -> None:
+        """Write a frame to its positions in the clip, if it has any."""
+        positions = self._positions.get(number)
+        if not positions:
             return
         height, width = self._crop.size
-        if shown.turns % 2:
+        if orientation.turns % 2:
             height, width = width, height
-        box = self._crop.box and shown.stored(self._crop.box, frame.height, frame.width)
+        box = self._crop.box and orientation.stored(self._crop.box, frame.height, frame.width)
         part = self._part(frame, box) if box and box != (0, 0, frame.height, frame.width) else frame
-        scaled = _reformat(self._scaler, part, frame, height=height, width=width)
-        planes = scaled.planes
-        for channel, plane in enumerate(_GBR):
-            pixels = shown.upright(_samples(planes[plane], 1))
-            if self._crop.flip:  # far faster than numpy's, and than all at once, in memory that is new
+        planes = _reformat(self._scaler, part, frame, height=height, width=width).planes
+        for channel, plane in enumerate(_RGB_PLANES):
+            pixels = orientation.upright(_samples(planes[plane], 1))
+            if self._crop.flip:  # torch flips far faster than numpy, and by channel faster than all at once
                 pixels = torch.from_numpy(pixels).flip(-1).numpy()
-            self._pixels[places[0], channel] = pixels
-        for place in places[1:]:
-            self._pixels[place] = self._pixels[places[0]]
+            self._pixels[positions[0], channel] = pixels
+        for position in positions[1:]:
+            self._pixels[position] = self._pixels[positions[0]]
 
     def _part(self, frame: av.VideoFrame, box: Box) -> av.VideoFrame:
-        """The box as a frame of its own, which the next call writes over."""
+        """Return a frame of only the box, which the next call overwrites."""
         if frame.format.name not in _PLANAR:
-            frame = _reformat(self._opener, frame, frame)
+            frame = _reformat(self._unpacker, frame, frame)
         name = frame.format.name
         across, down, bytes_each = _PLANAR[name]
         if self._cut is None or self._cut.format.name != name:
@@ -107,8 +106,8 @@ class CropPainter:
         return self._cut
 
 
-class FramePainter:
-    """Whole frames as FFmpeg converts them without scaling: fast, and the same as PyAV's `to_ndarray`.
+class FrameConverter:
+    """Makes whole frames as FFmpeg converts them without scaling: fast, and equal to PyAV's `to_ndarray`.
 
     Args:
         numbers: frame numbers, repeats allowed.
@@ -116,28 +115,29 @@ class FramePainter:
 
     def __init__(self, numbers: Sequence[int]) -> None:
         self._numbers = numbers
-        self._pictures: dict[int, np.ndarray] = {}
-        self._scaler = VideoReformatter()  # one for all frames and one thread: setting either up costs more
+        self._images: dict[int, np.ndarray] = {}
+        self._scaler = VideoReformatter()  # one for all frames, one thread: setting up either costs more
 
-    def paint(self, number: int, frame: av.VideoFrame, shown: "Orientation") -> None:
-        """Keep a frame, which is shown like that."""
+    def convert(self, number: int, frame: av.VideoFrame, orientation: "Orientation") -> None:
+        """Convert and keep a frame."""
         untagged = frame.colorspace not in _MATRICES and frame.format.name.startswith(("yuv", "nv", "p0"))
         matrix = _matrix(frame) if untagged and frame.height >= HIGH_DEFINITION else None
         rgb = self._scaler.reformat(frame, format="rgb24", threads=1, src_colorspace=matrix)
-        self._pictures[number] = shown.upright(rgb.to_ndarray())
+        self._images[number] = orientation.upright(rgb.to_ndarray())
 
-    def finish(self) -> Tensor:
-        """uint8 (T, C=3, H, W), RGB."""
-        frames = np.stack([self._pictures[number] for number in self._numbers])
+    @property
+    def clip(self) -> Tensor:
+        """uint8 (T, C=3, H, W), RGB, once every frame has been converted."""
+        frames = np.stack([self._images[number] for number in self._numbers])
         return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 
 class Orientation(NamedTuple):
-    """How a frame is shown: as it is stored, perhaps mirrored top to bottom, and then turned.
+    """How to show a stored frame: mirror it top to bottom if at all, then turn it.
 
     Attributes:
         turns: quarter turns counterclockwise.
-        mirrored: whether it is mirrored before that.
+        mirrored: whether to mirror it before.
     """
 
     turns: int
@@ -145,38 +145,38 @@ class Orientation(NamedTuple):
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> "Orientation":
-        """What the file says of a frame."""
+        """Return the orientation that the file specifies for a frame."""
         try:
             matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-        except ValueError:  # other side data that PyAV has no name for: taken as not mirrored
+        except ValueError:  # PyAV does not know a kind of side data: assume that it is not mirrored
             matrix = None
         a, b, _, c, d = struct.unpack_from("=5i", matrix) if matrix else (1, 0, 0, 0, 1)
         return cls(round(frame.rotation / 90) % 4, a * d < b * c)
 
     def size(self, frame: av.VideoFrame) -> tuple[int, int]:
-        """(height, width) of the frame as shown."""
+        """Return (height, width) of the frame as shown."""
         return (frame.width, frame.height) if self.turns % 2 else (frame.height, frame.width)
 
     def upright(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels (H, W, ...) as shown."""
+        """Return stored pixels (H, W, ...) as shown."""
         if self == (0, False):
             return pixels
         return np.ascontiguousarray(np.rot90(pixels[::-1] if self.mirrored else pixels, self.turns))
 
     def stored(self, box: Box, height: int, width: int) -> Box:
-        """Where a box of the frame as shown is in the frame as stored, which is (height, width)."""
-        top, left, high, wide = box
+        """Convert a box of the shown frame to one of the stored frame, which is (height, width)."""
+        top, left, box_height, box_width = box
         if self.turns == 1:
-            box = Box(left, width - top - high, wide, high)
+            box = Box(left, width - top - box_height, box_width, box_height)
         elif self.turns == 2:
-            box = Box(height - top - high, width - left - wide, high, wide)
+            box = Box(height - top - box_height, width - left - box_width, box_height, box_width)
         elif self.turns == 3:
-            box = Box(height - left - wide, top, wide, high)
+            box = Box(height - left - box_width, top, box_width, box_height)
         return box._replace(top=height - box.top - box.height) if self.mirrored else box
 
 
 def full_range(frame: av.VideoFrame) -> bool:
-    """Whether black and white are the least and greatest values of a sample, not 16 and 235 of 255."""
+    """Return whether black and white are 0 and 255, not 16 and 235."""
     return frame.format.name.startswith("yuvj") or frame.color_range == _FULL
 
 
@@ -188,7 +188,7 @@ def _reformat(
     height: int | None = None,
     width: int | None = None,
 ) -> av.VideoFrame:
-    """A part of a frame as planar RGB, by the frame's matrix and range."""
+    """Convert a part of a frame to planar RGB, by the frame's matrix and range."""
     if not part.format.name.startswith(("yuv", "nv", "p0")):
         return scaler.reformat(part, width, height, "gbrp", interpolation=_ACCURATE, threads=1)
     matrix = _matrix(frame)
@@ -205,7 +205,7 @@ def _matrix(frame: av.VideoFrame) -> Colorspace:
 
 
 def _samples(plane: av.video.plane.VideoPlane, bytes_each: int) -> np.ndarray:
-    """A view (rows, samples) of a plane."""
+    """Return a view (rows, samples) of a plane."""
     kind = np.uint8 if bytes_each == 1 else np.uint16
     shape, strides = (plane.height, plane.width), (plane.line_size, bytes_each)
     return np.ndarray(shape, kind, memoryview(plane), strides=strides)
@@ -214,20 +214,24 @@ def _samples(plane: av.video.plane.VideoPlane, bytes_each: int) -> np.ndarray:
 def _window(
     plane: np.ndarray, top: int, left: int, shape: tuple[int, ...], down: int, across: int
 ) -> np.ndarray:
-    """The samples of a plane under a box; between two samples where the box begins between them."""
-    rows = _line(plane, top, shape[0], down, 0)
-    return _line(rows, left, shape[1], across, 1)
+    """Return the samples of a plane, of log2 subsampling (down, across), under a box of the frame.
+
+    Where the box begins between two samples they are interpolated.
+    """
+    rows = _interpolated(plane, top, shape[0], down, 0)
+    return _interpolated(rows, left, shape[1], across, 1)
 
 
-def _line(plane: np.ndarray, start: int, count: int, shift: int, axis: int) -> np.ndarray:
+def _interpolated(plane: np.ndarray, start: int, count: int, shift: int, axis: int) -> np.ndarray:
+    """Return `count` samples along an axis from position `start / 2**shift` on."""
     first = start >> shift
-    here = plane[first : first + count] if axis == 0 else plane[:, first : first + count]
+    at_start = plane[first : first + count] if axis == 0 else plane[:, first : first + count]
     if not shift or not start % 2:
-        return here
+        return at_start
     end = min(first + 1 + count, plane.shape[axis])
     after = plane[first + 1 : end] if axis == 0 else plane[:, first + 1 : end]
-    if after.shape[axis] < count:  # the last sample has no neighbour
+    if after.shape[axis] < count:  # the last sample has no neighbor
         edge = plane[-1:] if axis == 0 else plane[:, -1:]
         after = np.concatenate([after, edge], axis)
-    half = (here ^ after) >> 1  # without room for a carry; the mean is rounded down, then up
-    return (here | after) - half if axis else (here & after) + half
+    half = (at_start ^ after) >> 1  # no bits for a carry; the mean is rounded down in rows, up in columns
+    return (at_start | after) - half if axis else (at_start & after) + half

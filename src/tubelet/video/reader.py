@@ -1,236 +1,200 @@
-"""Frames out of videos, exactly the ones asked for and no more work than that takes.
+"""Open a video, look at its index, choose frames and crops, and read them.
 
-Two functions read: `read_frames` whole frames, `read_crops` all crops of a training or test item in one
-opening of the file, each frame decoded once however many crops show it. A video is a file, a folder of
-numbered pictures, or a file elsewhere (s3://, gs://, oss://, hf://, http://, https://).
+    with open_video("cat.mp4") as video:
+        last = len(video.index) - 1
+        frames = video.read([0, last // 2, last])
+
+A video is a file, a folder of numbered images, or a remote file (s3://, gs://, oss://, hf://, http://,
+https://). A read decodes each frame once, however many crops show it, and as few other frames as possible.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol
 
 import av
 from torch import Tensor
 
-from tubelet.errors import UserError
-from tubelet.video.image_folder import crop_frames, folder_frames, folder_index
+from tubelet.video.image_folder import ImageFolder
 from tubelet.video.index import VideoIndex as VideoIndex
 from tubelet.video.index import header_index, scan_index, video_stream
 from tubelet.video.packets import Decoding, WrongIndexError
 from tubelet.video.pixels import Crop as Crop
-from tubelet.video.pixels import CropPainter, FramePainter, Orientation
-from tubelet.video.sources import TIME_LIMIT, Deadline, open_container, remote_url, video_errors
+from tubelet.video.pixels import CropConverter, FrameConverter, Orientation
+from tubelet.video.remote import remote_url
+from tubelet.video.sources import TIME_LIMIT_S, Deadline, SizeChangesError, open_container, video_errors
+from tubelet.video.sources import IndexChanged as IndexChanged
 from tubelet.video.sources import VideoError as VideoError
-from tubelet.video.torchcodec import CodecVideo
 
-Backend = Literal["pyav", "torchcodec"]
-Plan = Callable[[VideoIndex], Sequence[Crop]]
+_OTHER_FRAMES = "its header describes other frames than it has; choose frames and crops again"
 
 
-def probe(path: Path | str, *, limit: float = TIME_LIMIT) -> VideoIndex:
-    """Index a video: every packet is read and one frame decoded.
+class Video(Protocol):
+    """An open video, from `open_video`.
+
+    Attributes:
+        index: the number, times, rate and size of the frames, by which to choose what to read. It comes from
+            the file's header where that is regular, and reading may mend it.
+    """
+
+    index: VideoIndex
+
+    @property
+    def stated_duration_s(self) -> float:
+        """The duration that the file states, in seconds; 0 if it does not."""
+        ...
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        """Decode whole frames.
+
+        `index.height` and `index.width` are the frames' afterwards, should the header have another size.
+
+        Args:
+            numbers: frame numbers from 0, in any order, repeats allowed.
+
+        Returns:
+            uint8 (len(numbers), C=3, H, W), RGB, rotated as the file specifies.
+
+        Raises:
+            IndexChanged: the header was wrong about the frames, and `index` is mended: choose again.
+            SizeChangesError: the frames are not all of one size.
+            VideoError: a frame is not in the video or does not decode, or the time limit is over.
+            FetchError: the video is remote and could not be fetched.
+        """
+        ...
+
+    def read_crops(self, crops: Sequence[Crop]) -> list[Tensor]:
+        """Decode frames, each once, and cut out and scale parts of them, bilinearly with antialiasing.
+
+        Args:
+            crops: which part of which frames, and how large.
+
+        Returns:
+            For each crop uint8 (len(crop.frames), C=3, *crop.size), RGB.
+
+        Raises:
+            IndexChanged: the header was wrong about the frames or their size, and `index` is mended: choose
+                again.
+            VideoError: as `read`, of which SizeChangesError and FetchError are kinds.
+        """
+        ...
+
+
+@contextmanager
+def open_video(path: Path | str, *, exact: bool = False, limit: float = TIME_LIMIT_S) -> Iterator[Video]:
+    """Open a video for reading and close it at the end of the `with` block.
 
     Args:
-        path: a file, a folder of pictures or the URL of a file.
-        limit: seconds after which to give up.
+        path: a file, a folder of numbered images, or the URL of a file.
+        exact: index the video by reading every packet and decoding a frame, so that reading need not mend
+            the index; otherwise a regular MP4 is indexed by its header, which is faster.
+        limit: seconds from opening after which reading fails.
+
+    Yields:
+        The open video: see `Video`.
 
     Raises:
-        VideoError: the file cannot be opened in time, has no video or no frames.
+        VideoError: the file is missing, is not a video, has no frames, or does not open in time.
+        FetchError: it is remote and could not be fetched.
     """
-    if _is_folder(path):
-        return folder_index(Path(path))
     deadline = Deadline(path, limit)
-    with open_container(path, deadline) as container, video_errors(deadline):
-        stream = video_stream(container, path)
-        index = scan_index(container, stream, deadline)
+    if not remote_url(path) and Path(path).is_dir():
+        yield ImageFolder(Path(path), deadline)
+        return
+    with open_container(path, deadline) as container:
+        yield VideoFile(container, deadline, exact)
+
+
+class VideoFile:
+    """An open video file; see `Video` and `open_video`."""
+
+    def __init__(self, container: av.container.InputContainer, deadline: Deadline, exact: bool) -> None:
+        self._container = container
+        self._deadline = deadline
+        self._at_start = True
+        with video_errors(deadline):
+            self._stream = video_stream(container, deadline.path)
+            header = None if exact else header_index(container, self._stream)
+            self._from_header = header is not None
+            self.index = header or scan_index(container, self._stream, deadline)
+            if exact:
+                self._mend_size(*self._shown_size())
+
+    @property
+    def stated_duration_s(self) -> float:
+        """The shorter of the durations that the video stream and the whole file state, in seconds."""
+        stream = self._stream
+        of_stream = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        of_file = (self._container.duration or 0) / av.time_base
+        return min((seconds for seconds in (of_stream, of_file) if seconds > 0), default=0.0)
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        """See `Video.read`."""
+        converter = FrameConverter(list(numbers))
+        with video_errors(self._deadline):
+            for number, frame, orientation in self._decode(numbers):
+                self._mend_size(*orientation.size(frame))
+                converter.convert(number, frame, orientation)
+        return converter.clip
+
+    def read_crops(self, crops: Sequence[Crop]) -> list[Tensor]:
+        """See `Video.read_crops`."""
+        converters = [CropConverter(crop) for crop in crops]
+        with video_errors(self._deadline):
+            for number, frame, orientation in self._decode([n for crop in crops for n in crop.frames]):
+                if self._mend_size(*orientation.size(frame)):
+                    raise IndexChanged(f"{self._deadline.path}: {_OTHER_FRAMES}")
+                for converter in converters:
+                    converter.convert(number, frame, orientation)
+        return [converter.clip for converter in converters]
+
+    def _decode(self, numbers: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame, Orientation]]:
+        """Yield the frames of these numbers as they decode; they are all of one size."""
+        size = None
+        for number, frame in self._wanted_frames(self.index.require(numbers, self._deadline.path)):
+            orientation = Orientation.of(frame)
+            size = size or orientation.size(frame)
+            if orientation.size(frame) != size:
+                raise SizeChangesError(f"{self._deadline.path}: the frames' size changes within the file")
+            yield number, frame, orientation
+
+    def _wanted_frames(self, wanted: set[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         try:
-            first = next(container.decode(stream), None)
+            yield from self._decoding(wanted).frames()
+        except WrongIndexError:
+            self._mend_index()
+            yield from self._decoding(wanted).frames()
+
+    def _decoding(self, wanted: set[int]) -> Decoding:
+        if not self._at_start:
+            self._container.seek(0)
+        self._at_start = False
+        return Decoding(self._container, self._stream, self.index, wanted, self._deadline, self._from_header)
+
+    def _mend_index(self) -> None:
+        """Index the file by its packets; raise IndexChanged where its header's index was another."""
+        before, self._from_header = self.index, False
+        self._container.seek(0)
+        self.index = scan_index(self._container, self._stream, self._deadline)
+        self._mend_size(*self._shown_size())
+        if self.index != before:
+            raise IndexChanged(f"{self._deadline.path}: {_OTHER_FRAMES}")
+
+    def _mend_size(self, height: int, width: int) -> bool:
+        """Set the size of the frames as shown; return whether the index had another, as of rotated video."""
+        changed = (height, width) != (self.index.height, self.index.width)
+        if changed:
+            self.index = replace(self.index, height=height, width=width)
+        return changed
+
+    def _shown_size(self) -> tuple[int, int]:
+        """Return the (height, width) of the first frame as shown, or the index's where it does not decode."""
+        self._at_start = False
+        self._stream.codec_context.skip_frame = "DEFAULT"
+        try:
+            first = next(self._container.decode(self._stream), None)
         except (av.FFmpegError, ValueError):
             first = None  # others may decode
-        height, width = Orientation.of(first).size(first) if first else (index.height, index.width)
-        return replace(index, height=height, width=width)
-
-
-def read_frames(
-    path: Path | str,
-    wanted: Sequence[int] | Callable[[int], Sequence[int]],
-    index: VideoIndex | None = None,
-    *,
-    backend: Backend = "pyav",
-    limit: float = TIME_LIMIT,
-) -> Tensor:
-    """Decode whole frames by their number, with one opening of the file.
-
-    Args:
-        path: a file, a folder of pictures or the URL of a file.
-        wanted: frame numbers from 0, in any order, repeats allowed; or what gives them for a length.
-        index: what `probe` said of this file, where it is known already.
-        backend: the library that decodes.
-        limit: seconds after which to give up.
-
-    Returns:
-        uint8 (len(wanted), C=3, H, W), RGB, as shown.
-
-    Raises:
-        VideoError: the file cannot be read in time, or one of the frames is not there or does not decode.
-        FetchError: it is elsewhere and could not be had.
-        UserError: there is no such backend, or it is not installed.
-    """
-
-    def numbers(known: VideoIndex) -> Sequence[int]:
-        return wanted(len(known)) if callable(wanted) else wanted
-
-    def whole(known: VideoIndex) -> list[Crop]:
-        return [Crop(numbers(known), None, (known.height, known.width))]
-
-    if backend != "pyav" or _is_folder(path):
-        return _read_converted(path, whole, index, backend, Deadline(path, limit))[0]
-    job = _read(path, lambda known: _FrameJob(numbers(known)), index, Deadline(path, limit))
-    return job.painter.finish()
-
-
-def read_crops(
-    path: Path | str,
-    plan: Plan,
-    *,
-    backend: Backend = "pyav",
-    limit: float = TIME_LIMIT,
-) -> list[Tensor]:
-    """Decode, crop and scale all that an item needs of a video, with one opening of the file.
-
-    Args:
-        path: a file, a folder of pictures or the URL of a file.
-        plan: gives the crops for what is known of the video. It is asked again, and only the last answer
-            counts, where the file turns out to be other than its header says.
-        backend: the library that decodes.
-        limit: seconds after which to give up.
-
-    Returns:
-        For each crop uint8 (T, C=3, H, W), RGB.
-
-    Raises:
-        VideoError: the file cannot be read in time, or one of the frames is not there or does not decode.
-        FetchError: it is elsewhere and could not be had.
-        UserError: there is no such backend, or it is not installed.
-        Exception: what `plan` raises comes as it is.
-    """
-    if backend != "pyav" or _is_folder(path):
-        return _read_converted(path, plan, None, backend, Deadline(path, limit))
-    job = _read(path, lambda known: _CropJob(list(plan(known)), known), None, Deadline(path, limit))
-    return [painter.clip for painter in job.painters]
-
-
-class _Job(Protocol):
-    """What is asked of a file, and where its frames go."""
-
-    numbers: list[int]
-
-    def take(self, number: int, frame: av.VideoFrame) -> None: ...
-
-
-class _FrameJob:
-    def __init__(self, numbers: Sequence[int]) -> None:
-        self.numbers = list(numbers)
-        self.painter = FramePainter(self.numbers)
-        self._size: tuple[int, int] | None = None
-
-    def take(self, number: int, frame: av.VideoFrame) -> None:
-        shown = Orientation.of(frame)
-        size = shown.size(frame)
-        self._size = self._size or size
-        if size != self._size:
-            raise _OtherSizeError(size)
-        self.painter.paint(number, frame, shown)
-
-
-class _CropJob:
-    def __init__(self, crops: Sequence[Crop], index: VideoIndex) -> None:
-        self.numbers = [number for crop in crops for number in crop.frames]
-        self.painters = [CropPainter(crop) for crop in crops]
-        self._size = (index.height, index.width)
-
-    def take(self, number: int, frame: av.VideoFrame) -> None:
-        shown = Orientation.of(frame)
-        size = shown.size(frame)
-        if size != self._size:
-            raise _OtherSizeError(size)
-        for painter in self.painters:
-            painter.paint(number, frame, shown)
-
-
-class SizeChangesError(VideoError):
-    """The frames of a video are not all of one size."""
-
-
-class _OtherSizeError(Exception):
-    """A frame is not of the size that was expected: (height, width) as shown."""
-
-
-_AnyJob = TypeVar("_AnyJob", bound=_Job)
-
-
-def _read(
-    path: Path | str,
-    start: Callable[[VideoIndex], _AnyJob],
-    index: VideoIndex | None,
-    deadline: Deadline,
-) -> _AnyJob:
-    """Open a file, learn about it, start the job and see it through. The caller's errors come as they are."""
-    with open_container(path, deadline) as container:
-        with video_errors(deadline):
-            stream = video_stream(container, path)
-            guess = None if index else header_index(container, stream)
-            known = index or guess or scan_index(container, stream, deadline)
-        guessed, sizes = guess is not None, {(known.height, known.width)}
-        while True:
-            job = start(known)
-            wanted = _checked(job.numbers, known, path)
-            with video_errors(deadline):
-                try:
-                    Decoding(container, stream, known, wanted, deadline, guessed).run(job.take)
-                except WrongIndexError:
-                    container.seek(0)
-                    scanned = scan_index(container, stream, deadline)
-                    known, guessed = replace(scanned, height=known.height, width=known.width), False
-                except _OtherSizeError as error:  # rotated, as a rule; the header does not tell
-                    height, width = error.args[0]
-                    if (height, width) in sizes or len(sizes) > 1 or isinstance(job, _FrameJob):
-                        raise SizeChangesError(f"{path}: the frames' size changes within the file") from error
-                    container.seek(0)
-                    sizes.add((height, width))
-                    known = replace(known, height=height, width=width)
-                else:
-                    return job
-
-
-def _read_converted(
-    path: Path | str, plan: Plan, index: VideoIndex | None, backend: Backend, deadline: Deadline
-) -> list[Tensor]:
-    """Crops of frames that come as RGB, one step after the other."""
-    frames: dict[int, Tensor]
-    if _is_folder(path):
-        crops = plan(known := index or folder_index(Path(path)))
-        frames = folder_frames(Path(path), sorted(_wanted(crops, known, path)), deadline)
-    elif backend == "torchcodec":
-        video = CodecVideo(remote_url(path) or path, deadline)
-        crops = plan(known := index or video.index())
-        frames = video.frames(_wanted(crops, known, path))
-    else:
-        raise UserError(f"backend must be pyav or torchcodec, found {backend}")
-    return [crop_frames(frames, crop) for crop in crops]
-
-
-def _wanted(crops: Sequence[Crop], index: VideoIndex, path: Path | str) -> set[int]:
-    return _checked([number for crop in crops for number in crop.frames], index, path)
-
-
-def _checked(numbers: list[int], index: VideoIndex, path: Path | str) -> set[int]:
-    wanted = set(numbers)
-    if not wanted or min(wanted) < 0 or max(wanted) >= len(index):
-        raise VideoError(f"{path}: frames {numbers} asked of a video of {len(index)} frames")
-    return wanted
-
-
-def _is_folder(path: Path | str) -> bool:
-    return not remote_url(path) and Path(path).is_dir()
+        return Orientation.of(first).size(first) if first else (self.index.height, self.index.width)

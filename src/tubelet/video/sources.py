@@ -1,4 +1,4 @@
-"""Where a video's bytes come from: a file here or, through fsspec, one elsewhere; with a time limit."""
+"""Open a local or remote (fsspec) video with a time limit, and name the file in every error."""
 
 import errno
 import stat
@@ -11,22 +11,35 @@ from typing import Any
 import av
 
 from tubelet.errors import UserError
-from tubelet.video.remote import RemoteError, open_remote, plain_errors, require_package
-from tubelet.video.remote import remote_url as remote_url
+from tubelet.video.remote import RemoteError, open_remote, plain_errors, remote_url, require_package
 
-TIME_LIMIT = 60.0  # seconds for one item of one file
-_BLOCK = 2**18  # bytes to read ahead: a clip lies in one piece, the header in another
-_TELLING_HEADERS = (".mp4", ".m4v", ".mov", ".webm")
-_UNTOLD = "mpeg4,h263,h261,mpeg2video,mpeg1video"  # size or reordering is told by the decoder alone
-_HEADER_ONLY = {"codec_whitelist": _UNTOLD, "skip_frame": "all", "analyzeduration": "1"}  # while it opens
+TIME_LIMIT_S = 60.0
+"""Seconds in which an item of a video must have been read."""
+_READ_AHEAD_BYTES = 2**18  # a clip is in one piece of the file, the header in another
+_HEADER_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm")
+# Codecs whose frame size or reordering only the decoder finds.
+_DECODER_ONLY_CODECS = "mpeg4,h263,h261,mpeg2video,mpeg1video"
+_READ_ONLY_HEADER = {"codec_whitelist": _DECODER_ONLY_CODECS, "skip_frame": "all", "analyzeduration": "1"}
 
 
 class VideoError(UserError):
-    """A video that cannot be read: the message names the file and says what is wrong with it."""
+    """A video that cannot be read; the message begins with the file's name."""
 
 
 class FetchError(VideoError):
-    """A video elsewhere that could not be had, or not in time; another time it may work."""
+    """A remote video that could not be fetched, or not in time; retrying may help."""
+
+
+class SizeChangesError(VideoError):
+    """A video whose frames are not all of one size."""
+
+
+class IndexChanged(VideoError):  # noqa: N818 - reading again succeeds
+    """Reading found that a file's header was wrong, and mended `video.index`.
+
+    Frame numbers and crops that were computed from the old index may be wrong: compute them again, then read
+    again. With `open_video(path, exact=True)` only frames of another size than the first raise it.
+    """
 
 
 class Deadline:
@@ -45,10 +58,10 @@ class Deadline:
     def check(self) -> None:
         """Raise a VideoError once it is past."""
         if time.monotonic() > self._end:
-            raise self.missed()
+            raise self.error()
 
-    def missed(self) -> VideoError:
-        """The error to raise once it is past."""
+    def error(self) -> VideoError:
+        """Return the error to raise once it is past."""
         kind = FetchError if remote_url(self.path) else VideoError
         return kind(f"{self.path}: not read within {self.seconds:g} s")
 
@@ -57,18 +70,18 @@ class Deadline:
 def open_container(path: Path | str, deadline: Deadline) -> Iterator[av.container.InputContainer]:
     """Open a file for reading and close it again.
 
-    The header of an MP4 or WebM tells what there is, for all but a few old codecs; nothing is decoded, nor a
-    decoder opened, to learn more, which FFmpeg would do otherwise and which is most of what opening costs.
-    What goes wrong while it is open comes as it is; `video_errors` is for what reads from it.
+    The header of an MP4 or WebM is enough, except for a few old codecs. FFmpeg would decode frames to learn
+    more, which takes most of the time of opening, so that is turned off. Errors raised inside the `with`
+    block are not translated: `video_errors` does that.
 
     Raises:
-        VideoError: it is not there, no regular file, broken or slow, or the package that fetches it is
+        VideoError: the file is missing, not a regular file, broken or slow, or the package that fetches it is
             missing.
-        FetchError: it is elsewhere and could not be had.
+        FetchError: it is remote and could not be fetched.
     """
     options: dict[str, Any] = {"metadata_errors": "replace", "timeout": deadline.seconds}
-    if str(path).lower().endswith(_TELLING_HEADERS):
-        options["options"] = _HEADER_ONLY
+    if str(path).lower().endswith(_HEADER_SUFFIXES):
+        options["options"] = _READ_ONLY_HEADER
     with ExitStack() as opened:
         with video_errors(deadline):
             source = opened.enter_context(open_source(path, deadline))
@@ -78,31 +91,31 @@ def open_container(path: Path | str, deadline: Deadline) -> Iterator[av.containe
 
 @contextmanager
 def video_errors(deadline: Deadline) -> Iterator[None]:
-    """Turn FFmpeg's and the system's errors, while its file is read, into VideoErrors that name it."""
+    """Turn FFmpeg's and the system's errors, raised while a file is read, into VideoErrors that name it."""
     path = deadline.path
     try:
         yield
     except (av.FFmpegError, OSError) as error:
-        if isinstance(error, av.error.ExitError):  # PyAV's own clock
-            raise deadline.missed() from error
+        if isinstance(error, av.error.ExitError):  # PyAV's own time limit
+            raise deadline.error() from error
         raise VideoError(f"{path}: {_reason(error)}") from error
-    except IndexError as error:  # PyAV's own, where a stream turns up in the middle of a broken file
-        raise VideoError(f"{path}: cannot be read as a video (a stream turns up in its middle)") from error
+    except IndexError as error:  # PyAV's, where a stream appears in the middle of a broken file
+        raise VideoError(f"{path}: cannot be read as a video (a stream begins in its middle)") from error
 
 
 @contextmanager
-def open_source(path: Path | str, deadline: Deadline, block: int = _BLOCK) -> Iterator[Any]:
-    """What `av.open` reads a file from: its name or, of one elsewhere, an open file.
+def open_source(path: Path | str, deadline: Deadline, read_ahead: int = _READ_AHEAD_BYTES) -> Iterator[Any]:
+    """Yield what `av.open` takes: the name of a local file, or an open remote file.
 
     Args:
         path: the file or its URL.
-        deadline: when to stop giving, to a file elsewhere.
-        block: bytes to read ahead, of a file elsewhere.
+        deadline: when reading a remote file fails.
+        read_ahead: bytes to read ahead, of a remote file.
 
     Raises:
-        VideoError: it is no regular file, or the package that fetches it is missing.
-        FetchError: it is elsewhere and could not be had; reading from it raises this, too.
-        OSError: it is not there.
+        VideoError: it is not a regular file, or the package that fetches it is missing.
+        FetchError: it is remote and could not be fetched; reading from it raises this, too.
+        OSError: it is missing.
     """
     if not (url := remote_url(path)):
         if not stat.S_ISREG(Path(path).stat().st_mode):  # opening a pipe would wait for its writer
@@ -111,19 +124,18 @@ def open_source(path: Path | str, deadline: Deadline, block: int = _BLOCK) -> It
         return
     try:
         require_package(url)
-        with _told(path):
-            file = open_remote(url, block)
+        with _fetch_errors(path):
+            file = open_remote(url, read_ahead)
     except FetchError:
         raise
     except UserError as error:
         raise VideoError(str(error)) from error
     with file:
-        yield _Timed(file, deadline)
+        yield _TimedFile(file, deadline)
 
 
 @contextmanager
-def _told(path: Path | str) -> Iterator[None]:
-    """Name the file that could not be had."""
+def _fetch_errors(path: Path | str) -> Iterator[None]:
     try:
         with plain_errors():
             yield
@@ -131,8 +143,8 @@ def _told(path: Path | str) -> Iterator[None]:
         raise FetchError(f"{path}: cannot be fetched ({error})") from error
 
 
-class _Timed:
-    """A file-like object that stops giving once the time is over."""
+class _TimedFile:
+    """A file-like object that fails to read after a deadline."""
 
     def __init__(self, file: Any, deadline: Deadline) -> None:
         self._file = file
@@ -142,19 +154,19 @@ class _Timed:
 
     def read(self, size: int) -> bytes:
         self._deadline.check()
-        with _told(self._deadline.path):
+        with _fetch_errors(self._deadline.path):
             return self._file.read(size)
 
-    def seek(self, place: int, whence: int = 0) -> int:
-        with _told(self._deadline.path):
-            return self._file.seek(place, whence)
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with _fetch_errors(self._deadline.path):
+            return self._file.seek(offset, whence)
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if getattr(error, "errno", None) == errno.EPERM:  # FFmpeg's, of a seek: as a rule nobody forbids anything
-        return "cannot be read as a video (there is no way back to its start, or it may not be opened)"
+    if getattr(error, "errno", None) == errno.EPERM:  # FFmpeg's, of a seek; rarely about permissions
+        return "cannot be read as a video (seeking to its start fails, or it may not be opened)"
     return f"cannot be read as a video ({getattr(error, 'strerror', None) or error})"
 
 

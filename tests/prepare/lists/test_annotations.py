@@ -7,8 +7,6 @@ import pytest
 
 from tubelet.errors import UserError
 from tubelet.prepare.lists.annotations import read_hmdb51, read_kinetics, read_ssv2, read_ucf101
-from tubelet.prepare.lists.class_names import number_labels, read_classes
-from tubelet.prepare.lists.row import Row
 
 
 def write(folder: Path, files: dict[str, str]) -> list[Path]:
@@ -43,7 +41,7 @@ def test_kinetics_classes_are_in_alphabetical_order_over_all_lists(tmp_path: Pat
     assert any("3 classes are annotated; Kinetics-400 has 400" in note for note in found.notes)
 
 
-def test_kinetics_may_take_its_class_order_from_a_file(tmp_path: Path):
+def test_kinetics_may_use_the_class_order_of_a_file(tmp_path: Path):
     files = write(tmp_path, {"train.csv": HEADER + "making tea,a,1,11,train\nabseiling,b,2,12,train\n"})
     found = read_kinetics(files, 2, ("Making_Tea", "abseiling"))
     assert [row.labels for row in found.rows] == [(0,), (1,)]
@@ -71,7 +69,7 @@ def ssv2_files(folder: Path) -> list[Path]:
     )
 
 
-def test_something_something_takes_its_numbers_from_the_labels_file(tmp_path: Path):
+def test_something_something_uses_the_numbers_of_the_labels_file(tmp_path: Path):
     found = read_ssv2(ssv2_files(tmp_path))
     assert found.classes == ("Pushing something", "Putting something on something")
     assert {row.name: (row.split, row.labels) for row in found.rows} == {
@@ -124,7 +122,7 @@ def test_ucf101_counts_from_one_and_has_three_folds(tmp_path: Path):
         read_ucf101(files, 1)
 
 
-def test_hmdb51_says_with_a_digit_what_a_video_is_for(tmp_path: Path):
+def test_hmdb51_marks_the_split_by_a_digit(tmp_path: Path):
     lines = "a #1.avi 1 \nb [x].avi 2\nc.avi 0\n"
     files = write(tmp_path, {"wave_test_split1.txt": lines, "brush_hair_test_split1.txt": "d.avi 1\n"})
     files += write(tmp_path, {"wave_test_split2.txt": "e.avi 1\n"})
@@ -159,96 +157,3 @@ def test_annotations_in_another_encoding_are_named(tmp_path: Path):
     (tmp_path / "labels.json").write_bytes('{"Schütteln": "0"}'.encode("latin-1"))
     with pytest.raises(UserError, match=r"labels.json must be UTF-8 text"):
         read_ssv2([tmp_path / "labels.json"])
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("classes.txt", "riding a bike\nrunning\n"),
-        ("kinetics_class2ind.txt", "running 1\nriding a bike 0\n"),
-        ("map.txt", "0 riding a bike\n1 running\n"),
-        ("classInd.txt", "1 riding a bike\n2 running\n"),
-        ("labels.csv", "id,name\n0,riding a bike\n1,running\n"),
-        ("labels.json", '{"running": "1", "riding a bike": "0"}'),
-        ("names.json", '{"0": "riding a bike", "1": "running"}'),
-        ("array.json", '["riding a bike", "running"]'),
-    ],
-)
-def test_class_files_of_every_kind(tmp_path: Path, name: str, text: str):
-    (path,) = write(tmp_path, {name: text})
-    assert read_classes(path) == ("riding a bike", "running")
-
-
-def test_names_that_end_in_numbers_are_names(tmp_path: Path):
-    (path,) = write(tmp_path, {"classes.txt": "class 0\nclass 1\nclass 2\n"})
-    assert read_classes(path) == ("class 0", "class 1", "class 2")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("0 a\n1 b\n1 c\n", r"x.txt:3: number 1 is b already"),
-        ("0 a\n2 b\n", r"x.txt: the class numbers must count from 0 or 1"),
-        ("0 a\nb\n1 c\n", r"x.txt:2: expected a class name and its number"),
-        ("run\n\njump\n", r"x.txt:2: an empty name among the classes"),
-        ("run\nwalk\nrun\n", r"x.txt:3: 'run' is a class already \(.*:1\)"),
-        ("0 run\n\n1 walk\n2 run\n", r"x.txt:4: 'run' is a class already \(.*:1\)"),
-        ("\n", r"x.txt is empty; it should hold class names"),
-    ],
-)
-def test_broken_class_files_are_named(tmp_path: Path, text: str, message: str):
-    (path,) = write(tmp_path, {"x.txt": text})
-    with pytest.raises(UserError, match=message):
-        read_classes(path)
-
-
-def test_names_in_json_are_as_distinct_as_in_lines(tmp_path: Path):
-    (path,) = write(tmp_path, {"x.json": '["run", "walk", "run"]'})
-    with pytest.raises(UserError, match=r"x.json: entry 3: 'run' is a class already \(.*x.json: entry 1\)"):
-        read_classes(path)
-
-
-def rows(*labels: int | str) -> list[Row]:
-    return [Row("a.mp4", f"x.txt:{k}", labels=(label,)) for k, label in enumerate(labels, start=1)]
-
-
-def test_numbers_without_names_get_names():
-    _, classes, notes = number_labels(rows(0, 2))
-    assert classes == ("class 0", "class 1", "class 2")
-    assert "--classes" in notes[0]
-
-
-def test_a_number_far_off_is_no_class():
-    with pytest.raises(UserError, match=r"x.txt:2: label 900000 would make 900001 classes, of which 3 have"):
-        number_labels(rows(0, 900_000, 7))
-    assert len(number_labels(rows(0, 900))[1]) == 901
-    names = tuple(f"c{k}" for k in range(5000))
-    assert number_labels(rows(0, 4999), names)[1] == names
-
-
-def test_labels_that_count_from_one_are_lowered_where_the_classes_tell():
-    numbered, _, notes = number_labels(rows(1, 2), ("a", "b"))
-    assert [row.labels for row in numbered] == [(0,), (1,)]
-    assert "count from 1" in notes[0]
-    with pytest.raises(UserError, match=r"x.txt:2: label 2 has no class: there are 2, from 0"):
-        number_labels(rows(0, 2), ("a", "b"))
-
-
-def test_class_names_that_are_alike_are_kept_apart():
-    numbered, classes, _ = number_labels(rows("run", "Run"))
-    assert classes == ("Run", "run")
-    assert [row.labels for row in numbered] == [(1,), (0,)]
-
-
-def test_a_label_is_taken_for_a_class_that_is_alike_where_there_is_one(tmp_path: Path):
-    numbered, _, _ = number_labels(rows("Making_Tea", "Run"), ("making tea", "run", "Run"))
-    assert [row.labels for row in numbered] == [(0,), (2,)]
-    with pytest.raises(UserError, match=r"x.txt:1: 'RUN' may be class 1, 'run', or class 2, 'Run'"):
-        number_labels(rows("RUN"), ("making tea", "run", "Run"))
-    with pytest.raises(UserError, match=r"x.txt:2: 'run' may be class 0, 'run', or class 1, 'run'"):
-        number_labels(rows("jump", "run"), ("run", "run", "jump"))
-
-
-def test_numbers_and_names_do_not_mix():
-    with pytest.raises(UserError, match=r"x.txt:2: labels are numbers in some lines and names in others"):
-        number_labels(rows(0, "run", 2))

@@ -1,28 +1,32 @@
 """MAE-ST (facebookresearch/mae_st) and its released files, which PySlowFast wrote.
 
-The two differ in the decoder: the public code has positions and a class token of its own, the released files
-hand the encoder's class token on, predict the first frame of each pair and call things by other names.
+The two differ in the decoder. That of the public code has its own positions and class token; that of the
+released files gets the encoder's class token, predicts the first frame of each pair and has other names.
 """
 
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from torch import Tensor
 
 from tubelet.checkpoints import shapes
+from tubelet.checkpoints.families.family import Config, Family
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.checkpoints.shapes import Given
+from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import (
     BlockNames,
     Concatenated,
     Entry,
     Rename,
+    Weights,
     affine,
     blocks,
     patch_embedding,
 )
-from tubelet.errors import UserError
 from tubelet.models.autoencoder import AutoencoderConfig
+from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
@@ -30,14 +34,14 @@ from tubelet.models.heads import LinearHeadConfig
 from tubelet.models.positions import PositionKind
 from tubelet.models.target import PixelTarget
 
-MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
+_MEAN, _STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 _SPLIT = BlockNames(qkv=("attn.q", "attn.k", "attn.v"), bias=None)
 _FUSED = BlockNames(bias=None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
-    """How a file of this family spells what may be spelt in more than one way.
+class _Spelling:
+    """The names of a file, where this family has more than one choice.
 
     Attributes:
         released: the decoder's names are those of the released files.
@@ -51,159 +55,159 @@ class Variant:
     decoder: BlockNames
     head: str = "head"
 
+    @property
+    def decoder_blocks(self) -> str:
+        """The prefix of the decoder's blocks."""
+        return "pred_head.transforms.0" if self.released else "decoder_blocks"
 
-def matches(weights: Mapping[str, Tensor]) -> bool:
-    """Whether these are MAE-ST's names."""
-    return "patch_embed.proj.weight" in weights and (
-        "blocks.0.attn.q.weight" in weights
-        or (
-            "blocks.0.attn.qkv.bias" in weights
-            and any(name in weights for name in ("pos_embed", "pos_embed_spatial"))
-        )
-    )
+    @property
+    def predict(self) -> str:
+        """The decoder's last layer."""
+        return "pred_head.projections.0" if self.released else "decoder_pred"
 
 
-def variant_of(weights: Mapping[str, Tensor]) -> Variant:
-    """The spelling of a file."""
+def _spelling_of(weights: Mapping[str, Tensor]) -> _Spelling:
     released = any(name.startswith("pred_head.") for name in weights)
-    painter = "pred_head.transforms.0" if released else "decoder_blocks"
-    return Variant(
+    spelling = _Spelling(
         released=released,
         encoder=_FUSED if "blocks.0.attn.qkv.weight" in weights else _SPLIT,
-        decoder=_FUSED if f"{painter}.0.attn.qkv.weight" in weights else _SPLIT,
+        decoder=_SPLIT,
         head="head.projection" if "head.projection.weight" in weights else "head",
     )
+    fused = f"{spelling.decoder_blocks}.0.attn.qkv.weight" in weights
+    return replace(spelling, decoder=_FUSED) if fused else spelling
 
 
-def variant_for(config: AutoencoderConfig | ClassifierConfig) -> Variant:
-    """The spelling to write: the public code's, or where it has no such decoder the released files'."""
+def _spelling_to_write(config: Config) -> _Spelling:
+    """The public code's, or the released files' if only they have such a decoder."""
     released = isinstance(config, AutoencoderConfig) and config.decoder.class_token == "encoder"
-    return Variant(released=released, encoder=_SPLIT, decoder=_FUSED if released else _SPLIT)
+    return _Spelling(released=released, encoder=_SPLIT, decoder=_FUSED if released else _SPLIT)
 
 
-def read_config(file: Checkpoint, given: Given) -> AutoencoderConfig | ClassifierConfig:
-    """The architecture; the learned position tables tell frames and image size."""
-    weights, source = file.weights, file.source
-    encoder = _read_encoder(file, given)
-    if "decoder_embed.weight" not in weights:
-        head = next((k for k in ("head.weight", "head.projection.weight") if k in weights), None)
-        return ClassifierConfig(
-            encoder=replace(encoder, final_norm=False),
-            head=LinearHeadConfig(),
-            classes=0 if head is None else shapes.width(weights, head, 0, source),
+class MAEST(Family):
+    """MAE-ST and PySlowFast: learned positions, queries, keys and values with biases."""
+
+    name = "mae_st"
+    title = "MAE-ST"
+    layouts = ("mae_st",)
+
+    def matches(self, weights: Mapping[str, Tensor]) -> bool:
+        """Return whether tensors have MAE-ST's names."""
+        return "patch_embed.proj.weight" in weights and (
+            "blocks.0.attn.q.weight" in weights
+            or (
+                "blocks.0.attn.qkv.bias" in weights
+                and any(name in weights for name in ("pos_embed", "pos_embed_spatial"))
+            )
         )
-    variant = variant_of(weights)
-    painter = "pred_head.transforms.0" if variant.released else "decoder_blocks"
-    projection = "pred_head.projections.0.weight" if variant.released else "decoder_pred.weight"
-    dim = shapes.width(weights, "decoder_embed.weight", 0, source)
-    parts = shapes.depth(weights, painter)
-    if variant.released:
-        token = "encoder" if encoder.class_token else None
-    else:
-        token = "learned" if "decoder_cls_token" in weights else None
-    values = shapes.width(weights, projection, 0, source)
-    frames = values // (encoder.patch_size**2 * len(encoder.mean)) * encoder.grid.t
-    raw = file.setting("norm_pix_loss") is False
-    return AutoencoderConfig(
-        encoder=encoder,
-        decoder=DecoderConfig(
-            dim=dim,
-            depth=parts - 1 if variant.released else parts,  # the last "block" is the final LayerNorm
-            heads=shapes.decoder_heads(given, dim, 64 if variant.released else 32, source),
-            mlp_dim=shapes.width(weights, f"{painter}.0.mlp.fc1.weight", 0, source),
-            positions="separable" if "decoder_pos_embed_spatial" in weights else "joint",
-            class_token=token,  # type: ignore[arg-type]
-            embed_bias=True,
-            key_bias=True,
-        ),
-        target=PixelTarget(
-            normalize=None if raw else "patch",
-            pixels="normalized",
-            frames=None if frames == encoder.frames else frames,
-            spacing="stride" if variant.released else "linspace",
-        ),
-    )
+
+    def read_config(self, file: Checkpoint, hints: ArchitectureHints) -> Config:
+        """Return the architecture; the learned position tables give frames and image size."""
+        weights, spelling = file.weights, _spelling_of(file.weights)
+        encoder = _read_encoder(file, hints)
+        if "decoder_embed.weight" not in weights:
+            head = f"{spelling.head}.weight"
+            return ClassifierConfig(
+                encoder=replace(encoder, final_norm=False),
+                head=LinearHeadConfig(),
+                classes=shapes.width(file, head) if head in weights else 0,
+            )
+        dim, head_width = shapes.width(file, "decoder_embed.weight"), 64 if spelling.released else 32
+        num_blocks = shapes.depth(file, spelling.decoder_blocks)
+        values = shapes.width(file, f"{spelling.predict}.weight")
+        frames = values // (encoder.patch_size**2 * len(encoder.mean)) * encoder.grid.t
+        class_token: Literal["learned", "encoder"] | None
+        if spelling.released:
+            num_blocks -= 1  # The last "block" is the final LayerNorm.
+            class_token = "encoder" if encoder.class_token else None
+        else:
+            class_token = "learned" if "decoder_cls_token" in weights else None
+        return AutoencoderConfig(
+            encoder=encoder,
+            decoder=DecoderConfig(
+                dim=dim,
+                depth=num_blocks,
+                heads=shapes.num_heads(file, hints, "decoder_heads", dim, head_width),
+                mlp_dim=shapes.width(file, f"{spelling.decoder_blocks}.0.mlp.fc1.weight"),
+                positions="separable" if "decoder_pos_embed_spatial" in weights else "joint",
+                class_token=class_token,
+                embed_bias=True,
+                key_bias=True,
+            ),
+            target=PixelTarget(
+                normalize=None if file.setting("norm_pix_loss") is False else "patch",
+                pixels="normalized",
+                frames=None if frames == encoder.frames else frames,
+                spacing="stride" if spelling.released else "linspace",
+            ),
+        )
+
+    def table(self, config: Config, file: Checkpoint | None = None) -> Iterator[Entry]:
+        """Yield an entry for each tensor."""
+        encoder = config.encoder
+        spelling = _spelling_of(file.weights) if file else _spelling_to_write(config)
+        if encoder.class_token:
+            yield Rename("encoder.class_token", "cls_token")
+        yield from _positions("encoder", "pos_embed", encoder.positions, class_token=encoder.class_token)
+        yield from patch_embedding("patch_embed.proj", encoder.tubelet_size)
+        yield from blocks("encoder.transformer.blocks", "blocks", encoder.depth, spelling.encoder)
+        if isinstance(config, ClassifierConfig):
+            yield from affine("head.norm", "norm")  # It follows the mean, though it has the encoder's name.
+            if config.classes:
+                yield from affine("head.classify", spelling.head)
+            return
+        yield from affine("encoder.norm", "norm")
+        decoder, prefix = config.decoder, spelling.decoder_blocks
+        yield from affine("decoder.embed", "decoder_embed")
+        yield Rename("decoder.mask_token", "mask_token")
+        if decoder.class_token == "learned":
+            yield Rename("decoder.class_token", "decoder_cls_token")
+        has_token = decoder.class_token is not None
+        yield from _positions("decoder", "decoder_pos_embed", decoder.positions, class_token=has_token)
+        yield from blocks("decoder.transformer.blocks", prefix, decoder.depth, spelling.decoder)
+        yield from affine(
+            "decoder.norm", f"{prefix}.{decoder.depth}" if spelling.released else "decoder_norm"
+        )
+        yield from affine("decoder.predict", spelling.predict)
+
+    def refusal(self, config: Config) -> str | None:
+        """Refuse classifiers without class token, too."""
+        refusal = super().refusal(config)
+        if refusal is None and isinstance(config, ClassifierConfig) and not config.encoder.class_token:
+            return "a classifier without class token: its code drops the first token"
+        return refusal
+
+    def content(self, config: Config, card: ModelCard, weights: Weights) -> dict[str, Any]:
+        """Return the members of a file: the weights, and the arguments if the target is not the default."""
+        content: dict[str, Any] = {"model_state" if _spelling_to_write(config).released else "model": weights}
+        if isinstance(config, AutoencoderConfig) and config.target.normalize is None:
+            content["args"] = Namespace(norm_pix_loss=False)
+        return content
 
 
-def _read_encoder(file: Checkpoint, given: Given) -> EncoderConfig:
-    weights, source = file.weights, file.source
-    kernel = "patch_embed.proj.weight"
-    size, dim = shapes.tubelet(weights, kernel, source), weights[kernel].shape[0]
-    class_token = "cls_token" in weights
-    kind: PositionKind = "separable" if "pos_embed_spatial" in weights else "joint"
+def _read_encoder(file: Checkpoint, hints: ArchitectureHints) -> EncoderConfig:
+    size = shapes.tubelet(file, "patch_embed.proj.weight")
+    class_token = "cls_token" in file.weights
+    kind: PositionKind = "separable" if "pos_embed_spatial" in file.weights else "joint"
     if kind == "separable":
-        places = shapes.width(weights, "pos_embed_spatial", 1, source)
-        image_size = shapes.square(places, "pos_embed_spatial", source) * size.h
-        frames = shapes.width(weights, "pos_embed_temporal", 1, source) * size.t
+        image_size = shapes.square_side(file, "pos_embed_spatial") * size.h
+        frames = shapes.width(file, "pos_embed_temporal", 1) * size.t
+        hints = replace(hints, image_size=image_size, frames=frames)
     else:
-        tokens = shapes.width(weights, "pos_embed", 1, source) - class_token
-        image_size, frames = shapes.made_for(tokens, size, given, source)
-    return EncoderConfig(
-        frames=frames,
-        image_size=image_size,
-        tubelet=size.t,
-        patch_size=size.h,
-        dim=dim,
-        depth=shapes.depth(weights, "blocks"),
-        heads=shapes.encoder_heads(given, dim, source),
-        mlp_dim=shapes.width(weights, "blocks.0.mlp.fc1.weight", 0, source),
-        positions=kind,
-        class_token=class_token,
-        key_bias=True,
-        mean=MEAN,
-        std=STD,
-    )
+        tokens = shapes.width(file, "pos_embed", 1) - class_token
+        hints = shapes.clip_size_of_tokens(file, hints, tokens, size)
+    encoder = shapes.read_encoder(file, hints)
+    return replace(encoder, positions=kind, class_token=class_token, key_bias=True, mean=_MEAN, std=_STD)
 
 
-def table(config: AutoencoderConfig | ClassifierConfig, variant: Variant) -> Iterator[Entry]:
-    """Every tensor of a MAE-ST file."""
-    encoder = config.encoder
-    if encoder.class_token:
-        yield Rename("encoder.class_token", "cls_token")
-    yield from _positions(
-        "encoder.positions", "pos_embed", encoder.positions, class_token=encoder.class_token
-    )
-    yield from patch_embedding("patch_embed.proj", encoder.tubelet_size)
-    yield from blocks("encoder.transformer.blocks", "blocks", encoder.depth, variant.encoder)
-    if isinstance(config, ClassifierConfig):
-        yield from affine("head.norm", "norm")  # after the mean, though the encoder's name
-        if config.classes:
-            yield from affine("head.classify", variant.head)
-        return
-    yield from affine("encoder.norm", "norm")
-    decoder = config.decoder
-    yield from affine("decoder.embed", "decoder_embed")
-    yield Rename("decoder.mask_token", "mask_token")
-    if decoder.class_token == "learned":
-        yield Rename("decoder.class_token", "decoder_cls_token")
-    has_token = decoder.class_token is not None
-    yield from _positions("decoder.positions", "decoder_pos_embed", decoder.positions, class_token=has_token)
-    painter = "pred_head.transforms.0" if variant.released else "decoder_blocks"
-    yield from blocks("decoder.transformer.blocks", painter, decoder.depth, variant.decoder)
-    norm = f"{painter}.{decoder.depth}" if variant.released else "decoder_norm"
-    yield from affine("decoder.norm", norm)
-    yield from affine("decoder.predict", "pred_head.projections.0" if variant.released else "decoder_pred")
-
-
-def _positions(ours: str, theirs: str, kind: PositionKind, *, class_token: bool) -> Iterator[Entry]:
+def _positions(part: str, theirs: str, kind: PositionKind, *, class_token: bool) -> Iterator[Entry]:
+    ours = f"{part}.positions"
     if kind == "separable":
         yield Rename(f"{ours}.space", f"{theirs}_spatial")
         yield Rename(f"{ours}.time", f"{theirs}_temporal")
         if class_token:
             yield Rename(f"{ours}.class_position", f"{theirs}_class")
-    elif class_token:  # one table, its first row the class token's
+    elif class_token:  # The first row of their table is the class token's.
         yield Concatenated((f"{ours}.class_position", f"{ours}.table"), theirs)
     else:
         yield Rename(f"{ours}.table", theirs)
-
-
-def refuse(config: AutoencoderConfig | ClassifierConfig) -> None:
-    """Whether MAE-ST's code could build this at all.
-
-    Raises:
-        UserError: its classifier drops the first token whether it is a class token or not.
-    """
-    if isinstance(config, ClassifierConfig) and not config.encoder.class_token:
-        raise UserError(
-            "the layout mae_st cannot hold a classifier without class token: its code drops a token"
-        )

@@ -2,19 +2,21 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tubelet.checkpoints import shapes
 from tubelet.checkpoints.families import videomae
+from tubelet.checkpoints.families.family import Config, Family
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.checkpoints.shapes import Given
-from tubelet.checkpoints.tables import BlockNames, Constant, Entry, Rename, affine, blocks
+from tubelet.checkpoints.shapes import ArchitectureHints
+from tubelet.checkpoints.tables import BlockNames, Constant, Entry, Rename, Weights, affine, blocks
 from tubelet.errors import UserError
 from tubelet.masking import RunningCellMasking
 from tubelet.models.autoencoder import AutoencoderConfig
+from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig
 from tubelet.models.heads import BridgingHeadConfig
 from tubelet.models.positions import fixed_table
@@ -24,42 +26,80 @@ _BRIDGE = BlockNames(
 )
 
 
-def matches(weights: Mapping[str, Tensor]) -> bool:
-    """Whether these are MAR's names."""
-    return "backbone.patch_embed.proj.weight" in weights and "encoder_to_decoder.weight" in weights
+class MAR(Family):
+    """MAR: classifiers with their decoder, and the pre-trained VideoMAE models that they start from."""
 
+    name = "mar"
+    title = "MAR"
+    layouts = ("mar",)
+    head = "bridging"
 
-def read_config(file: Checkpoint, given: Given) -> AutoencoderConfig | ClassifierConfig:
-    """The architecture; the masking's ratio is from the file's settings, else one half.
+    def matches(self, weights: Mapping[str, Tensor]) -> bool:
+        """Return whether tensors have MAR's names."""
+        return "backbone.patch_embed.proj.weight" in weights and "encoder_to_decoder.weight" in weights
 
-    Without a classifier it is a pre-trained VideoMAE under MAR's names, from which its fine-tuning starts.
-    """
-    weights, source = file.weights, file.source
-    size = shapes.tubelet(weights, "backbone.patch_embed.proj.weight", source)
-    image_size, frames = shapes.clip_of(weights, "pos_embed", size, given, source)
-    given = replace(given, image_size=image_size, frames=frames)
-    encoder = videomae.read_encoder(file, "backbone.", given, final_norm=True)
-    decoder = videomae.read_decoder(file, given)
-    if not any(name.startswith("cls_head.") for name in weights):
-        return AutoencoderConfig(encoder=encoder, decoder=decoder)
-    if "encoder_to_cls_decoder.weight" not in weights:
-        raise UserError(
-            f"{source} is a MAR model with a linear head in place of its bridging classifier, which is not "
-            "supported: nothing published has it"
+    def read_config(self, file: Checkpoint, hints: ArchitectureHints) -> Config:
+        """Return the architecture; the masking's ratio is from the file's settings, else one half."""
+        size = shapes.tubelet(file, "backbone.patch_embed.proj.weight")
+        hints = shapes.clip_size(file, hints, "pos_embed", size)
+        encoder = videomae.read_encoder(file, hints, "backbone.")
+        decoder = videomae.read_decoder(file, hints)
+        if not any(name.startswith("cls_head.") for name in file.weights):
+            return AutoencoderConfig(encoder=encoder, decoder=decoder)
+        if "encoder_to_cls_decoder.weight" not in file.weights:
+            raise UserError(
+                f"{file.source} is a MAR model with a linear head instead of its bridging classifier, which "
+                "is not supported: no published file has it"
+            )
+        bridge = shapes.width(file, "encoder_to_cls_decoder.weight")
+        return ClassifierConfig(
+            encoder=encoder,
+            head=BridgingHeadConfig(
+                dim=bridge,
+                depth=shapes.depth(file, "cls_head.blocks"),
+                heads=shapes.num_heads(file, hints, "bridge_heads", bridge, 128),
+                mlp_dim=shapes.width(file, "cls_head.blocks.0.ffn.net.0.weight"),
+            ),
+            classes=shapes.width(file, "cls_head.head.weight"),
+            masking=RunningCellMasking(ratio=_ratio(file)),
+            decoder=decoder,
         )
-    bridge = shapes.width(weights, "encoder_to_cls_decoder.weight", 0, source)
-    return ClassifierConfig(
-        encoder=encoder,
-        head=BridgingHeadConfig(
-            dim=bridge,
-            depth=shapes.depth(weights, "cls_head.blocks"),
-            heads=shapes.bridge_heads(given, bridge, source),
-            mlp_dim=shapes.width(weights, "cls_head.blocks.0.ffn.net.0.weight", 0, source),
-        ),
-        classes=shapes.width(weights, "cls_head.head.weight", 0, source),
-        masking=RunningCellMasking(ratio=_ratio(file)),
-        decoder=decoder,
-    )
+
+    def table(self, config: Config, file: Checkpoint | None = None) -> Iterator[Entry]:
+        """Yield an entry for each tensor; a converted VideoMAE file is without what MAR computes."""
+        encoder, decoder = config.encoder, config.decoder
+        assert decoder
+        classifier = isinstance(config, ClassifierConfig)
+        if classifier if file is None else "pos_embed" in file.weights:
+            for name, value in (("mean", encoder.mean), ("std", encoder.std)):
+                yield Constant(name, torch.tensor(value).view(1, len(value), 1, 1, 1))
+            yield Constant("pos_embed", fixed_table("sinusoid", encoder.grid, decoder.dim))
+        yield from videomae.encoder_table(encoder, "backbone.")
+        yield from affine("encoder.norm", "backbone.norm")
+        yield from videomae.decoder_table(decoder)
+        if isinstance(config, AutoencoderConfig):
+            return
+        head = config.head
+        assert isinstance(head, BridgingHeadConfig)
+        yield Rename("head.embed.weight", "encoder_to_cls_decoder.weight")
+        # MAR's code never uses this token.
+        yield Constant("cls_head.mask_token", torch.zeros(1, 1, head.dim), check=False)
+        yield from blocks("head.transformer.blocks", "cls_head.blocks", head.depth, _BRIDGE)
+        yield from affine("head.norm", "cls_head.norm")
+        yield from affine("head.classify", "cls_head.head")
+
+    def refusal(self, config: Config) -> str | None:
+        """Refuse classifiers without decoder, too."""
+        if isinstance(config, ClassifierConfig) and config.head.kind == self.head and config.decoder is None:
+            return "a model without its decoder: its code always has one"
+        return super().refusal(config)
+
+    def content(self, config: Config, card: ModelCard, weights: Weights) -> dict[str, Any]:
+        """Return the members of a file: the weights, and settings with the masking's ratio."""
+        if isinstance(config, ClassifierConfig) and config.masking:
+            settings = {"TRAIN": {"MAE": {"MASK_RATIO": config.masking.ratio}}}
+            return {"model_state": weights, "cfg": json.dumps(settings)}
+        return {"model_state": weights}
 
 
 def _ratio(file: Checkpoint) -> float:
@@ -67,25 +107,3 @@ def _ratio(file: Checkpoint) -> float:
         return float(json.loads(file.others["cfg"])["TRAIN"]["MAE"]["MASK_RATIO"])
     except (KeyError, TypeError, ValueError):
         return 0.5
-
-
-def table(config: AutoencoderConfig | ClassifierConfig, *, constants: bool = True) -> Iterator[Entry]:
-    """Every tensor of a MAR file; a converted VideoMAE is without what MAR computes."""
-    encoder, decoder = config.encoder, config.decoder
-    assert decoder
-    if constants:
-        for name, value in (("mean", encoder.mean), ("std", encoder.std)):
-            yield Constant(name, torch.tensor(value).view(1, len(value), 1, 1, 1))
-        yield Constant("pos_embed", fixed_table("sinusoid", encoder.grid, decoder.dim))
-    yield from videomae.encoder_table(encoder, "backbone.")
-    yield from affine("encoder.norm", "backbone.norm")
-    yield from videomae.decoder_table(decoder)
-    if isinstance(config, AutoencoderConfig):
-        return
-    head = config.head
-    assert isinstance(head, BridgingHeadConfig)
-    yield Rename("head.embed.weight", "encoder_to_cls_decoder.weight")
-    yield Constant("cls_head.mask_token", torch.zeros(1, 1, head.dim), check=False)  # nothing reads it
-    yield from blocks("head.transformer.blocks", "cls_head.blocks", head.depth, _BRIDGE)
-    yield from affine("head.norm", "cls_head.norm")
-    yield from affine("head.classify", "cls_head.head")

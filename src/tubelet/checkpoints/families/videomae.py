@@ -1,117 +1,131 @@
-"""VideoMAE (MCG-NJU/VideoMAE) and VideoMAE V2 (OpenGVLab/VideoMAEv2): the same names in both."""
+"""VideoMAE (MCG-NJU/VideoMAE) and VideoMAE V2 (OpenGVLab/VideoMAEv2), with the same names in both."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
 from tubelet.checkpoints import shapes
+from tubelet.checkpoints.families.family import Config, Family
+from tubelet.checkpoints.hub import HUB_CONFIG
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.checkpoints.shapes import Given
-from tubelet.checkpoints.tables import BlockNames, Entry, Rename, affine, blocks, patch_embedding
+from tubelet.checkpoints.shapes import ArchitectureHints
+from tubelet.checkpoints.tables import BlockNames, Entry, Rename, Weights, affine, blocks, patch_embedding
 from tubelet.errors import UserError
 from tubelet.models.autoencoder import AutoencoderConfig
+from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
 from tubelet.models.heads import LinearHeadConfig
 
-BLOCK = BlockNames()
+_BLOCK = BlockNames()
 
 
-def matches(weights: Mapping[str, Tensor]) -> bool:
-    """Whether these are VideoMAE's names; MAE-ST's classifiers have other attention."""
-    return "encoder.patch_embed.proj.weight" in weights or (
-        "patch_embed.proj.weight" in weights and any(name.endswith(".attn.q_bias") for name in weights)
-    )
+class VideoMAE(Family):
+    """VideoMAE and V2: pre-trained models under `encoder.` and `decoder.`, classifiers without a prefix."""
 
+    name = "videomae"
+    title = "VideoMAE, VideoMAE V2"
+    layouts = ("videomae", "videomaev2")
+    model_type = "VideoMAEv2"
 
-def read_config(file: Checkpoint, given: Given) -> AutoencoderConfig | ClassifierConfig:
-    """The architecture, from the shapes, the published sizes and what is given."""
-    weights = file.weights
-    if "encoder.patch_embed.proj.weight" in weights and not any(
-        name.startswith("decoder.") for name in weights
-    ):
-        raise UserError(
-            f"{file.source} holds an encoder alone, without its decoder (no decoder.*): give the pre-trained "
-            "file as it was published, or a classifier"
+    def matches(self, weights: Mapping[str, Tensor]) -> bool:
+        """Return whether tensors have VideoMAE's names; MAE-ST's classifiers have other attention."""
+        return "encoder.patch_embed.proj.weight" in weights or (
+            "patch_embed.proj.weight" in weights and any(name.endswith(".attn.q_bias") for name in weights)
         )
-    if "encoder.patch_embed.proj.weight" in weights:
-        return AutoencoderConfig(
-            encoder=read_encoder(file, "encoder.", given, final_norm=True), decoder=read_decoder(file, given)
+
+    def read_config(self, file: Checkpoint, hints: ArchitectureHints) -> Config:
+        """Return the architecture, from the shapes, the published sizes and the hints."""
+        weights, hints = file.weights, _with_hub_config(hints, file)
+        if "encoder.patch_embed.proj.weight" in weights:
+            if not any(name.startswith("decoder.") for name in weights):
+                raise UserError(
+                    f"{file.source} has only an encoder, without its decoder (no decoder.*): give the "
+                    "pre-trained file as it was published, or a classifier"
+                )
+            encoder = read_encoder(file, hints, "encoder.")
+            return AutoencoderConfig(encoder=encoder, decoder=read_decoder(file, hints))
+        return ClassifierConfig(
+            encoder=replace(read_encoder(file, hints, ""), final_norm=False),
+            head=LinearHeadConfig(pool="mean" if "fc_norm.weight" in weights else "first"),
+            classes=shapes.width(file, "head.weight") if "head.weight" in weights else 0,
         )
-    return ClassifierConfig(
-        encoder=read_encoder(file, "", given, final_norm=False),
-        head=LinearHeadConfig(pool="mean" if "fc_norm.weight" in weights else "first"),
-        classes=shapes.width(weights, "head.weight", 0, file.source) if "head.weight" in weights else 0,
-    )
 
-
-def read_encoder(file: Checkpoint, prefix: str, given: Given, *, final_norm: bool) -> EncoderConfig:
-    """An encoder of this block type, its names after `prefix`."""
-    weights, source = file.weights, file.source
-    kernel = f"{prefix}patch_embed.proj.weight"
-    size, dim = shapes.tubelet(weights, kernel, source), weights[kernel].shape[0]
-    return EncoderConfig(
-        frames=given.frames or 16,
-        image_size=given.image_size or 224,
-        tubelet=size.t,
-        patch_size=size.h,
-        dim=dim,
-        depth=shapes.depth(weights, f"{prefix}blocks"),
-        heads=shapes.encoder_heads(given, dim, source),
-        mlp_dim=shapes.width(weights, f"{prefix}blocks.0.mlp.fc1.weight", 0, source),
-        layer_scale=_layer_scale(weights, f"{prefix}blocks.0.gamma_1"),
-        final_norm=final_norm,
-    )
-
-
-def read_decoder(file: Checkpoint, given: Given) -> DecoderConfig:
-    """A decoder of this block type."""
-    weights, source = file.weights, file.source
-    dim = shapes.width(weights, "encoder_to_decoder.weight", 0, source)
-    head_width = 80 if dim == 640 else 64  # VideoMAE's huge model has 8 heads, as its large one
-    return DecoderConfig(
-        dim=dim,
-        depth=shapes.depth(weights, "decoder.blocks"),
-        heads=shapes.decoder_heads(given, dim, head_width, source),
-        mlp_dim=shapes.width(weights, "decoder.blocks.0.mlp.fc1.weight", 0, source),
-        layer_scale=_layer_scale(weights, "decoder.blocks.0.gamma_1"),
-    )
-
-
-def _layer_scale(weights: Mapping[str, Tensor], name: str) -> float | None:
-    """Whether there is one; where it started no longer matters."""
-    return 1.0 if name in weights else None
-
-
-def table(config: AutoencoderConfig | ClassifierConfig) -> Iterator[Entry]:
-    """Every tensor of a VideoMAE file."""
-    encoder = config.encoder
-    if isinstance(config, ClassifierConfig):
+    def table(self, config: Config, file: Checkpoint | None = None) -> Iterator[Entry]:
+        """Yield an entry for each tensor."""
+        encoder = config.encoder
+        if isinstance(config, AutoencoderConfig):
+            yield from encoder_table(encoder, "encoder.")
+            yield from affine("encoder.norm", "encoder.norm")
+            yield from decoder_table(config.decoder)
+            return
         yield from encoder_table(encoder, "")
-        yield from affine("head.norm", "fc_norm" if config.head.pool == "mean" else "norm")  # type: ignore[union-attr]
+        first = isinstance(config.head, LinearHeadConfig) and config.head.pool == "first"
+        yield from affine("head.norm", "norm" if first else "fc_norm")
         if config.classes:
             yield from affine("head.classify", "head")
-        return
-    yield from encoder_table(encoder, "encoder.")
-    yield from affine("encoder.norm", "encoder.norm")
-    yield from decoder_table(config.decoder)
+
+    def content(self, config: Config, card: ModelCard, weights: Weights) -> dict[str, Any]:
+        """Return the members of a file: `module` for classifiers, which DeepSpeed saved."""
+        return {"module" if isinstance(config, ClassifierConfig) else "model": weights}
+
+
+def _with_hub_config(hints: ArchitectureHints, file: Checkpoint) -> ArchitectureHints:
+    """Add what V2's folders on the hub record, in a member of their config.json."""
+    settings = file.others.get(HUB_CONFIG, {}).get("model_config") or {}
+    if not isinstance(settings, dict):
+        raise UserError(f"{file.source}/{HUB_CONFIG}: expected settings under model_config")
+    return replace(
+        hints,
+        heads=hints.heads or settings.get("num_heads"),
+        image_size=settings.get("img_size", hints.image_size),
+        frames=settings.get("num_frames", hints.frames),
+    )
+
+
+def read_encoder(file: Checkpoint, hints: ArchitectureHints, prefix: str) -> EncoderConfig:
+    """Return the architecture of an encoder with VideoMAE's blocks."""
+    encoder = shapes.read_encoder(file, hints, prefix=prefix)
+    return replace(encoder, layer_scale=_layer_scale(file, f"{prefix}blocks"))
+
+
+def read_decoder(file: Checkpoint, hints: ArchitectureHints) -> DecoderConfig:
+    """Return the architecture of a decoder with VideoMAE's blocks."""
+    dim = shapes.width(file, "encoder_to_decoder.weight")
+    head_width = 80 if dim == 640 else 64  # VideoMAE's huge model has 8 heads, like its large one.
+    return DecoderConfig(
+        dim=dim,
+        depth=shapes.depth(file, "decoder.blocks"),
+        heads=shapes.num_heads(file, hints, "decoder_heads", dim, head_width),
+        mlp_dim=shapes.width(file, "decoder.blocks.0.mlp.fc1.weight"),
+        layer_scale=_layer_scale(file, "decoder.blocks"),
+    )
+
+
+def _layer_scale(file: Checkpoint, blocks: str) -> float | None:
+    """Any first value will do: the trained ones replace it."""
+    return 1.0 if f"{blocks}.0.gamma_1" in file.weights else None
 
 
 def encoder_table(config: EncoderConfig, prefix: str) -> Iterator[Entry]:
-    """Patch embedding and blocks."""
+    """Yield the entries of the patch embedding and the blocks."""
     yield from patch_embedding(f"{prefix}patch_embed.proj", config.tubelet_size)
     scaled = config.layer_scale is not None
     yield from blocks(
-        "encoder.transformer.blocks", f"{prefix}blocks", config.depth, BLOCK, layer_scale=scaled
+        "encoder.transformer.blocks", f"{prefix}blocks", config.depth, _BLOCK, layer_scale=scaled
     )
 
 
 def decoder_table(config: DecoderConfig) -> Iterator[Entry]:
-    """All of the decoder."""
+    """Yield the entries of the decoder."""
     yield Rename("decoder.embed.weight", "encoder_to_decoder.weight")
     yield Rename("decoder.mask_token", "mask_token")
     scaled = config.layer_scale is not None
-    yield from blocks("decoder.transformer.blocks", "decoder.blocks", config.depth, BLOCK, layer_scale=scaled)
+    yield from blocks(
+        "decoder.transformer.blocks", "decoder.blocks", config.depth, _BLOCK, layer_scale=scaled
+    )
     yield from affine("decoder.norm", "decoder.norm")
     yield from affine("decoder.predict", "decoder.head")

@@ -1,7 +1,7 @@
 """The official annotation files of Kinetics, Something-Something v2, UCF101 and HMDB51.
 
-Each reader takes the text files that were found beside the videos, knows its own by their names and contents,
-and gives every video its split and its class number.
+Each reader gets the text files beside the videos, recognizes its own by name and content, and gives every
+video its split and its class number. It raises a UserError if a file is missing or a line is broken.
 """
 
 import json
@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tubelet.errors import UserError
 from tubelet.files import csv_rows, read_text
@@ -20,47 +19,43 @@ from tubelet.prepare.lists.tables import read_list
 
 @dataclass(frozen=True)
 class Annotations:
-    """What annotation files say.
+    """The content of annotation files.
 
     Attributes:
-        kind: what was found, in words.
+        kind: the annotations in a few words.
         rows: the videos, with splits and class numbers.
         classes: the class names.
-        notes: what should be known of it.
+        notes: remarks for the report.
+        val_is_test: the data set has no videos to validate on, so the test videos are in both splits.
     """
 
     kind: str
     rows: tuple[Row, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    val_is_test: bool = False
 
 
-VALIDATED_ON_TEST = (
-    "this data set has no list to validate on: val.csv repeats test.csv, so choose no setting by it"
-)
+_VAL_IS_TEST = "this data set has no validation list: val.csv repeats test.csv, so choose no setting by it"
 _HMDB51_SPLITS: dict[str, tuple[str, ...]] = {"0": (), "1": ("train",), "2": ("test", "val")}
 
 
-def read_kinetics(files: Iterable[Path], count: int, classes: Sequence[str] = ()) -> Annotations:
-    """Kinetics' `train.csv`, `val.csv` and `test.csv`: label,youtube_id,time_start,time_end,split.
+def read_kinetics(files: Iterable[Path], num_classes: int, classes: Sequence[str] = ()) -> Annotations:
+    """Read Kinetics' `train.csv`, `val.csv` and `test.csv`: label,youtube_id,time_start,time_end,split.
 
     Args:
-        files: the text files that were found.
-        count: of classes that there should be: 400, 600 or 700.
-        classes: the names in the order of their numbers; alphabetical where none are given.
-
-    Raises:
-        UserError: there are no annotations, one cannot be read or names no split, or a label is not among
-            the classes.
+        files: the text files beside the videos.
+        num_classes: 400, 600 or 700; another number of labels is noted.
+        classes: the names in the order of their numbers; if empty, the labels in alphabetical order.
     """
     lists = [path for path in sorted(files) if path.suffix == ".csv" and "youtube_id" in _first_line(path)]
     if not lists:
         raise UserError(
             "no Kinetics annotations found: train.csv, val.csv and test.csv with a column youtube_id. "
             "Put them beside the videos, or give another list with `tubelet prepare list`, "
-            "or go by class folders with `tubelet prepare folder`"
+            "or use class folders with `tubelet prepare folder`"
         )
-    rows: dict[tuple[Any, ...], Row] = {}
+    rows: dict[tuple[object, ...], Row] = {}
     for path in lists:
         for row in read_list(path).rows:
             split = row.split or split_of(path.stem)
@@ -68,76 +63,60 @@ def read_kinetics(files: Iterable[Path], count: int, classes: Sequence[str] = ()
                 raise UserError(f"{row.where}: no split here, nor in the file's name (train, val or test)")
             rows.setdefault((row.name, row.start, split), replace(row, split=split))
     numbered, names, notes = number_labels(list(rows.values()), classes)
-    if len(names) != count:
-        notes = [*notes, f"{len(names)} classes are annotated; Kinetics-{count} has {count}"]
+    if len(names) != num_classes:
+        notes = [*notes, f"{len(names)} classes are annotated; Kinetics-{num_classes} has {num_classes}"]
     return Annotations(f"Kinetics annotations in {_names(lists)}", tuple(numbered), names, tuple(notes))
 
 
 def read_ssv2(files: Iterable[Path]) -> Annotations:
-    """Something-Something v2's lists as JSON, `labels.json` and, where it is there, `test-answers.csv`.
-
-    Args:
-        files: the text files that were found.
-
-    Raises:
-        UserError: there are no lists or no `labels.json`, one cannot be read, the numbers of the templates
-            have a gap, or a template has no number.
-    """
-    labels: tuple[Path, dict[str, int]] | None = None
-    lists: list[Path] = []
+    """Read Something-Something v2's JSON lists, `labels.json` and, if it is there, `test-answers.csv`."""
+    numbers: dict[str, int] = {}
+    numbers_path = Path()
+    lists: list[tuple[Path, str]] = []
     answers: dict[str, str] = {}
     for path in sorted(files):
         if path.suffix == ".json":
             if found := _label_numbers(path):
-                labels = (path, found)
-            elif split_of(path.stem):
-                lists.append(path)
+                numbers, numbers_path = found, path
+            elif split := split_of(path.stem):
+                lists.append((path, split))
         elif path.name == "test-answers.csv":
             text = read_text(path, "the labels of the test")
             answers = {cells[0]: cells[1] for _, cells in csv_rows(path, text, ";") if len(cells) == 2}
     rows: dict[tuple[str, str], Row] = {}
-    for path in lists:
-        split = split_of(path.stem) or "train"
+    for path, split in lists:
         for row in read_list(path).rows:
-            key = (row.name, split)
-            said = row.labels or ((answers[row.name],) if split == "test" and row.name in answers else ())
-            if key not in rows or not rows[key].labels:
-                rows[key] = replace(row, split=split, labels=said)
+            labels = row.labels
+            if not labels and split == "test" and row.name in answers:
+                labels = (answers[row.name],)
+            known = rows.get((row.name, split))
+            if known is None or not known.labels:
+                rows[row.name, split] = replace(row, split=split, labels=labels)
     if not rows:
         raise UserError(
             "no Something-Something lists found: train.json, validation.json and test.json "
-            "(or something-something-v2-train.json and so on) must lie beside the videos"
+            "(or something-something-v2-train.json and so on) must be beside the videos"
         )
-    if labels is None:
+    if not numbers:
         raise UserError(
             "labels.json (or something-something-v2-labels.json) is missing; it numbers the templates"
         )
-    path, numbers = labels
-    order = tuple(sorted(numbers, key=numbers.__getitem__))
     if sorted(numbers.values()) != list(range(len(numbers))):
-        raise UserError(f"{path}: the templates must be numbered from 0 without a gap")
+        raise UserError(f"{numbers_path}: the templates must be numbered from 0 without a gap")
+    order = tuple(sorted(numbers, key=numbers.__getitem__))
     numbered, names, notes = number_labels(list(rows.values()), order)
     if any(row.split == "test" and not row.labels for row in numbered):
         notes.append("the test list has no labels, as published: test on val.csv (data.split=val)")
-    return Annotations(
-        f"Something-Something v2 lists in {_names(lists)}", tuple(numbered), names, tuple(notes)
-    )
+    kind = f"Something-Something v2 lists in {_names([path for path, _ in lists])}"
+    return Annotations(kind, tuple(numbered), names, tuple(notes))
 
 
 def read_ucf101(files: Iterable[Path], fold: int = 1) -> Annotations:
-    """UCF101's `classInd.txt`, `trainlist0F.txt` and `testlist0F.txt`.
-
-    Args:
-        files: the text files that were found.
-        fold: F, which of the published ways to split: 1, 2 or 3.
-
-    Raises:
-        UserError: a file of the fold is missing or cannot be read, or a class is not in `classInd.txt`.
-    """
+    """Read UCF101's `classInd.txt`, `trainlist0F.txt` and `testlist0F.txt` of fold F: 1, 2 or 3."""
     by_name = {path.name: path for path in files}
     wanted = ["classInd.txt", f"trainlist{fold:02}.txt", f"testlist{fold:02}.txt"]
     if absent := [name for name in wanted if name not in by_name]:
-        raise UserError(f"{' and '.join(absent)} not found; UCF101's lists must lie beside the videos")
+        raise UserError(f"{' and '.join(absent)} not found; UCF101's lists must be beside the videos")
     classes = read_classes(by_name[wanted[0]])
     rows = []
     for name in wanted[1:]:
@@ -147,23 +126,15 @@ def read_ucf101(files: Iterable[Path], fold: int = 1) -> Annotations:
                 raise UserError(f"{row.where}: class '{folder}' is not in {by_name[wanted[0]]}")
             rows.append(replace(row, split=split_of(name), labels=(classes.index(folder),)))
     rows += [replace(row, split="val") for row in rows if row.split == "test"]
-    return Annotations(f"UCF101 lists, fold {fold}", tuple(rows), classes, (VALIDATED_ON_TEST,))
+    return Annotations(f"UCF101 lists, fold {fold}", tuple(rows), classes, (_VAL_IS_TEST,), val_is_test=True)
 
 
 def read_hmdb51(files: Iterable[Path], fold: int = 1) -> Annotations:
-    """HMDB51's `CLASS_test_splitF.txt`: lines `name.avi 1`, 1 to train on, 2 to test on, 0 unused.
-
-    Args:
-        files: the text files that were found.
-        fold: F, which of the published ways to split: 1, 2 or 3.
-
-    Raises:
-        UserError: the fold has no lists, or one cannot be read.
-    """
+    """Read HMDB51's `CLASS_test_splitF.txt` of fold F: `name.avi` and 1 to train, 2 to test, 0 for unused."""
     ending = f"_test_split{fold}.txt"
     lists = {path.name.removesuffix(ending): path for path in files if path.name.endswith(ending)}
     if not lists:
-        raise UserError(f"no *{ending} found; HMDB51's lists must lie beside the videos")
+        raise UserError(f"no *{ending} found; HMDB51's lists must be beside the videos")
     classes = tuple(sorted(lists))
     rows = []
     for label, name in enumerate(classes):
@@ -176,24 +147,23 @@ def read_hmdb51(files: Iterable[Path], fold: int = 1) -> Annotations:
                 raise UserError(f"{path}:{number}: expected `name.avi 0`, 1 or 2, found '{line.strip()}'")
             for split in _HMDB51_SPLITS[match[2]]:
                 rows.append(Row(f"{name}/{match[1]}", f"{path}:{number}", split=split, labels=(label,)))
-    notes = [VALIDATED_ON_TEST]
+    notes = [_VAL_IS_TEST]
     if len(classes) != 51:
         notes.append(f"{len(classes)} classes are annotated; HMDB51 has 51")
-    return Annotations(f"HMDB51 lists, fold {fold}", tuple(rows), classes, tuple(notes))
+    return Annotations(f"HMDB51 lists, fold {fold}", tuple(rows), classes, tuple(notes), val_is_test=True)
 
 
-def _label_numbers(path: Path) -> dict[str, int] | None:
-    """Numbers by template, where the file is such a table."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        if file.read(200).lstrip()[:1] != "{":
-            return None
+def _label_numbers(path: Path) -> dict[str, int]:
+    """Return the numbers of the templates; empty if the file is not such a table."""
+    if not _first_line(path).lstrip().startswith("{"):
+        return {}
     text = read_text(path, "the numbers of the templates")
     try:
         content = json.loads(text)
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None
     if not all(isinstance(number, int) or str(number).isdecimal() for number in content.values()):
-        return None
+        return {}
     return {re.sub(r"[\[\]]", "", template): int(number) for template, number in content.items()}
 
 
@@ -202,5 +172,5 @@ def _first_line(path: Path) -> str:
         return file.readline(1000).lower()
 
 
-def _names(paths: Sequence[Path]) -> str:
+def _names(paths: Iterable[Path]) -> str:
     return ", ".join(path.name for path in paths)

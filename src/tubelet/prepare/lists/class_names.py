@@ -1,60 +1,57 @@
-"""Class names and their numbers, from the files in which projects keep them."""
+"""Class names and their numbers, from the files in which projects store them."""
 
 import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from tubelet.data.manifest import _distinct, _lines
+from tubelet.data.manifest import distinct_names, located_lines
 from tubelet.errors import UserError, did_you_mean
 from tubelet.files import read_text
 from tubelet.prepare.lists.row import Row
 
-_FEW, _SPARSE = 1000, 100  # more classes than that, and so many for each that has a video: a slip
+# A list whose numbers make more classes than both bounds is an error rather than a large data set.
+_MAX_UNNAMED_CLASSES = 1000
+_MAX_UNNAMED_PER_USED = 100
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """The class names of a file in the order of their numbers.
+    """Return the class names in a file, in the order of their numbers.
 
     One name a line, or a name and its number in either order (`kinetics_class2ind.txt`, `classInd.txt`,
     a table `id,name`), or JSON: an array, or an object from name to number or from number to name. Numbers
-    may count from 0 or from 1.
-
-    Raises:
-        UserError: the file cannot be read, a name is missing or there twice, or a number is.
+    count from 0 or from 1 without a gap. A UserError names the line.
     """
     text = read_text(path, "class names")
     try:
-        content: Any = json.loads(text) if path.suffix.lower() == ".json" else None
+        content = json.loads(text) if path.suffix.lower() == ".json" else None
     except ValueError as error:
-        raise UserError(f"{path} does not parse: {error}") from None
+        raise UserError(f"{path} is not valid JSON: {error}") from None
     if isinstance(content, list):
-        return _distinct((f"{path}: entry {n}", str(name)) for n, name in enumerate(content, start=1))
+        return distinct_names((f"{path}: entry {n}", str(name)) for n, name in enumerate(content, start=1))
     if isinstance(content, dict):
         pairs = [(f"{path}: {key}", _pair(str(key), str(value))) for key, value in content.items()]
     else:
-        lines = _lines(path, text)
+        lines = located_lines(path, text)
         if re.fullmatch(r"(id|index|label)\s*[,;\t]\s*(name|class|label)", lines[0][1].lower()):
             lines = lines[1:]
         pairs = [(where, _split(line)) for where, line in lines if line]
-        names = Counter(pair[1] for _, pair in pairs if pair)
+        names = {pair[1] for _, pair in pairs if pair}
         if sum(pair is None for _, pair in pairs) * 2 > len(pairs) or len(names) == 1 < len(pairs):
-            return _distinct(lines)
+            return distinct_names(lines)  # names without numbers, also if the names end in numbers
     named: dict[int, tuple[str, str]] = {}
     for where, pair in pairs:
         if pair is None:
-            raise UserError(f"{where}: expected a class name and its number, as the others have")
+            raise UserError(f"{where}: expected a class name and its number, as in the other lines")
         number, name = pair
         if number in named:
             raise UserError(f"{where}: number {number} is {named[number][1]} already")
         named[number] = where, name
-    first = min(named, default=0)
-    if not named or sorted(named) != list(range(first, first + len(named))) or first not in (0, 1):
+    numbers = sorted(named)
+    if not numbers or numbers[0] not in (0, 1) or numbers[-1] - numbers[0] + 1 != len(numbers):
         raise UserError(f"{path}: the class numbers must count from 0 or 1 without a gap")
-    return _distinct(named[number] for number in sorted(named))
+    return distinct_names(named[number] for number in numbers)
 
 
 def _split(line: str) -> tuple[int, str] | None:
@@ -71,69 +68,74 @@ def _pair(key: str, value: str) -> tuple[int, str] | None:
     return (int(key), value.strip('"')) if key.isdecimal() else None
 
 
-def plain(name: str) -> str:
-    """A class name as it is compared: blanks and underscores, case and quotes make no difference."""
+def normalized(name: str) -> str:
+    """Return a class name for comparisons that ignore case, quotes, and blanks against underscores."""
     return re.sub(r"[\s_]+", " ", name.strip().strip('"')).lower()
 
 
 def number_labels(
     rows: Sequence[Row], classes: Sequence[str] = ()
 ) -> tuple[list[Row], tuple[str, ...], list[str]]:
-    """The rows with class numbers from 0, the class names, and what should be known of how they came about.
+    """Return the rows with class numbers from 0, the class names, and notes about them.
 
     Args:
         rows: with numbers or names as labels.
-        classes: the names in the order of their numbers; otherwise names are sorted, and numbers without
-            names are called `class 0` and so on.
-
-    Raises:
-        UserError: a label is not among the classes or may be two of them, or some are numbers and some names.
+        classes: the names in the order of their numbers; if empty, names are sorted, and numbers without
+            names are called `class 0` and so on. A UserError names the row of a label that fits none or two.
     """
     numbers = [(label, row) for row in rows for label in row.labels if isinstance(label, int)]
     names = [(label, row) for row in rows for label in row.labels if isinstance(label, str)]
     if numbers and names:
         odd = names[0][1] if len(names) < len(numbers) else numbers[0][1]
         raise UserError(f"{odd.where}: labels are numbers in some lines and names in others; use one of them")
+    number_of: Mapping[int | str, int] = {}
+    order, notes = tuple(classes), []
     if names:
-        order = tuple(classes) or tuple(sorted({label for label, _ in names}))
-        exact, alike = _places(order), _places(map(plain, order))
-        number_of = {}
-        for label, row in names:
-            fits = exact.get(label) or alike.get(plain(label), [])
-            if not fits:
-                hint = did_you_mean(label, order)
-                raise UserError(f"{row.where}: '{label}' is not among the {len(order)} classes{hint}")
-            if len(fits) > 1:
-                two = ", or ".join(f"class {k}, '{order[k]}'" for k in fits[:2])
-                raise UserError(f"{row.where}: '{label}' may be {two}; write it as its class is written")
-            number_of[label] = fits[0]
-        return [_numbered(row, [number_of[str(label)] for label in row.labels]) for row in rows], order, []
-    if not numbers:
-        return list(rows), (), []
+        order = order or tuple(sorted({label for label, _ in names}))
+        number_of = _match_names(names, order)
+    elif numbers:
+        order, first, note = _match_numbers(numbers, order)
+        number_of, notes = {label: label - first for label, _ in numbers}, [note] * bool(note)
+    numbered = [replace(row, labels=tuple(number_of[label] for label in row.labels)) for row in rows]
+    return numbered, order if numbers or names else (), notes
+
+
+def _match_numbers(
+    numbers: Sequence[tuple[int, Row]], classes: tuple[str, ...]
+) -> tuple[tuple[str, ...], int, str]:
+    """Return the class names, the number of the first class in the list, and a note."""
     highest, row = max(numbers, key=lambda pair: pair[0])
     if not classes:
         count, used = highest + 1, len({label for label, _ in numbers})
-        if count > max(_FEW, _SPARSE * used):
+        if count > max(_MAX_UNNAMED_CLASSES, _MAX_UNNAMED_PER_USED * used):
             raise UserError(
                 f"{row.where}: label {highest} would make {count} classes, of which {used} have videos; "
                 "if that is right, name the classes with --classes FILE"
             )
         note = f"class names are unknown, the numbers go to {highest}; --classes FILE names them"
-        return list(rows), tuple(f"class {k}" for k in range(count)), [note]
+        return tuple(f"class {k}" for k in range(count)), 0, note
+    if highest < len(classes):
+        return classes, 0, ""
     if highest == len(classes) and all(label for label, _ in numbers):
-        lowered = [_numbered(row, [int(label) - 1 for label in row.labels]) for row in rows]
-        return lowered, tuple(classes), ["the labels of the list count from 1; those written count from 0"]
-    if highest >= len(classes):
-        raise UserError(f"{row.where}: label {highest} has no class: there are {len(classes)}, from 0")
-    return list(rows), tuple(classes), []
+        return classes, 1, "the labels of the list count from 1; the manifest's count from 0"
+    raise UserError(f"{row.where}: label {highest} has no class: there are {len(classes)}, from 0")
 
 
-def _places(names: Iterable[str]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        found.setdefault(name, []).append(place)
-    return found
-
-
-def _numbered(row: Row, labels: Sequence[int]) -> Row:
-    return replace(row, labels=tuple(labels))
+def _match_names(names: Iterable[tuple[str, Row]], order: Sequence[str]) -> dict[int | str, int]:
+    """Return the class number of each label: of the class with its name, or of the only similar one."""
+    exact: dict[str, list[int]] = {}
+    similar: dict[str, list[int]] = {}
+    for k, name in enumerate(order):
+        exact.setdefault(name, []).append(k)
+        similar.setdefault(normalized(name), []).append(k)
+    number_of: dict[int | str, int] = {}
+    for label, row in names:
+        fits = exact.get(label) or similar.get(normalized(label), [])
+        if not fits:
+            hint = did_you_mean(label, order)
+            raise UserError(f"{row.where}: '{label}' is not among the {len(order)} classes{hint}")
+        if len(fits) > 1:
+            two = ", or ".join(f"class {k}, '{order[k]}'" for k in fits[:2])
+            raise UserError(f"{row.where}: '{label}' may be {two}; write it as its class is written")
+        number_of[label] = fits[0]
+    return number_of

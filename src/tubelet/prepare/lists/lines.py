@@ -1,7 +1,7 @@
-"""Lines of a path and fields behind it, as training scripts read them: `path label` and its relatives.
+"""Lines of a path and fields behind it, as training scripts read them: `path label` and similar.
 
-A line is split from the right, or behind the ending of a video's name, so that a path may hold blanks and
-commas. What the fields are is found out from all lines together.
+A line is split from the right, or after the suffix of a video's name, so that a path may contain blanks and
+commas. What the fields are is given as column names, or detected from all lines together.
 """
 
 import re
@@ -14,167 +14,172 @@ from tubelet.errors import UserError
 from tubelet.prepare.lists.row import Row, labels_in, number_in, split_of
 from tubelet.video.sources import VIDEO_SUFFIXES
 
-_ENDS = "|".join(sorted(re.escape(suffix) for suffix in VIDEO_SUFFIXES))
-_QUOTED = re.compile(r'"(?P<path>(?:[^"]|"")*)"(?:[ \t]*[,;\t ][ \t]*(?P<rest>.*))?')
-_NAME = rf".*(?:{_ENDS})(?:\?[^\s,;]*)?"  # a web address may have a query
-_FILE = re.compile(rf"(?P<path>{_NAME})(?:[ \t]*[,;\t ][ \t]*(?P<rest>.*))?", re.IGNORECASE)
-_VIDEO = re.compile(_NAME, re.IGNORECASE)
+Columns = tuple[str, ...]
+"""What the fields of a line are: names in COLUMN_NAMES; "label..." stands for any number of labels.
+
+"first" is an offset that is not shifted by one, as VideoMAE V2 writes it.
+"""
+
+# The formats of code bases whose lists are such lines.
+LINE_FORMATS: dict[str, Columns] = {
+    "paths": ("path",),
+    "videomae": ("path", "label"),
+    "videomae_frames": ("path", "frames", "label"),
+    "videomaev2_pretrain": ("path", "first", "frames"),
+    "mae_st": ("path", "label"),
+    "mar": ("path", "label"),
+    "pyslowfast": ("path", "label"),
+    "mmaction2": ("path", "label"),
+    "mmaction2_multi_label": ("path", "label..."),
+    "mmaction2_frames": ("path", "frames", "label"),
+    "mmaction2_frames_multi_label": ("path", "frames", "label..."),
+    "mmaction2_offset": ("path", "offset", "frames", "label"),
+    "mmaction2_offset_multi_label": ("path", "offset", "frames", "label..."),
+}
+
+_SUFFIX = "|".join(sorted(re.escape(suffix) for suffix in VIDEO_SUFFIXES))
+_VIDEO = re.compile(rf".*(?:{_SUFFIX})(?:\?[^\s,;]*)?", re.IGNORECASE)  # a web address may have a query
+_REST = r"(?:[ \t]*[,;\t ][ \t]*(?P<rest>.*))?"
+_QUOTED_LINE = re.compile(rf'"(?P<path>(?:[^"]|"")*)"{_REST}')
+_VIDEO_LINE = re.compile(rf"(?P<path>{_VIDEO.pattern}){_REST}", re.IGNORECASE)
 _NUMBERS_AT_END = re.compile(r"(?:[ \t]*[,;\t ][ \t]*-?\d+)*$")
 
 
 @dataclass(frozen=True)
 class _Line:
-    """`path` and the fields behind it; `file` where its name ends like a video's."""
+    """A path and the fields behind it; `is_video` if the path ends as a video's does."""
 
     where: str
     text: str
     path: str
     fields: tuple[str, ...]
-    file: bool
+    is_video: bool = False
 
 
-def read_lines(path: Path, text: str, columns: Sequence[str]) -> tuple[str, list[Row]]:
-    """The kind of lines that a list holds, in words, and its rows.
-
-    Args:
-        path: the list, for messages.
-        text: what is in it.
-        columns: what the fields of a line are; found out where nothing is given.
+def read_lines(path: Path, text: str, columns: Sequence[str] = ()) -> tuple[Columns, list[Row]]:
+    """Return the columns of a list's lines, detected unless given, and its rows.
 
     Raises:
-        UserError: a line is broken or may mean two things.
+        UserError: a line is broken or ambiguous.
     """
-    lines = [
-        _line(f"{path}:{number}", line.strip())
-        for number, line in enumerate(text.split("\n"), start=1)
-        if line.strip()
-    ]
-    if columns:
-        return f"lines of {' '.join(columns)}", list(_by_columns(lines, columns))
-    kind, names = _kind(lines)
-    return kind, list(_by_columns(lines, names))
-
-
-def _line(where: str, text: str) -> _Line:
-    if match := _QUOTED.fullmatch(text) or _FILE.fullmatch(text):
-        rest = (match["rest"] or "").strip()
-        fields = (
-            re.split(r"[ \t]*[,;\t][ \t]*", rest) if re.search(r"[,;\t]", rest) else [rest] if rest else []
+    numbered = enumerate((line.strip() for line in text.split("\n")), start=1)
+    lines = [_split(f"{path}:{number}", line) for number, line in numbered if line]
+    found = tuple(columns) or _detect(lines)
+    if found[0] != "path" or "label..." in found[:-1]:
+        raise UserError(
+            f"--columns must begin with path, and label... can only be last, found {','.join(found)}"
         )
-        if len(fields) == 1 and re.fullmatch(r"-?\d+(?: +-?\d+)*", rest):
-            fields = rest.split()
+    return found, list(_rows(lines, found))
+
+
+def _split(where: str, text: str) -> _Line:
+    if match := _QUOTED_LINE.fullmatch(text) or _VIDEO_LINE.fullmatch(text):
         name = match["path"].replace('""', '"') if text.startswith('"') else match["path"]
+        rest = (match["rest"] or "").strip()
+        if re.fullmatch(r"-?\d+(?: +-?\d+)*", rest):
+            fields = rest.split()
+        else:  # class names may contain blanks
+            fields = re.split(r"[ \t]*[,;\t][ \t]*", rest) if rest else []
         return _Line(where, text, name, tuple(fields), _VIDEO.fullmatch(name) is not None)
     numbers = _NUMBERS_AT_END.search(text)
     end = numbers.start() if numbers else len(text)
-    if end == len(text) and len(parts := re.split(r"[,;\t]", text)) == 2:  # name and class name
-        return _Line(where, text, parts[0].strip(), (parts[1].strip(),), False)
-    return _Line(where, text, text[:end], tuple(re.findall(r"-?\d+", text[end:])), False)
+    if end == len(text) and len(parts := re.split(r"[,;\t]", text)) == 2:  # a name and a class name
+        return _Line(where, text, parts[0].strip(), (parts[1].strip(),))
+    return _Line(where, text, text[:end], tuple(re.findall(r"-?\d+", text[end:])))
 
 
-def _kind(lines: Sequence[_Line]) -> tuple[str, tuple[str, ...]]:
-    """What the lines are, in words and as columns ("label..." for any number of labels)."""
+def _detect(lines: Sequence[_Line]) -> Columns:
     counts = Counter(len(line.fields) for line in lines)
     usual = counts.most_common(1)[0][0]
-    files = sum(line.file for line in lines) * 2 >= len(lines)
-    numbers = all(isinstance(number_in(field), int) for line in lines for field in line.fields)
-    if usual == 2 and any(len(line.fields) == 2 and line.fields[1].startswith("-") for line in lines):
-        return "VideoMAE V2 pre-training list, `path 0 -1` or `folder first frames`", ("path", "v2", "v2")
     if usual == 0:
-        return "paths without labels", ("path",)
-    if usual >= 2 and not files:
-        return _kind_of_folders(lines, usual)
-    repeated = any(len(set(line.fields)) < len(line.fields) for line in lines)
-    if usual == 1 and files and numbers:
-        _refuse_one_longer(lines, usual, "path label", "path,label...")
-    if files and numbers and not repeated and (usual > 2 or (len(counts) > 1 and 0 not in counts)):
-        return "`path label label ...`, several classes a video", ("path", "label...")
+        return ("path",)
+    if usual == 2 and any(len(line.fields) == 2 and line.fields[1].startswith("-") for line in lines):
+        return LINE_FORMATS["videomaev2_pretrain"]
+    videos = sum(line.is_video for line in lines) * 2 >= len(lines)
+    if usual > 1 and not videos:
+        return _detect_folders(lines, usual)
+    if videos and all(isinstance(number_in(field), int) for line in lines for field in line.fields):
+        if usual == 1:
+            _require_alike(lines, usual, ("path", "label"))
+        repeated = any(len(set(line.fields)) < len(line.fields) for line in lines)
+        if not repeated and (usual > 2 or (len(counts) > 1 and 0 not in counts)):
+            return ("path", "label...")
     if usual == 1:
-        what = "label" if numbers else "class name"
-        return f"`path {what}`", ("path", "label")
-    raise _two_things(lines, usual, "path,label... or --columns path,frames,label")
+        return ("path", "label")
+    raise _ambiguous(lines, usual, ("path", "label..."), ("path", "frames", "label"))
 
 
-def _kind_of_folders(lines: Sequence[_Line], usual: int) -> tuple[str, tuple[str, ...]]:
-    """MMAction2's `folder frames label` or its relatives, with an offset or with several classes.
+def _detect_folders(lines: Sequence[_Line], usual: int) -> Columns:
+    """Detect `folder frames label` or `folder offset frames label`, with one label or more.
 
-    An offset is taken for one where a line has 0 there or a folder is named twice, in parts.
+    There is an offset if it is 0 in one line, or if parts of one folder are in different lines.
     """
-    least, most = (pick(len(line.fields) for line in lines) for pick in (min, max))
-    twice = len({line.path for line in lines}) < len(lines)
-    parts = least > 2 and (twice or any(line.fields[0] == "0" for line in lines))
-    names = ("path", "offset", "frames", "label") if parts else ("path", "frames", "label")
-    shown = " ".join(names).replace("path", "folder" if parts else "name")
-    if least < len(names) - 1 or most == len(names) - 1:
-        return f"`{shown}`", names
-    _refuse_one_longer(lines, usual, shown, f"{','.join(names)}...")
-    empty = any(line.fields[1] == "0" for line in lines)  # so that this is a label
-    blank = any(re.search(r"\s", line.path) for line in lines)  # so that the name may end in a number
-    if blank or (least == most == 3 and not empty):
-        raise _two_things(lines, usual, "path,frames,label... or --columns path,offset,frames,label")
-    return f"`{shown} label ...`, several classes a video", (*names[:-1], "label...")
+    counts = [len(line.fields) for line in lines]
+    parts = len({line.path for line in lines}) < len(lines) or any(
+        line.fields[:1] == ("0",) for line in lines
+    )
+    columns = LINE_FORMATS["mmaction2_offset" if min(counts) > 2 and parts else "mmaction2_frames"]
+    if min(counts) < len(columns) - 1 or max(counts) == len(columns) - 1:
+        return columns
+    _require_alike(lines, usual, columns)
+    label_0 = any(line.fields[1] == "0" for line in lines)  # no folder has 0 images
+    blank = any(re.search(r"\s", line.path) for line in lines)  # a name may end in a number
+    if blank or (set(counts) == {3} and not label_0):
+        raise _ambiguous(lines, usual, ("path", "frames", "label..."), LINE_FORMATS["mmaction2_offset"])
+    return (*columns[:-1], "label...")
 
 
-def _refuse_one_longer(lines: Sequence[_Line], usual: int, shown: str, columns: str) -> None:
-    """One line with a field more is a slip rather than a list of several classes."""
+def _require_alike(lines: Sequence[_Line], usual: int, columns: Columns) -> None:
+    """Raise if only one line has a field more: that is an error in the list rather than a second label."""
     longer = [line for line in lines if len(line.fields) > usual]
     if len(longer) == 1 and len(lines) > 2:
+        option = _option((*columns[:-1], "label..."))
         raise UserError(
-            f"{longer[0].where}: expected `{shown}` as in the other lines, found '{longer[0].text}'; "
-            f"where videos may show several classes say so with --columns {columns}"
+            f"{longer[0].where}: expected `{' '.join(columns)}` as in the other lines, found "
+            f"'{longer[0].text}'; if videos have more than one class use {option}"
         )
 
 
-def _two_things(lines: Sequence[_Line], usual: int, columns: str) -> UserError:
+def _ambiguous(lines: Sequence[_Line], usual: int, *choices: Columns) -> UserError:
     example = next(line for line in lines if len(line.fields) == usual)
-    return UserError(
-        f"{example.where}: '{example.text}' may mean two things; say which with --columns {columns}"
-    )
+    options = ", or ".join(map(_option, choices))
+    return UserError(f"{example.where}: '{example.text}' is ambiguous; use {options}")
 
 
-def _by_columns(lines: Sequence[_Line], columns: Sequence[str]) -> Iterator[Row]:
-    if columns[0] != "path" or "label..." in columns[:-1]:
-        raise UserError(
-            f"--columns must begin with path, and label... can only be the last, found {','.join(columns)}"
-        )
-    names = tuple(columns[1:])
+def _option(columns: Columns) -> str:
+    """Return the option that chooses these columns."""
+    names = " or ".join(name for name, known in LINE_FORMATS.items() if known == columns)
+    return f"--format {names} (--columns {','.join(columns)})"
+
+
+def _rows(lines: Sequence[_Line], columns: Columns) -> Iterator[Row]:
+    names = columns[1:]
     multi_label = names[-1:] == ("label...",)
     for line in lines:
         path, fields = line.path, line.fields
-        if len(fields) > len(names) and not line.file and not multi_label:
-            extra = len(fields) - len(names)  # numbers that belong to a folder's name
+        extra = len(fields) - len(names)
+        if extra > 0 and not line.is_video and not multi_label:  # numbers at the end of a folder's name
             path = re.sub(rf"(?:[ \t]*[,;\t ][ \t]*-?\d+){{{len(names)}}}$", "", line.text)
-            fields = fields[extra:]
-        if len(fields) < len(names) or (len(fields) > len(names) and not multi_label):
-            shown = " ".join(columns).replace("v2 v2", "0 -1")
-            raise UserError(f"{line.where}: expected `{shown}` as in the other lines, found '{line.text}'")
-        yield _fields_row(line.where, path, fields, names)
+            fields, extra = fields[extra:], 0
+        if extra < 0 or (extra and not multi_label):
+            raise UserError(
+                f"{line.where}: expected `{' '.join(columns)}` as in the other lines, found '{line.text}'"
+            )
+        yield _row(
+            line.where, path, fields, (*names[:-1], *["label"] * (extra + 1)) if multi_label else names
+        )
 
 
-def _fields_row(where: str, path: str, fields: Sequence[str], names: tuple[str, ...]) -> Row:
-    if names == ("v2", "v2"):
-        first, count = (_integer(where, field) for field in fields)
-        return Row(path, where) if count < 0 else Row(path, where, offset=first, frames=count)
-    if names[-1:] == ("label...",):
-        names = (*names[:-1], *["label"] * (len(fields) - len(names) + 1))
-    labels: list[int | str] = []
-    split: str | None = None
-    offset: int | None = None
-    frames: int | None = None
-    for name, field in zip(names, fields, strict=True):
-        if name == "label":
-            labels += labels_in(field)
-        elif name == "split":
-            split = split_of(field)
-        elif name == "offset":
-            offset = _integer(where, field) + 1  # MMAction2 adds it to numbers that begin with 1
-        elif name == "frames":
-            frames = _integer(where, field)
-    return Row(path, where, split, tuple(labels), offset, frames)
-
-
-def _integer(where: str, field: str) -> int:
-    number = number_in(field)
-    if isinstance(number, int):
-        return number
-    raise UserError(f"{where}: expected a whole number, found '{field}'")
+def _row(where: str, path: str, fields: Sequence[str], names: Sequence[str]) -> Row:
+    cells = dict(zip(names, fields, strict=True))
+    numbers: dict[str, int] = {}
+    for name in {"first", "offset", "frames"} & cells.keys():
+        number = number_in(cells[name])
+        if not isinstance(number, int):
+            raise UserError(f"{where}: expected a whole number, found '{cells[name]}'")
+        numbers["offset" if name == "first" else name] = number + (name == "offset")  # images count from 1
+    if numbers.get("frames", 0) < 0:  # the whole video
+        numbers = {}
+    labels = (labels_in(field) for name, field in zip(names, fields, strict=True) if name == "label")
+    split = split_of(cells["split"]) if "split" in cells else None
+    return Row(path, where, split, tuple(label for found in labels for label in found), **numbers)

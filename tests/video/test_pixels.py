@@ -1,4 +1,4 @@
-"""Crops in one step: the frames that were asked for, and the pixels of an exact conversion and resize."""
+"""Crops have the wanted frames and the pixels of an exact conversion and resize."""
 
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from tests.conftest import write_video
+from tests.conftest import index_of, read_crops, read_frames, write_video
 from tubelet.video import pixels
 from tubelet.video.crop import Box
-from tubelet.video.reader import Crop, Plan, VideoError, VideoIndex, probe, read_crops, read_frames
+from tubelet.video.reader import Crop, IndexChanged, VideoError, open_video
 
 # Luma weights of red and blue.
 BT601, BT709 = (0.299, 0.114), (0.2126, 0.0722)
 
 
 def smooth_frames(count: int, height: int = 96, width: int = 128, seed: int = 0) -> np.ndarray:
-    """RGB frames (count, H, W, 3) of drifting colour waves, detailed but for what chroma cannot carry."""
+    """RGB frames (count, H, W, 3) of drifting color waves whose chroma is smooth enough to be subsampled."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     frames = []
@@ -32,7 +32,7 @@ def smooth_frames(count: int, height: int = 96, width: int = 128, seed: int = 0)
 
 
 def exact_rgb(frame: av.VideoFrame, weights: tuple[float, float], full: bool) -> Tensor:
-    """A frame in float (C, H, W), by the definition of its matrix and range; chroma between bilinear."""
+    """A frame in float (C, H, W), by the definition of its matrix and range; chroma is bilinear."""
     deep = frame.format.name.endswith("10le")
     planes = [
         torch.from_numpy(
@@ -89,19 +89,19 @@ def waves(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-@pytest.mark.parametrize("size", [(48, 48), (64, 80), (160, 144), (33, 57)])
-@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
-def test_a_crop_is_the_exact_conversion_cut_and_resized(waves: Path, box: Box | None, size: tuple[int, int]):
-    crop = Crop([3, 17, 17, 8], box, size, flip=True)
-    (clip,) = read_crops(waves, lambda _: [crop])
-    assert clip.dtype == torch.uint8
-    assert clip.shape == (4, 3, *size)
-    frames = decode(waves)
-    for place, number in enumerate(crop.frames):
-        error = clip[place] - exact_crop(exact_rgb(frames[number], BT601, full=False), crop)
-        assert error.abs().mean() < 1.1  # a shift by one pixel would be 4
-        assert abs(error.mean()) < 0.4
-        assert error.abs().quantile(0.999) < 8
+def test_a_crop_is_the_exact_conversion_cut_and_resized(waves: Path):
+    frames = [exact_rgb(frame, BT601, full=False) for frame in decode(waves)]
+    for name, box in BOXES.items():
+        for size in ((48, 48), (64, 80), (160, 144), (33, 57)):
+            crop = Crop([3, 17, 17, 8], box, size, flip=True)
+            (clip,) = read_crops(waves, [crop])
+            assert clip.dtype == torch.uint8
+            assert clip.shape == (4, 3, *size)
+            for position, number in enumerate(crop.frames):
+                error = clip[position] - exact_crop(frames[number], crop)
+                assert error.abs().mean() < 1.1, (name, size)  # a shift by one pixel would be 4
+                assert abs(error.mean()) < 0.4, (name, size)
+                assert error.abs().quantile(0.999) < 8, (name, size)
 
 
 FORMATS: dict[str, tuple[str, str, dict[str, str], tuple[int, int]]] = {
@@ -117,14 +117,14 @@ FORMATS: dict[str, tuple[str, str, dict[str, str], tuple[int, int]]] = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_of_pixels_is_right(tmp_path: Path, name: str):
+def test_every_pixel_format_is_right(tmp_path: Path, name: str):
     codec, layout, options, (height, width) = FORMATS[name]
     options = {"crf": "12", **options} if codec.startswith("lib") else options
     path = write_video(
         tmp_path / "a.mkv", smooth_frames(4, height, width), codec=codec, pixels=layout, options=options
     )
     crop = Crop([2], Box(5, 9, 70, 90), (56, 64))
-    (clip,) = read_crops(path, lambda _: [crop])
+    (clip,) = read_crops(path, [crop])
     frame = decode(path)[2]
     expected = exact_crop(exact_rgb(frame, BT601, full=layout.startswith("yuvj")), crop)
     assert (clip[0] - expected).abs().mean() < 1.0
@@ -136,21 +136,21 @@ def test_formats_without_chroma_planes_are_right(tmp_path: Path, layout: str):
     written = smooth_frames(3)
     path = write_video(tmp_path / "a.mkv", written, codec="ffv1", pixels=layout)
     crop = Crop([1], Box(5, 9, 70, 90), (56, 64))
-    (clip,) = read_crops(path, lambda _: [crop])
+    (clip,) = read_crops(path, [crop])
     expected = exact_crop(torch.from_numpy(decode(path)[1].to_ndarray(format="rgb24")).permute(2, 0, 1), crop)
     assert (clip[0].float() - expected).abs().mean() < 1.0
 
 
-def tagged(path: Path, pictures: np.ndarray, **tags: Any) -> Path:
-    """As write_video, with the matrix and range tagged and the picture converted by them."""
+def tagged(path: Path, images: np.ndarray, **tags: Any) -> Path:
+    """Write a video with tagged matrix and range, and frames converted by them."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "12"})
         assert isinstance(stream, av.VideoStream)
-        stream.height, stream.width, stream.pix_fmt = *pictures.shape[1:3], "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = *images.shape[1:3], "yuv420p"
         for name, value in tags.items():
             setattr(stream.codec_context, name, value)
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
     return path
 
@@ -166,7 +166,7 @@ def tagged(path: Path, pictures: np.ndarray, **tags: Any) -> Path:
         ({"colorspace": 5, "color_range": 1}, 720, BT601, False),
     ],
 )
-def test_matrix_and_range_are_the_files_or_follow_from_its_lines(
+def test_matrix_and_range_are_tagged_or_follow_from_the_height(
     tmp_path: Path, tags: dict[str, int], height: int, weights: tuple[float, float], full: bool
 ):
     path = tagged(tmp_path / "a.mp4", smooth_frames(2, height, 128), **tags)
@@ -174,37 +174,36 @@ def test_matrix_and_range_are_the_files_or_follow_from_its_lines(
     assert int(frame.colorspace) == tags.get("colorspace", 2)
     exact = exact_rgb(frame, weights, full)
     crop = Crop([0], Box(4, 8, 80, 96), (64, 64))
-    (clip,) = read_crops(path, lambda _: [crop])
+    (clip,) = read_crops(path, [crop])
     assert (clip[0] - exact_crop(exact, crop)).abs().mean() < 1.0
     assert (read_frames(path, [0])[0] - exact).abs().mean() < 2.5  # not accurately rounded
 
 
-def test_a_part_cut_from_the_planes_is_the_part_of_the_whole_conversion(
+def test_a_part_cut_from_the_planes_is_the_part_of_the_converted_frame(
     waves: Path, monkeypatch: pytest.MonkeyPatch
 ):
     crops = [Crop([4, 9], box, (56, 56)) for box in BOXES.values()]
-    fused = read_crops(waves, lambda _: crops)
+    fused = read_crops(waves, crops)
     monkeypatch.setattr(pixels, "_PLANAR", {"gbrp": (0, 0, 1)})  # convert everything first
-    unfused = read_crops(waves, lambda _: crops)
+    unfused = read_crops(waves, crops)
     for one, other in zip(fused, unfused, strict=True):
         assert (one.float() - other.float()).abs().mean() < 0.8
 
 
-def test_a_box_of_the_asked_size_is_cut_without_scaling(waves: Path):
+def test_a_box_of_the_wanted_size_is_cut_without_scaling(waves: Path):
     frames = [exact_rgb(frame, BT601, full=False) for frame in decode(waves)]
-    (clip,) = read_crops(waves, lambda _: [Crop([5], Box(8, 4, 40, 60), (40, 60))])
+    (clip,) = read_crops(waves, [Crop([5], Box(8, 4, 40, 60), (40, 60))])
     assert (clip[0] - frames[5][:, 8:48, 4:64]).abs().mean() < 1.0
 
 
 def test_the_frames_of_all_crops_are_decoded_once_and_each_crop_gets_its_own(waves: Path):
-    def plan(index: VideoIndex) -> list[Crop]:
-        assert (len(index), index.height, index.width) == (30, 96, 128)
-        return [Crop(range(k, k + 12, 3), Box(2 * k, 0, 64, 64), (32, 32), flip=k == 1) for k in range(4)]
-
-    together = read_crops(waves, plan)
-    for k, clip in enumerate(together):
-        (alone,) = read_crops(waves, lambda index, k=k: [plan(index)[k]])  # type: ignore[misc]
-        assert torch.equal(alone, clip)
+    crops = [Crop(range(k, k + 12, 3), Box(2 * k, 0, 64, 64), (32, 32), flip=k == 1) for k in range(4)]
+    with open_video(waves) as video:
+        assert (len(video.index), video.index.height, video.index.width) == (30, 96, 128)
+        together = video.read_crops(crops)
+    for crop, clip in zip(crops, together, strict=True):
+        (single,) = read_crops(waves, [crop])
+        assert torch.equal(single, clip)
         assert clip.is_contiguous()
 
 
@@ -214,32 +213,29 @@ def test_the_frames_of_all_crops_are_decoded_once_and_each_crop_gets_its_own(wav
      ("webm", "libvpx-vp9"), ("webm", "libvpx")],
 )  # fmt: skip
 def test_frames_and_size_are_known_before_crops_are_drawn(tmp_path: Path, suffix: str, codec: str):
-    video = write_video(tmp_path / f"a.{suffix}", smooth_frames(12), codec=codec)
-    seen: list[tuple[int, int, int]] = []
-
-    def plan(known: VideoIndex) -> list[Crop]:
-        seen.append((len(known), known.height, known.width))
-        return [Crop([11, 0], None, (32, 32))]
-
-    read_crops(video, plan)
-    assert seen == [(12, 96, 128)]
+    path = write_video(tmp_path / f"a.{suffix}", smooth_frames(12), codec=codec)
+    with open_video(path) as video:
+        index = video.index
+        assert (len(index), index.height, index.width) == (12, 96, 128)
+        video.read_crops([Crop([11, 0], None, (32, 32))])
+        assert video.index is index
 
 
 @pytest.mark.parametrize("numbers", [[], [30], [-1, 3]])
-def test_frames_that_are_not_there_are_refused(waves: Path, numbers: list[int]):
+def test_frames_outside_the_video_are_refused(waves: Path, numbers: list[int]):
     with pytest.raises(VideoError, match=r"waves.mp4: .* of a video of 30 frames"):
-        read_crops(waves, lambda _: [Crop(numbers, None, (8, 8))])
+        read_crops(waves, [Crop(numbers, None, (8, 8))])
 
 
 def turned(path: Path, degrees: int, flip: str = "", frames: int = 12, **options: str) -> Path:
-    """A file whose frames are to be shown turned counterclockwise and then mirrored."""
+    """Write a file whose frames are shown turned counterclockwise and then mirrored."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "10", "bf": "2", **options})
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width, stream.pix_fmt = 48, 80, "yuv420p"
         stream.set_display_rotation(degrees, hflip=flip == "across", vflip=flip == "down")
-        for picture in smooth_frames(frames, 48, 80):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for image in smooth_frames(frames, 48, 80):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
     return path
 
@@ -249,12 +245,14 @@ FLIPS: dict[str, tuple[int, ...]] = {"": (), "across": (1,), "down": (0,)}  # wh
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 @pytest.mark.parametrize("flip", FLIPS)
-def test_frames_are_turned_and_mirrored_as_the_file_says(tmp_path: Path, degrees: int, flip: str):
+def test_frames_are_turned_and_mirrored_as_the_file_specifies(tmp_path: Path, degrees: int, flip: str):
     path = turned(tmp_path / "a.mp4", degrees, flip)
     stored = [frame.to_ndarray(format="rgb24") for frame in decode(path)]
     expected = np.stack([np.flip(np.rot90(frame, degrees // 90), FLIPS[flip]) for frame in stored])
-    np.testing.assert_array_equal(read_frames(path, [7, 2]).permute(0, 2, 3, 1).numpy(), expected[[7, 2]])
-    index = probe(path)
+    with open_video(path) as video:
+        np.testing.assert_array_equal(video.read([7, 2]).permute(0, 2, 3, 1).numpy(), expected[[7, 2]])
+        assert (video.index.height, video.index.width) == expected.shape[1:3]
+    index = index_of(path)
     assert (index.height, index.width) == expected.shape[1:3]
 
 
@@ -265,14 +263,14 @@ def test_a_turned_video_of_open_groups_is_read_anywhere(tmp_path: Path):
     truth = [np.rot90(frame.to_ndarray(format="rgb24")) for frame in decode(path)]
     for first in range(0, 40 - 8, 3):
         numbers = range(first, first + 8, 2)
-        (clip,) = read_crops(path, whole_frames(numbers))
-        for picture, number in zip(clip, numbers, strict=True):
-            error = picture.permute(1, 2, 0).numpy().astype(int) - truth[number]
+        with open_video(path) as video:
+            with pytest.raises(IndexChanged, match=r"a.mp4: "):
+                video.read_crops([Crop(numbers, None, (48, 80))])
+            assert (video.index.height, video.index.width) == (80, 48)
+            (clip,) = video.read_crops([Crop(numbers, None, (80, 48))])
+        for frame, number in zip(clip, numbers, strict=True):
+            error = frame.permute(1, 2, 0).numpy().astype(int) - truth[number]
             assert np.abs(error).mean() < 3  # another frame's is above 10
-
-
-def whole_frames(numbers: range) -> Plan:
-    return lambda known: [Crop(numbers, None, (known.height, known.width))]
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
@@ -282,11 +280,8 @@ def test_boxes_are_of_the_frame_as_shown(tmp_path: Path, degrees: int, flip: str
     shown = torch.rot90(exact_rgb(decode(path)[7], BT601, full=False), degrees // 90, (1, 2))
     shown = shown.flip([axis + 1 for axis in FLIPS[flip]])
     crop = Crop([7], Box(6, 3, 36, 41), (30, 26), flip=True)
-
-    def plan(index: VideoIndex) -> list[Crop]:
-        return [crop, Crop([7], None, (index.height, index.width))]
-
-    part, whole = read_crops(path, plan)
+    index = index_of(path)
+    part, whole = read_crops(path, [crop, Crop([7], None, (index.height, index.width))])
     assert whole.shape[-2:] == shown.shape[-2:]
     assert (whole[0] - shown).abs().mean() < 1.0
     assert (part[0] - exact_crop(shown, crop)).abs().mean() < 1.0

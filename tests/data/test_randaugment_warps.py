@@ -1,9 +1,9 @@
-"""Moved pixels are where the matrix says, and sliding is moving along rows."""
+"""Shifted rows are what the kernel's definition gives, and what `affine` gives."""
 
 import pytest
 import torch
 
-from tubelet.data.randaugment import move, slide
+from tubelet.data.randaugment import affine, shift_rows
 
 FILL = (9, 99, 199)
 
@@ -15,7 +15,7 @@ def noise(height: int = 37, width: int = 53) -> torch.Tensor:
 
 
 def brute_force(clip: torch.Tensor, shift: list[float]) -> torch.Tensor:
-    """The outcome of `slide`, pixel by pixel, by the kernel's definition (Keys, 1981, with a = -0.75)."""
+    """Shift rows pixel by pixel, by the kernel's definition (Keys, 1981, with a = -0.75)."""
 
     def kernel(x: float) -> float:
         x = abs(x)
@@ -27,35 +27,35 @@ def brute_force(clip: torch.Tensor, shift: list[float]) -> torch.Tensor:
     width = clip.shape[-1]
     for row, by in enumerate(shift):
         for x in range(width):
-            place = x + by
-            if not 0 <= place + 0.5 < width:
+            origin = x + by
+            if not 0 <= origin + 0.5 < width:
                 out[..., row, x] = torch.tensor(FILL).float()
                 continue
-            taps = range(int(place // 1) - 1, int(place // 1) + 3)
+            taps = range(int(origin // 1) - 1, int(origin // 1) + 3)
             out[..., row, x] = sum(
-                kernel(place - tap) * clip[..., row, min(max(tap, 0), width - 1)].float() for tap in taps
+                kernel(origin - tap) * clip[..., row, min(max(tap, 0), width - 1)].float() for tap in taps
             )
     return out.clamp(0, 255)
 
 
 @pytest.mark.parametrize("step", [0.0, 0.21, -0.29, 0.013])
 @pytest.mark.parametrize("begin", [0.0, 4.6, -30.25, 60.0])
-def test_sliding_is_the_kernel_applied_along_each_row(step: float, begin: float):
+def test_shifting_is_the_kernel_applied_along_each_row(step: float, begin: float):
     clip = noise(21, 30)
     shift = begin + step * torch.arange(21)
     expected = brute_force(clip, shift.double().tolist())
-    assert (slide(clip, shift, FILL).float() - expected).abs().max() <= 0.51
+    assert (shift_rows(clip, shift, FILL).float() - expected).abs().max() <= 0.51
 
 
 @pytest.mark.parametrize(("step", "begin"), [(0.3, 0.15), (-0.3, -0.15), (0.0, 17.7), (0.0, -40.2)])
-def test_sliding_is_moving_along_rows(step: float, begin: float):
+def test_shifting_is_an_affine_warp_along_rows(step: float, begin: float):
     clip = noise()
-    slid = slide(clip, begin + step * torch.arange(37), FILL)
-    moved = move(clip, (1, step, begin - step / 2, 0, 1, 0), FILL)
-    assert (slid.int() - moved.int()).abs().max() <= 1
-    assert (slid != moved).float().mean() < 0.01
+    shifted = shift_rows(clip, begin + step * torch.arange(37), FILL)
+    warped = affine(clip, (1, step, begin - step / 2, 0, 1, 0), FILL)
+    assert (shifted.int() - warped.int()).abs().max() <= 1
+    assert (shifted != warped).float().mean() < 0.01
 
 
-def test_a_clip_that_does_not_slide_stays_as_it_is():
+def test_a_shift_by_zero_changes_nothing():
     clip = noise()
-    assert torch.equal(slide(clip, torch.zeros(37), FILL), clip)
+    assert torch.equal(shift_rows(clip, torch.zeros(37), FILL), clip)

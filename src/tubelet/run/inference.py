@@ -1,0 +1,84 @@
+"""A model that computes without training: on its device, in its precision, in evaluation mode."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+
+from tubelet.checkpoints.load import load_model
+from tubelet.checkpoints.model_folder import Model
+from tubelet.errors import UserError
+from tubelet.models.classifier import VideoClassifier
+from tubelet.train.runtime import Runtime, RuntimeConfig, choose_device
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def on_device(
+    model: Model | str | Path,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+) -> tuple[Model, Runtime]:
+    """Return the model on its device, and the runtime with that device and the precision to compute in.
+
+    Args:
+        model: a model, or anything that `load_model` reads.
+        device: "auto" (CUDA, else MPS, else the CPU), "cpu", "mps", "cuda" or a certain GPU such as "cuda:1".
+            With None a model that is given as an object stays where it is, and one that is read goes to the
+            best device.
+        precision: "fp32" or "bf16". With None or "auto" it is the precision of the model's recipe where its
+            card has one (bf16 only on devices that have it in hardware), else fp32.
+        threads: as in `RuntimeConfig`.
+
+    Raises:
+        UserError: as `load_model`; or the device or precision is not available.
+    """
+    if precision not in (None, "auto", "fp32", "bf16"):
+        raise UserError(f"precision must be fp32 or bf16, found {precision}")
+    if device is None and not isinstance(model, str | Path):
+        chosen = next(model.parameters()).device
+    else:
+        chosen = choose_device(device or "auto")
+    loaded = load_model(model) if isinstance(model, str | Path) else model
+    given = cast(Precision, precision or "auto")
+    config = RuntimeConfig(precision=_recipe_precision(loaded) if given == "auto" else given, threads=threads)
+    return loaded.to(chosen), Runtime(config, chosen)
+
+
+def _recipe_precision(model: Model) -> Precision:
+    """Return fp32 unless the model was trained in bf16; then the device decides whether bf16 is used."""
+    settings: object = model.card.provenance
+    for name in ("recipe", "runtime"):
+        settings = settings.get(name) if isinstance(settings, Mapping) else None
+    trained_in = settings.get("precision") if isinstance(settings, Mapping) else None
+    return "auto" if trained_in in ("auto", "bf16") else "fp32"
+
+
+@contextmanager
+def inference(model: Model, runtime: Runtime) -> Iterator[None]:
+    """Compute in evaluation mode, without gradients and in the runtime's precision.
+
+    Afterwards each module is in the mode that it was in before.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad(), runtime.autocast():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def require_classifier(model: Model, source: object = "the model") -> VideoClassifier:
+    """Return the model; raise a UserError if it does not classify."""
+    if not isinstance(model, VideoClassifier):
+        raise UserError(
+            f"{source} is an autoencoder, which has no classes: fine-tune it first (tubelet finetune)"
+        )
+    if not model.config.classes:
+        raise UserError(f"{source} is an encoder without a classifier: fine-tune it first (tubelet finetune)")
+    return model

@@ -1,0 +1,106 @@
+"""Accuracy, confusion and average precision against counts and loops by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tubelet.run.accuracy import Evaluation, average_precision
+
+
+def test_top_k_and_confusion_count_by_hand() -> None:
+    outcome = Evaluation(
+        names=["a", "b", "c"],
+        labels=np.array([0, 2, 1]),
+        probabilities=np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.4, 0.35, 0.25]], dtype=np.float32),
+        broken={},
+        views_per_second=1.0,
+    )
+    assert outcome.top(1) == pytest.approx(1 / 3)
+    assert outcome.top(2) == pytest.approx(2 / 3)
+    assert outcome.top(3) == 1
+    assert (outcome.top1, outcome.top5) == (outcome.top(1), 1)
+    assert outcome.confusion().tolist() == [[1, 0, 0], [1, 0, 0], [1, 0, 0]]
+
+
+def result_of(labels: np.ndarray, probabilities: np.ndarray, broken: int = 0) -> Evaluation:
+    return Evaluation(
+        names=[f"{k}.mp4" for k in range(len(labels))],
+        labels=labels,
+        probabilities=probabilities,
+        broken={f"b{k}.mp4": f"b{k}.mp4: no such file" for k in range(broken)},
+        views_per_second=2.5,
+    )
+
+
+LABELS = np.array([[1, 0, 0, 1], [0, 0, 0, 1], [1, 0, 1, 1]], dtype=bool)
+SCORES = np.array([[0.9, 0.2, 0.1, 0.5], [0.8, 0.9, 0.3, 0.5], [0.7, 0.1, 0.2, 0.5]], dtype=np.float32)
+
+
+def test_the_mean_average_precision_is_over_the_classes_that_are_present() -> None:
+    outcome = result_of(LABELS, SCORES)
+    # Class 0 has ranks 1 and 3, no video has class 1, class 2 is second, every video has class 3.
+    expected = ((1 + 2 / 3) / 2 + 1 / 2 + 1) / 3
+    assert outcome.mean_average_precision() == pytest.approx(expected)
+    assert outcome.metrics() == {"mAP": pytest.approx(expected)}
+    assert f"mAP {expected:.2%}  of 3 videos" in outcome.summary()
+    assert "3 present of 4 classes" in outcome.summary()
+    all_present = result_of(LABELS[:, [0, 2, 3]], SCORES[:, [0, 2, 3]])
+    assert "present of" not in all_present.summary()
+
+
+def test_videos_without_classes_have_no_precision() -> None:
+    outcome = result_of(np.zeros((2, 3), dtype=bool), SCORES[:2, :3])
+    assert outcome.mean_average_precision() == 0
+    assert "0 present of 3 classes" in outcome.summary()
+
+
+def test_metrics_of_other_labels_are_refused() -> None:
+    multi_label, one = result_of(LABELS, SCORES), result_of(np.array([0, 3, 2]), SCORES)
+    for metric in (lambda: multi_label.top(1), lambda: multi_label.top1, multi_label.confusion):
+        with pytest.raises(ValueError, match="multi-label"):
+            metric()
+    with pytest.raises(ValueError, match="each video has one class"):
+        one.mean_average_precision()
+    assert one.metrics() == {"top1": one.top(1), "top5": one.top(5)}
+
+
+def test_broken_videos_are_counted_and_named_under_the_numbers() -> None:
+    for broken, counted in ((1, "1 video could not be read"), (2, "2 videos could not be read")):
+        lines = result_of(np.array([0, 3, 2]), SCORES, broken).summary().splitlines()
+        assert lines[1].startswith(counted)
+        assert lines[2:] == [f"  b{k}.mp4: no such file" for k in range(broken)]
+    assert len(result_of(LABELS, SCORES).summary().splitlines()) == 1
+
+
+def precision_by_hand(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Each threshold's precision, weighted by how much recall it adds to that of the one above it."""
+    total, recall = 0.0, 0.0
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        positive = [bool(label) for score, label in zip(scores, labels, strict=True) if score >= threshold]
+        total += (sum(positive) / labels.sum() - recall) * (sum(positive) / len(positive))
+        recall = sum(positive) / labels.sum()
+    return total
+
+
+def test_the_average_precision_of_the_best_and_the_worst_order() -> None:
+    scores = np.array([0.9, 0.8, 0.3, 0.1])
+    assert average_precision(scores, np.array([True, True, False, False])) == 1
+    reverse = average_precision(scores, np.array([False, False, True, True]))
+    assert reverse == pytest.approx((1 / 3 + 2 / 4) / 2)
+
+
+def test_the_average_precision_of_equal_scores_is_the_share_of_videos_with_the_class() -> None:
+    assert average_precision(np.full(8, 0.5), np.arange(8) < 3) == pytest.approx(3 / 8)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=40), st.randoms())
+def test_the_average_precision_is_the_published_sum_for_any_ties_and_order(
+    pairs: list[tuple[int, bool]], random
+) -> None:
+    random.shuffle(pairs)
+    scores = np.array([score / 7 for score, _ in pairs], dtype=np.float32)
+    labels = np.array([label for _, label in pairs])
+    labels[0] = True
+    assert average_precision(scores, labels) == pytest.approx(precision_by_hand(scores, labels))
