@@ -129,7 +129,7 @@ def test_weights_are_found_under_any_name(outer: str, tmp_path: Path):
     torch.save({outer: weights, "epoch": 3}, tmp_path / "y.pth")
     model = load_model(tmp_path / "y.pth", heads=2, image_size=64, frames=4)
     assert model.card.provenance["members"] == ["epoch"]
-    torch.save({"student": weights, "teacher": weights}, tmp_path / "z.pth")
+    torch.save({"student": weights, "teacher": dict(weights)}, tmp_path / "z.pth")
     with pytest.raises(UserError, match="student, teacher"):
         load_model(tmp_path / "z.pth", heads=2)
 
