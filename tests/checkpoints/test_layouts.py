@@ -70,7 +70,7 @@ class Case:
     shapes: Shapes
     layout: str
     member: str
-    hints: Mapping[str, int]
+    hints: Mapping[str, Any]
     family: str
 
     def weights(self) -> dict[str, Tensor]:

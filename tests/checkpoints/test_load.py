@@ -129,8 +129,9 @@ def test_missing_weights_are_reported(trained: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["heads", "decoder_heads", "bridge_heads", "norm_eps"])
 def test_a_folder_that_records_a_setting_refuses_its_hint(trained: Path, name: str) -> None:
+    given: dict[str, Any] = {name: 1}
     with pytest.raises(UserError, match=f"pretrain records {name}"):
-        load_model(trained / "pretrain", **{name: 1})
+        load_model(trained / "pretrain", **given)
 
 
 def test_the_commands_take_an_epsilon(tubelet: Command, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def same(a: Model, b: Model) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def refused(path: Path, **given: int) -> str:
+def refused(path: Path, **given: Any) -> str:
     """The message, which names the file."""
     with pytest.raises(UserError) as caught:
         load_model(path, **given)

@@ -106,7 +106,7 @@ def _scan_pickle(content: bytes) -> tuple[list[str], bool]:
                 memo[len(memo) if argument is None else int(argument)] = top
                 continue
             if operation.name.endswith("GET"):
-                argument = memo.get(int(argument), "")
+                argument = memo.get(int(str(argument)), "")
             top = argument if isinstance(argument, str) else ""
             texts += [top] * bool(top)
     except Exception:  # Damaged bytes make pickletools fail in any way.

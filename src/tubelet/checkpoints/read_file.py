@@ -112,7 +112,7 @@ def float_tensors(
             kind = f"{'meta ' if value.is_meta else ''}{value.dtype}, {value.layout}".replace("torch.", "")
             raise UserError(f"{source}: expected {name} to be a plain floating tensor, found {kind}")
         floats[name] = value.float()
-    bad = [] if allow_nonfinite else [name for name, value in floats.items() if not _is_finite(value)]
+    bad = [] if allow_nonfinite else [name for name, value in floats.items() if not is_finite(value)]
     if bad:
         raise UserError(
             f"{source}: expected finite weights, found NaN or infinite values in {', '.join(bad[:4])}"
@@ -122,8 +122,11 @@ def float_tensors(
     return floats
 
 
-def _is_finite(tensor: Tensor) -> bool:
-    """The smallest and the largest value are NaN if any value is; much faster than isfinite."""
+def is_finite(tensor: Tensor) -> bool:
+    """Return whether all values are finite, several times as fast as `isfinite` does.
+
+    The smallest and the largest value are NaN if any value is.
+    """
     return not tensor.numel() or all(bool(bound.isfinite()) for bound in tensor.aminmax())
 
 

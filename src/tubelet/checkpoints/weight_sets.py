@@ -176,7 +176,8 @@ def _choose(sets: list[WeightSet], wanted: str | None, source: str) -> WeightSet
             )
         return fitting[0]
     usual = [found for found in sets if not _AVERAGE.search(found.name)] or sets
-    usual = [found for found in usual if found.keys[:1] and found.keys[0] in _OUTER_KEYS] or usual
+    usual = [found for found in usual if found.keys and found.keys[0] in _OUTER_KEYS] or usual
+    usual = [found for found in usual if not found.is_average] or usual
     if len(usual) > 1:
         raise UserError(
             f"{source} has more than one set of weights, {names}: choose one by its name, weights=NAME "
