@@ -241,7 +241,8 @@ def test_parts_outside_the_folder_are_not_read(hub: Path):
         message = refused(hub)
         assert "in its own folder" in message, name
         assert "do not" not in message, name
-    for wrong in ({"a": 3}, {"a": ["x"]}, {}, [], None):
+    wrongs: list[Any] = [{"a": 3}, {"a": ["x"]}, {}, [], None]
+    for wrong in wrongs:
         index.write_text(json.dumps({"weight_map": wrong}))
         assert "expected weight_map to name a file" in refused(hub)
     index.write_text(json.dumps({"weight_map": {"a": "part.safetensors"}}))

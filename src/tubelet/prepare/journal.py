@@ -78,7 +78,7 @@ class Journal:
         present = sorted(name for name in names if (self._out / name).exists())
         if foreign := [name for name in present if name not in self._files]:
             raise UserError(
-                f"{self._out / foreign[0]} is there already and was not written by `tubelet prepare`; "
+                f"{self._out / foreign[0]} already exists and was not written by `tubelet prepare`; "
                 "choose another folder with --out"
             )
         words = [

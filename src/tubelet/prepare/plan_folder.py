@@ -22,7 +22,7 @@ Folders = tuple[str, ...]
 """The folders that contain a video, the outermost first."""
 
 
-def plan_folder(files: FoundFiles, *, seed: int = 0, unlabelled: bool = False) -> PreparePlan:
+def plan_folder(files: FoundFiles, *, seed: int = 0, unlabeled: bool = False) -> PreparePlan:
     """Plan the videos of a folder: its folders are classes, or splits with classes in them, or neither.
 
     A class folder is the outermost that directly contains videos; common parent folders are ignored. The
@@ -32,7 +32,7 @@ def plan_folder(files: FoundFiles, *, seed: int = 0, unlabelled: bool = False) -
     Args:
         files: the files of the folder.
         seed: of the draw.
-        unlabelled: folders are not classes: all videos are for pre-training.
+        unlabeled: folders are not classes: all videos are for pre-training.
     """
     if not files.videos:
         raise UserError(
@@ -41,7 +41,7 @@ def plan_folder(files: FoundFiles, *, seed: int = 0, unlabelled: bool = False) -
     layout = _layout(files.videos)
     classes = _classes(layout.folders)
     ignored = (*_image_folders(files), *files.others)
-    reason = "as requested" if unlabelled else _reason_for_no_classes(layout, classes)
+    reason = "as requested" if unlabeled else _reason_for_no_classes(layout, classes)
     if reason:
         kind = f"videos without classes ({reason}), for pre-training"
         splits = {path: layout.splits.get(path, "train") for path in files.videos}
