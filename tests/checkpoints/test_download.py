@@ -22,6 +22,7 @@ from tubelet.checkpoints import download
 from tubelet.checkpoints.catalogue import published_checkpoint
 from tubelet.checkpoints.download import cache_folder, fetch, fetch_published
 from tubelet.checkpoints.hub import fetch_hub
+from tubelet.checkpoints.load import load_model
 from tubelet.errors import UserError
 
 CONTENT = bytes(range(256)) * 40
@@ -601,12 +602,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
                 "README.md": b"hello",
                 "config.json": CONFIG,
                 "preprocessor_config.json": b"{}",
+                "video_preprocessor_config.json": b"{}",
                 "model.safetensors": WEIGHTS,
                 "pytorch_model.bin": b"old",
             },
             "owner/old": {"config.json": CONFIG, "pytorch_model.bin": b"old"},
             "owner/none": {"config.json": CONFIG, "tf_model.h5": b""},
             "owner/files": {"distill/small.pth": WEIGHTS},
+            "owner/adapter": {"adapter_config.json": b"{}", "adapter_model.safetensors": WEIGHTS},
             "owner/gated": {"config.json": CONFIG, "model.safetensors": WEIGHTS},
         }
     )
@@ -621,7 +624,8 @@ def names(folder: Path) -> list[str]:
 
 def test_a_model_comes_from_the_hub_without_what_is_not_needed(hub: FakeHub):
     folder = fetch_hub("owner/both")
-    assert names(folder) == ["config.json", "model.safetensors", "preprocessor_config.json"]
+    settings = ["preprocessor_config.json", "video_preprocessor_config.json"]
+    assert names(folder) == ["config.json", "model.safetensors", *settings]
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert fetch_hub("owner/both") == folder
 
@@ -630,6 +634,11 @@ def test_pickled_weights_only_without_safetensors(hub: FakeHub):
     assert names(fetch_hub("owner/old")) == ["config.json", "pytorch_model.bin"]
     with pytest.raises(UserError, match=r"owner/none.*expected model.safetensors or .*found config"):
         fetch_hub("owner/none")
+
+
+def test_an_adapter_of_the_hub_is_named(hub: FakeHub):
+    with pytest.raises(UserError, match="PEFT adapter"):
+        load_model("owner/adapter")
 
 
 def test_one_file_of_the_hub(hub: FakeHub):

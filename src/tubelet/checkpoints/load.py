@@ -112,11 +112,7 @@ def resolve_source(source: Path | str) -> tuple[Path, Published | None]:
     if path.exists():
         return path, None
     if published := catalogue().get(name):
-        with Bar(f"downloading {name}, megabytes") as bar:
-            path = fetch_published(
-                published, progress=lambda done, total: bar.show(done // 10**6, total // 10**6)
-            )
-        return path, published
+        return download_published(published), published
     if _is_hub_id(name):
         try:
             return fetch_hub(name), next((row for row in catalogue().values() if row.source == name), None)
@@ -126,6 +122,18 @@ def resolve_source(source: Path | str) -> tuple[Path, Published | None]:
         f"no model at {source}: there is no such file or folder, and `tubelet zoo` has no such name"
         + did_you_mean(name, catalogue())
     )
+
+
+def download_published(published: Published) -> Path:
+    """Return the file or folder of a published checkpoint, downloaded with a progress bar if necessary.
+
+    Raises:
+        UserError: it cannot be downloaded.
+    """
+    with Bar(f"downloading {published.name}, megabytes") as bar:
+        return fetch_published(
+            published, progress=lambda done, total: bar.show(done // 10**6, total // 10**6)
+        )
 
 
 def _is_hub_id(source: str) -> bool:

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tubelet.checkpoints.hub import HUB_ADAPTER
+
 SAVE_WEIGHTS = 'torch.save(torch.load(PATH, weights_only=False)["model"], "weights.pth")'
 _TORCH_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")
 """The number that every file of torch.save before the zip format begins with, as pickle writes it."""
@@ -117,7 +119,7 @@ def _scan_pickle(content: bytes) -> tuple[list[str], bool]:
 def describe_other_folder(folder: Path) -> str | None:
     """Return what a folder without a model is and what to give instead, or None if that is not known."""
     names = sorted(entry.name for entry in folder.iterdir())
-    if "adapter_config.json" in names:
+    if HUB_ADAPTER in names:
         return f"{folder} is a PEFT adapter: {merge_adapter(folder)}"
     if ".metadata" in names and any(name.endswith(".distcp") for name in names):
         convert = f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pth"
@@ -142,7 +144,7 @@ def merge_adapter(folder: Path | None = None) -> str:
     base: Any = None
     if folder:
         with suppress(OSError, ValueError, AttributeError, RecursionError):
-            settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+            settings = json.loads((folder / HUB_ADAPTER).read_text(encoding="utf-8"))
             base = settings.get("base_model_name_or_path")
     return (
         f"it is only complete with its base model{f' {base}' if isinstance(base, str) else ''}: merge them "

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from tubelet.checkpoints.catalogue import Published, csv_line
-from tubelet.checkpoints.download import Progress, fetch_published
 from tubelet.checkpoints.hub_folder import weight_files
-from tubelet.checkpoints.load import load_published
+from tubelet.checkpoints.load import download_published, load_published
 from tubelet.checkpoints.model_folder import Model
 from tubelet.masking import RandomMasking, row_noise
 from tubelet.models.autoencoder import MaskedAutoencoder
@@ -39,20 +38,17 @@ class Verification:
         return csv_line(self.row)
 
 
-def verify_published(
-    published: Published, file: Path | None = None, *, progress: Progress | None = None
-) -> Verification:
+def verify_published(published: Published, file: Path | None = None) -> Verification:
     """Load a published checkpoint and run it on a fixed clip, in float32 on the CPU.
 
     Args:
         published: the row of the catalogue.
         file: its file or folder; None downloads it.
-        progress: called while a file from the web is downloaded.
 
     Raises:
         UserError: it cannot be downloaded or loaded.
     """
-    path = file or fetch_published(published, progress=progress)
+    path = file or download_published(published)
     files = weight_files(path) if path.is_dir() else [path]
     md5, sha256 = digests(files)
     model = load_published(published, path).eval()
@@ -101,7 +97,7 @@ def architecture(model: Model) -> str:
         *([f"decoder {decoder.depth} x {decoder.dim} / {decoder.heads}"] if decoder else []),
         f"{sum(parameter.numel() for parameter in model.parameters())} parameters",
     ]
-    return " ".join([parts[0], *parts[1:]])
+    return " ".join(parts)
 
 
 def fixed_clip(config: EncoderConfig) -> Tensor:
