@@ -151,7 +151,7 @@ def test_folders_of_other_kinds_are_named_with_the_way_out(weights: Weights, tmp
     kinds: dict[str, tuple[Callable[[Path], object], str]] = {
         "Trainer": (
             files("checkpoint-500/config.json", "checkpoint-1000/config.json", "runs/x"),
-            r"checkpoint-1000, checkpoint-500.*such as \S+/checkpoint-1000",
+            r"checkpoint-500, checkpoint-1000.*such as \S+/checkpoint-1000",
         ),
         "Trainer, with the processor's config": (
             lambda folder: [

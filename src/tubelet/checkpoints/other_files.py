@@ -83,7 +83,8 @@ def _describe_zip(path: Path) -> str | None:
         return f"a program of torch.export: {_once(save)}"
     if "data.pkl" in inner:
         return None
-    kind = "an archive of NumPy arrays" if all(name.endswith(".npy") for name in names) else "a zip archive"
+    has_arrays = names and all(name.endswith(".npy") for name in names)
+    kind = "an archive of NumPy arrays" if has_arrays else "a zip archive"
     found = ", ".join(names[:_NAMES_SHOWN]) or "nothing"
     return f"not a checkpoint but {kind} (with {found}): unpack it and give the checkpoint in it"
 
@@ -126,10 +127,10 @@ def describe_other_folder(folder: Path) -> str | None:
         return f"{folder} is a distributed checkpoint of PyTorch: convert it once, `{convert}`"
     steps = [name for name in names if re.fullmatch(r"checkpoint-\d+", name) and (folder / name).is_dir()]
     if steps:
-        last = max(steps, key=lambda name: int(name.rpartition("-")[2]))
+        steps.sort(key=lambda name: int(name.rpartition("-")[2]))
         return (
             f"{folder} has its models in {', '.join(steps[-_NAMES_SHOWN:])}, as Hugging Face's Trainer "
-            f"writes them: give one of these, such as {folder / last}"
+            f"writes them: give one of these, such as {folder / steps[-1]}"
         )
     found = [folder / name for name in names if name.endswith(_SUFFIXES)]
     found += [path for name in names for path in (folder / name).glob("mp_rank_00_model_states.pt")]
