@@ -329,7 +329,7 @@ def test_the_arguments_beside_mae_sts_weights_give_the_target(
     case = CASES["mae_st as the demo's"]
     torch.save({"model": case.weights(), "args": argparse.Namespace(lr=1.0, **args)}, tmp_path / "x.pth")
     model = load_model(tmp_path / "x.pth", **case.hints)
-    assert model.config.target == PixelTarget(normalize=normalize, pixels="model")  # type: ignore[arg-type]
+    assert model.config.target == PixelTarget(normalize=normalize, pixels="normalized")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def mar() -> VideoClassifier:
 
 def joint(normalize: Literal["patch"] | None = "patch") -> MaskedAutoencoder:
     """MAE-ST's model with one position for each token."""
-    target = PixelTarget(normalize=normalize, pixels="model")
+    target = PixelTarget(normalize=normalize, pixels="normalized")
     encoder = replace(
         ENCODER, positions="joint", class_token=True, key_bias=True, mean=(0.45,) * 3, std=(0.225,) * 3
     )
@@ -106,7 +106,7 @@ def test_a_target_that_a_file_cannot_store_is_refused(layout: str, tmp_path: Pat
 def test_mae_sts_raw_target_is_in_the_files_settings(tmp_path: Path):
     save_model(joint(None), tmp_path / "x.pth", "mae_st")
     model = load_model(tmp_path / "x.pth", heads=2, decoder_heads=2, image_size=64, frames=4)
-    assert model.config.target == PixelTarget(normalize=None, pixels="model")
+    assert model.config.target == PixelTarget(normalize=None, pixels="normalized")
     with torch.serialization.safe_globals([argparse.Namespace]):
         assert torch.load(tmp_path / "x.pth", weights_only=True)["args"].norm_pix_loss is False
 

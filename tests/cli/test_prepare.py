@@ -138,7 +138,7 @@ def test_class_folders_are_split_by_class_and_seed(prepare: Prepare, tmp_path: P
     assert listed(tmp_path / "again", "test") == first
     prepare("folder", "videos", "--out", "other", "--split-seed", 1)
     assert listed(tmp_path / "other", "test") != first
-    prepare("folder", "videos", "--out", "plain", "--unlabelled")
+    prepare("folder", "videos", "--out", "plain", "--unlabeled")
     assert set(listed(tmp_path / "plain").values()) == {None}
 
 

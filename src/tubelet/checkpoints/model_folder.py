@@ -32,7 +32,7 @@ def build_model(config: AutoencoderConfig | ClassifierConfig) -> Model:
 
 
 def write_model(folder: Path, model: Model, weights: Mapping[str, Tensor]) -> None:
-    """Write a model with the given weights, such as an average over training, in place of its own."""
+    """Write a model with the given weights, such as an average over training, instead of its weights."""
     config = {
         "tubelet": FORMAT_VERSION,
         "kind": "autoencoder" if isinstance(model, MaskedAutoencoder) else "classifier",

@@ -189,8 +189,8 @@ def _folder(
     source: Annotated[str, typer.Argument(help="The folder with the videos, or its URL; it is only read.")],
     out: Path,
     split_seed: Annotated[int, typer.Option(min=0, help="Of the split, if folders do not specify it.")] = 0,
-    unlabelled: Annotated[
-        bool, typer.Option("--unlabelled", help="Folders are not classes: all videos are for pre-training.")
+    unlabeled: Annotated[
+        bool, typer.Option("--unlabeled", help="Folders are not classes: all videos are for pre-training.")
     ] = False,
     group: Annotated[
         str,
@@ -208,7 +208,7 @@ def _folder(
     from tubelet.prepare.find_files import find_videos
     from tubelet.prepare.plan_folder import plan_folder
 
-    return plan_folder(find_videos(source, out), seed=split_seed, unlabelled=unlabelled, group=group)
+    return plan_folder(find_videos(source, out), seed=split_seed, unlabeled=unlabeled, group=group)
 
 
 @_verb("list")

@@ -1,8 +1,8 @@
 """The journal of a data set's folder: finished work, so that an interrupted preparation resumes.
 
 Each line of `prepare.jsonl` is one check, the segments of one file, or one encoding, and is written at once.
-The last line about a file counts; a line that a crash cut off is ignored. A folder is tied to the command that
-created it.
+The last line about a file counts; a line that a crash cut off is ignored. A folder is tied to the command
+that created it.
 """
 
 import json
@@ -88,7 +88,7 @@ class Journal:
         present = sorted(name for name in names if (self._out / name).exists())
         if foreign := [name for name in present if name not in self._files]:
             raise UserError(
-                f"{self._out / foreign[0]} is there already and was not written by `tubelet prepare`; "
+                f"{self._out / foreign[0]} already exists and was not written by `tubelet prepare`; "
                 "choose another folder with --out"
             )
         words = [

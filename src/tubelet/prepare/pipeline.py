@@ -1,7 +1,7 @@
 """Prepare a data set: check every video of a plan, encode it if requested, write the manifest and a report.
 
-Each video has one record, which passes through the steps: stamped, checked, measured (segments), split, encoded,
-listed.
+Each video has one record, which passes through the steps: stamped, checked, measured (segments), split,
+encoded, listed.
 """
 
 import os

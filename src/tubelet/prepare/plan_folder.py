@@ -24,18 +24,16 @@ Folders = tuple[str, ...]
 """The folders that contain a video, the outermost first."""
 
 
-def plan_folder(
-    files: FoundFiles, *, seed: int = 0, unlabelled: bool = False, group: str = ""
-) -> PreparePlan:
+def plan_folder(files: FoundFiles, *, seed: int = 0, unlabeled: bool = False, group: str = "") -> PreparePlan:
     """Plan the videos of a folder by its layout, with the group that is in each relative path.
 
     Args:
         files: the files of the folder.
         seed: of the draw.
-        unlabelled: folders are not classes: all videos are for pre-training.
+        unlabeled: folders are not classes: all videos are for pre-training.
         group: a regular expression with one group in parentheses; empty for none.
     """
-    plan = _plan_layout(files, seed=seed, unlabelled=unlabelled)
+    plan = _plan_layout(files, seed=seed, unlabeled=unlabeled)
     if not group:
         return plan
     groups = groups_of([video.name for video in plan.videos], group)
@@ -43,7 +41,7 @@ def plan_folder(
     return with_group_notes(replace(plan, videos=videos), group)
 
 
-def _plan_layout(files: FoundFiles, *, seed: int, unlabelled: bool) -> PreparePlan:
+def _plan_layout(files: FoundFiles, *, seed: int, unlabeled: bool) -> PreparePlan:
     """Plan the videos of a folder: its folders are classes, or splits with classes in them, or neither.
 
     A class folder is the outermost that directly contains videos; common parent folders are ignored. The
@@ -57,7 +55,7 @@ def _plan_layout(files: FoundFiles, *, seed: int, unlabelled: bool) -> PreparePl
     layout = _layout(files.videos)
     classes = _classes(layout.folders)
     ignored = (*_image_folders(files), *files.others)
-    reason = "as requested" if unlabelled else _reason_for_no_classes(layout, classes)
+    reason = "as requested" if unlabeled else _reason_for_no_classes(layout, classes)
     if reason:
         kind = f"videos without classes ({reason}), for pre-training"
         splits = {path: layout.splits.get(path, "train") for path in files.videos}
