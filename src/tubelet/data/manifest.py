@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
-from tubelet.errors import UserError, did_you_mean, plural
+from tubelet.errors import UserError, did_you_mean, excerpt, plural
 from tubelet.files import read_text, replacing
 from tubelet.video.remote import remote_url
 
@@ -207,7 +207,7 @@ def _read_samples(path: Path, classes: tuple[str, ...]) -> tuple[Sample, ...]:
         header = rows.fieldnames or ()
         for column in header:
             if column not in COLUMNS:
-                raise UserError(f"{path}: unknown column '{column}'{did_you_mean(column, COLUMNS)}")
+                raise UserError(f"{path}: unknown column '{excerpt(column)}'{did_you_mean(column, COLUMNS)}")
         if "path" not in header:
             raise UserError(
                 f"{path}: expected column names with 'path' in the first line, found {', '.join(header)}"
@@ -225,7 +225,7 @@ def _sample(row: dict[str, str], where: str, classes: tuple[str, ...]) -> Sample
             values |= {column: convert(text)} if text else {}
         except ValueError:
             expected = _EXPECTED.get(column, "a number")
-            raise UserError(f"{where}: {column}: expected {expected}, found '{text}'") from None
+            raise UserError(f"{where}: {column}: expected {expected}, found '{excerpt(text)}'") from None
     if not values.get("path"):
         raise UserError(f"{where}: the path is empty")
     sample = Sample(**values)  # type: ignore[arg-type]
@@ -280,7 +280,9 @@ def distinct_names(located: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         if not name:
             raise UserError(f"{where}: an empty name among the classes; fill it in, as line numbers count")
         if name in first:
-            raise UserError(f"{where}: '{name}' is a class already ({first[name]}); give each its own name")
+            raise UserError(
+                f"{where}: '{excerpt(name)}' is a class already ({first[name]}); give each its own name"
+            )
         first[name] = where
     return tuple(first)
 
@@ -288,4 +290,4 @@ def distinct_names(located: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 def require_one_line(name: str, where: str) -> None:
     """Raise a UserError if a class name has a line break, which in classes.txt would shift all later ones."""
     if "\n" in name or "\r" in name:
-        raise UserError(f"{where}: the class name {name!r} has a line break; write it in one line")
+        raise UserError(f"{where}: the class name {excerpt(name)!r} has a line break; write it in one line")

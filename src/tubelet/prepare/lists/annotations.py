@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tubelet.errors import UserError
+from tubelet.errors import UserError, excerpt
 from tubelet.files import csv_rows, parse_json, read_text
 from tubelet.prepare.lists.class_names import number_labels, read_classes
-from tubelet.prepare.lists.row import Row, excerpt, split_of
+from tubelet.prepare.lists.row import Row, split_of
 from tubelet.prepare.lists.tables import read_list
 
 

@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from reprlib import repr as short_repr
 
 from tubelet.data.manifest import distinct_names, located_lines, require_one_line
-from tubelet.errors import UserError, did_you_mean
+from tubelet.errors import UserError, did_you_mean, excerpt
 from tubelet.files import csv_rows, parse_json, read_text
-from tubelet.prepare.lists.row import Row
+from tubelet.prepare.lists.row import Row, is_plain
 
 # A list whose numbers make more classes than both bounds is an error rather than a large data set.
 _MAX_UNNAMED_CLASSES = 1000
@@ -27,6 +28,9 @@ def read_classes(path: Path) -> tuple[str, ...]:
     """
     text = read_text(path, "class names")
     content = parse_json(path, text) if path.suffix.lower() == ".json" else None
+    values = content if isinstance(content, list) else content.values() if isinstance(content, dict) else ()
+    if odd := [value for value in values if not is_plain(value)]:
+        raise UserError(f"{path}: expected names and numbers, found {short_repr(odd[0])}")
     if isinstance(content, list):
         return _distinct([(f"{path}: entry {n}", str(name)) for n, name in enumerate(content, start=1)])
     if isinstance(content, dict):
@@ -43,7 +47,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
             raise UserError(f"{where}: expected a class name and its number, as in the other lines")
         number, name = pair
         if number in named:
-            raise UserError(f"{where}: number {number} is {named[number][1]} already")
+            raise UserError(f"{where}: number {number} is {excerpt(named[number][1])} already")
         named[number] = where, name
     numbers = sorted(named)
     if not numbers or numbers[0] not in (0, 1) or numbers[-1] - numbers[0] + 1 != len(numbers):
@@ -94,7 +98,7 @@ def require_class_name(name: str, where: str) -> None:
     """Raise a UserError if a name cannot be a line of classes.txt."""
     require_one_line(name, where)
     if any("\ud800" <= letter <= "\udfff" for letter in name):
-        raise UserError(f"{where}: the class name {name!r} is not valid Unicode text; rename it")
+        raise UserError(f"{where}: the class name {excerpt(name)!r} is not valid Unicode text; rename it")
 
 
 def normalized(name: str) -> str:
@@ -140,8 +144,8 @@ def _match_numbers(
         count, used = highest + 1, len({label for label, _ in numbers})
         if count > max(_MAX_UNNAMED_CLASSES, _MAX_UNNAMED_PER_USED * used):
             raise UserError(
-                f"{row.where}: label {highest} would make {count} classes, of which {used} have videos; "
-                "if that is right, name the classes with --classes FILE"
+                f"{row.where}: label {excerpt(str(highest))} would make {excerpt(str(count))} classes, "
+                f"of which {used} have videos; if that is right, name the classes with --classes FILE"
             )
         note = f"class names are unknown, the numbers go to {highest}; --classes FILE names them"
         return tuple(f"class {k}" for k in range(count)), 0, note
@@ -149,7 +153,9 @@ def _match_numbers(
         return classes, 0, ""
     if highest == len(classes) and all(label for label, _ in numbers):
         return classes, 1, "the labels of the list count from 1; the manifest's count from 0"
-    raise UserError(f"{row.where}: label {highest} has no class: there are {len(classes)}, from 0")
+    raise UserError(
+        f"{row.where}: label {excerpt(str(highest))} has no class: there are {len(classes)}, from 0"
+    )
 
 
 def _match_names(names: Iterable[tuple[str, Row]], order: Sequence[str]) -> dict[int | str, int]:
@@ -169,9 +175,9 @@ def _match_names(names: Iterable[tuple[str, Row]], order: Sequence[str]) -> dict
         fits = exact.get(label) or similar.get(normalized(label), [])
         if not fits:
             hint = did_you_mean(label, order)
-            raise UserError(f"{row.where}: '{label}' is not among the {len(order)} classes{hint}")
+            raise UserError(f"{row.where}: '{excerpt(label)}' is not among the {len(order)} classes{hint}")
         if len(fits) > 1:
             two = ", or ".join(f"class {k}, '{order[k]}'" for k in fits[:2])
-            raise UserError(f"{row.where}: '{label}' may be {two}; write it as its class is written")
+            raise UserError(f"{row.where}: '{excerpt(label)}' may be {two}; write it as its class is written")
         number_of[label] = fits[0]
     return number_of

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tubelet.errors import UserError
-from tubelet.prepare.lists.row import Row, excerpt, labels_in, number_in, seconds_in, split_of
+from tubelet.errors import UserError, excerpt
+from tubelet.prepare.lists.row import Row, labels_in, number_in, seconds_in, split_of
 from tubelet.video.sources import VIDEO_SUFFIXES
 
 Columns = tuple[str, ...]

@@ -77,13 +77,15 @@ def labels_in(cell: object) -> tuple[int | str, ...]:
     return tuple(label for label in labels if label != "" and (isinstance(label, str) or label >= 0))
 
 
+def is_plain(cell: object) -> bool:
+    """Return whether a JSON value is text, a number or nothing, which a cell of a table can contain."""
+    return not isinstance(cell, list | dict)
+
+
 def number_in(text: str) -> int | str:
     """Return the whole number that a text is, or the text."""
-    match = re.fullmatch(r"(-?\d+)(\.0*)?", text)
-    try:
-        return int(match[1]) if match else text
-    except ValueError:  # Python reads no number of more than 4300 digits
-        return text
+    match = re.fullmatch(r"(-?\d{1,4000})(\.0*)?", text)  # Python reads no number of more than 4300 digits
+    return int(match[1]) if match else text
 
 
 def seconds_in(cell: Any) -> float | None:
@@ -99,11 +101,6 @@ def seconds_in(cell: Any) -> float | None:
     for number in numbers[1:]:
         seconds = seconds * 60 + number
     return round(seconds, 6)
-
-
-def excerpt(text: str) -> str:
-    """Return the beginning of a line, for messages."""
-    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def seconds_in_name(path: str) -> tuple[str, int, int] | None:

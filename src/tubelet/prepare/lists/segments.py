@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tubelet.errors import UserError
+from tubelet.errors import UserError, excerpt
 from tubelet.files import csv_rows
-from tubelet.prepare.lists.row import Row, excerpt, number_in, seconds_in
+from tubelet.prepare.lists.row import Row, number_in, seconds_in
 
 _CONTAINERS = ("annotations", "actions")  # fields that contain segments
 _AVA_SECONDS = 1.5  # on each side of the annotated time (arXiv 1705.08421, section 3)

@@ -13,10 +13,18 @@ from reprlib import repr as short_repr
 from typing import Any
 
 from tubelet.data.manifest import COLUMNS
-from tubelet.errors import UserError, did_you_mean, plural
+from tubelet.errors import UserError, did_you_mean, excerpt, plural
 from tubelet.files import csv_rows, parse_json, read_text
 from tubelet.prepare.lists.lines import LINE_FORMATS, read_lines
-from tubelet.prepare.lists.row import COLUMN_NAMES, KNOWN_NAMES, Row, excerpt, labels_in, seconds_in, split_of
+from tubelet.prepare.lists.row import (
+    COLUMN_NAMES,
+    KNOWN_NAMES,
+    Row,
+    is_plain,
+    labels_in,
+    seconds_in,
+    split_of,
+)
 from tubelet.prepare.lists.segments import is_ava, read_ava, segments_of
 from tubelet.video.sources import VIDEO_SUFFIXES
 
@@ -231,11 +239,17 @@ def _row(where: str, record: Mapping[str, Any], label: str, group: str) -> Row:
         )
     split = split_of(str(cells["split"]))
     if cells["split"] is not None and split is None:
-        raise UserError(f"{where}: the split must be train, val or test, found '{cells['split']}'")
+        raise UserError(f"{where}: the split must be train, val or test, found {short_repr(cells['split'])}")
     if label:
         cells["label"] = record.get(label)
     elif cells["label"] is not None and cells["label"] == record.get("template"):
         cells["label"] = re.sub(r"[\[\]]", "", str(cells["label"]))  # Something-Something's placeholders
+    labels = cells["label"] if isinstance(cells["label"], list) else [cells["label"]]
+    for column, values in (("path", [cells["path"]]), ("label", labels)):
+        if not all(map(is_plain, values)):
+            raise UserError(
+                f"{where}: expected text or a number as {column}, found {short_repr(cells[column])}"
+            )
     offset, frames, last = (_number(cells[name]) for name in ("offset", "frames", "last"))
     if frames is None and last is not None:
         frames = last - (offset or 0) + 1
