@@ -342,7 +342,7 @@ def test_columns_that_are_not_used_are_named(tmp_path: Path):
         with pytest.raises(
             UserError, match=rf"train.csv: no column 'x' for --{option}; there are path, klass"
         ):
-            read_list(path, **{option: "x"})  # type: ignore[arg-type]
+            read_list(path, **{option: "x"})
     (tmp_path / "lines.txt").write_text("a.mp4 1\n")
     with pytest.raises(UserError, match=r"lines.txt: --group subject names a column"):
         read_list(tmp_path / "lines.txt", group="subject")

@@ -219,7 +219,7 @@ def _from_records(path: Path, kind: str, records: Iterable[_Record], label: str,
 
 
 def _cells(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the first filled cell of each column that is known; None if there is none."""
+    """Return the first filled cell of each known column; None if there is no such cell."""
     return {
         column: next((record[name] for name in names if record.get(name) not in (None, "")), None)
         for column, names in COLUMN_NAMES.items()
