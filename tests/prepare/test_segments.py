@@ -95,18 +95,18 @@ def test_encoding_cuts_segments(prepare: Prepare, tmp_path: Path):
 @pytest.mark.parametrize("encode", [False, True])
 def test_a_segment_that_is_not_in_its_video_is_broken(prepare: Prepare, tmp_path: Path, encode: bool):
     counting(tmp_path / "a.mp4")
-    times = ["7,9", "0.5,0.51", "1.0,1.01", "1,0.5", "-1,1", "1,2.9", "0,2", "0,1"]
+    times = ["7,9", "0.5,0.51", "1.0,1.01", "1,0.5", "-1,1", "1,50", "1,2.9", "0,2", "0,1"]
     (tmp_path / "train.csv").write_text(
         "path,label,start,end\n" + "".join(f"a.mp4,run,{pair}\n" for pair in times)
     )
     code, out, _ = prepare("list", "train.csv", "--out", "data", *["--encode"] * encode)
-    assert (code, "broken, left out: 5\n" in out) == (0, True)
+    assert (code, "broken, left out: 6\n" in out) == (0, True)
     for line, words in enumerate(
         ["lasts 2.00 s", "no frame", "shorter than a frame", "ends", "before the"], 2
     ):
         broken = next(text for text in out.splitlines() if f"train.csv:{line})" in text)
         assert words in broken
-    assert "unusual, but in the manifest: 1\n  a.mp4, 1 s to 2.9 s (train.csv:7): the segment ends" in out
+    assert "unusual, but in the manifest: 1\n  a.mp4, 1 s to 2.9 s (train.csv:8): the segment ends" in out
     assert "the same content" not in out
     assert len(read_manifest(tmp_path / "data", "train")) == 3
 
@@ -201,8 +201,10 @@ def test_kinetics_files_are_cut_already_or_cut_here(prepare: Prepare, tmp_path: 
     counting(tmp_path / "k" / "aaaaaaaaaaa_000060_000062.mp4")
     counting(tmp_path / "k" / "bbbbbbbbbbb.mp4")  # the clip itself, as it is not longer
     counting(tmp_path / "k" / "ccccccccccc.mp4", count=200)  # the whole video of 8 s
+    counting(tmp_path / "k" / "ddddddddddd.mp4", count=90)  # the clip, cut at the key frames around it
     header = "label,youtube_id,time_start,time_end,split\n"
     lines = ["run,aaaaaaaaaaa,60,62,train\n", "jump,bbbbbbbbbbb,60,62,train\n", "run,ccccccccccc,3,5,train\n"]
+    lines.append("run,ddddddddddd,60,62,train\n")
     (tmp_path / "k" / "train.csv").write_text(header + "".join(lines))
     entries = {
         line.split(",")[1]: {
@@ -216,6 +218,7 @@ def test_kinetics_files_are_cut_already_or_cut_here(prepare: Prepare, tmp_path: 
         ("aaaaaaaaaaa_000060_000062.mp4", None, None, "run"),
         ("bbbbbbbbbbb.mp4", None, None, "jump"),
         ("ccccccccccc.mp4", 3, 5, "run"),
+        ("ddddddddddd.mp4", None, None, "run"),
     ]
     assert prepare("kinetics400", "k", "--out", "csv")[0] == 0
     assert segments(read_manifest(tmp_path / "csv", "train")) == expected

@@ -137,7 +137,7 @@ def _by_split(videos: Iterable[Video], *, val_is_test: bool) -> dict[str, str]:
     found: dict[str, str] = {}
     for video in videos:
         split = "test" if val_is_test and video.split == "val" else video.split
-        found.setdefault(split or "", video.listed.name)
+        found.setdefault(split or "", video.listed.full_name)
     return found
 
 
@@ -152,7 +152,7 @@ def in_two_classes(videos: Iterable[Video], classes: Sequence[str]) -> list[str]
         by_labels: dict[tuple[int, ...], str] = {}
         for video in copies:
             if video.listed.labels:
-                by_labels.setdefault(video.listed.labels, video.listed.name)
+                by_labels.setdefault(video.listed.labels, video.listed.full_name)
         if len({frozenset(labels) for labels in by_labels}) > 1:
             found.append(
                 " = ".join(

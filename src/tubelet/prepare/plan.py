@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from tubelet.data.manifest import segment_name
 from tubelet.prepare.lists.row import Row, is_cut_to
 from tubelet.prepare.stamps import Stamp
 from tubelet.video.index import VideoIndex
@@ -22,7 +23,8 @@ class ListedVideo:
         frames: number of images from `offset` on.
         start: seconds at which the segment begins; None for the start of the video.
         end: seconds at which it ends; None for the end of the video.
-        may_be_cut: the file may be that segment already: it is if the video is not longer than the segment.
+        may_be_cut: the file may be that segment already: it is if the video is not longer than the segment, or
+            ends before it.
         group: what must not be in two splits, such as the subject; empty if it is not specified.
         where: the list and the line that name it; empty if no list does.
         stamp: the file's stamp, if it is known already.
@@ -59,6 +61,11 @@ class ListedVideo:
             row.where,
             stamp,
         )
+
+    @property
+    def full_name(self) -> str:
+        """Its name, with the times of a segment."""
+        return segment_name(self.name, self.start, self.end)
 
     @property
     def is_segment(self) -> bool:

@@ -66,7 +66,7 @@ class PrepareReport:
         return self._with_lines(Outcome.REPEATED)
 
     def _with_lines(self, outcome: Outcome) -> list[str]:
-        return [f"{v.listed.name} ({v.listed.where})" for v in self.videos if v.outcome is outcome]
+        return [f"{v.listed.full_name} ({v.listed.where})" for v in self.videos if v.outcome is outcome]
 
     @property
     def unusual(self) -> dict[str, str]:

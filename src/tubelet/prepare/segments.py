@@ -11,7 +11,8 @@ from tubelet.video.sources import FetchError
 _READ_LIMIT_S = 240.0  # to read all packets of a file
 _CUT_TOLERANCE_S = 1.0  # by which a cut file may be longer than its segment: cuts are at key frames
 _ROUNDING = 1e-3  # of a frame's length
-_END_TOLERANCE_S = 0.5  # by which a segment may end after its video without a note
+_END_TOLERANCE_S = 1.0  # by which a segment may end after its video: annotated times are rounded
+_NOTED_S = 0.1  # from which on that is noted
 
 Span = tuple[float | None, float | None]
 """Start and end of a segment in seconds; None is the start or the end of the video."""
@@ -67,20 +68,26 @@ def _why_unusable(index: VideoIndex, start: float | None, end: float | None) -> 
         return f"the segment ends at {last:g} s, not after its start at {first:g} s"
     if not index.frames_between(start, end):
         return no_frames_between(index, start, end)
+    if last > index.duration_s + _END_TOLERANCE_S:
+        return (
+            f"the segment ends at {last:g} s, after the video, which lasts {index.duration_s:.2f} s; "
+            "leave the end empty for the end of the video"
+        )
     if index.fps and last - first < (1 - _ROUNDING) / index.fps:
         return f"the segment lasts {last - first:g} s, shorter than a frame of {1 / index.fps:.4g} s"
     return ""
 
 
 def is_cut(listed: ListedVideo, duration_s: float) -> bool:
-    """Return whether a file is the listed segment already: it may be, and is not longer."""
+    """Return whether a file is the listed segment already: it may be, and has its length or not its times."""
     if not listed.may_be_cut or listed.end is None:
         return False
-    return duration_s <= listed.end - (listed.start or 0.0) + _CUT_TOLERANCE_S
+    length_s = listed.end - (listed.start or 0.0)
+    return duration_s <= length_s + _CUT_TOLERANCE_S or listed.end > duration_s + _END_TOLERANCE_S
 
 
 def end_note(listed: ListedVideo, duration_s: float) -> str:
     """Return a remark on a segment that ends after its video."""
-    if listed.end is None or listed.end <= duration_s + _END_TOLERANCE_S:
+    if listed.end is None or listed.end <= duration_s + _NOTED_S:
         return ""
     return f"the segment ends at {listed.end:g} s, the video at {duration_s:.2f} s"
