@@ -23,8 +23,7 @@ class ListedVideo:
         frames: number of images from `offset` on.
         start: seconds at which the segment begins; None for the start of the video.
         end: seconds at which it ends; None for the end of the video.
-        may_be_cut: the file may be that segment already: it is if the video is not longer than the segment, or
-            ends before it.
+        may_be_cut: the file may be that segment already: it is if the video is not longer, or ends before it.
         group: what must not be in two splits, such as the subject; empty if it is not specified.
         where: the list and the line that name it; empty if no list does.
         stamp: the file's stamp, if it is known already.

@@ -146,12 +146,10 @@ def _numbers_at_end(text: str, number: re.Pattern[str], most: int | None = None)
 def _have_times(lines: Iterable[_Line]) -> bool:
     """Return whether all lines are `path start end label`, and a time of the first is not a whole number."""
     for number, line in enumerate(lines):
-        times = line.fields[:2]
-        if len(line.fields) != 3 or not all(map(_TIME.fullmatch, line.fields)):
+        *times, label = line.fields or ("",)
+        if len(times) != 2 or not all(map(_TIME.fullmatch, times)) or not _WHOLE_NUMBER.fullmatch(label):
             return False
-        if (number == 0 and not set(".:") & set("".join(times))) or not _WHOLE_NUMBER.fullmatch(
-            line.fields[2]
-        ):
+        if number == 0 and not set(".:") & set("".join(times)):
             return False
     return True
 
