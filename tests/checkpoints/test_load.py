@@ -35,6 +35,7 @@ from tubelet.models.classifier import VideoClassifier
 Command = Callable[..., tuple[int, str, str]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pretrain", "finetune", "mar"])
 def test_a_model_comes_back_bit_for_bit(trained: Path, tmp_path: Path, name: str) -> None:
     model = load_model(trained / name)

@@ -167,6 +167,7 @@ def test_mae_sts_models_have_the_published_sizes(
     assert count(our_shapes(config)) == classifier
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "tensors", "total", "inference"),
     [

@@ -356,6 +356,7 @@ def _damaged(name: str) -> list[tuple[str, Weights]]:
     return cases
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_any_missing_or_misshapen_tensor_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -152,6 +152,7 @@ def test_a_hugging_face_folder_is_inspected(
         assert line(found, "classes") == "a, b, c, d and 1 more"
 
 
+@pytest.mark.slow
 def test_a_run_is_inspected(trained: Path, tmp_path: Path):
     for run, kind, missing in (
         ("pretrain", "autoencoder", ("classifier",)),

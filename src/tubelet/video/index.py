@@ -149,8 +149,8 @@ def _first_decoded_time(container: av.container.InputContainer, stream: av.Video
 def header_index(container: av.container.InputContainer, stream: av.VideoStream) -> VideoIndex | None:
     """Index an MP4 by its header where that is regular; no packet is read.
 
-    PyAV shows the header's decoding times. They are the presentation times except for a shift where frames are
-    evenly spaced or in order. `Decoding` checks every packet that it reads against them.
+    PyAV shows the header's decoding times. They are the presentation times, except for a shift, where frames
+    are evenly spaced or in order. `Decoding` checks every packet that it reads against them.
 
     Returns:
         None where the packets have to be read: another container, a part of the file is missing or cut out,
