@@ -283,10 +283,8 @@ def test_what_a_layout_cannot_hold_of_the_card_is_named(
 ) -> None:
     model = load_model(trained / "finetune")
     save_model(model, tmp_path / "x.pth", "videomae")
-    assert (
-        "videomae does not store the class names, clip={'kind': 'segment', 'frames': 4}, "
-        "views={'clips': 2, 'crops': 1}"
-    ) in caplog.text
+    for lost in ("does not store the class names", "clip={'kind': 'segment', 'frames': 4", "views={'clips': 2"):
+        assert lost in caplog.text
     caplog.clear()
     save_model(model, tmp_path / "hf", "huggingface")
     assert "huggingface does not store clip={'kind': 'segment', 'frames': 4}, views={" in caplog.text

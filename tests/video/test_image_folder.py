@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 
 from tests.conftest import index_of, moving_frames, read_frames
-from tubelet.video.crop import Box
+from tubelet.video.crop import Box, Scaling
 from tubelet.video.reader import Crop, IndexChanged, VideoError, open_video
+
+SCALINGS: tuple[Scaling, ...] = ("antialias", "bilinear")
 
 
 @pytest.fixture(params=["img_{:05d}.jpg", "image_000{:03d}.png", "{}.PNG"])
@@ -53,6 +55,17 @@ def test_frames_of_a_folder_are_cropped_like_a_videos(folder: Path):
     assert torch.equal(cut, whole[:, :, 3:27, 5:37])
     halved = whole[1:].float().unflatten(2, (24, 2)).unflatten(4, (32, 2)).mean((3, 5)).flip(-1)
     assert (small - halved).abs().mean() < 6
+
+
+def test_frames_of_a_folder_are_scaled_as_asked(folder: Path):
+    with open_video(folder) as video:
+        whole = video.read([4])
+        one_step, antialias, bilinear = video.read_crops(
+            [Crop([4], None, (16, 21)), *(Crop([4], None, (16, 21), scaling=s) for s in SCALINGS)]
+        )
+    assert torch.equal(one_step, antialias)
+    plain = torch.nn.functional.interpolate(whole.float(), (16, 21), mode="bilinear")
+    assert torch.equal(bilinear, plain.round().to(torch.uint8))
 
 
 @pytest.mark.parametrize("kind", ["empty", "broken", "sizes"])

@@ -15,7 +15,7 @@ from tubelet.clips import AnyClip, Views
 from tubelet.data.augment import Augment, mirrored_classes
 from tubelet.data.crash_guard import CrashGuard
 from tubelet.data.manifest import Manifest, Sample
-from tubelet.video.crop import spread_crops
+from tubelet.video.crop import GEOMETRIES, spread_crops
 from tubelet.video.reader import Crop, IndexChanged, Video, VideoError, open_video
 
 _MAX_FAILED = 10  # videos of one item that cannot be read
@@ -239,8 +239,8 @@ def read_views(
 ) -> Tensor:
     """Read all views of a video: clips evenly spread over its length, crops along its longer side.
 
-    The shorter side of the frames is scaled to `size`, and square crops are cut from the result. The file is
-    decoded once.
+    The shorter side of the frames is scaled to `size`, and square crops are cut from the result, in the
+    geometry of `views`. The file is decoded once.
 
     Args:
         path: a file, a folder of numbered images, or the URL of a file.
@@ -258,16 +258,16 @@ def read_views(
         FetchError: it is remote and could not be fetched; a VideoError, too.
     """
 
+    geometry = GEOMETRIES[views.geometry or "default"]
+
     def read(video: Video) -> list[Tensor]:
         index = video.index
-        short = min(index.height, index.width)
-        scaled = int(index.height * size / short), int(index.width * size / short)
+        scaled = geometry.scaled(index.height, index.width, size)
         frames = [clip.view(len(index), k, views.clips, index.fps or None) for k in range(views.clips)]
-        return video.read_crops([Crop(numbers, None, scaled) for numbers in frames])
+        return video.read_crops([Crop(n, None, scaled, scaling=geometry.scaling) for n in frames])
 
-    return torch.cat(
-        [spread_crops(part, views.crops) for part in read_item(path, read, start=start, end=end)]
-    )
+    parts = read_item(path, read, start=start, end=end)
+    return torch.cat([spread_crops(part, views.crops, geometry) for part in parts])
 
 
 def read_clip(

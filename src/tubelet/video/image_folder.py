@@ -90,7 +90,8 @@ class ImageFolder:
 
 def _crop(frames: dict[int, Tensor], crop: Crop) -> Tensor:
     clip = torch.stack([frames[number] for number in crop.frames])
-    clip = crop_resize(clip, crop.box or Box(0, 0, *clip.shape[-2:]), crop.size)
+    box = crop.box or Box(0, 0, *clip.shape[-2:])
+    clip = crop_resize(clip, box, crop.size, antialias=crop.scaling != "bilinear")
     return clip.flip(-1) if crop.flip else clip
 
 

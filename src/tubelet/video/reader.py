@@ -68,7 +68,7 @@ class Video(Protocol):
         ...
 
     def read_crops(self, crops: Sequence[Crop]) -> list[Tensor]:
-        """Decode frames, each once, and cut out and scale parts of them, bilinearly with antialiasing.
+        """Decode frames, each once, and cut out and scale parts of them.
 
         Args:
             crops: which part of which frames, and how large.
