@@ -41,3 +41,8 @@ def _require_finite(name: str, value: float) -> None:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Return a count with its noun: `1 video`, `2,000 videos`; `plural(2, "class", "classes")`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def shortened(text: str, length: int = 100) -> str:
+    """Return a text of at most `length` characters; the end of a longer one is replaced by `…`."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
