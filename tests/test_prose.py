@@ -58,7 +58,7 @@ def find(text: str) -> list[tuple[int, str, str]]:
 def test_phrases():
     wrong = (
         "goes\n    # on", '"of its "\n    f"own"', "class CropPainter:", "def is_no_file():", "_TOLD = 1",
-        "--unlabeled", "It is no video.", "Recognise", "several: int | None", "takes its worker down",
+        "--unlabelled", "It is no video.", "Recognise", "several: int | None", "takes its worker down",
     )  # fmt: skip
     right = (
         "file.tell()", "f = file.tell", "there is no file", "is no longer", "-1 is no class", "on its own",

@@ -43,6 +43,6 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def shortened(text: str, length: int = 100) -> str:
-    """Return a text of at most `length` characters; the end of a longer one is replaced by `…`."""
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+def excerpt(text: str, length: int = 80) -> str:
+    """Return the beginning of a text that other people wrote, for messages."""
+    return text if len(text) <= length else f"{text[:length]}…"

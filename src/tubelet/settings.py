@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast, get_args
 from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
-from tubelet.errors import UserError, did_you_mean, shortened
+from tubelet.errors import UserError, did_you_mean, excerpt
 
 T = TypeVar("T")
 
@@ -133,7 +133,7 @@ def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
             case "literal_error" if name == "kind":
                 yield _wrong_kind(key, given, [owners[0].kind])
             case "value_error":
-                yield shortened(f"{at}{detail['ctx']['error']}", 1000)
+                yield excerpt(f"{at}{detail['ctx']['error']}", 1000)
             case "dataclass_type":
                 near = get_close_matches(given, kinds, n=1, cutoff=0) if isinstance(given, str) else []
                 hint = f"; write '{key}={{kind: {near[0]}}}'" if near else ""

@@ -63,6 +63,7 @@ def test_mae_sts_classifiers(encoder: EncoderConfig, gflops: float, parameters: 
     assert parameter_count(mae_st(encoder)) == parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "ratio", "num_masked", "gflops"),
     [
@@ -87,6 +88,7 @@ def test_mars_parameters(encoder: EncoderConfig, parameters: int) -> None:
     assert parameter_count(mar(encoder)) == parameters - 512
 
 
+@pytest.mark.slow
 def test_masking_at_test_replaces_the_models_own() -> None:
     costs = [gflops_per_view(mar(), RunningCellMasking(ratio=ratio)) for ratio in (0.0, 0.25, 0.5, 0.75)]
     assert costs == sorted(costs, reverse=True)

@@ -442,6 +442,7 @@ def test_settings_out_of_range_are_refused_with_their_path_and_range(pretrain: s
             assert problem in lines[0], override
 
 
+@pytest.mark.slow
 def test_a_run_takes_the_largest_seed(tiny_recipe: Callable[..., Recipe], tmp_path: Path):
     run_recipe(tiny_recipe("finetune", "optim.epochs=1", f"seed={2**63 - 1}"), tmp_path / "run")
 

@@ -70,6 +70,7 @@ def test_fine_tuning_starts_from_the_pretrained_encoder_and_decoder(
 OTHER_TARGET = "model.target={normalize: patch, pixels: normalized, frames: 2}"
 
 
+@pytest.mark.slow
 def test_a_pretrained_decoder_keeps_its_target(tiny_recipe: Load, tmp_path: Path) -> None:
     start = tmp_path / "start"
     run_recipe(tiny_recipe("pretrain", OTHER_TARGET, "optim.epochs=1"), start)
@@ -137,6 +138,7 @@ def test_recomputing_activations_does_not_change_the_weights(tiny_recipe: Load, 
         torch.testing.assert_close(again[name], tensor, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_changes_the_weights_and_lowers_the_loss(tiny_recipe: Load, tmp_path: Path) -> None:
     run_recipe(tiny_recipe("pretrain", "optim.epochs=12", "log.every_steps=3"), tmp_path / "run")
     losses = [line["loss"] for line in logged(tmp_path / "run")]
@@ -183,6 +185,7 @@ def test_another_path_to_the_same_folder_does_not_make_another_recipe(
         run_recipe(tiny_recipe("mar", "init=videomae_base_k400"), trained / "mar")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "settings"), [("pretrain", ()), ("mar", ("drop_path=0.5",))])
 def test_a_run_resumes_without_the_model_of_init(
     tiny_recipe: Load,
@@ -401,6 +404,7 @@ def test_too_many_broken_videos_stop_the_run(
     assert "replaced" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_multi_label_training_selects_the_best_by_average_precision(
     tiny_recipe: Load, tagged: Path, trained: Path, tmp_path: Path
 ) -> None:
@@ -418,6 +422,7 @@ def test_multi_label_training_selects_the_best_by_average_precision(
     assert not load_model(trained / "mar").card.multi_label
 
 
+@pytest.mark.slow
 def test_any_mixture_of_classes_is_learned(tiny_recipe: Load, tmp_path: Path) -> None:
     """Red, green and blue, each in the video or not, in mixtures that are not in the training set."""
     rng = np.random.default_rng(0)

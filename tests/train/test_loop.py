@@ -58,6 +58,7 @@ def test_it_learns_and_logs(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "best" / "metrics.json").read_text()) == {"top1": metrics["best/top1"]}
 
 
+@pytest.mark.slow
 def test_killed_in_mid_epoch_and_resumed(tmp_path: Path) -> None:
     train(tmp_path / "whole", every_seconds=0.0, **RANDOM)
     killed = launch(

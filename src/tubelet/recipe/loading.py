@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tubelet.errors import UserError, did_you_mean, shortened
+from tubelet.errors import UserError, did_you_mean, excerpt
 from tubelet.files import read_text
 from tubelet.recipe.schema import TASKS, EvaluateRecipe, Recipe
 from tubelet.recipe.yaml_text import YamlError, parse_yaml, plain_value
@@ -110,6 +110,6 @@ def _parse_value(key: str, text: str) -> Any:
         return parse_yaml(text)
     except YamlError as error:
         raise UserError(
-            f"{key}: '{shortened(text)}' is not a valid YAML value: {error}. Text that begins with {text[0]} "
+            f"{key}: '{excerpt(text)}' is not a valid YAML value: {error}. Text that begins with {text[0]} "
             "needs quotation marks"
         ) from None

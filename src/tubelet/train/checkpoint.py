@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from tubelet.errors import UserError, plural, require_at_least, shortened
+from tubelet.errors import UserError, excerpt, plural, require_at_least
 from tubelet.files import ChecksumWriter, checksum_matches, replacing, write_json
 from tubelet.settings import parse
 from tubelet.train.ema import WeightAverage
@@ -277,7 +277,7 @@ class CheckpointStore:
         try:
             run = parse(RunState, state, str(self.last))
         except UserError as error:
-            raise self._damaged(shortened(str(error).splitlines()[1].strip())) from None
+            raise self._damaged(excerpt(str(error).splitlines()[1].strip())) from None
         if averaged and run.ema is None:
             raise self._damaged("ema is missing")
         return state | {"progress": run.progress}
