@@ -43,6 +43,6 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def excerpt(text: str) -> str:
+def excerpt(text: str, length: int = 80) -> str:
     """Return the beginning of a text that other people wrote, for messages."""
-    return text if len(text) <= 80 else f"{text[:80]}…"
+    return text if len(text) <= length else f"{text[:length]}…"

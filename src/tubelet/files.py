@@ -6,13 +6,19 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tubelet.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_BLOCK_BYTES = 2**24  # of a file in memory
 
 
 def require_writable(path: Path) -> None:
@@ -51,6 +57,40 @@ def write_json(path: Path, content: Any) -> None:
     """Replace a file by `content` as indented JSON."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+class ChecksumWriter(io.BufferedWriter):
+    """A new file that `finish` ends with a checksum of everything written before: CRC-32, in 16 bytes.
+
+    `torch.load` and other readers of zip files ignore these bytes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "w"))
+        self._checksum = 0
+
+    def write(self, content: "ReadableBuffer") -> int:
+        """Write bytes and return how many."""
+        self._checksum = zlib.crc32(content, self._checksum)
+        return super().write(content)
+
+    def finish(self) -> None:
+        """Write the checksum."""
+        super().write(_checksum_line(self._checksum))
+
+
+def checksum_matches(path: Path) -> bool:
+    """Return whether a file ends in the checksum of `ChecksumWriter` and is as it was written."""
+    left, checksum = path.stat().st_size - len(_checksum_line(0)), 0
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(left, _BLOCK_BYTES))):
+            checksum = zlib.crc32(block, checksum)
+            left -= len(block)
+        return left == 0 and file.read() == _checksum_line(checksum)
+
+
+def _checksum_line(checksum: int) -> bytes:
+    return f"\ncrc32 {checksum:08x}\n".encode()
 
 
 def discard_partials(folder: Path) -> None:
@@ -96,6 +136,29 @@ def exclusive(folder: Path) -> Iterator[None]:
                 f"{folder} is in use by another process; wait until it ends, or choose another folder"
             )
         yield
+
+
+@contextmanager
+def held_open(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Hold an existing folder open; the yielded function returns whether its path still leads to it.
+
+    It does not once the folder was deleted or moved, also if there is another one now.
+    """
+    if sys.platform == "win32":  # where an open file, such as a lock, keeps its folder in place
+        yield lambda: True
+        return
+    opened = os.open(folder, os.O_RDONLY)
+
+    def is_in_place() -> bool:
+        try:
+            return os.path.samestat(os.fstat(opened), folder.stat())
+        except OSError:
+            return False
+
+    try:
+        yield is_in_place
+    finally:
+        os.close(opened)
 
 
 def read_text(path: Path, holds: str) -> str:
