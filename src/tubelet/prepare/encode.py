@@ -22,10 +22,11 @@ from tubelet.prepare.plan import ListedVideo, VideoProperties
 from tubelet.prepare.pool import JobFailed
 from tubelet.video.encode import require_x264
 from tubelet.video.image_folder import folder_images
-from tubelet.video.index import times_are_guesses, video_stream
+from tubelet.video.demux import ReadableFrames, frame_packets, longest_step, times_are_guesses
+from tubelet.video.index import video_stream
 from tubelet.video.reader import VideoError, open_video
 from tubelet.video.sources import Deadline, FetchError, open_source
-from tubelet.video.transcode import ReadableFrames, write_training_video
+from tubelet.video.transcode import write_training_video
 
 _READ_AHEAD = 2**22  # bytes of a remote file, all of which is needed
 
@@ -99,7 +100,7 @@ def _transcode(source: str, part: Path, short_side: int) -> tuple[int, str]:
         av.open(opened, metadata_errors="replace") as container,
     ):
         stream = video_stream(container, source)
-        frames = ReadableFrames(container, stream)
+        frames = ReadableFrames(frame_packets(container, stream), deadline)
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         base = None if times_are_guesses(container) else stream.time_base
         written = write_training_video(

@@ -32,28 +32,6 @@ _UNKNOWN = 2
 _LIMITED = 1
 
 
-class ReadableFrames:
-    """The frames of a stream that decode, in order; `num_bad_packets` counts the packets that do not."""
-
-    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
-        self.num_bad_packets = 0
-        self._packets = container.demux(stream)
-
-    def __iter__(self) -> Iterator[av.VideoFrame]:
-        while True:
-            try:
-                packet = next(self._packets)
-            except StopIteration:
-                return
-            except (av.FFmpegError, IndexError):  # IndexError: a new stream appears in the middle of the file
-                self.num_bad_packets += 1
-                return
-            try:
-                yield from packet.decode()
-            except av.FFmpegError:
-                self.num_bad_packets += 1
-
-
 def write_training_video(
     path: Path,
     frames: Iterable[av.VideoFrame],
