@@ -20,7 +20,7 @@ from tubelet.errors import UserError
 from tubelet.files import is_disk_full, replacing
 from tubelet.prepare.plan import ListedVideo, VideoProperties
 from tubelet.prepare.pool import JobFailed
-from tubelet.video.encode import require_x264
+from tubelet.video.encode import SQUARE, require_x264
 from tubelet.video.image_folder import folder_images
 from tubelet.video.demux import ReadableFrames, frame_packets, longest_step, times_are_guesses
 from tubelet.video.index import video_stream
@@ -104,7 +104,13 @@ def _transcode(source: str, part: Path, short_side: int) -> tuple[int, str]:
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         base = None if times_are_guesses(container) else stream.time_base
         written = write_training_video(
-            part, frames, short_side, rate, base, float(stream.sample_aspect_ratio or 1)
+            part,
+            frames,
+            short_side,
+            rate,
+            base,
+            longest_step(container, stream),
+            stream.sample_aspect_ratio or SQUARE,
         )
     bad = frames.num_bad_packets
     return written, f"{bad} of its packets do not decode and are left out" if bad else ""
