@@ -1,6 +1,7 @@
 """Open a local or remote (fsspec) video with a time limit, and name the file in every error."""
 
 import errno
+import os
 import stat
 import time
 from collections.abc import Iterator
@@ -11,11 +12,13 @@ from typing import Any
 import av
 
 from tubelet.errors import UserError
+from tubelet.video.mp4_header import count_samples, most_samples
 from tubelet.video.remote import RemoteError, open_remote, plain_errors, remote_url, require_package
 
 TIME_LIMIT_S = 60.0
 """Seconds in which an item of a video must have been read."""
 _READ_AHEAD_BYTES = 2**18  # a clip is in one piece of the file, the header in another
+_PEEK_BYTES = 2**15  # what FFmpeg reads at once
 _HEADER_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm")
 # Codecs whose frame size or reordering only the decoder finds.
 _DECODER_ONLY_CODECS = "mpeg4,h263,h261,mpeg2video,mpeg1video"
@@ -85,8 +88,30 @@ def open_container(path: Path | str, deadline: Deadline) -> Iterator[av.containe
     with ExitStack() as opened:
         with video_errors(deadline):
             source = opened.enter_context(open_source(path, deadline))
+            _require_plausible_header(source, deadline)
             container = opened.enter_context(av.open(source, **options))
         yield container
+
+
+def _require_plausible_header(source: Any, deadline: Deadline) -> None:
+    """Raise a VideoError if FFmpeg's tables of an MP4 would be far larger than the file."""
+    if isinstance(source, _TimedFile):
+        size = source.seek(0, os.SEEK_END)
+        count = count_samples(source.peek, size)
+    else:
+        with open(source, "rb") as file:  # noqa: PTH123 - faster
+
+            def peek(start: int, count: int) -> bytes:
+                file.seek(start)
+                return file.read(count)
+
+            size = file.seek(0, os.SEEK_END)
+            count = count_samples(peek, size)
+    if count > most_samples(size):
+        raise VideoError(
+            f"{deadline.path}: cannot be read as a video (its header claims {count:,} samples, far too many for"
+            f" {size:,} bytes)"
+        )
 
 
 @contextmanager
@@ -149,13 +174,30 @@ class _TimedFile:
     def __init__(self, file: Any, deadline: Deadline) -> None:
         self._file = file
         self._deadline = deadline
+        self._peeked: list[tuple[int, bytes]] = []  # positions and what is there
         self.tell = file.tell
         self.name = "remote"
 
     def read(self, size: int) -> bytes:
         self._deadline.check()
+        position = self.tell()
+        for start, content in self._peeked:
+            if start <= position < start + len(content):
+                part = content[position - start :][:size]
+                self.seek(len(part), os.SEEK_CUR)
+                return part
         with _fetch_errors(self._deadline.path):
             return self._file.read(size)
+
+    def peek(self, start: int, count: int) -> bytes:
+        """Return bytes without moving; they are kept, so that reading them does not fetch them again."""
+        self.seek(start)
+        content = b""
+        while len(content) < max(count, _PEEK_BYTES) and (part := self.read(max(count, _PEEK_BYTES))):
+            content += part
+        self._peeked.append((start, content))
+        self.seek(0)
+        return content[:count]
 
     def seek(self, offset: int, whence: int = 0) -> int:
         with _fetch_errors(self._deadline.path):
