@@ -14,15 +14,20 @@ from math import inf
 from pathlib import Path, PurePosixPath
 
 import av
-from PIL import Image
 
 from tubelet.errors import UserError
 from tubelet.files import is_disk_full, replacing
 from tubelet.prepare.plan import ListedVideo, VideoProperties
 from tubelet.prepare.pool import JobFailed
 from tubelet.video.encode import SQUARE, require_x264
-from tubelet.video.image_folder import folder_images
-from tubelet.video.demux import ReadableFrames, frame_packets, longest_step, times_are_guesses
+from tubelet.video.image_folder import folder_images, read_image
+from tubelet.video.demux import (
+    ReadableFrames,
+    frame_packets,
+    longest_step,
+    stated_rate,
+    times_are_guesses,
+)
 from tubelet.video.index import video_stream
 from tubelet.video.reader import VideoError, open_video
 from tubelet.video.sources import Deadline, FetchError, open_source
@@ -101,7 +106,7 @@ def _transcode(source: str, part: Path, short_side: int) -> tuple[int, str]:
     ):
         stream = video_stream(container, source)
         frames = ReadableFrames(frame_packets(container, stream), deadline)
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        rate = stated_rate(container, stream) or stream.guessed_rate or Fraction(25)
         base = None if times_are_guesses(container) else stream.time_base
         written = write_training_video(
             part,
@@ -123,11 +128,7 @@ def _images(job: EncodeJob) -> Iterator[av.VideoFrame]:
         first, count = job.part
         paths = [path for path in paths if first <= _number(path) < first + count]
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                yield av.VideoFrame.from_image(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise VideoError(f"{path.name} cannot be read as an image ({error})") from error
+        yield av.VideoFrame.from_ndarray(read_image(path), format="rgb24")
 
 
 def _number(path: Path) -> int:

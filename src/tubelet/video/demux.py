@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import av
@@ -65,6 +66,12 @@ def has_no_times(container: av.container.InputContainer) -> bool:
     return bool(container.format.flags & Flags.no_timestamps.value)
 
 
+def stated_rate(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:
+    """Return the frames per second that a file states, None if it does not."""
+    by_codec = stream.guessed_rate if has_no_times(container) else None
+    return by_codec or stream.average_rate
+
+
 def longest_step(container: av.container.InputContainer, stream: av.VideoStream) -> float:
     """Return how many ticks two frames of one recording may be apart; infinity where that has no limit.
 
@@ -72,7 +79,8 @@ def longest_step(container: av.container.InputContainer, stream: av.VideoStream)
     """
     if container.format.name not in _BROADCAST_FORMATS or not stream.time_base:
         return float("inf")
-    frame_s = 1 / stream.average_rate if stream.average_rate else 0
+    rate = stated_rate(container, stream)
+    frame_s = 1 / rate if rate else 0
     return max(_LONGEST_STEP_S, 10 * frame_s) / float(stream.time_base)
 
 

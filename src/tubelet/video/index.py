@@ -22,6 +22,7 @@ from tubelet.video.demux import (
     longest_step,
     position_of,
     rewind,
+    stated_rate,
     times_are_guesses,
 )
 from tubelet.video.sources import Deadline, VideoError
@@ -149,7 +150,7 @@ def scan_index(
     keys = [number for number, frame in enumerate(frames) if frame.is_key or not number]
     if has_no_times(container):
         keys = [0]
-    index = _index(stream, tuple(frame.time for frame in frames), keys)
+    index = _index(container, stream, tuple(frame.time for frame in frames), keys)
     seekable = container.format.name == "mpegts"  # elsewhere FFmpeg seeks well by time
     key_positions = tuple(frames[key].position for key in keys) if seekable else ()
     return replace(index, parts=parts, key_positions=key_positions)
@@ -171,7 +172,7 @@ def _read_frames(
     frames: list[_Frame] = []
     first_key: int | None = None
     last: av.Packet | None = None
-    counted, step = has_no_times(container), _ticks_per_frame(stream)
+    counted, step = has_no_times(container), _ticks_per_frame(container, stream)
     position = 0
     for packet in frame_packets(container, stream):
         deadline.check()
@@ -222,8 +223,8 @@ def _continue_times(
     return tuple(parts), continued
 
 
-def _ticks_per_frame(stream: av.VideoStream) -> int:
-    rate, tick = stream.average_rate or _DEFAULT_RATE, stream.time_base
+def _ticks_per_frame(container: av.container.InputContainer, stream: av.VideoStream) -> int:
+    rate, tick = stated_rate(container, stream) or _DEFAULT_RATE, stream.time_base
     return max(1, round(1 / (rate * tick))) if tick else 1
 
 
@@ -250,23 +251,25 @@ def header_index(container: av.container.InputContainer, stream: av.VideoStream)
     if any(step <= 0 for step in steps) or (len(steps) > 1 and stream.codec_context.has_b_frames):
         return None
     times = tuple(time - decoding[0] + start for time in decoding)
-    return _index(stream, times, (number for number, entry in enumerate(entries) if entry.is_keyframe))
+    return _index(container, stream, times, (number for number, entry in enumerate(entries) if entry.is_keyframe))
 
 
-def _index(stream: av.VideoStream, times: tuple[int, ...], keys: Iterable[int]) -> VideoIndex:
+def _index(
+    container: av.container.InputContainer, stream: av.VideoStream, times: tuple[int, ...], keys: Iterable[int]
+) -> VideoIndex:
     context = stream.codec_context
     return VideoIndex(
         times=times,
         keys=(0, *(number for number in keys if number)),
-        fps=_fps(times, stream),
+        fps=_fps(times, container, stream),
         width=context.width,
         height=context.height,
         codec=context.name,
     )
 
 
-def _fps(times: tuple[int, ...], stream: av.VideoStream) -> float:
-    stated, tick = stream.average_rate, stream.time_base or 0
+def _fps(times: tuple[int, ...], container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    stated, tick = stated_rate(container, stream), stream.time_base or 0
     seconds = (times[-1] - times[0]) * tick
     if stated and abs(seconds - (len(times) - 1) / stated) <= 2 * tick:
         return float(stated)

@@ -9,7 +9,7 @@ frames are those of a full decode.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import chain
 
 import av
 
@@ -24,6 +24,18 @@ _MAX_REORDERED_PACKETS = 16
 
 class WrongIndexError(Exception):
     """A packet is not where the header's index has it."""
+
+
+class FewerFramesError(Exception):
+    """A file without times was decoded to its end and had fewer frames than packets.
+
+    Attributes:
+        num_frames: how many it had.
+    """
+
+    def __init__(self, num_frames: int) -> None:
+        super().__init__(num_frames)
+        self.num_frames = num_frames
 
 
 @dataclass
@@ -70,6 +82,7 @@ class Decoding:
         Raises:
             VideoError: a wanted frame does not decode, or the time limit is over.
             WrongIndexError: the header's index is wrong; the frames yielded so far may have wrong numbers.
+            FewerFramesError: the index counts packets, and fewer frames decode.
         """
         missing = set(self.wanted)
         if self._can_seek:
@@ -158,15 +171,19 @@ class Decoding:
 
     def _decode_from_start(self) -> Iterator[tuple[int | None, av.VideoFrame]]:
         """Decode every frame, without seeking to key frames."""
-        counted = times_are_guesses(self.container) or not self.index.times_are_unique
+        guessed = times_are_guesses(self.container)
+        counted = guessed or not self.index.times_are_unique
         rewind(self.container)
-        context, numbers = self.stream.codec_context, count()
+        context, count = self.stream.codec_context, 0
         context.skip_frame = "DEFAULT"
         for packet in frame_packets(self.container, self.stream, self.index.parts):
             self.deadline.check()
             for frame in context.decode(packet):
+                yield count if counted else self._number_of(frame), frame
+                count += 1
                 self.num_decoded += 1
-                yield next(numbers) if counted else self._number_of(frame), frame
+        if guessed and 0 < count < len(self.index):
+            raise FewerFramesError(count)
 
     def _number_of(self, frame: av.VideoFrame) -> int | None:
         return self._by_time.get(frame.pts) if frame.pts is not None else None

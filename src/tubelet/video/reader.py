@@ -21,7 +21,7 @@ from tubelet.video.image_folder import ImageFolder
 from tubelet.video.index import VideoIndex as VideoIndex
 from tubelet.video.demux import ReadableFrames, frame_packets, rewind
 from tubelet.video.index import header_index, scan_index, video_stream
-from tubelet.video.packets import Decoding, WrongIndexError
+from tubelet.video.packets import Decoding, FewerFramesError, WrongIndexError
 from tubelet.video.pixels import Crop as Crop
 from tubelet.video.pixels import CropConverter, FrameConverter, Orientation
 from tubelet.video.remote import remote_url
@@ -171,6 +171,8 @@ class VideoFile:
         except WrongIndexError:
             self._mend_index()
             yield from self._decoding(wanted).frames()
+        except FewerFramesError as error:
+            self._shorten_index(error.num_frames)
 
     def _decoding(self, wanted: set[int]) -> Decoding:
         if not self._at_start:
@@ -186,6 +188,12 @@ class VideoFile:
         self._mend_size(*self._shown_size())
         if self.index != before:
             raise IndexChanged(f"{self._deadline.path}: {_OTHER_FRAMES}")
+
+    def _shorten_index(self, num_frames: int) -> None:
+        """Leave the last frames out of the index, and raise IndexChanged."""
+        keys = tuple(key for key in self.index.keys if key < num_frames)
+        self.index = replace(self.index, times=self.index.times[:num_frames], keys=keys)
+        raise IndexChanged(f"{self._deadline.path}: {_OTHER_FRAMES}")
 
     def _mend_size(self, height: int, width: int) -> bool:
         """Set the size of the frames as shown; return whether the index had another, as of rotated video."""

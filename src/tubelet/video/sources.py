@@ -214,7 +214,8 @@ def _reason(error: Exception) -> str:
 
 VIDEO_SUFFIXES = frozenset(
     (
-        ".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
-        ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+        ".264", ".265", ".3g2", ".3gp", ".asf", ".avc", ".avi", ".divx", ".f4v", ".flv", ".gif", ".h264", ".h265",
+        ".hevc", ".m1v", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
+        ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
     )
 )  # fmt: skip
