@@ -84,9 +84,14 @@ def longest_step(container: av.container.InputContainer, stream: av.VideoStream)
     return max(_LONGEST_STEP_S, 10 * frame_s) / float(stream.time_base)
 
 
+def seeks_by_bytes(container: av.container.InputContainer) -> bool:
+    """Return whether a frame is found by its position in the file, as times are ambiguous or missing."""
+    return container.format.name in _BROADCAST_FORMATS or has_no_times(container)
+
+
 def rewind(container: av.container.InputContainer) -> None:
-    """Go to the start of a file; elementary streams have no times to seek to, only bytes."""
-    container.seek(0, unsupported_byte_offset=has_no_times(container))
+    """Go to the start of a file."""
+    container.seek(0, unsupported_byte_offset=seeks_by_bytes(container))
 
 
 class ReadableFrames:

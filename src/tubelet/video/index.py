@@ -22,6 +22,7 @@ from tubelet.video.demux import (
     longest_step,
     position_of,
     rewind,
+    seeks_by_bytes,
     stated_rate,
     times_are_guesses,
 )
@@ -141,7 +142,7 @@ def scan_index(
         [0] if times_are_guesses(container) else _part_starts(frames, longest_step(container, stream))
     )
     parts, frames = _continue_times(frames, starts)
-    if first_key is not None and frames[0].time < first_key:
+    if first_key is not None and frames[0].time < first_key and not has_no_times(container):
         packets = frame_packets(container, stream, parts)
         first = next(iter(ReadableFrames(packets, deadline)), None)
         begin = first_key if first is None or first.pts is None else first.pts
@@ -151,8 +152,7 @@ def scan_index(
     if has_no_times(container):
         keys = [0]
     index = _index(container, stream, tuple(frame.time for frame in frames), keys)
-    seekable = container.format.name == "mpegts"  # elsewhere FFmpeg seeks well by time
-    key_positions = tuple(frames[key].position for key in keys) if seekable else ()
+    key_positions = tuple(frames[key].position for key in keys) if seeks_by_bytes(container) else ()
     return replace(index, parts=parts, key_positions=key_positions)
 
 

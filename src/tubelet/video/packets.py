@@ -174,11 +174,18 @@ class Decoding:
         guessed = times_are_guesses(self.container)
         counted = guessed or not self.index.times_are_unique
         rewind(self.container)
-        context, count = self.stream.codec_context, 0
+        context, count, has_begun = self.stream.codec_context, 0, False
         context.skip_frame = "DEFAULT"
         for packet in frame_packets(self.container, self.stream, self.index.parts):
             self.deadline.check()
-            for frame in context.decode(packet):
+            has_begun |= packet.is_keyframe
+            try:
+                frames = context.decode(packet)
+            except av.FFmpegError:
+                if has_begun:
+                    raise
+                continue  # the file was cut out of another between key frames
+            for frame in frames:
                 yield count if counted else self._number_of(frame), frame
                 count += 1
                 self.num_decoded += 1
