@@ -1,4 +1,4 @@
-"""An encoder of field-coded H.264, which FFmpeg has none of: every field is a picture of its own, uncompressed."""
+"""An encoder of field-coded H.264, which FFmpeg lacks: every field is its own picture, uncompressed."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -15,7 +15,7 @@ _TICKS_PER_FIELD = 1800
 
 
 def bars(count: int) -> np.ndarray:
-    """Luma (count, 32, 16) whose rows show the frame's number in the upper field and its double in the lower."""
+    """Luma (count, 32, 16) that brightens with the frame's number, twice as fast in the lower field."""
     frames = np.full((count, 32, 16), 30, np.uint8)
     for number in range(count):
         frames[number, 0::2] += 3 * number
@@ -40,11 +40,12 @@ def write_field_coded(
     transport = path.with_suffix(".ts")
     with av.open(str(transport), "w") as container:
         stream = container.add_stream("libx264", rate=25)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width, stream.pix_fmt = 32, 16, "yuv420p"
         for number, frame in enumerate(frames):
             fields = _fields(frame, number, group)[: 1 if number in alone else 2]
             for k, data in enumerate([b"".join(fields)] if one_packet else fields):
-                packet = av.Packet(data)
+                packet: av.Packet[av.VideoStream] = av.Packet(data)  # type: ignore[assignment]
                 packet.pts = packet.dts = (2 * number + k) * _TICKS_PER_FIELD
                 packet.time_base, packet.stream = _TICK, stream
                 packet.is_keyframe = not number % group and not k
@@ -92,7 +93,9 @@ def _code(value: int) -> str:
 
 def _bytes(bits: str, end: str) -> bytes:
     """Fill up to whole bytes with one bit `end` and zeros."""
-    bits = (bits + end * bool(end == "1" or len(bits) % 8)).ljust(-(-(len(bits) + (end == "1")) // 8) * 8, "0")
+    bits = (bits + end * bool(end == "1" or len(bits) % 8)).ljust(
+        -(-(len(bits) + (end == "1")) // 8) * 8, "0"
+    )
     return int(bits, 2).to_bytes(len(bits) // 8, "big")
 
 
@@ -104,6 +107,16 @@ _SEQUENCE_UNIT = bytes([1 << 5 | _SEQUENCE, _MAIN_PROFILE, 0, _LEVEL]) + _bytes(
     end="1",
 )  # fmt: skip
 _PICTURE_UNIT = bytes([1 << 5 | _PICTURE]) + _bytes(
-    _code(0) + _code(0) + "00" + _code(0) + _code(0) + _code(0) + "000" + _code(0) + _code(0) + _code(0) + "000",
+    _code(0)
+    + _code(0)
+    + "00"
+    + _code(0)
+    + _code(0)
+    + _code(0)
+    + "000"
+    + _code(0)
+    + _code(0)
+    + _code(0)
+    + "000",
     end="1",
 )

@@ -13,7 +13,7 @@ from tubelet.video.reader import open_video
 
 _TICK = Fraction(1, 90_000)
 FIRST, SECOND, THIRD = range(30), range(100, 130), range(200, 230)
-JOINS = {
+JOINS: dict[str, list[float]] = {
     "overlap by half a frame": [0, 0.66],
     "the same times": [0, 0],
     "times that restart below": [100, 0],

@@ -19,8 +19,6 @@ from tubelet.errors import UserError
 from tubelet.files import is_disk_full, replacing
 from tubelet.prepare.plan import ListedVideo, VideoProperties
 from tubelet.prepare.pool import JobFailed
-from tubelet.video.encode import SQUARE, require_x264
-from tubelet.video.image_folder import folder_images, read_image
 from tubelet.video.demux import (
     ReadableFrames,
     frame_packets,
@@ -28,6 +26,8 @@ from tubelet.video.demux import (
     stated_rate,
     times_are_guesses,
 )
+from tubelet.video.encode import SQUARE, require_x264
+from tubelet.video.image_folder import folder_images, read_image
 from tubelet.video.index import video_stream
 from tubelet.video.reader import VideoError, open_video
 from tubelet.video.sources import Deadline, FetchError, open_source

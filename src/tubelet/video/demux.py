@@ -6,11 +6,11 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import av
-from av.format import Flags
 
 from tubelet.video.h264_fields import may_have_fields, one_packet_per_frame
 from tubelet.video.sources import Deadline
 
+_NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS
 _BROADCAST_FORMATS = {"mpegts", "mpeg"}
 _LONGEST_STEP_S = 1.0  # between frames of one recording, or ten frames where these are longer
 
@@ -63,7 +63,7 @@ def times_are_guesses(container: av.container.InputContainer) -> bool:
 
 def has_no_times(container: av.container.InputContainer) -> bool:
     """Return whether a file is an elementary stream, such as H.264 without a container."""
-    return bool(container.format.flags & Flags.no_timestamps.value)
+    return bool(container.format.flags & _NO_TIMESTAMPS)
 
 
 def stated_rate(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:

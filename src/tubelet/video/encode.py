@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from tubelet.errors import UserError
 
-
 SQUARE = Fraction(1)
 """The aspect ratio of square pixels."""
 

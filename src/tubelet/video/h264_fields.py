@@ -44,20 +44,18 @@ def one_packet_per_frame(packets: Iterable[av.Packet], stream: av.VideoStream) -
     A field without its other one is never shown, so it gets no time.
     """
     parser = FieldParser(bytes(stream.codec_context.extradata or b""))
-    first: av.Packet | None = None
-    first_field: Field | None = None
+    first: tuple[av.Packet, Field] | None = None
     for packet in packets:
         field = parser.field(packet)
-        if first is not None:
-            assert first_field is not None
-            if field and field.completes(first_field):
-                yield _joined(first, packet)
-                first = None
-                continue
-            first.pts = None
-            yield first
-        first, first_field = (packet, field) if field else (None, None)
-        if first is None:
+        if first and field and field.completes(first[1]):
+            yield _joined(first[0], packet)
+            first = None
+            continue
+        if first:
+            first[0].pts = None
+            yield first[0]
+        first = (packet, field) if field else None
+        if not field:
             yield packet
 
 

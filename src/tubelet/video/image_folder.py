@@ -20,6 +20,7 @@ from tubelet.video.sources import Deadline, IndexChanged, VideoError, video_erro
 _MAX_16_BITS = 2**16 - 1
 # How to show a stored image by its EXIF orientation: mirror it left to right or not, then turn it by so many
 # quarters counterclockwise.
+_UPRIGHT = 1
 _TURNS = {
     2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1),
 }  # fmt: skip
@@ -115,8 +116,8 @@ def read_image(path: Path) -> np.ndarray:
             orientation = _orientation(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise VideoError(f"{path}: cannot be read as an image ({error})") from error
-    if turn := _TURNS.get(orientation):
-        mirrored, turns = turn
+    if orientation in _TURNS:
+        mirrored, turns = _TURNS[orientation]
         pixels = np.ascontiguousarray(np.rot90(pixels[:, ::-1] if mirrored else pixels, turns))
     return pixels
 
@@ -128,16 +129,18 @@ def _rgb(image: Image.Image) -> np.ndarray:
         return np.array(image.convert("RGB"))
     deep = np.array(image)  # gray of more than 8 bits, which `convert` would clip
     if deep.min() < 0 or deep.max() > _MAX_16_BITS:
-        raise ValueError(f"expected at most 16 bits per channel, found values from {deep.min()} to {deep.max()}")
+        raise ValueError(
+            f"expected at most 16 bits per channel, found values from {deep.min()} to {deep.max()}"
+        )
     gray = np.rint(deep * (255 / _MAX_16_BITS)).astype(np.uint8)
     return gray[..., None].repeat(3, axis=-1)
 
 
-def _orientation(image: Image.Image) -> int | None:
+def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(ExifTags.Base.Orientation)
+        return image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):  # the pixels are readable
-        return None
+        return _UPRIGHT
 
 
 def _natural_order(name: str) -> list[tuple[bool, int, str]]:

@@ -37,8 +37,8 @@ class VideoIndex:
     """The frames of a video: how many, when each is shown, how large; `len(index)` is their number.
 
     Attributes:
-        times: presentation time of each frame, ascending, in ticks of the stream's time base. Where a file was
-            joined from several recordings, each continues the times of the one before.
+        times: presentation time of each frame, ascending, in ticks of the stream's time base. In a file that
+            was joined from several recordings, each continues the times of the one before.
         keys: numbers of the frames at which decoding can begin, ascending; the first is 0.
         fps: frames per second, 0 where the file does not specify them: the file's own number where the times
             differ from it only by rounding, as in WebM's milliseconds, and else the mean over all frames.
@@ -138,9 +138,7 @@ def scan_index(
     rewind(container)
     if not frames:
         raise VideoError(f"{deadline.path}: no frames in this file")
-    starts = (
-        [0] if times_are_guesses(container) else _part_starts(frames, longest_step(container, stream))
-    )
+    starts = [0] if times_are_guesses(container) else _part_starts(frames, longest_step(container, stream))
     parts, frames = _continue_times(frames, starts)
     if first_key is not None and frames[0].time < first_key and not has_no_times(container):
         packets = frame_packets(container, stream, parts)
@@ -195,8 +193,7 @@ def _part_starts(frames: Sequence[_Frame], longest_step: float) -> list[int]:
     """Return which frames, in decoding order, begin a recording: times step back there, or far ahead."""
     starts, latest = [0], frames[0].time
     for number, (early, late) in enumerate(pairwise(frames), 1):
-        known = early.decoded is not None and late.decoded is not None
-        step = late.decoded - early.decoded if known else 0
+        step = 0 if early.decoded is None or late.decoded is None else late.decoded - early.decoded
         steps_back = step < 0 or (late.is_key and late.time < latest)
         if (steps_back or step > longest_step) and late.position > frames[starts[-1]].position:
             starts.append(number)
@@ -205,11 +202,12 @@ def _part_starts(frames: Sequence[_Frame], longest_step: float) -> list[int]:
     return starts
 
 
-def _continue_times(
-    frames: Sequence[_Frame], starts: Sequence[int]
-) -> tuple[tuple[Part, ...], list[_Frame]]:
+def _continue_times(frames: Sequence[_Frame], starts: Sequence[int]) -> tuple[tuple[Part, ...], list[_Frame]]:
     """Shift each recording's times to follow those of the one before; return the frames in shown order."""
-    shown = [sorted(frames[start:end], key=itemgetter(0)) for start, end in zip(starts, [*starts[1:], None], strict=True)]
+    shown = [
+        sorted(frames[start:end], key=itemgetter(0))
+        for start, end in zip(starts, [*starts[1:], None], strict=True)
+    ]
     if len(shown) == 1:
         return (), shown[0]
     steps = [late.time - early.time for part in shown for early, late in pairwise(part)]
@@ -251,11 +249,16 @@ def header_index(container: av.container.InputContainer, stream: av.VideoStream)
     if any(step <= 0 for step in steps) or (len(steps) > 1 and stream.codec_context.has_b_frames):
         return None
     times = tuple(time - decoding[0] + start for time in decoding)
-    return _index(container, stream, times, (number for number, entry in enumerate(entries) if entry.is_keyframe))
+    return _index(
+        container, stream, times, (number for number, entry in enumerate(entries) if entry.is_keyframe)
+    )
 
 
 def _index(
-    container: av.container.InputContainer, stream: av.VideoStream, times: tuple[int, ...], keys: Iterable[int]
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    times: tuple[int, ...],
+    keys: Iterable[int],
 ) -> VideoIndex:
     context = stream.codec_context
     return VideoIndex(

@@ -21,8 +21,8 @@ from tubelet.video.crop import Box
 _ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 _LIMITED, _FULL = ColorRange.MPEG, ColorRange.JPEG
 _RGB_PLANES = (2, 0, 1)  # positions of R, G and B among the planes of FFmpeg's gbrp
-# From FFmpeg's AVColorSpace to its scaler's name of the same matrix. Video without a tagged matrix is taken to
-# be BT.601 whatever its size, as FFmpeg's scaler does, and with it PyAV, decord and TorchCodec.
+# From FFmpeg's AVColorSpace to its scaler's name of the same matrix. Video without a tagged matrix is taken
+# to be BT.601 whatever its size, as FFmpeg's scaler does, and with it PyAV, decord and TorchCodec.
 _MATRICES = {
     1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601,
     7: Colorspace.SMPTE240M, 9: Colorspace.BT2020, 10: Colorspace.BT2020,

@@ -17,9 +17,9 @@ from typing import Protocol
 import av
 from torch import Tensor
 
+from tubelet.video.demux import ReadableFrames, frame_packets, rewind
 from tubelet.video.image_folder import ImageFolder
 from tubelet.video.index import VideoIndex as VideoIndex
-from tubelet.video.demux import ReadableFrames, frame_packets, rewind
 from tubelet.video.index import header_index, scan_index, video_stream
 from tubelet.video.packets import Decoding, FewerFramesError, WrongIndexError
 from tubelet.video.pixels import Crop as Crop
@@ -207,7 +207,7 @@ class VideoFile:
         return self.index.height > 0 < self.index.width
 
     def _shown_size(self) -> tuple[int, int]:
-        """Return the (height, width) of the first frame that decodes, as shown, or the index's if none does."""
+        """Return (height, width) as shown of the first frame that decodes, or the index's if none does."""
         self._at_start = False
         self._stream.codec_context.skip_frame = "DEFAULT"
         packets = frame_packets(self._container, self._stream, self.index.parts)

@@ -109,7 +109,7 @@ def _require_plausible_header(source: Any, deadline: Deadline) -> None:
             count = count_samples(peek, size)
     if count > most_samples(size):
         raise VideoError(
-            f"{deadline.path}: cannot be read as a video (its header claims {count:,} samples, far too many for"
+            f"{deadline.path}: cannot be read as a video (its header claims {count:,} samples, too many for"
             f" {size:,} bytes)"
         )
 
@@ -214,8 +214,8 @@ def _reason(error: Exception) -> str:
 
 VIDEO_SUFFIXES = frozenset(
     (
-        ".264", ".265", ".3g2", ".3gp", ".asf", ".avc", ".avi", ".divx", ".f4v", ".flv", ".gif", ".h264", ".h265",
-        ".hevc", ".m1v", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
-        ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+        ".264", ".265", ".3g2", ".3gp", ".asf", ".avc", ".avi", ".divx", ".f4v", ".flv", ".gif", ".h264",
+        ".h265", ".hevc", ".m1v", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg",
+        ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
     )
 )  # fmt: skip
