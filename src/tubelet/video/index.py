@@ -79,7 +79,7 @@ class VideoIndex:
         """Return the distinct frame numbers.
 
         Raises:
-            VideoError: there are none, or a frame is not in the video.
+            VideoError: there are no numbers, or a frame is not in the video.
         """
         wanted = set(numbers)
         if not wanted or min(wanted) < 0 or max(wanted) >= len(self):
@@ -229,8 +229,8 @@ def _ticks_per_frame(container: av.container.InputContainer, stream: av.VideoStr
 def header_index(container: av.container.InputContainer, stream: av.VideoStream) -> VideoIndex | None:
     """Index an MP4 by its header where that is regular; no packet is read.
 
-    PyAV shows the header's decoding times. They are the presentation times but for a shift where frames are
-    evenly spaced or in order. `Decoding` checks every packet that it reads against them.
+    PyAV shows the header's decoding times. They differ from the presentation times only by a shift where
+    frames are evenly spaced or in order. `Decoding` checks every packet that it reads against them.
 
     Returns:
         None where the packets have to be read: another container, a part of the file is missing or cut out,

@@ -94,7 +94,8 @@ def _count_in(header: memoryview) -> int:
 def _count_in_track(boxes: dict[bytes, list[memoryview]]) -> int:
     """Count a track's samples, those repeated by edits as well, as FFmpeg's table has them."""
     count = sum(_number(table, 8) for table in boxes[b"stsz"] + boxes[b"stz2"])
-    is_sound = all(bytes(content[8:12]) == b"soun" for content in boxes[b"hdlr"])
+    handlers = {bytes(content[8:12]) for content in boxes[b"hdlr"]}  # MOV has one of the data, too
+    is_sound = b"soun" in handlers and b"vide" not in handlers
     if is_sound and all(_number(times, 4) == _number(times, 12) == 1 for times in boxes[b"stts"]):
         count = max(count, _count_in_chunks(boxes)) // _SAMPLES_PER_PACKET
     edits = sum(_number(table, 4) for table in boxes[b"elst"])
