@@ -116,6 +116,24 @@ def read_text(path: Path, holds: str) -> str:
         raise UserError(f"{path}: {error.strerror or error}; it should contain {holds}") from None
 
 
+def parse_json(where: Path | str, text: str) -> Any:
+    """Return the value of JSON text.
+
+    Args:
+        where: the file, or the file and line, for error messages.
+        text: the JSON.
+
+    Raises:
+        UserError: it is not valid JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{where} is not valid JSON: {error}") from None
+    except RecursionError:
+        raise UserError(f"{where}: this JSON is nested too deeply; is it the right file?") from None
+
+
 def csv_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
     """Yield "file:line" and the cells of each row that is not empty; the line is where the row ends.
 

@@ -37,6 +37,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> ReadingReport:
     return bench_data([folder], rounds=1, frames=4, size=32, workers=(0,))
 
 
+@pytest.mark.slow
 def test_a_report_has_all_times_of_the_readable_videos(report: ReadingReport):
     assert (report.num_videos, report.codec, report.num_frames) == (1, "h264", 40)
     assert (report.width, report.height) == (64, 48)
@@ -48,6 +49,7 @@ def test_a_report_has_all_times_of_the_readable_videos(report: ReadingReport):
     assert report.clips_per_second[0] > 0
 
 
+@pytest.mark.slow
 def test_a_report_is_printed_and_is_json(report: ReadingReport):
     text = report.text()
     for part in (
@@ -103,6 +105,7 @@ def test_clips_of_one_decoding_start_at_different_times(tmp_path: Path):
     assert len(our_loader(repeats=2, copies=3)(clip)) == 6
 
 
+@pytest.mark.slow
 def test_videos_come_from_data_sets_folders_and_files(motion: Path, tmp_path: Path):
     assert len(find_videos([motion])) == 24  # of train.csv
     assert len(find_videos([motion / "videos"])) == 48

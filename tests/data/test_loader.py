@@ -292,6 +292,7 @@ def test_a_balanced_epoch_draws_every_class_equally_often(manifest: MakeManifest
         assert max(counts[i] for i in range(3, 12)) == 1
 
 
+@pytest.mark.slow
 def test_a_balanced_epoch_draws_each_of_multi_labels_as_videos_that_show_it(manifest: MakeManifest):
     listed = manifest(12)
     classes = [(0, 1)] * 2 + [(1,)] * 6 + [(2, 1)] + [()] * 3  # 0: 2 videos, 1: 9, 2: 1, none: 3

@@ -96,7 +96,7 @@ def test_another_model_is_refused() -> None:
     task, optimizer, _ = trained(0)
     state = full_state(task, optimizer)
     del state["model"]["head.weight"]
-    with pytest.raises(UserError, match=r"another model: 1 tensors .*head.weight"):
+    with pytest.raises(UserError, match=r"another model: 1 tensor .*head\.weight"):
         restore(state, task, optimizer)
 
 
@@ -125,7 +125,7 @@ def test_a_full_disk_leaves_the_former_checkpoint(tmp_path: Path, size: int) -> 
     store.save_last({"model": {"x": torch.ones(3)}})
     with (
         disk_full_after(size),
-        pytest.raises(UserError, match=r"cannot write to .*File too large.*written before are intact"),
+        pytest.raises(UserError, match=r"cannot write to .*File too large.*intact"),
     ):
         store.save_last({"model": {"x": torch.ones(100_000)}})
     loaded = store.load_last()
@@ -140,7 +140,7 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
         CheckpointStore(tmp_path / "run").save_last({"model": {}})
 
 
-def test_an_error_of_the_export_is_no_full_disk(tmp_path: Path) -> None:
+def test_an_error_of_the_export_is_not_a_full_disk(tmp_path: Path) -> None:
     def export(folder: Path, weights: dict[str, Tensor]) -> None:
         raise RuntimeError("a shape that does not fit")
 
@@ -157,5 +157,5 @@ def test_a_truncated_file_is_named(tmp_path: Path, kept: float) -> None:
     store.save_last({"model": {"x": torch.ones(1000)}})
     whole = store.last.read_bytes()
     store.last.write_bytes(whole[: int(len(whole) * kept)])
-    with pytest.raises(UserError, match=r"last\.pt is damaged .*remove it"):
+    with pytest.raises(UserError, match=r"last\.pt is damaged"):
         store.load_last()

@@ -1,5 +1,6 @@
 """Folders of numbered images as videos."""
 
+import os
 from pathlib import Path
 
 import av
@@ -153,3 +154,20 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(VideoError, match=f"^{tmp_path}: .*Permission denied"):
         read_frames(tmp_path, [0])
+
+
+def test_what_is_not_a_regular_file_among_the_images_is_refused(tmp_path: Path):
+    for name in ("pipe.jpg", "folder.png", "dangling.jpg", "device.jpg"):
+        folder = tmp_path / name.split(".")[0]
+        folder.mkdir()
+        for k in range(3):
+            Image.fromarray(moving_frames(1)[0]).save(folder / f"{k}.jpg")
+        odd = folder / name
+        if name == "pipe.jpg":
+            os.mkfifo(odd)
+        elif name == "folder.png":
+            odd.mkdir()
+        else:
+            odd.symlink_to("/dev/zero" if name == "device.jpg" else "nowhere")
+        with pytest.raises(VideoError, match=f"{name}: expected an image, found what is not a regular file"):
+            read_frames(folder, [0])

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tubelet.data.randaugment import RandAugment
 from tubelet.errors import UserError
+from tubelet.settings import BY_KIND
 from tubelet.video.crop import Box, crop_resize
 
 _OPPOSITES = {"left": "right", "right": "left", "anticlockwise": "clockwise", "counterclockwise": "clockwise"}
@@ -171,7 +172,7 @@ class ResizedCrop:
         return Box((height - h) // 2, (width - w) // 2, h, w)
 
 
-AnyCrop = MultiScaleCrop | ResizedCrop
+AnyCrop = Annotated[MultiScaleCrop | ResizedCrop, BY_KIND]
 
 
 class CropDraw(NamedTuple):

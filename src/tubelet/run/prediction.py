@@ -38,6 +38,8 @@ def predict(
     path: str | Path,
     *,
     views: Views | None = None,
+    start: float | None = None,
+    end: float | None = None,
     device: str | torch.device | None = None,
     precision: str | None = None,
 ) -> Prediction:
@@ -47,6 +49,8 @@ def predict(
         model: a classifier, or anything that `load_model` reads (for many videos, load it once).
         path: the video.
         views: clips and crops to average over; None is what the model's card says.
+        start: seconds at which the segment to recognize begins; None for the start of the video.
+        end: seconds at which it ends (exclusive); None for the end of the video.
         device: "auto" (CUDA, else MPS, else the CPU), "cpu", "mps", "cuda" or a certain GPU such as "cuda:1".
             With None a model that is given as an object stays where it is, and one that is read goes to the
             best device.
@@ -61,7 +65,8 @@ def predict(
     loaded, runtime = on_device(model, device, precision)
     classifier = require_classifier(loaded, source)
     size = classifier.config.encoder.image_size
-    video = read_views(path, clip_of(classifier), views or views_of(classifier), size)
+    chosen = views or views_of(classifier)
+    video = read_views(path, clip_of(classifier), chosen, size, start=start, end=end)
     with inference(classifier, runtime):
         logits = classifier(video.to(runtime.device))
     probabilities = classifier.probabilities(logits).mean(0).cpu().numpy()

@@ -1,6 +1,6 @@
 """The index of a video file, found without decoding: its frames' times and where decoding can begin."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -29,6 +29,7 @@ from tubelet.video.demux import (
 from tubelet.video.sources import Deadline, VideoError
 
 _DEFAULT_RATE = Fraction(25)  # frames per second, as FFmpeg assumes
+_ROUNDING_TICKS = 1e-3  # a time in seconds is not exactly a number of ticks
 _VP8_SHOWN_BIT = 1 << 4  # in the first byte of a frame
 
 
@@ -45,6 +46,7 @@ class VideoIndex:
         height: height in pixels as shown, that is after the file's rotation.
         width: width in pixels as shown.
         codec: FFmpeg's name of the codec, such as `h264`; for a folder of images their suffix.
+        tick_s: seconds of a tick; 0 in a folder of images, which has no times.
         parts: the recordings from which the file was joined; empty where it is one recording.
         key_positions: where to go in the file to decode from each of `keys`, in bytes; empty where that is
             found by time.
@@ -56,6 +58,7 @@ class VideoIndex:
     width: int
     height: int
     codec: str
+    tick_s: float = 0.0
     parts: Sequence[Part] = ()
     key_positions: Sequence[int] = ()
 
@@ -75,11 +78,29 @@ class VideoIndex:
         """Return the number of the key frame at which decoding a frame begins; it may be that frame."""
         return self.keys[self.group_of(number)]
 
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first frame's time to the end of the last, which is as long as the mean frame."""
+        return (self.times[-1] - self.times[0]) * self.tick_s + (1 / self.fps if self.fps else 0.0)
+
+    def frames_between(self, start_s: float | None, end_s: float | None) -> range:
+        """Return the numbers of the frames with times in [start_s, end_s), in seconds after the first frame.
+
+        None is the start or the end of the video.
+        """
+
+        def first_from(seconds: float) -> int:
+            return bisect_left(self.times, self.times[0] + seconds / self.tick_s - _ROUNDING_TICKS)
+
+        if not self.tick_s:
+            return range(0)
+        return range(first_from(start_s or 0.0), len(self) if end_s is None else first_from(end_s))
+
     def require(self, numbers: Sequence[int], path: Path | str) -> set[int]:
         """Return the distinct frame numbers.
 
         Raises:
-            VideoError: there are no numbers, or a frame is not in the video.
+            VideoError: no frames were asked for, or a frame is not in the video.
         """
         wanted = set(numbers)
         if not wanted or min(wanted) < 0 or max(wanted) >= len(self):
@@ -229,8 +250,8 @@ def _ticks_per_frame(container: av.container.InputContainer, stream: av.VideoStr
 def header_index(container: av.container.InputContainer, stream: av.VideoStream) -> VideoIndex | None:
     """Index an MP4 by its header where that is regular; no packet is read.
 
-    PyAV shows the header's decoding times. They differ from the presentation times only by a shift where
-    frames are evenly spaced or in order. `Decoding` checks every packet that it reads against them.
+    PyAV shows the header's decoding times. They are the presentation times, except for a shift, where frames
+    are evenly spaced or in order. `Decoding` checks every packet that it reads against them.
 
     Returns:
         None where the packets have to be read: another container, a part of the file is missing or cut out,
@@ -268,6 +289,7 @@ def _index(
         width=context.width,
         height=context.height,
         codec=context.name,
+        tick_s=float(stream.time_base or 0),
     )
 
 

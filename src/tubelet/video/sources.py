@@ -88,7 +88,6 @@ def open_container(path: Path | str, deadline: Deadline) -> Iterator[av.containe
     with ExitStack() as opened:
         with video_errors(deadline):
             source = opened.enter_context(open_source(path, deadline))
-            _require_plausible_header(source, deadline)
             container = opened.enter_context(av.open(source, **options))
         yield container
 
@@ -138,13 +137,15 @@ def open_source(path: Path | str, deadline: Deadline, read_ahead: int = _READ_AH
         read_ahead: bytes to read ahead, of a remote file.
 
     Raises:
-        VideoError: it is not a regular file, or the package that fetches it is missing.
+        VideoError: it is not a regular file, its header claims more samples than it can have, or the package
+            that fetches it is missing.
         FetchError: it is remote and could not be fetched; reading from it raises this, too.
         OSError: it is missing.
     """
     if not (url := remote_url(path)):
         if not stat.S_ISREG(Path(path).stat().st_mode):  # opening a pipe would wait for its writer
             raise VideoError(f"{path}: neither a regular file nor a folder of images")
+        _require_plausible_header(str(path), deadline)
         yield str(path)
         return
     try:
@@ -156,7 +157,9 @@ def open_source(path: Path | str, deadline: Deadline, read_ahead: int = _READ_AH
     except UserError as error:
         raise VideoError(str(error)) from error
     with file:
-        yield _TimedFile(file, deadline)
+        source = _TimedFile(file, deadline)
+        _require_plausible_header(source, deadline)
+        yield source
 
 
 @contextmanager
