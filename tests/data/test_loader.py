@@ -204,6 +204,17 @@ def after_failures(loader: TrainLoader, *names: str) -> dict[str, Any]:
     return loader.state(lambda value: [value]) | {"failures": dict.fromkeys(names, "no such file")}
 
 
+def test_a_state_without_its_parts_is_refused(manifest: MakeManifest):
+    states: list[dict[str, Any]] = [
+        {},
+        {"manifest": manifest(4).fingerprint},
+        {"manifest": 3, "failures": {}},
+    ]
+    for state in states:
+        with pytest.raises(UserError, match="checkpoint is damaged: its part loader"):
+            TrainLoader(training(manifest(4)), batch=2).resume(state)
+
+
 @pytest.mark.parametrize("change", ["classes", "order", "labels", "videos"])
 def test_a_run_does_not_resume_with_another_data_set(manifest: MakeManifest, change: str):
     before = manifest(6)

@@ -172,7 +172,7 @@ def train(folder: Path, runtime: Runtime | None = None, **options: Any) -> dict[
     with Logs(*[JsonLines(folder / "log.jsonl")] if runtime.is_main else []) as logs:
         save = SaveConfig(**take("every_epochs", "every_seconds"))
         settings: dict[str, Any] = {"seed": 7, "validate": validate} | options
-        store, log = CheckpointStore(folder), LogConfig(every_steps=1)
+        store, log = settings.pop("store", CheckpointStore(folder)), LogConfig(every_steps=1)
         return fit(task, loader, config, runtime, store, logs=logs, save=save, log=log, **settings)
 
 

@@ -1,5 +1,6 @@
 """Folders of numbered images as videos."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,20 @@ def test_a_folder_whose_first_image_differs_in_size_is_read_by_the_others(tmp_pa
         (clip,) = video.read_crops([crop])
         assert clip[:, 0, 0, 0].tolist() == [1, 2, 3]
         assert video.read([0]).shape == (1, 3, 8, 8)
+
+
+def test_what_is_not_a_regular_file_among_the_images_is_refused(tmp_path: Path):
+    for name in ("pipe.jpg", "folder.png", "dangling.jpg", "device.jpg"):
+        folder = tmp_path / name.split(".")[0]
+        folder.mkdir()
+        for k in range(3):
+            Image.fromarray(moving_frames(1)[0]).save(folder / f"{k}.jpg")
+        odd = folder / name
+        if name == "pipe.jpg":
+            os.mkfifo(odd)
+        elif name == "folder.png":
+            odd.mkdir()
+        else:
+            odd.symlink_to("/dev/zero" if name == "device.jpg" else "nowhere")
+        with pytest.raises(VideoError, match=f"{name}: expected an image, found what is not a regular file"):
+            read_frames(folder, [0])

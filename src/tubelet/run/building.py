@@ -33,12 +33,14 @@ class Training:
         loader: the clips of this process.
         validate: the validation after an epoch; None is no validation.
         score: its metric that selects the best weights.
+        validated_on: identifies its videos and labels.
     """
 
     task: PretrainTask | ClassifyTask
     loader: TrainLoader
     validate: Validate | None = None
     score: str = "top1"
+    validated_on: str = ""
 
 
 @contextmanager

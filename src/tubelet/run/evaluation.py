@@ -169,7 +169,7 @@ def _join(shares: Sequence[_Share], model: VideoClassifier, manifest: Manifest) 
     samples = [manifest.samples[i] for i in index[order].tolist()]
     num_classes = model.config.classes if model.card.multi_label else None
     return Evaluation(
-        names=[sample.path for sample in samples],
+        names=[sample.name for sample in samples],
         labels=label_rows([sample.classes for sample in samples], num_classes).numpy(),
         probabilities=torch.cat([part for share in shares for part in share.probabilities])[order].numpy(),
         broken=broken,

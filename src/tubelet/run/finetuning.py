@@ -65,6 +65,7 @@ def build_finetuning(recipe: FinetuneRecipe, runtime: Runtime, begun: Path | Non
         loader=loader,
         validate=_validation(recipe, model, validation, runtime) if validation else None,
         score="mAP" if manifest.multi_label else "top1",
+        validated_on=validation.fingerprint if validation else "",
     )
 
 

@@ -40,6 +40,8 @@ def predict(
     *,
     protocol: str | None = None,
     views: Views | None = None,
+    start: float | None = None,
+    end: float | None = None,
     device: str | torch.device | None = None,
     precision: str | None = None,
 ) -> Prediction:
@@ -51,6 +53,8 @@ def predict(
         protocol: the published test whose clips and views to take, as for `evaluate`; None is as the model's
             card says.
         views: clips and crops to average over; None is what the protocol or the card says.
+        start: seconds at which the segment to recognize begins; None for the start of the video.
+        end: seconds at which it ends (exclusive); None for the end of the video.
         device: "auto" (CUDA, else MPS, else the CPU), "cpu", "mps", "cuda" or a certain GPU such as "cuda:1".
             With None a model that is given as an object stays where it is, and one that is read goes to the
             best device.
@@ -65,7 +69,8 @@ def predict(
     loaded, runtime = on_device(model, device, precision)
     classifier = require_classifier(loaded, source)
     clip, views = clip_and_views(classifier, protocol=protocol, views=views)
-    video = read_views(path, clip, views, classifier.config.encoder.image_size)
+    size = classifier.config.encoder.image_size
+    video = read_views(path, clip, views, size, start=start, end=end)
     with inference(classifier, runtime):
         logits = classifier(video.to(runtime.device))
     probabilities = combined_probabilities(classifier, logits, views)[0].cpu().numpy()
