@@ -203,13 +203,13 @@ class Augment:
     """The random changes to a training clip, in this order.
 
     Attributes:
-        randaugment: random operations on colors and geometry; null has none.
+        randaugment: random operations on colors and geometry; null: none.
         crop: how the part of the frame that is kept is drawn.
         flip: probability of a mirror image; 0 where left and right matter.
         flip_labels: a flipped clip may `keep` its classes, or `swap` each for the one whose name has left and
             right swapped, as MAR does on Something-Something; clips of a class whose name has a side, but no
             such counterpart, are not flipped.
-        erasing: noise over a random box; null has none.
+        erasing: noise over a random box; null: none.
     """
 
     randaugment: RandAugment | None = None

@@ -18,7 +18,7 @@ from tubelet.models.target import PixelTarget
 from tubelet.train.checkpoint import SaveConfig
 from tubelet.train.loggers import LogConfig
 from tubelet.train.optim import OptimConfig
-from tubelet.train.runtime import RuntimeConfig
+from tubelet.train.runtime import ComputeConfig, RuntimeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class FinetuneDataConfig(DataConfig):
     """Where the clips to train and to validate on come from.
 
     Attributes:
-        val: list to validate on after each epoch; null is no validation.
+        val: list to validate on after each epoch; null does not validate.
     """
 
     val: str | None = "val"
@@ -266,7 +266,7 @@ class EvaluateRecipe:
     masking: RunningCellMasking | None = None
     complementary: bool = False
     batch_size: int = 8
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    runtime: ComputeConfig = field(default_factory=ComputeConfig)
 
     def __post_init__(self) -> None:
         require_at_least(1, batch_size=self.batch_size)

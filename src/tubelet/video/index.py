@@ -62,6 +62,16 @@ class VideoIndex:
     parts: Sequence[Part] = ()
     key_positions: Sequence[int] = ()
 
+    @property
+    def frames(self) -> int:
+        """The number of frames."""
+        return len(self.times)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels as shown."""
+        return self.height, self.width
+
     def __len__(self) -> int:
         return len(self.times)
 
