@@ -109,10 +109,40 @@ def test_ended_processes_leave_no_files_open(manifest: MakeManifest):
     def read() -> int:
         list(Workers(training(manifest, "raise"), 2).batches([[(0, 0)], [(0, 1)]]))
         gc.collect()
-        return len(list(Path("/proc/self/fd").iterdir()))
+        return open_files()
 
     first = read()
     assert min(read() for _ in range(4)) <= first  # some files are closed a moment later
+
+
+class TinyClips(TrainDataset):
+    """Items of a few bytes, without a file."""
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        return Batch(
+            video=torch.zeros(1, 1, 3, 2, 2, dtype=torch.uint8),
+            label=torch.tensor([key[0]]),
+            seed=torch.tensor([key[0]]),
+            index=torch.tensor([key[1]]),
+            names=["x.mp4"],
+            failures={},
+        )
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux")
+def test_what_is_kept_of_a_batch_but_its_video_keeps_no_file_open(manifest: MakeManifest):
+    dataset = TinyClips(manifest(12), DenseClip(), Augment(), size=32)
+    order = [[(0, k % 12), (0, k)] for k in range(2000)]
+    kept, counts = [], []
+    for batch in Workers(dataset, 2).batches(order):
+        kept.append((batch.label[:1], batch.seed[:1], batch.index[1:], batch.names, batch.failures))
+        counts.append(open_files())
+    assert [int(index) for *_, index, _, _ in kept] == list(range(2000))
+    assert max(counts[1000:]) <= max(counts[:100])
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ class Workers:
                 atexit.register(_kill, weakref.ref(process))
             try:
                 for batch in batches:
-                    yield batch
+                    yield batch if self._pin else _without_shared_memory(batch)  # pinned ones are copies
                     done += 1
             except RuntimeError:  # PyTorch's, when a process has ended
                 if not self._refuse_videos(processes):
@@ -134,6 +135,15 @@ def _keep_child_handler() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread() and handler is not None:
             signal.signal(signal.SIGCHLD, handler)
+
+
+def _without_shared_memory(batch: Batch) -> Batch:
+    """Return the batch with copies of all but its video.
+
+    Each tensor from a worker process, or a view of it, keeps a file descriptor open as long as it exists, and
+    a process may have only about a thousand.
+    """
+    return replace(batch, label=batch.label.clone(), seed=batch.seed.clone(), index=batch.index.clone())
 
 
 def _kill(process: "weakref.ref[multiprocessing.process.BaseProcess]") -> None:
