@@ -79,6 +79,12 @@ def test_a_video_that_crashes_or_hangs_is_replaced_like_one_that_cannot_be_read(
     assert named[f"{BAD}.mp4"].endswith("hung for 10 s" if does == "hang" else "crashed")
 
 
+def test_a_daemonic_process_makes_the_batches_itself(manifest: MakeManifest, daemonic: None):
+    order = [[(0, k)] for k in range(3)]
+    wanted = Workers(training(manifest, "raise"), 2).batches(order)
+    assert all(map(same, wanted, Workers(training(manifest, "raise"), 0).batches(order)))
+
+
 def test_it_is_refused_in_later_epochs_and_counts_as_unreadable(manifest: MakeManifest):
     loader = TrainLoader(training(manifest, "SIGSEGV"), batch=4, workers=2, max_failures=0.1)
     epochs = [[batch.names for batch in loader.batches(epoch)] for epoch in range(3)]

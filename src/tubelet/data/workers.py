@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from tubelet.data.crash_guard import HANG_LIMIT_S, CrashGuard
 from tubelet.data.dataset import Batch, TrainDataset, ViewDataset, collate
 from tubelet.errors import UserError
+from tubelet.machine import allowed_workers
 
 _HUNG_EXIT_CODE = 1  # of a process that the crash guard ended
 _CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
@@ -36,7 +37,8 @@ class Workers:
 
     Args:
         dataset: the items; its `crash_guard` is replaced.
-        num_workers: worker processes; 0 makes the batches in this process, which a crash then ends.
+        num_workers: worker processes; 0, or any number in a daemonic process, makes the batches in this
+            process, which a crash then ends.
         pin: use page-locked memory, for copies to a GPU.
         limit_s: seconds after which a process that decodes one video is ended.
     """
@@ -50,10 +52,10 @@ class Workers:
         limit_s: float = HANG_LIMIT_S,
     ) -> None:
         self._dataset = dataset
-        self._num_workers = num_workers
+        self._num_workers = allowed_workers(num_workers)
         self._pin = pin
         self._order: list[list[Any]] = []
-        dataset.crash_guard = CrashGuard(num_workers, limit_s)
+        dataset.crash_guard = CrashGuard(self._num_workers, limit_s)
         self._loader = self._make_loader()
 
     def batches(self, order: Sequence[Sequence[Any]]) -> Iterator[Batch]:
