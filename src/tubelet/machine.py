@@ -75,7 +75,7 @@ def cores_per_process() -> int:
 
 
 def allowed_workers(workers: int) -> int:
-    """Return how many of the wanted worker processes may be started: none in a daemonic process, with a notice.
+    """Return how many of the wanted worker processes may be started: 0, with a notice, if this is daemonic.
 
     Python does not let a daemonic process have children. Task queues such as Celery, and the processes of a
     `multiprocessing.Pool`, run their functions in one.

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from tubelet.clips import DenseClip, Views
 from tubelet.data.augment import Augment
 from tubelet.data.dataset import Batch, TrainDataset, ViewDataset
-from tubelet.data.loader import TrainLoader, view_batches
+from tubelet.data.loader import TrainLoader
 from tubelet.data.manifest import Manifest
 from tubelet.data.workers import Workers
 from tubelet.errors import UserError
@@ -94,7 +94,7 @@ def test_it_is_refused_in_later_epochs_and_counts_as_unreadable(manifest: MakeMa
 
 def test_an_evaluation_continues_without_it_and_names_it(manifest: MakeManifest):
     dataset = ViewDataset(manifest(6), DeadlyClip(does="SIGSEGV"), Views(), size=32)
-    batches = list(view_batches(dataset, batch=2, workers=2))
+    batches = list(Workers(dataset, 2).batches([[0, 1], [2, 3], [4, 5]]))
     assert [name for batch in batches for name in batch.names] == [f"{k}.mp4" for k in range(6) if k != BAD]
     assert [name for batch in batches for name in batch.failures] == [f"{BAD}.mp4"]
 

@@ -15,6 +15,7 @@ from tubelet.clips import AnyClip, Views
 from tubelet.data.augment import Augment, mirrored_classes
 from tubelet.data.crash_guard import CrashGuard
 from tubelet.data.manifest import Manifest, Sample
+from tubelet.errors import UserError
 from tubelet.video.crop import spread_crops
 from tubelet.video.reader import Crop, IndexChanged, Video, VideoError, open_video
 
@@ -243,7 +244,7 @@ def read_views(path: str | Path, clip: AnyClip, views: Views, size: int) -> Tens
         uint8 (clips * crops, T, C=3, size, size), RGB, clip by clip.
 
     Raises:
-        VideoError: the video cannot be read.
+        VideoError: the video cannot be read, whatever it is that its content makes fail.
         FetchError: it is remote and could not be fetched; a VideoError, too.
     """
 
@@ -254,7 +255,13 @@ def read_views(path: str | Path, clip: AnyClip, views: Views, size: int) -> Tens
         frames = [clip.view(len(index), k, views.clips, index.fps or None) for k in range(views.clips)]
         return video.read_crops([Crop(numbers, None, scaled) for numbers in frames])
 
-    return torch.cat([spread_crops(part, views.crops) for part in read_item(path, read)])
+    try:
+        return torch.cat([spread_crops(part, views.crops) for part in read_item(path, read)])
+    except UserError:
+        raise
+    except Exception as error:  # no file may stop the others of a test, even if it is broken in a new way
+        reason = f"{type(error).__name__}: {error}"
+        raise VideoError(f"{path}: cannot be read as a video ({reason})") from error
 
 
 def read_clip(path: str | Path, clip: AnyClip, *, size: int) -> Tensor:

@@ -11,7 +11,7 @@ from tubelet.clips import AnyClip, Views
 from tubelet.data.dataset import read_views
 from tubelet.errors import UserError
 from tubelet.models.classifier import VideoClassifier
-from tubelet.run.inference import inference, on_device, require_classifier
+from tubelet.run.inference import inference, on_device, require_classifier, require_finite
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def predict(
 
     Raises:
         UserError: the model is not a classifier, its card does not say how clips are sampled, the device or
-            precision is not available, or the model cannot be read.
+            precision is not available, the model cannot be read, or its probabilities are not finite.
         VideoError: the video cannot be read.
     """
     source = model if isinstance(model, str | Path) else "the model"
@@ -64,7 +64,9 @@ def predict(
     video = read_views(path, clip_of(classifier), views or views_of(classifier), size)
     with inference(classifier, runtime):
         logits = classifier(video.to(runtime.device))
-    probabilities = classifier.probabilities(logits).mean(0).cpu().numpy()
+    mean = classifier.probabilities(logits).mean(0, keepdim=True).cpu()
+    require_finite(mean, [str(path)])
+    probabilities = mean[0].numpy()
     return Prediction(probabilities, classifier.card.classes or tuple(map(str, range(len(probabilities)))))
 
 
