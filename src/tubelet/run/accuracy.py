@@ -13,8 +13,8 @@ import numpy as np
 from tubelet.errors import plural
 from tubelet.files import replacing
 
-_ROW_BYTES = 2**25  # of a matrix, looked at together
-_COLUMN_BYTES = 2**27
+_ROW_BYTES = 2**23  # of a matrix, looked at together
+_COLUMN_BYTES = 2**25
 _NAMES_TOGETHER = 4096
 
 
@@ -91,7 +91,7 @@ class Evaluation:
     def _ranks(self) -> np.ndarray:
         """How many classes come before each video's own, (N,); of equal probabilities the first is first."""
         ranks = np.empty(len(self.labels), dtype=np.int64)
-        for rows in _row_blocks(self.probabilities):
+        for rows in row_blocks(self.probabilities):
             own = self.labels[rows, None]
             scores = self.probabilities[rows]
             score = np.take_along_axis(scores, own, axis=1)
@@ -104,7 +104,7 @@ class Evaluation:
         self._require_single_label()
         num_classes = self.probabilities.shape[1]
         counts = np.zeros(num_classes**2, dtype=np.int64)
-        for rows in _row_blocks(self.probabilities):
+        for rows in row_blocks(self.probabilities):
             pairs = self.labels[rows] * num_classes + self.probabilities[rows].argmax(1)
             counts += np.bincount(pairs, minlength=num_classes**2)
         return counts.reshape(num_classes, num_classes)
@@ -141,7 +141,7 @@ class Evaluation:
     def _num_present(self) -> int:
         """How many classes the tested videos have."""
         present = np.zeros(self.labels.shape[1], dtype=bool)
-        for rows in _row_blocks(self.labels):
+        for rows in row_blocks(self.labels):
             present |= self.labels[rows].any(0)
         return int(present.sum())
 
@@ -158,7 +158,7 @@ class Evaluation:
             _write_member(archive, "names", name_type, (len(self.names),), names)
             for name in ("labels", "probabilities"):
                 matrix: np.ndarray = getattr(self, name)
-                blocks = (matrix[rows] for rows in _row_blocks(matrix))
+                blocks = (matrix[rows] for rows in row_blocks(matrix))
                 _write_member(archive, name, matrix.dtype, matrix.shape, blocks)
             for name, array in (("broken", broken), ("views_per_second", np.array(self.views_per_second))):
                 _write_member(archive, name, array.dtype, array.shape, [array])
@@ -197,8 +197,8 @@ def _write_member(
         write_array(file, dtype, shape, blocks)
 
 
-def _row_blocks(matrix: np.ndarray) -> Iterator[slice]:
-    """Yield slices of a matrix' rows, and release the memory of each when the next one is taken."""
+def row_blocks(matrix: np.ndarray) -> Iterator[slice]:
+    """Yield slices of an array along its first axis; each one's memory is released before the next."""
     num_rows = max(1, _ROW_BYTES // max(1, matrix[:1].nbytes))
     for first in range(0, len(matrix), num_rows):
         yield slice(first, first + num_rows)
@@ -206,14 +206,15 @@ def _row_blocks(matrix: np.ndarray) -> Iterator[slice]:
 
 
 def _columns(matrix: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the columns of a matrix; its rows are read once for as many columns as fit into memory."""
+    """Yield the columns of a matrix, each in memory that later ones overwrite; many from one reading."""
     num_rows, num_columns = matrix.shape
-    together = max(1, _COLUMN_BYTES // max(1, num_rows * matrix.itemsize))
+    together = min(num_columns, max(1, _COLUMN_BYTES // max(1, num_rows * matrix.itemsize)))
+    columns = np.empty((together, num_rows), matrix.dtype)
     for first in range(0, num_columns, together):
-        columns = np.empty((min(together, num_columns - first), num_rows), matrix.dtype)
-        for rows in _row_blocks(matrix):
-            columns[:, rows] = matrix[rows, first : first + together].T
-        yield from columns
+        count = min(together, num_columns - first)
+        for rows in row_blocks(matrix):
+            columns[:count, rows] = matrix[rows, first : first + count].T
+        yield from columns[:count]
 
 
 def _release(matrix: np.ndarray) -> None:

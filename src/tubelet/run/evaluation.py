@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -26,11 +25,9 @@ from tubelet.models.encoder import EncoderConfig
 from tubelet.run.accuracy import Evaluation
 from tubelet.run.inference import inference, on_device, require_classifier, require_finite
 from tubelet.run.prediction import clip_of, views_of
-from tubelet.run.results import CollectedResults, Results, stored_results, weights_digest
+from tubelet.run.results import CollectedResults, Results, stored_labels, stored_results, weights_digest
 from tubelet.settings import to_plain
 from tubelet.train.runtime import Runtime
-
-_LABELS_TOGETHER = 4096
 
 
 def evaluate(
@@ -220,15 +217,10 @@ def _join(
 
 
 def _labels(samples: Sequence[Sample], num_classes: int | None, folder: Path | None) -> np.ndarray:
-    """Return the labels of videos, in a file of that folder without a name if there are many for each."""
+    classes = [sample.classes for sample in samples]
     if num_classes is None or folder is None:
-        return label_rows([sample.classes for sample in samples], num_classes).numpy()
-    with TemporaryFile(dir=folder) as file:
-        for first in range(0, len(samples), _LABELS_TOGETHER):
-            part = [sample.classes for sample in samples[first : first + _LABELS_TOGETHER]]
-            file.write(label_rows(part, num_classes).numpy().tobytes())
-        file.flush()
-        return np.memmap(file, bool, "r", shape=(len(samples), num_classes))
+        return label_rows(classes, num_classes).numpy()
+    return stored_labels(classes, num_classes, folder)
 
 
 def require_frames(clip: AnyClip, encoder: EncoderConfig, other: str = "") -> None:

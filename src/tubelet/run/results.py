@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -28,13 +29,14 @@ from torch import nn
 
 from tubelet.data.manifest import Manifest, Sample
 from tubelet.files import discard_partials, exclusive, write_json
-from tubelet.run.accuracy import write_array
+from tubelet.run.accuracy import row_blocks, write_array
 from tubelet.train.runtime import Runtime
 
 SAVE_EVERY_S = 10.0
 """Seconds after which a process writes the results that are only in its memory."""
-_MAX_WAITING_BYTES = 2**24
-_BLOCK_BYTES = 2**25  # read and written at a time
+_MAX_WAITING_BYTES = 2**22
+_LABELS_TOGETHER = 4096
+_BLOCK_BYTES = 2**23  # read and written at a time
 _LISTED = tuple(field.name for field in fields(Sample) if field.name not in ("label", "labels"))
 _PART_NAME = "[0-9a-f]" * 32 + ".npy"
 
@@ -167,7 +169,8 @@ def stored_results(
             discard_partials(folder)
             write_json(folder / "test.json", asked)
             of_videos, found = video_keys(manifest), _intact_parts(folder)
-            begun.append((of_videos, found, _find(of_videos, _stored_keys(folder, found)) >= 0))
+            rows, _ = _find(of_videos, _stored_keys(folder, found))
+            begun.append((of_videos, found, rows >= 0))
 
         runtime.on_main(begin)
         keys, parts, done = runtime.gather(begun)[0][0]
@@ -189,8 +192,8 @@ def weights_digest(model: nn.Module) -> str:
 
 def video_keys(manifest: Manifest) -> np.ndarray:
     """Return the key of each video, (N,) of 16 bytes."""
-    keys = [_video_key(manifest, sample) for sample in manifest.samples]
-    return np.array(keys, dtype="S16")
+    keys = (_video_key(manifest, sample) for sample in manifest.samples)
+    return np.fromiter(keys, dtype="S16", count=len(manifest))
 
 
 def _video_key(manifest: Manifest, sample: Sample) -> bytes:
@@ -201,6 +204,19 @@ def _video_key(manifest: Manifest, sample: Sample) -> bytes:
             found = path.stat()
             stamp = (found.st_size, found.st_mtime_ns)
     return hashlib.blake2b(json.dumps([listed, stamp]).encode(), digest_size=16).digest()
+
+
+def stored_labels(classes: Sequence[Sequence[int]], num_classes: int, folder: Path) -> np.ndarray:
+    """Return the labels of multi-label videos, bool (N, K), in a file of a folder that has no name there."""
+    with TemporaryFile(dir=folder) as file:
+        for first in range(0, len(classes), _LABELS_TOGETHER):
+            part = classes[first : first + _LABELS_TOGETHER]
+            rows = np.zeros((len(part), num_classes), dtype=bool)
+            for row, of_video in zip(rows, part, strict=True):
+                row[list(of_video)] = True
+            file.write(rows.tobytes())
+        file.flush()
+        return np.memmap(file, bool, "r", shape=(len(classes), num_classes))
 
 
 def record_type(num_classes: int) -> np.dtype:
@@ -243,17 +259,32 @@ def _intact_parts(folder: Path) -> list[str]:
 
 
 def _stored_keys(folder: Path, parts: Sequence[str]) -> np.ndarray:
-    keys = [np.load(folder / name, mmap_mode="r")["key"].copy() for name in parts]  # one is open at a time
-    return np.concatenate([np.empty(0, "S16"), *keys])
+    return np.concatenate([np.empty(0, "S16"), *(_keys_of(folder / name) for name in parts)])
 
 
-def _find(wanted: np.ndarray, stored: np.ndarray) -> np.ndarray:
-    """Return the row of each wanted key in `stored`, -1 if it is not there."""
-    order = stored.argsort(kind="stable")
-    places = np.searchsorted(stored, wanted, sorter=order)
-    rows = np.append(order, -1)[places]
-    rows[np.append(stored, b"")[rows] != wanted] = -1
-    return rows
+def _keys_of(path: Path) -> np.ndarray:
+    records = np.load(path, mmap_mode="r")
+    keys = np.empty(len(records), "S16")
+    for rows in row_blocks(records):
+        keys[rows] = records["key"][rows]
+    return keys
+
+
+def _find(wanted: np.ndarray, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find keys among those that are stored.
+
+    Returns:
+        The row of each wanted key in `stored`, -1 if it is not there; and a row of each other key in order.
+    """
+    known, first_rows = np.unique(stored, return_index=True)
+    places = np.searchsorted(known, wanted)
+    places[places == len(known)] = 0
+    is_found = known[places] == wanted if len(known) else np.zeros(len(wanted), dtype=bool)
+    is_other = np.ones(len(known), dtype=bool)
+    is_other[places[is_found]] = False
+    rows = np.full(len(wanted), -1)
+    rows[is_found] = first_rows[places[is_found]]
+    return rows, np.sort(first_rows[is_other])
 
 
 def _join_parts(
@@ -267,10 +298,9 @@ def _join_parts(
     names = sorted(parts)
     lengths = [len(np.load(folder / name, mmap_mode="r")) for name in names]
     stored = _stored_keys(folder, names)
-    rows = _find(keys, stored)
+    rows, others = _find(keys, stored)
     index = np.flatnonzero(rows >= 0)
-    rest, first_rows = np.unique(stored, return_index=True)
-    order = np.concatenate([rows[index], first_rows[~np.isin(rest, keys)]])
+    order = np.concatenate([rows[index], others])
     if len(index) == 0:
         return "", index
     if len(names) == 1 and np.array_equal(order, np.arange(len(stored))):
