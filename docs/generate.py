@@ -2,29 +2,30 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tubelet.checkpoints.catalogue import catalogue
+from tubelet.clips import AnyClip, DenseClip, ScoresName, Views
+from tubelet.data.protocols import PROTOCOLS, EvaluationProtocol
 from tubelet.masking import RunningCellMasking
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
 from tubelet.models.flops import gflops_per_view, parameter_count
 from tubelet.models.heads import BridgingHeadConfig, LinearHeadConfig
+from tubelet.models.sizes import SizeName
 from tubelet.recipe.help import explain
+from tubelet.settings import to_plain
+from tubelet.video.crop import GEOMETRIES, Scaling
 
 DOCS = Path(__file__).parent
 
-# Width, depth, heads, MLP width, patch side of the published encoders.
-SIZES = {
-    "ViT-S": (384, 12, 6, 1536, 16),
-    "ViT-B": (768, 12, 12, 3072, 16),
-    "ViT-L": (1024, 24, 16, 4096, 16),
-    "ViT-H": (1280, 32, 16, 5120, 16),
-    "ViT-g": (1408, 40, 16, 6144, 14),
-}
+SIZES: dict[str, SizeName] = {
+    "ViT-S": "small", "ViT-B": "base", "ViT-L": "large", "ViT-H": "huge", "ViT-g": "giant",
+}  # fmt: skip
 
-# (method, size, share masked, published GFLOPs, published millions of parameters)
+# (method, size, masked fraction, published GFLOPs, published millions of parameters)
 COSTS: tuple[tuple[str, str, float, float | None, float | None], ...] = (
     ("VideoMAE", "ViT-S", 0, 57, 22),
     ("VideoMAE", "ViT-B", 0, 180, 87),
@@ -46,15 +47,10 @@ COSTS: tuple[tuple[str, str, float, float | None, float | None], ...] = (
 
 
 def classifier(method: str, size: str, ratio: float) -> VideoClassifier:
-    """A published classifier of 400 classes, without weights."""
-    dim, depth, heads, mlp_dim, patch = SIZES[size]
+    """Return a published classifier of 400 classes, without weights."""
     mar, learned = method == "MAR", method == "MAE-ST"
     encoder = EncoderConfig(
-        dim=dim,
-        depth=depth,
-        heads=heads,
-        mlp_dim=mlp_dim,
-        patch_size=patch,
+        size=SIZES[size],
         positions="separable" if learned else "sinusoid",
         class_token=learned,
         key_bias=learned,
@@ -72,26 +68,26 @@ def classifier(method: str, size: str, ratio: float) -> VideoClassifier:
 
 
 def upstream_extra(method: str, size: str, ratio: float) -> float:
-    """GFLOPs that MAR's own code spends on embedding the tokens that it then drops."""
-    dim, _, _, _, patch = SIZES[size]
-    tokens = 8 * (224 // patch) ** 2
-    return ratio * tokens * (2 * patch * patch * 3) * dim / 1e9 if method == "MAR" else 0.0
+    """Return the GFLOPs of MAR's own code for embedding the tokens that it then drops."""
+    encoder = EncoderConfig(size=SIZES[size])
+    embedding = encoder.grid.volume * encoder.patch_values * encoder.dim / 1e9
+    return ratio * embedding if method == "MAR" else 0.0
 
 
 def costs() -> Iterator[str]:
-    """The table of computing and parameters, line by line."""
+    """Yield the lines of the table of GFLOPs and parameters."""
     yield "| model, 16 x 224 x 224, 400 classes | masked | GFLOPs | published | parameters | published |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for method, size, ratio, gflops, millions in COSTS:
         model = classifier(method, size, ratio)
         ours, count = gflops_per_view(model), parameter_count(model)
-        shown = f"{ours:.2f}"
+        cost = f"{ours:.2f}"
         if gflops and abs(ours / gflops - 1) > 0.01:
-            shown += f" (+ {upstream_extra(method, size, ratio):.2f})"
+            cost += f" (+ {upstream_extra(method, size, ratio):.2f})"
         cells = (
             f"{method} {size}",
             f"{ratio:.0%}",
-            shown,
+            cost,
             "" if gflops is None else f"{gflops:g}",
             f"{count:,}",
             "" if millions is None else f"{millions:g} M",
@@ -100,7 +96,7 @@ def costs() -> Iterator[str]:
 
 
 def zoo() -> Iterator[str]:
-    """The table of published checkpoints, line by line."""
+    """Yield the lines of the table of published checkpoints."""
     yield "| name | holds | trained on | top-1 / top-5 | protocol | license | where |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for row in catalogue().values():
@@ -117,8 +113,46 @@ def zoo() -> Iterator[str]:
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+FILTERS: dict[Scaling, str] = {
+    "one_step": "with antialiasing, in one step",
+    "antialias": "with antialiasing",
+    "bilinear": "without antialiasing",
+}
+
+AVERAGES: dict[ScoresName, str] = {"mean_probability": "probabilities", "mean_logit": "logits"}
+
+
+def protocols() -> Iterator[str]:
+    """Yield the lines of the table of test protocols, and of the default."""
+    titles = ("`protocol=`", "`data.clip`", "clips x crops", "scaled to", "three crops at", "a single one at")
+    yield f"| {' | '.join((*titles, 'bilinear', 'average of', 'source'))} |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    usual = EvaluationProtocol(clip=DenseClip(), views=Views(crops=3), source="")
+    for name, protocol in (PROTOCOLS | {"": usual}).items():
+        settings = {"kind": protocol.clip.kind} | difference_from_defaults(protocol.clip)
+        views, geometry = protocol.views, GEOMETRIES[protocol.views.geometry or "default"]
+        height, width = geometry.scaled(256, 340, 224)
+        cells = (
+            f"`{name}`" if name else "the default",
+            f"`{{{', '.join(f'{key}: {value}' for key, value in settings.items())}}}`" if name else "",
+            f"{views.clips} x {views.crops}" if name else "",
+            f"{height} x {width}",
+            ", ".join(map(str, geometry.starts(width - height, 3))) if views.crops > 1 else "",
+            str(geometry.starts(width - height, 1)[0]),
+            FILTERS[geometry.scaling],
+            AVERAGES[views.scores or "mean_probability"],
+            protocol.source,
+        )
+        yield "| " + " | ".join(cells) + " |"
+
+
+def difference_from_defaults(clip: AnyClip) -> dict[str, Any]:
+    """Return the settings of a clip that are not its kind's defaults."""
+    return {key: value for key, value in to_plain(clip).items() if value != to_plain(type(clip)())[key]}
+
+
 def settings() -> str:
-    """Every setting of every kind of recipe, as tables."""
+    """Return `settings.md`: every setting of every kind of recipe, as tables."""
     lines = [
         "# Settings",
         "",
@@ -132,18 +166,28 @@ def settings() -> str:
 
 
 def models() -> str:
-    """`models.md` with its tables made anew; what is between them is written by hand."""
-    page = (DOCS / "models.md").read_text(encoding="utf-8")
-    for name, lines in (("costs", costs()), ("zoo", zoo())):
-        before, found, rest = page.partition(f"<!-- {name} -->\n")
-        _, also_found, after = rest.partition(f"<!-- end of {name} -->\n")
+    """Return `models.md` with new tables; the text between them is written by hand."""
+    return with_tables("models.md", {"costs": costs(), "zoo": zoo()})
+
+
+def training() -> str:
+    """Return `training.md` with a new table; the text around it is written by hand."""
+    return with_tables("training.md", {"protocols": protocols()})
+
+
+def with_tables(name: str, tables: dict[str, Iterator[str]]) -> str:
+    """Return a page with new tables at their marks."""
+    page = (DOCS / name).read_text(encoding="utf-8")
+    for table, lines in tables.items():
+        before, found, rest = page.partition(f"<!-- {table} -->\n")
+        _, also_found, after = rest.partition(f"<!-- end of {table} -->\n")
         if not (found and also_found):
-            raise ValueError(f"docs/models.md has lost the marks of its table {name}")
-        page = before + found + "\n".join(lines) + "\n" + f"<!-- end of {name} -->\n" + after
+            raise ValueError(f"docs/{name} has no marks of the table {table}")
+        page = before + found + "\n".join(lines) + "\n" + f"<!-- end of {table} -->\n" + after
     return page
 
 
-PAGES = {"settings.md": settings, "models.md": models}
+PAGES = {"settings.md": settings, "models.md": models, "training.md": training}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

@@ -18,11 +18,13 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 TASKS = ("pretrain", "finetune", "evaluate")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", GENERATE["PAGES"])
 def test_generated_pages_are_up_to_date(page: str) -> None:
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == GENERATE["PAGES"][page](), "run `make docs`"
 
 
+@pytest.mark.slow
 def test_flops_and_parameters_are_the_published_ones() -> None:
     for method, size, ratio, gflops, millions in GENERATE["COSTS"]:
         model = GENERATE["classifier"](method, size, ratio)

@@ -89,7 +89,7 @@ def test_visible_and_masked_are_all_tokens_ascending(case: tuple[AnyMasking, Siz
 
 @few
 @given(DUALS, st.integers(1, 4), st.integers(0, 99))
-def test_a_dual_mask_scores_the_painted_tokens_that_are_not_seen(
+def test_a_dual_mask_scores_the_reconstructed_tokens_that_are_not_seen(
     case: tuple[DualMasking, Size3], batch: int, seed: int
 ):
     masking, grid = case
@@ -97,13 +97,13 @@ def test_a_dual_mask_scores_the_painted_tokens_that_are_not_seen(
     assert mask.visible.dtype == mask.masked.dtype == torch.int64
     assert mask.scored is not None
     assert len(mask.visible) == len(mask.masked) == len(mask.scored) == batch
-    for visible, painted, scored in zip(
+    for visible, reconstructed, scored in zip(
         mask.visible.tolist(), mask.masked.tolist(), mask.scored.tolist(), strict=True
     ):
         assert sorted(set(visible)) == visible
-        assert sorted(set(painted)) == painted
-        assert all(0 <= token < grid.volume for token in visible + painted)
-        assert scored == [token not in visible for token in painted]
+        assert sorted(set(reconstructed)) == reconstructed
+        assert all(0 <= token < grid.volume for token in visible + reconstructed)
+        assert scored == [token not in visible for token in reconstructed]
 
 
 @few
@@ -122,35 +122,34 @@ def test_an_items_mask_follows_from_its_own_seed(case: tuple[AnyMasking, Size3],
     size = masking.noise_size(grid)
     together = masking.from_noise(grid, row_noise(torch.tensor(seeds), size))
     for row, seed in enumerate(seeds):
-        alone = masking.from_noise(grid, row_noise(torch.tensor([seed]), size))
-        assert torch.equal(together.visible[row], alone.visible[0])
-        assert torch.equal(together.masked[row], alone.masked[0])
+        single = masking.from_noise(grid, row_noise(torch.tensor([seed]), size))
+        assert torch.equal(together.visible[row], single.visible[0])
+        assert torch.equal(together.masked[row], single.masked[0])
         if together.scored is not None:
-            assert alone.scored is not None
-            assert torch.equal(together.scored[row], alone.scored[0])
+            assert single.scored is not None
+            assert torch.equal(together.scored[row], single.scored[0])
 
 
-@pytest.mark.parametrize("kind", [TubeMasking, RandomMasking, BlockMasking, RunningCellMasking, DualMasking])
-def test_rows_differ(kind: type[AnyMasking]):
-    rows = kind(ratio=0.5).sample(B14, 8, generator()).visible
-    assert len({tuple(row) for row in rows.tolist()}) == 8
+def test_rows_differ():
+    for kind in [TubeMasking, RandomMasking, BlockMasking, RunningCellMasking, DualMasking]:
+        rows = kind(ratio=0.5).sample(B14, 8, generator()).visible
+        assert len({tuple(row) for row in rows.tolist()}) == 8, kind
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, float("nan")])
-def test_ratios_out_of_range_are_refused(kind: type[AnyMasking], ratio: float):
-    with pytest.raises(UserError, match=r"must lie in \[0, 1\), found"):
-        kind(ratio=ratio)
+def test_ratios_out_of_range_are_refused():
+    for kind, ratio in product(KINDS, [-0.1, 1.0, 1.5, float("nan")]):
+        with pytest.raises(UserError, match="ratio"):
+            kind(ratio=ratio)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_ratio_zero_hides_nothing(kind: type[AnyMasking]):
-    mask = kind(ratio=0).sample(B14, 2, generator())
-    assert mask.visible.tolist() == [list(range(1568))] * 2
-    if mask.scored is None:
-        assert mask.masked.shape == (2, 0)
-    else:
-        assert not mask.scored.any()
+def test_ratio_zero_masks_nothing():
+    for kind in KINDS:
+        mask = kind(ratio=0).sample(B14, 2, generator())
+        assert mask.visible.tolist() == [list(range(1568))] * 2, kind
+        if mask.scored is None:
+            assert mask.masked.shape == (2, 0), kind
+        else:
+            assert not mask.scored.any(), kind
 
 
 def test_of_equal_noise_the_first_is_the_lower():
@@ -169,7 +168,7 @@ def test_of_equal_noise_the_first_is_the_lower():
     )
 
 
-def test_of_equally_distant_tokens_a_block_hides_the_last():
+def test_of_equally_distant_tokens_a_block_masks_the_last():
     grid = Size3(1, 2, 100)
     noise = torch.tensor([[0.5, 0.5, 0.0, 0.5, 0.5, 0.5]])  # columns run away from the left edge
     mask = BlockMasking(ratio=0.755).from_noise(grid, noise)
@@ -192,17 +191,22 @@ def test_what_is_scored_moves_with_the_mask():
 # ------------------------------------------------------------------------------------------------ tube
 
 
-@pytest.mark.parametrize(
-    ("grid", "ratio", "per_slice", "visible", "masked"),
-    [(B14, 0.9, 176, 160, 1408), (B14, 0.75, 147, 392, 1176), (B16, 0.9, 230, 208, 1840)],
-)
-def test_tube_counts_are_those_published(
-    grid: Size3, ratio: float, per_slice: int, visible: int, masked: int
-):
-    mask = TubeMasking(ratio=ratio).sample(grid, 2, generator())
-    assert mask.visible.shape == (2, visible)
-    assert mask.masked.shape == (2, masked)
-    assert ((picture(mask, grid) == 0).sum((2, 3)) == per_slice).all()
+def test_tube_counts_are_those_published():
+    for grid, ratio, per_slice, visible, masked in [
+        (B14, 0.9, 176, 160, 1408),
+        (B14, 0.75, 147, 392, 1176),
+        (B16, 0.9, 230, 208, 1840),
+    ]:
+        mask = TubeMasking(ratio=ratio).sample(grid, 2, generator())
+        assert mask.visible.shape == (2, visible), (grid, ratio, per_slice, visible, masked)
+        assert mask.masked.shape == (2, masked), (grid, ratio, per_slice, visible, masked)
+        assert ((picture(mask, grid) == 0).sum((2, 3)) == per_slice).all(), (
+            grid,
+            ratio,
+            per_slice,
+            visible,
+            masked,
+        )
 
 
 def test_a_tube_is_the_same_at_all_times():
@@ -210,7 +214,7 @@ def test_a_tube_is_the_same_at_all_times():
     assert (seen == seen[:, :1]).all()
 
 
-def test_tubes_hide_every_position_equally_often():
+def test_tubes_mask_every_position_equally_often():
     seen = picture(TubeMasking(ratio=0.75).sample(Size3(1, 4, 4), 4000, generator()), Size3(1, 4, 4))
     share = seen.float().mean(0)
     assert (share - 0.25).abs().max() < 0.04
@@ -219,9 +223,12 @@ def test_tubes_hide_every_position_equally_often():
 # ---------------------------------------------------------------------------------------------- random
 
 
-@pytest.mark.parametrize(("ratio", "keep"), [(0.5, 784), (0.75, 392), (0.9, 156), (0.95, 78), (0.98, 31)])
-def test_random_counts_are_those_published(ratio: float, keep: int):
-    assert RandomMasking(ratio=ratio).sample(B14, 2, generator()).visible.shape == (2, keep)
+def test_random_counts_are_those_published():
+    for ratio, keep in [(0.5, 784), (0.75, 392), (0.9, 156), (0.95, 78), (0.98, 31)]:
+        assert RandomMasking(ratio=ratio).sample(B14, 2, generator()).visible.shape == (2, keep), (
+            ratio,
+            keep,
+        )
 
 
 def test_random_masking_keeps_the_lowest_noise():
@@ -236,24 +243,24 @@ def test_random_masking_keeps_the_lowest_noise():
 
 @few
 @given(st.builds(FrameMasking, ratio=RATIOS), GRIDS, st.integers(0, 99))
-def test_frame_masking_hides_the_times_with_the_highest_noise(masking: FrameMasking, grid: Size3, seed: int):
+def test_frame_masking_masks_the_times_with_the_highest_noise(masking: FrameMasking, grid: Size3, seed: int):
     noise = row_noise(torch.tensor([seed, seed + 1]), masking.noise_size(grid))
     seen = picture(masking.from_noise(grid, noise), grid)
     for row in range(2):
         values = noise[row].tolist()
-        hidden = sorted(range(grid.t), key=values.__getitem__)[grid.t - int(masking.ratio * grid.t) :]
+        masked = sorted(range(grid.t), key=values.__getitem__)[grid.t - int(masking.ratio * grid.t) :]
         for t, plane in enumerate(seen[row]):
-            assert plane.flatten().tolist() == [int(t not in hidden)] * grid.h * grid.w
+            assert plane.flatten().tolist() == [int(t not in masked)] * grid.h * grid.w
 
 
-@pytest.mark.parametrize(("ratio", "times"), [(0.75, 6), (0.9, 7), (0.5, 4), (0.1, 0)])
-def test_frame_masking_hides_whole_times(ratio: float, times: int):
-    seen = picture(FrameMasking(ratio=ratio).sample(B14, 50, generator()), B14).flatten(2)
-    assert (seen == seen[..., :1]).all()
-    assert ((seen[..., 0] == 0).sum(1) == times).all()
+def test_frame_masking_masks_whole_times():
+    for ratio, times in [(0.75, 6), (0.9, 7), (0.5, 4), (0.1, 0)]:
+        seen = picture(FrameMasking(ratio=ratio).sample(B14, 50, generator()), B14).flatten(2)
+        assert (seen == seen[..., :1]).all(), (ratio, times)
+        assert ((seen[..., 0] == 0).sum(1) == times).all(), (ratio, times)
 
 
-def test_frame_masking_hides_every_time_equally_often():
+def test_frame_masking_masks_every_time_equally_often():
     seen = picture(FrameMasking(ratio=0.5).sample(Size3(4, 1, 1), 4000, generator()), Size3(4, 1, 1))
     assert (seen.float().mean(0) - 0.5).abs().max() < 0.04
 
@@ -263,37 +270,37 @@ def test_frame_masking_hides_every_time_equally_often():
 
 @few
 @given(st.builds(BlockMasking, ratio=RATIOS), GRIDS, st.integers(0, 99))
-def test_block_masking_hides_the_tokens_nearest_to_its_center(masking: BlockMasking, grid: Size3, seed: int):
+def test_block_masking_masks_the_tokens_nearest_to_its_center(masking: BlockMasking, grid: Size3, seed: int):
     noise = row_noise(torch.tensor([seed]), masking.noise_size(grid))
     mask = masking.from_noise(grid, noise)
     center, extent = noise[0, :3].tolist(), [4 ** (x - 0.5) for x in noise[0, 3:].tolist()]
     distance = [
         max(
-            abs((place + 0.5) / side - c) / e
-            for place, side, c, e in zip(token, grid, center, extent, strict=True)
+            abs((position + 0.5) / side - c) / e
+            for position, side, c, e in zip(token, grid, center, extent, strict=True)
         )
         for token in product(*map(range, grid))
     ]
-    hidden, seen = ([distance[token] for token in index[0]] for index in (mask.masked, mask.visible))
-    assert len(hidden) == int(masking.ratio * grid.volume)
-    assert max(hidden, default=0) <= min(seen, default=9) + 1e-6
+    masked, seen = ([distance[token] for token in index[0]] for index in (mask.masked, mask.visible))
+    assert len(masked) == int(masking.ratio * grid.volume)
+    assert max(masked, default=0) <= min(seen, default=9) + 1e-6
 
 
-@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.75, 0.9])
-def test_a_block_is_a_box_but_for_its_outermost_layer(ratio: float):
-    seen = picture(BlockMasking(ratio=ratio).sample(B14, 40, generator()), B14)
-    whole = 0
-    for row in seen:
-        hidden = row == 0
-        assert hidden.sum() == int(ratio * 1568)
-        box = [(int(at.min()), int(at.max())) for at in hidden.nonzero().T]
-        inside = hidden[tuple(slice(first + 1, last) for first, last in box)]
-        assert inside.all()
-        whole += inside.numel()
-    assert whole > 40
+def test_a_block_is_a_box_except_for_its_outermost_layer():
+    for ratio in [0.1, 0.5, 0.75, 0.9]:
+        seen = picture(BlockMasking(ratio=ratio).sample(B14, 40, generator()), B14)
+        whole = 0
+        for row in seen:
+            masked = row == 0
+            assert masked.sum() == int(ratio * 1568), ratio
+            box = [(int(at.min()), int(at.max())) for at in masked.nonzero().T]
+            inside = masked[tuple(slice(first + 1, last) for first, last in box)]
+            assert inside.all(), ratio
+            whole += inside.numel()
+        assert whole > 40, ratio
 
 
-def test_blocks_have_many_shapes_and_places():
+def test_blocks_have_many_shapes_and_positions():
     seen = picture(BlockMasking(ratio=0.25).sample(B14, 200, generator()), B14)
     sides = [tuple((row == 0).nonzero().unique(dim=0).amax(0).tolist()) for row in seen]
     assert len(set(sides)) > 50
@@ -332,21 +339,21 @@ def started(ratio: float, start: int) -> torch.Tensor:
     return picture(masking.from_noise(B14, noise), B14)[0]
 
 
-@pytest.mark.parametrize("ratio", [0.25, 0.5, 0.75])
-def test_the_fixed_mask_is_the_published_one(ratio: float):
-    seen = picture(RunningCellMasking(ratio=ratio).fixed(B14, batch=2), B14)
-    assert [sha(row) for row in seen] == [HASHES[ratio, 0]] * 2
+def test_the_fixed_mask_is_the_published_one():
+    for ratio in [0.25, 0.5, 0.75]:
+        seen = picture(RunningCellMasking(ratio=ratio).fixed(B14, batch=2), B14)
+        assert [sha(row) for row in seen] == [HASHES[ratio, 0]] * 2, ratio
 
 
-@pytest.mark.parametrize(("ratio", "start"), HASHES)
-def test_masks_with_a_start_are_the_published_ones(ratio: float, start: int):
-    assert sha(started(ratio, start)) == HASHES[ratio, start]
+def test_masks_with_a_start_are_the_published_ones():
+    for ratio, start in HASHES:
+        assert sha(started(ratio, start)) == HASHES[ratio, start], (ratio, start)
 
 
-@pytest.mark.parametrize(("ratio", "start"), HASHES)
-def test_fixed_masks_begin_where_they_are_told(ratio: float, start: int):
-    seen = picture(RunningCellMasking(ratio=ratio).fixed(B14, batch=2, start=start), B14)
-    assert [sha(row) for row in seen] == [HASHES[ratio, start]] * 2
+def test_fixed_masks_start_at_the_given_slot():
+    for ratio, start in HASHES:
+        seen = picture(RunningCellMasking(ratio=ratio).fixed(B14, batch=2, start=start), B14)
+        assert [sha(row) for row in seen] == [HASHES[ratio, start]] * 2, (ratio, start)
 
 
 @few
@@ -370,49 +377,49 @@ def test_cells_of_any_size_run_with_evenly_spread_slots(case: tuple[RunningCellM
     assume(masking.ratio * grid.volume % 1 < 1 - 1e-6)  # as above
     seen = picture(masking.fixed(grid, start=start), grid)[0].tolist()
     begin = picture(masking.fixed(grid), grid)[0].tolist()
-    hidden = int(masking.ratio * grid.volume) // (grid.volume // slots)
+    masked = int(masking.ratio * grid.volume) // (grid.volume // slots)
     first = [1 - begin[0][slot // columns][slot % columns] for slot in range(slots)]
-    assert sum(first) == hidden
+    assert sum(first) == masked
     for t, r, c in product(*map(range, grid)):
         slot = r % rows * columns + c % columns
         assert seen[t][r][c] == 1 - first[(slot - t - start) % slots]
     if masking.cell == (2, 2):
-        assert first == [1] * hidden + [0] * (4 - hidden)
+        assert first == [1] * masked + [0] * (4 - masked)
         return
     for length in range(1, slots):  # in every window there are as many as in any other, give or take one
         counts = {sum((first + first)[at : at + length]) for at in range(slots)}
-        assert counts <= {length * hidden // slots, -(-length * hidden // slots)}
+        assert counts <= {length * masked // slots, -(-length * masked // slots)}
 
 
-@pytest.mark.parametrize("cell", [(1, 1), (1, 2), (2, 7), (7, 7), (14, 2)])
-@pytest.mark.parametrize("ratio", [0.25, 0.5, 0.75])
-def test_larger_cells_hide_as_much_at_all_times(cell: tuple[int, int], ratio: float):
-    seen = picture(
-        RunningCellMasking(ratio=ratio, cell=cell, same_start=False).sample(B14, 3, generator()), B14
-    )
-    slots = cell[0] * cell[1]
-    cells = seen.reshape(3, 8, 14 // cell[0], cell[0], 14 // cell[1], cell[1])
-    assert ((cells == 0).sum((3, 5)) == int(ratio * slots)).all()
+def test_larger_cells_mask_as_much_at_all_times():
+    for cell, ratio in product([(1, 1), (1, 2), (2, 7), (7, 7), (14, 2)], [0.25, 0.5, 0.75]):
+        seen = picture(
+            RunningCellMasking(ratio=ratio, cell=cell, same_start=False).sample(B14, 3, generator()), B14
+        )
+        slots = cell[0] * cell[1]
+        cells = seen.reshape(3, 8, 14 // cell[0], cell[0], 14 // cell[1], cell[1])
+        assert ((cells == 0).sum((3, 5)) == int(ratio * slots)).all(), (cell, ratio)
 
 
 def test_cells_without_tokens_are_refused():
-    with pytest.raises(UserError, match=r"cell is in tokens and must be 1 x 1 or larger, found \(0, 2\)"):
+    with pytest.raises(UserError, match=r"cell .*found \(0, 2\)"):
         RunningCellMasking(cell=(0, 2))
 
 
-@pytest.mark.parametrize(("ratio", "count"), [(0.0, 1), (0.5, 2), (0.6, 2), (0.75, 4), (0.9, 4)])
-@pytest.mark.parametrize("grid", [B14, Size3(3, 4, 6)])
-def test_complements_show_every_token_once(ratio: float, count: int, grid: Size3):
-    masking = RunningCellMasking(ratio=ratio)
-    masks = masking.complements(grid, batch=3)
-    assert len(masks) == count
-    for row in range(3):
-        shown = [token for mask in masks for token in mask.visible[row].tolist()]
-        assert sorted(shown) == list(range(grid.volume))
-        for mask in masks:
-            both = mask.visible[row].tolist() + mask.masked[row].tolist()
-            assert sorted(both) == list(range(grid.volume))
-    assert torch.equal(masks[0].visible, masking.fixed(grid, 3).visible)
+def test_in_complements_every_token_is_visible_once():
+    for (ratio, count), grid in product(
+        [(0.0, 1), (0.5, 2), (0.6, 2), (0.75, 4), (0.9, 4)], [B14, Size3(3, 4, 6)]
+    ):
+        masking = RunningCellMasking(ratio=ratio)
+        masks = masking.complements(grid, batch=3)
+        assert len(masks) == count, (ratio, count, grid)
+        for row in range(3):
+            shown = [token for mask in masks for token in mask.visible[row].tolist()]
+            assert sorted(shown) == list(range(grid.volume)), (ratio, count, grid)
+            for mask in masks:
+                both = mask.visible[row].tolist() + mask.masked[row].tolist()
+                assert sorted(both) == list(range(grid.volume)), (ratio, count, grid)
+        assert torch.equal(masks[0].visible, masking.fixed(grid, 3).visible), (ratio, count, grid)
 
 
 def test_the_complement_of_one_half_is_the_other():
@@ -421,41 +428,48 @@ def test_the_complement_of_one_half_is_the_other():
     assert torch.equal(first.visible, second.masked)
 
 
-@pytest.mark.parametrize(
-    "masking",
-    [RunningCellMasking(ratio=0.25), RunningCellMasking(cell=(2, 4)), RunningCellMasking(cell=(1, 2))],
-)
-def test_masks_without_complements_say_so(masking: RunningCellMasking):
-    with pytest.raises(
-        UserError, match=r"2 x 2 cells and a ratio of 0\.5 or 0\.75.*found cell=\(\d, \d\) and"
-    ):
-        masking.complements(B16)
+def test_masks_without_complements_are_refused():
+    for masking in [
+        RunningCellMasking(ratio=0.25),
+        RunningCellMasking(cell=(2, 4)),
+        RunningCellMasking(cell=(1, 2)),
+    ]:
+        with pytest.raises(
+            UserError, match=r"2 x 2 cells and a ratio of 0\.5 or 0\.75.*found cell=\(\d, \d\) and"
+        ):
+            masking.complements(B16)
 
 
-@pytest.mark.parametrize("ratio", PHASES)
-def test_a_cell_runs_through_the_published_phases(ratio: float):
-    seen = RunningCellMasking(ratio=ratio).fixed(B14)
-    for t, plane in enumerate(picture(seen, B14)[0]):
-        corner = "/".join("".join(map(str, row)) for row in plane[:2, :2].tolist())
-        assert corner == PHASES[ratio][t % 4]
+def test_a_cell_runs_through_the_published_phases():
+    for ratio in PHASES:
+        seen = RunningCellMasking(ratio=ratio).fixed(B14)
+        for t, plane in enumerate(picture(seen, B14)[0]):
+            corner = "/".join("".join(map(str, row)) for row in plane[:2, :2].tolist())
+            assert corner == PHASES[ratio][t % 4], ratio
 
 
-@pytest.mark.parametrize("percent", [25, 50, 75])
-def test_masks_agree_with_the_golden_ones(percent: int):
-    golden = load_file(GOLDEN)
-    fixed = picture(RunningCellMasking(ratio=percent / 100).fixed(B14), B14)[0]
-    assert torch.equal(fixed, golden[f"test_{percent}"])
-    for start, hidden in enumerate(golden[f"train_{percent}"]):
-        cell = started(percent / 100, start)[:, :2, :2].flatten(1)
-        assert torch.equal(cell, 1 - hidden)
+def test_masks_agree_with_the_golden_ones():
+    for percent in [25, 50, 75]:
+        golden = load_file(GOLDEN)
+        fixed = picture(RunningCellMasking(ratio=percent / 100).fixed(B14), B14)[0]
+        assert torch.equal(fixed, golden[f"test_{percent}"]), percent
+        for start, masked in enumerate(golden[f"train_{percent}"]):
+            cell = started(percent / 100, start)[:, :2, :2].flatten(1)
+            assert torch.equal(cell, 1 - masked), percent
 
 
-@pytest.mark.parametrize(
-    ("ratio", "visible"),
-    [(0.0, 1568), (0.24, 1568), (0.25, 1176), (0.49, 1176), (0.5, 784), (0.74, 784), (0.75, 392), (0.9, 392)],
-)
-def test_ratios_round_down_to_whole_slots(ratio: float, visible: int):
-    assert RunningCellMasking(ratio=ratio).fixed(B14).visible.shape == (1, visible)
+def test_ratios_round_down_to_whole_slots():
+    for ratio, visible in [
+        (0.0, 1568),
+        (0.24, 1568),
+        (0.25, 1176),
+        (0.49, 1176),
+        (0.5, 784),
+        (0.74, 784),
+        (0.75, 392),
+        (0.9, 392),
+    ]:
+        assert RunningCellMasking(ratio=ratio).fixed(B14).visible.shape == (1, visible), (ratio, visible)
 
 
 def test_all_cells_share_a_start():
@@ -488,9 +502,9 @@ def test_shuffled_times_are_whole_frames_in_another_order():
     planes = [tuple(plane) for plane in started(0.5, 0).flatten(1).tolist()]
     shuffled = 0
     for row in seen.flatten(2).tolist():
-        places = [planes.index(tuple(plane)) for plane in row]  # the first of the two periods
-        assert sorted(places) == [0, 0, 1, 1, 2, 2, 3, 3]
-        shuffled += any((b - a) % 4 != 1 for a, b in pairwise(places))
+        positions = [planes.index(tuple(plane)) for plane in row]  # the first of the two periods
+        assert sorted(positions) == [0, 0, 1, 1, 2, 2, 3, 3]
+        shuffled += any((b - a) % 4 != 1 for a, b in pairwise(positions))
     assert shuffled > 15
 
 
@@ -501,11 +515,11 @@ def test_without_shuffling_time_runs_in_order():
 
 
 def test_grids_that_cells_do_not_fill_are_refused():
-    with pytest.raises(ValueError, match="of 2 x 2 tokens need a grid that they fill, found 7 x 6"):
+    with pytest.raises(ValueError, match=r"2 x 2 tokens .*found 7 x 6"):
         RunningCellMasking().fixed(Size3(8, 7, 6))
-    with pytest.raises(ValueError, match="of 2 x 2 tokens need a grid that they fill, found 6 x 7"):
+    with pytest.raises(ValueError, match=r"2 x 2 tokens .*found 6 x 7"):
         RunningCellMasking().sample(Size3(8, 6, 7), 2, generator())
-    with pytest.raises(ValueError, match="of 4 x 2 tokens need a grid that they fill, found 14 x 14"):
+    with pytest.raises(ValueError, match=r"4 x 2 tokens .*found 14 x 14"):
         RunningCellMasking(cell=(4, 2)).fixed(B14)
 
 
@@ -540,34 +554,32 @@ def test_dual_masks_are_tubes_and_running_cells(case: tuple[DualMasking, Size3],
     noise[:, -1] = start / 4 + 0.1
     mask = masking.from_noise(grid, noise)
     area = grid.h * grid.w
-    places = sorted(range(area), key=noise[0].tolist().__getitem__)[: area - int(masking.ratio * area)]
-    seen = [t * area + place for t in range(grid.t) for place in sorted(places)]
+    positions = sorted(range(area), key=noise[0].tolist().__getitem__)[: area - int(masking.ratio * area)]
+    seen = [t * area + position for t in range(grid.t) for position in sorted(positions)]
     assert mask.visible[0].tolist() == seen
     assert mask.masked[0].tolist() == decoded_by_v2(grid, masking.decoder_ratio, start)
     assert mask.scored is not None
     assert mask.scored[0].tolist() == [token not in set(seen) for token in mask.masked[0].tolist()]
 
 
-@pytest.mark.parametrize(
-    ("grid", "visible", "decoded", "scored"), [(B14, 160, 784, 704), (B16, 208, 1024, 920)]
-)
-def test_dual_counts_are_those_published(grid: Size3, visible: int, decoded: int, scored: int):
-    mask = DualMasking(ratio=0.9, decoder_ratio=0.5).sample(grid, 6, generator())
-    assert mask.visible.shape == (6, visible)
-    assert mask.masked.shape == (6, decoded)
-    assert mask.scored is not None
-    assert mask.scored.shape == (6, decoded)
-    assert mask.scored.sum(1).tolist() == [scored] * 6
+def test_dual_counts_are_those_published():
+    for grid, visible, decoded, scored in [(B14, 160, 784, 704), (B16, 208, 1024, 920)]:
+        mask = DualMasking(ratio=0.9, decoder_ratio=0.5).sample(grid, 6, generator())
+        assert mask.visible.shape == (6, visible), (grid, visible, decoded, scored)
+        assert mask.masked.shape == (6, decoded), (grid, visible, decoded, scored)
+        assert mask.scored is not None, (grid, visible, decoded, scored)
+        assert mask.scored.shape == (6, decoded), (grid, visible, decoded, scored)
+        assert mask.scored.sum(1).tolist() == [scored] * 6, (grid, visible, decoded, scored)
 
 
-@pytest.mark.parametrize("ratio", [0.0, 0.2])
-def test_a_dual_mask_that_skips_nothing_is_a_tube_mask(ratio: float):
-    dual = DualMasking(ratio=0.9, decoder_ratio=ratio)
-    noise = row_noise(torch.arange(4), dual.noise_size(B14))
-    mask, tubes = dual.from_noise(B14, noise), TubeMasking(ratio=0.9).from_noise(B14, noise[:, :-1])
-    assert torch.equal(mask.visible, tubes.visible)
-    assert torch.equal(mask.masked, tubes.masked)
-    assert mask.scored is None
+def test_a_dual_mask_that_skips_nothing_is_a_tube_mask():
+    for ratio in [0.0, 0.2]:
+        dual = DualMasking(ratio=0.9, decoder_ratio=ratio)
+        noise = row_noise(torch.arange(4), dual.noise_size(B14))
+        mask, tubes = dual.from_noise(B14, noise), TubeMasking(ratio=0.9).from_noise(B14, noise[:, :-1])
+        assert torch.equal(mask.visible, tubes.visible), ratio
+        assert torch.equal(mask.masked, tubes.masked), ratio
+        assert mask.scored is None, ratio
 
 
 def test_all_four_starts_of_the_decoders_cells_are_drawn():
@@ -577,10 +589,10 @@ def test_all_four_starts_of_the_decoders_cells_are_drawn():
     assert all(60 < masks.count(wanted) < 140 for wanted in maps)
 
 
-def test_what_dual_masking_cannot_do_is_refused():
+def test_a_grid_or_ratio_that_dual_masking_cannot_use_is_refused():
     with pytest.raises(ValueError, match="dual masking needs an even grid of tokens, found 7 x 6"):
         DualMasking().sample(Size3(8, 7, 6), 1, generator())
-    with pytest.raises(UserError, match=r"must lie in \[0, 1\), found 1"):
+    with pytest.raises(UserError, match="ratio"):
         DualMasking(decoder_ratio=1)
 
 
@@ -592,28 +604,26 @@ def test_true_is_visible_or_masked_as_the_name_says():
     seen = TokenMask.from_visible(flags)
     assert seen.visible.tolist() == [[0, 3], [1, 2]]
     assert seen.masked.tolist() == [[1, 2], [0, 3]]
-    hidden = TokenMask.from_masked(flags)
-    assert hidden.masked.tolist() == [[0, 3], [1, 2]]
-    assert hidden.visible.tolist() == [[1, 2], [0, 3]]
+    masked = TokenMask.from_masked(flags)
+    assert masked.masked.tolist() == [[0, 3], [1, 2]]
+    assert masked.visible.tolist() == [[1, 2], [0, 3]]
 
 
-@pytest.mark.parametrize("make", [TokenMask.from_visible, TokenMask.from_masked])
-@pytest.mark.parametrize(
-    "flags",
-    [
-        torch.tensor([[True, False], [True, True]]),
-        torch.tensor([True, False]),
-        torch.ones(2, 2, 2, dtype=torch.bool),
-        torch.ones(0, 4, dtype=torch.bool),
-        torch.tensor([[1.0, 0.0]]),
-        torch.tensor([[1, 0]]),
-        torch.tensor([[1, 0]], dtype=torch.uint8),
-    ],
-    ids=["unequal", "one row", "a grid", "no row", "float", "int64", "uint8"],
-)
-def test_what_is_no_mask_is_refused(make: type, flags: torch.Tensor):
-    with pytest.raises(ValueError, match=r"expected a boolean \(B, N\) tensor with equally many True"):
-        make(flags)
+def test_what_is_not_a_mask_is_refused():
+    for make, flags in product(
+        [TokenMask.from_visible, TokenMask.from_masked],
+        [
+            torch.tensor([[True, False], [True, True]]),
+            torch.tensor([True, False]),
+            torch.ones(2, 2, 2, dtype=torch.bool),
+            torch.ones(0, 4, dtype=torch.bool),
+            torch.tensor([[1.0, 0.0]]),
+            torch.tensor([[1, 0]]),
+            torch.tensor([[1, 0]], dtype=torch.uint8),
+        ],
+    ):
+        with pytest.raises(ValueError, match=r"expected a boolean \(B, N\) tensor with equally many True"):
+            make(flags)
 
 
 def test_take_gathers_by_row():

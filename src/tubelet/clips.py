@@ -1,25 +1,29 @@
-"""Which frames make a clip: pure functions from a video's length to frame numbers.
+"""Which frames make a clip, and which views a test averages over: pure functions of a video's length.
 
-Here are the two that new recipes start from; `protocols` has the published ones, and says what all take.
+`DenseClip` and `SegmentClip` are for new recipes, the other samplings reproduce published code. All have two
+methods that return frame numbers: `sample` for training and `view` for clip `clip` of `clips` in a test. Both
+take the video's length in frames and its frames per second, which may be unknown (None).
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 
 from tubelet.errors import UserError, require_at_least
+from tubelet.settings import BY_KIND
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoMAEClip:
     """VideoMAE's and V2's fine-tuning and test on Kinetics, UCF101 and HMDB51 (arXiv 2203.12602, 2303.16727).
 
-    Training spreads the frames over frames * stride + 1 of the video's, both ends included, so that at
-    16 x 4 they lie 64/15 apart. A test takes every stride-th frame of the whole video and cuts its clips out
-    of those. A shorter video is spread over in training, and repeats its last frame.
+    Training spreads the frames over frames * stride + 1 frames of the video, both ends included, so at 16 x 4
+    the distance is 64/15. A test takes every stride-th frame of the whole video and cuts its clips from
+    those. In a shorter video, training spreads length // stride frames over it and repeats the last one.
 
     Attributes:
         frames: frames of a clip.
@@ -34,12 +38,12 @@ class VideoMAEClip:
         require_at_least(1, frames=self.frames, stride=self.stride)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
-        """A clip at a random place in a video of `length` frames."""
+        """Return a clip that starts at random."""
         span = self.frames * self.stride
         return self._before(int(rng.integers(span, length)) if length > span else length, length)
 
     def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
-        """Clip number `clip` of `clips`; a single one, which is V2's validation, lies in the middle."""
+        """Return one of `clips` evenly spaced clips; a single one, V2's validation, is in the middle."""
         if clips == 1:
             span = self.frames * self.stride
             return self._before((span + length) // 2 if length > span else length, length)
@@ -51,11 +55,11 @@ class VideoMAEClip:
     def _before(self, end: int, length: int) -> list[int]:
         span = self.frames * self.stride
         if length > span:
-            places = np.linspace(end - span, end, self.frames)
+            numbers = np.linspace(end - span, end, self.frames)
         else:
             reached = length // self.stride
-            places = np.append(np.linspace(0, length, reached), np.full(self.frames - reached, length))
-        return np.minimum(places, end - 1).astype(int).tolist()
+            numbers = np.append(np.linspace(0, length, reached), np.full(self.frames - reached, length))
+        return np.minimum(numbers, end - 1).astype(int).tolist()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,31 +67,28 @@ class VideoMAESegmentClip:
     """VideoMAE's and V2's fine-tuning and test on Something-Something v2 (arXiv 2203.12602, 2303.16727).
 
     Training takes a random frame from each of equal segments of a whole number of frames, so up to
-    `frames` - 1 frames at the video's end are never seen; a test spreads over the whole video.
+    `frames` - 1 frames at the video's end are never sampled; a test covers the whole video.
 
     Attributes:
         frames: frames of a clip, which is also the number of segments.
-        short: a video with fewer frames than that shows its `first` frame throughout (VideoMAE), or that
-            frame until what is left is just enough to `lead` up to the last (V2).
+        pad: in a video with fewer frames than that, `first_only` repeats the first frame `frames` times
+            (VideoMAE), `front` repeats it only before the frames of the video (V2).
     """
 
     kind: Literal["videomae_segment"] = "videomae_segment"
     frames: int = 16
-    short: Literal["first", "lead"] = "first"
+    pad: Literal["first_only", "front"] = "first_only"
 
     def __post_init__(self) -> None:
         require_at_least(1, frames=self.frames)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
-        """A random frame from each segment of a video of `length` frames."""
+        """Return a random frame of each segment."""
         width = length // self.frames
         return self._in_segments(length, rng.integers(width, size=self.frames) if width else 0)
 
     def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
-        """Clip number `clip` of `clips`: the frame clip / clips of the way through every segment.
-
-        A single one, which is V2's validation, takes the segments' middles.
-        """
+        """Return the frames at clip / clips of each segment; a single clip (V2's validation): middles."""
         if clips == 1:
             return self._in_segments(length, length // self.frames // 2)
         tick = length / self.frames
@@ -95,29 +96,32 @@ class VideoMAESegmentClip:
 
     def _in_segments(self, length: int, offset: np.ndarray | int) -> list[int]:
         if length < self.frames:
-            led = list(range(length)) if self.short == "lead" else []
-            return [0] * (self.frames - len(led)) + led
+            kept = list(range(length)) if self.pad == "front" else []
+            return [0] * (self.frames - len(kept)) + kept
         return (np.arange(self.frames) * (length // self.frames) + offset).tolist()
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntervalClip:
+class FixedDurationClip:
     """MAE-ST's clips, as in PySlowFast, and MAR's on Kinetics (arXiv 2205.09113, 2207.11660).
 
-    The window lasts as long as frames * stride frames do at the target rate, whatever the video's own rate;
-    the frames spread over it from the first to the last, rounded down, so that at 30 frames per second and
-    16 x 4 they lie 63/15 apart. Where the video ends before the window, its last frame is repeated.
+    A clip lasts as long as frames * stride frames at the target rate, at any rate of the video. Its frames
+    are spread over that window from the first to the last, rounded down, so at 30 frames per second and 16 x
+    4 the distance is 63/15. If the video ends before the window, its last frame is repeated.
 
     Attributes:
         frames: frames of a clip.
-        stride: frames, at the target rate, for one frame of the clip.
-        target_fps: the target rate in frames per second; a video of unknown rate is taken to have it.
+        stride: frames at the target rate for one frame of the clip.
+        target_fps: the target rate in frames per second, also used for videos of unknown rate.
+        middle: a single clip of a test starts `exact`ly in the middle (MAR), or there rounded down to a whole
+            frame (`floor`, MAE-ST).
     """
 
-    kind: Literal["interval"] = "interval"
+    kind: Literal["fixed_duration"] = "fixed_duration"
     frames: int = 16
     stride: int = 4
     target_fps: float = 30.0
+    middle: Literal["exact", "floor"] = "exact"
 
     def __post_init__(self) -> None:
         require_at_least(1, frames=self.frames, stride=self.stride)
@@ -125,24 +129,27 @@ class IntervalClip:
             raise UserError(f"target_fps must be above 0, found {self.target_fps}")
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
-        """A clip at a random time of a video of `length` frames at `fps` frames per second."""
+        """Return a clip that starts at a random time."""
         window = self._window(fps)
         return self._from(rng.uniform(0, max(length - window, 0)), window, length)
 
     def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
-        """Clip number `clip` of `clips`, whole frames apart; a single one lies in the middle (MAR)."""
+        """Return one of `clips` clips, whole frames apart; a single one is in the middle."""
         window = self._window(fps)
         slack = max(length - window, 0)
-        start = slack / 2 if clips == 1 else clip * math.floor(slack / (clips - 1))
+        if clips > 1:
+            start: float = clip * math.floor(slack / (clips - 1))
+        else:
+            start = math.floor(slack / 2) if self.middle == "floor" else slack / 2
         return self._from(start, window, length)
 
     def _window(self, fps: float | None) -> float:
         return self.frames * self.stride / self.target_fps * (fps or self.target_fps)
 
     def _from(self, start: float, window: float, length: int) -> list[int]:
-        # Torch's single precision, as published: it decides which whole number a place just at it becomes.
-        places = torch.linspace(start, start + window - 1, self.frames)
-        return places.clamp(0, length - 1).long().tolist()
+        # PyTorch's float32, as published: it decides how positions that are almost whole numbers are rounded.
+        numbers = torch.linspace(start, start + window - 1, self.frames)
+        return numbers.clamp(0, length - 1).long().tolist()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,22 +167,22 @@ class MARSegmentClip:
         require_at_least(1, frames=self.frames)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
-        """A random place in each segment of a video of `length` frames."""
+        """Return a random frame of each segment."""
         return self._at(rng.random(self.frames), length)
 
     def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
-        """Clip number `clip` of `clips`, from the segments' starts to their ends; a single one: middles."""
+        """Return the frames at clip / (clips - 1) of each segment; a single clip has the middles."""
         return self._at(clip / (clips - 1) if clips > 1 else 0.5, length)
 
     def _at(self, part: np.ndarray | float, length: int) -> list[int]:
         edges = np.linspace(0, length, self.frames + 1)
-        places = edges[:-1] + part * np.diff(edges)
-        return np.rint(np.minimum(places, length - 1)).astype(int).tolist()
+        positions = edges[:-1] + part * np.diff(edges)
+        return np.rint(np.minimum(positions, length - 1)).astype(int).tolist()
 
 
 @dataclass(frozen=True, kw_only=True)
 class MMAction2Clip:
-    """MMAction2's `SampleFrames`, with which it tests VideoMAE; a clip goes past the end to the beginning.
+    """MMAction2's `SampleFrames`, with which it tests VideoMAE; past the end a clip continues at frame 0.
 
     Attributes:
         frames: frames of a clip.
@@ -190,11 +197,11 @@ class MMAction2Clip:
         require_at_least(1, frames=self.frames, stride=self.stride)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
-        """A clip at a random start in a video of `length` frames."""
+        """Return a clip that starts at random."""
         return self._from(int(rng.integers(max(length - self.frames * self.stride, 0) + 1)), length)
 
     def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
-        """Clip number `clip` of `clips`, spread from the first frame to the last place that fits."""
+        """Return one of `clips` clips, evenly spaced from the first start to the last one that fits."""
         slack = max(length - ((self.frames - 1) * self.stride + 1), 0)
         start = slack // 2 if clips == 1 else round(clip * (slack / (clips - 1)))
         return self._from(start, length)
@@ -204,32 +211,145 @@ class MMAction2Clip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenseClip:
-    """Frames a fixed stride apart (VideoMAE's and V2's pre-training, arXiv 2203.12602, section 4.1).
+class MMAction2DenseClip:
+    """MMAction2's `DenseSampleFrames`: clips that start where `sample_range` frames fit.
 
-    A video shorter than the clip repeats the last frame that the stride reaches.
+    Training never starts at the last such frame, as published. Past the end a clip continues at frame 0.
 
     Attributes:
         frames: frames of a clip.
         stride: frames of the video from one frame of the clip to the next.
-        short: in a video shorter than frames * stride, the stride may reach the video's `last` frame, or
-            only the ones `before` it (VideoMAE's code).
+        sample_range: frames of the video to keep after a start.
+    """
+
+    kind: Literal["mmaction2_dense"] = "mmaction2_dense"
+    frames: int = 16
+    stride: int = 4
+    sample_range: int = 64
+
+    def __post_init__(self) -> None:
+        require_at_least(1, frames=self.frames, stride=self.stride, sample_range=self.sample_range)
+
+    def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
+        """Return a clip that starts at random."""
+        return self._from(int(rng.integers(max(length - self.sample_range, 1))), length)
+
+    def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
+        """Return one of `clips` clips, evenly spaced over the starts; a single one is at the first frame."""
+        starts = np.linspace(0, max(length - self.sample_range, 0), clips, dtype=int)
+        return self._from(int(starts[clip]), length)
+
+    def _from(self, start: int, length: int) -> list[int]:
+        return [(start + k * self.stride) % length for k in range(self.frames)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MMAction2UniformClip:
+    """MMAction2's `UniformSample`, and PySlowFast's sampling on Something-Something v2.
+
+    The frames before the last one are divided into equal segments, whose borders are rounded half to even.
+    In a video with fewer frames than segments, frames are repeated.
+
+    Attributes:
+        frames: frames of a clip, which is also the number of segments.
+    """
+
+    kind: Literal["mmaction2_uniform"] = "mmaction2_uniform"
+    frames: int = 16
+
+    def __post_init__(self) -> None:
+        require_at_least(1, frames=self.frames)
+
+    def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
+        """Return a random frame of each segment, both borders included."""
+        borders = self._borders(length)
+        return rng.integers(borders[:-1], borders[1:] + 1).tolist()
+
+    def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
+        """Return the frame at (clip + 1) / (clips + 1) of each segment."""
+        offset = int(self._width(length) / (clips + 1) * (clip + 1))
+        return (self._borders(length)[:-1] + offset).tolist()
+
+    def _width(self, length: int) -> float:
+        return (length - 1) / self.frames
+
+    def _borders(self, length: int) -> np.ndarray:
+        return np.rint(self._width(length) * np.arange(self.frames + 1)).astype(int)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MMAction2UniformFramesClip:
+    """MMAction2's `UniformSampleFrames`: a random frame of each segment, in tests too, from a fixed seed.
+
+    A video with fewer frames than segments is repeated from a random start; one with fewer than twice as many
+    loses random frames.
+
+    Attributes:
+        frames: frames of a clip, which is also the number of segments.
+        seed: of the frames of a test.
+    """
+
+    kind: Literal["mmaction2_uniform_frames"] = "mmaction2_uniform_frames"
+    frames: int = 16
+    seed: int = 255
+
+    def __post_init__(self) -> None:
+        require_at_least(1, frames=self.frames)
+        require_at_least(0, seed=self.seed)
+
+    def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
+        """Return a random frame of each segment."""
+        if length < self.frames:
+            return self._looped(int(rng.integers(length)), length)
+        return self._one_each(length, rng.choice, rng.integers)
+
+    def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
+        """Return the frames that the seed draws for one of `clips` clips, which are drawn one by one."""
+        if length < self.frames:
+            return self._looped(clip if length < clips else clip * length // clips, length)
+        rng = np.random.RandomState(self.seed)  # what np.random.seed, as published, sets the state of
+        return [self._one_each(length, rng.choice, rng.randint) for _ in range(clip + 1)][clip]
+
+    def _looped(self, start: int, length: int) -> list[int]:
+        return [(start + k) % length for k in range(self.frames)]
+
+    def _one_each(
+        self, length: int, choice: Callable[..., np.ndarray], integers: Callable[..., np.ndarray]
+    ) -> list[int]:
+        if length < 2 * self.frames:
+            skips = np.zeros(self.frames + 1, int)
+            skips[choice(self.frames + 1, length - self.frames, replace=False)] = 1
+            return (np.arange(self.frames) + skips.cumsum()[:-1]).tolist()
+        borders = np.arange(self.frames + 1) * length // self.frames
+        return (borders[:-1] + integers(np.diff(borders))).tolist()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseClip:
+    """Frames a fixed stride apart (VideoMAE's and V2's pre-training, arXiv 2203.12602, section 4.1).
+
+    Attributes:
+        frames: frames of a clip.
+        stride: frames of the video from one frame of the clip to the next.
+        pad: a clip that does not fit repeats the last frame that the stride reaches; `last` counts the
+            video's last frame as reachable, `before_last` does not (VideoMAE's code, in which a clip of
+            stride 1 at the end of a video therefore shows the frame before the last one twice).
     """
 
     kind: Literal["dense"] = "dense"
     frames: int = 16
     stride: int = 4
-    short: Literal["last", "before"] = "last"
+    pad: Literal["last", "before_last"] = "last"
 
     def __post_init__(self) -> None:
         require_at_least(1, frames=self.frames, stride=self.stride)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
-        """A clip at a random start in a video of `length` frames."""
+        """Return a clip that starts at random."""
         return self._from(int(rng.integers(self._slack(length) + 1)), length)
 
     def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
-        """Clip number `clip` of `clips` spread evenly over the video; a single one lies in the middle."""
+        """Return one of `clips` clips, evenly spaced over the video; a single one is in the middle."""
         part = clip / (clips - 1) if clips > 1 else 0.5
         return self._from(round(part * self._slack(length)), length)
 
@@ -237,10 +357,8 @@ class DenseClip:
         return max(length - self.frames * self.stride, 0)
 
     def _from(self, start: int, length: int) -> list[int]:
-        reach = length - 1 - start
-        if self.short == "before" and length < self.frames * self.stride:
-            reach = max(length - 2, 0)
-        last = start + reach // self.stride * self.stride
+        end = length - 2 if self.pad == "before_last" else length - 1
+        last = start + max(end - start, 0) // self.stride * self.stride
         return [min(start + k * self.stride, last) for k in range(self.frames)]
 
 
@@ -250,54 +368,73 @@ class SegmentClip:
 
     Attributes:
         frames: frames of a clip, which is also the number of segments.
+        position: a test takes the `middle` of each segment, or its `start` (Hugging Face's video processors);
+            for more than one clip, of each part of a segment.
     """
 
     kind: Literal["segment"] = "segment"
     frames: int = 16
+    position: Literal["middle", "start"] = "middle"
 
     def __post_init__(self) -> None:
         require_at_least(1, frames=self.frames)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
-        """A random frame from each segment of a video of `length` frames."""
-        return self._at(rng.random(self.frames), length)
+        """Return a random frame of each segment."""
+        positions = (np.arange(self.frames) + rng.random(self.frames)) * (length / self.frames)
+        return np.minimum(positions.astype(int), length - 1).tolist()
 
     def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
-        """The frame at the same place in every segment: (clip + 1/2) / clips of the way through it."""
-        return self._at(np.full(self.frames, (clip + 0.5) / clips), length)
-
-    def _at(self, offset: np.ndarray, length: int) -> list[int]:
-        place = (np.arange(self.frames) + offset) * (length / self.frames)
-        return np.minimum(place.astype(int), length - 1).tolist()
+        """Return the frame at (clip + 1/2) / clips of each segment, or at clip / clips."""
+        halves = 2 * (np.arange(self.frames) * clips + clip) + (self.position == "middle")
+        return (halves * length // (2 * self.frames * clips)).tolist()
 
 
-AnyClip = (
+AnyClip = Annotated[
     DenseClip
     | SegmentClip
     | VideoMAEClip
     | VideoMAESegmentClip
-    | IntervalClip
+    | FixedDurationClip
     | MARSegmentClip
     | MMAction2Clip
-)
+    | MMAction2DenseClip
+    | MMAction2UniformClip
+    | MMAction2UniformFramesClip,
+    BY_KIND,
+]
+
+GeometryName = Literal["default", "videomae", "mae_st", "mar", "mmaction2", "huggingface"]
+ScoresName = Literal["mean_probability", "mean_logit", "max_probability"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """How often a video is looked at in a test: class probabilities are averaged over clips x crops views.
+    """The views of a video in a test: its class scores are averaged over clips x crops views.
 
     Attributes:
-        clips: clips spread over the video.
-        crops: square crops spread along the longer side of each clip.
+        clips: clips, evenly spaced over the video.
+        crops: square crops, evenly spaced along the longer side of each clip.
+        geometry: whose way of scaling frames and placing crops to reproduce; null is that of the test's
+            protocol or the model's card, or else `default`.
+        scores: how the views' scores are combined: the mean of their probabilities, the probability of their
+            mean logits, or each class's highest probability (PySlowFast on multi-label data sets); null is as
+            for `geometry`, or else `mean_probability`.
     """
 
     clips: int = 1
     crops: int = 1
+    geometry: GeometryName | None = None
+    scores: ScoresName | None = None
 
     def __post_init__(self) -> None:
         require_at_least(1, clips=self.clips, crops=self.crops)
 
     @property
     def count(self) -> int:
-        """Views of one video."""
+        """The number of views of a video."""
         return self.clips * self.crops
+
+    def with_defaults_of(self, other: "Views") -> "Views":
+        """Return these views, with the geometry and the scores of others where these have none."""
+        return replace(self, geometry=self.geometry or other.geometry, scores=self.scores or other.scores)

@@ -51,7 +51,7 @@ def exit_process(code: int) -> NoReturn:
     """
     if not {"WORLD_SIZE", "SLURM_STEP_NUM_TASKS"} & os.environ.keys():
         sys.exit(code)
-    atexit._run_exitfuncs()
+    atexit._run_exitfuncs()  # private, but os._exit would skip these functions
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,8 +1,8 @@
-"""Videos as tokens: cutting a clip into tubelets and putting it together again.
+"""Clips as tokens: cutting a clip into tubelets and assembling it again.
 
-A token is one tubelet: `tubelet` frames of `patch` x `patch` pixels. Tokens are numbered in raster order
-(time slowest, then row, then column); the values inside a token are ordered (frame, row, column, channel),
-which is the order of VideoMAE's and MAE-ST's prediction targets.
+A token is one tubelet: `tubelet` frames of `patch_size` x `patch_size` pixels. Tokens are in raster order
+(time slowest, then row, then column); the values in a token are ordered (frame, row, column, channel), which
+is the order of VideoMAE's and MAE-ST's prediction targets.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Size3(NamedTuple):
 
 
 def token_grid(video: Size3, tubelet: Size3) -> Size3:
-    """How many tubelets a video of (frames, height, width) holds along each axis.
+    """Return the number of tubelets along each axis of a video of (frames, height, width).
 
     Raises:
         ValueError: a side of the video is not a multiple of the tubelet's.
@@ -53,7 +53,7 @@ def patchify(video: Tensor, tubelet: Size3) -> Tensor:
 
 
 def unpatchify(patches: Tensor, grid: Size3, tubelet: Size3) -> Tensor:
-    """Put a video together from its tokens: the inverse of `patchify`.
+    """Assemble a video from its tokens, the inverse of `patchify`.
 
     Args:
         patches: (B, N, t*h*w*C) with N = grid.volume, in raster order.

@@ -1,152 +1,73 @@
-"""Settings as dataclasses: parsed, written plainly, compared."""
+"""Settings as dataclasses: parsed from plain values, written as plain values, compared."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, InitVar, is_dataclass
 from difflib import get_close_matches
-from typing import Any, get_args
+from functools import cache
+from reprlib import Repr
+from typing import Any, TypeVar, cast, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
-from tubelet.errors import UserError, did_you_mean
+from tubelet.errors import UserError, did_you_mean, excerpt
 
-
-def to_plain(value: Any) -> Any:
-    """Settings as plain dicts, lists, strings and numbers, for YAML and JSON."""
-    return TypeAdapter(type(value)).dump_python(value, mode="json")
+T = TypeVar("T")
 
 
-def parse(kind: Any, settings: Mapping[str, Any], source: str) -> Any:
-    """Build the dataclass `kind` from plain settings, refusing whatever does not fit.
+class _ByKind:
+    """The mark of a union of dataclasses: `kind` says which one is meant, without it the first."""
+
+    def __get_pydantic_core_schema__(self, union: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        choices = {option.kind: handler.generate_schema(option) for option in get_args(union)}
+        first = next(iter(choices))
+
+        def kind_of(settings: Any) -> str:
+            if isinstance(settings, Mapping):
+                return str(settings.get("kind", first))
+            return getattr(settings, "kind", first)
+
+        return core_schema.tagged_union_schema(choices, discriminator=kind_of)
+
+
+BY_KIND = _ByKind()
+"""For `Annotated[First | Second, BY_KIND]`, where each of the classes has a field `kind` with a default."""
+
+
+def parse(kind: type[T], settings: Mapping[str, Any], source: str) -> T:
+    """Build the dataclass `kind` from plain settings; every key must be one of its fields, at every level.
+
+    Args:
+        kind: the dataclass; its fields may be dataclasses themselves, or unions of them marked `BY_KIND`.
+        settings: as read from YAML or JSON.
+        source: where they are from, for the message.
 
     Raises:
         UserError: one line for each setting that is unknown, missing or wrong, with its path.
     """
-    adapter: TypeAdapter[Any] = TypeAdapter(kind)
     try:
-        value = adapter.validate_python(settings)
+        value = _adapter(cast(Any, kind)).validate_python([settings])[0]
+        problems = [f"{key} must be an integer of 64 bits, found {found}" for key, found in _too_large(value)]
     except ValidationError as error:
-        problems = list(_problems(error, settings, kind))
-    else:
-        problems = list(_unknown(settings, adapter.dump_python(value), kind, ()))
+        problems = [*_problems(kind, error.errors(include_url=False))]
     if problems:
-        once = dict.fromkeys(problems)  # alternatives of a union may fail alike
-        raise UserError("\n  ".join([f"{source} has settings that do not fit:", *once]))
-    return value
+        raise UserError("\n  ".join([f"{source} has settings that do not fit:", *problems]))
+    return cast(T, value)
+
+
+def to_plain(value: Any) -> Any:
+    """Return settings as plain dicts, lists, strings and numbers, for YAML and JSON."""
+    return _adapter(cast(Any, type(value))).dump_python([value], mode="json")[0]
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Settings that differ between two recipes in plain form: "key: old -> new"."""
+    """Return the settings that differ between two recipes in plain form, as "key: old -> new"."""
     flat_old, flat_new = dict(_flatten(old)), dict(_flatten(new))
-    keys = [*flat_old, *(key for key in flat_new if key not in flat_old)]
     return [
         f"{key}: {flat_old.get(key, 'absent')} -> {flat_new.get(key, 'absent')}"
-        for key in keys
+        for key in flat_old | flat_new
         if flat_old.get(key, "absent") != flat_new.get(key, "absent")
     ]
-
-
-def _problems(error: ValidationError, settings: Mapping[str, Any], kind: Any) -> Iterator[str]:
-    details = error.errors()
-    # A union fails once for each of its alternatives: `kind` says which of them is meant, if any.
-    others = {
-        detail["loc"][:-1]: detail
-        for detail in details
-        if detail["type"] == "literal_error" and detail["loc"][-1] == "kind"
-    }
-    for detail in details:
-        loc, given = detail["loc"], detail["input"]
-        path = _path(loc, settings)
-        if detail["type"] == "missing":
-            path.append(str(loc[-1]))
-        key = ".".join(path)
-        at = f"{key}: " if key else ""
-        other = next((branch for branch in others if loc[: len(branch)] == branch), None)
-        if other is not None:
-            yield from _wrong_kind(other, others, details, settings)
-            continue
-        match detail["type"]:
-            case "missing":
-                beside = [name for name in (given if isinstance(given, dict) else {}) if name != path[-1]]
-                yield f"{key} is missing{_misspelt(path[-1], beside)}"
-            case "value_error":
-                yield f"{at}{detail['ctx']['error']}"
-            case "dataclass_type":
-                hint = _as_kind(key, given, _alternatives(kind, path))
-                yield f"{at}expected settings as `key: value`, found {given!r}{hint}"
-            case _:
-                yield f"{at}{detail['msg'][0].lower()}{detail['msg'][1:]}, found {given!r}"
-
-
-def _path(loc: Sequence[Any], settings: Any) -> list[str]:
-    """The settings that lead to a problem; pydantic puts the alternatives of unions between them."""
-    path = []
-    for part in loc:
-        try:
-            settings = settings[part]
-        except (LookupError, TypeError):
-            continue
-        path.append(str(part))
-    return path
-
-
-def _wrong_kind(
-    other: tuple[Any, ...], others: Mapping[Any, Any], details: Sequence[Any], settings: Any
-) -> Iterator[str]:
-    """Of an alternative that `kind` does not mean: nothing, unless it means none of them."""
-    place = _path(other, settings)
-    here = [detail["loc"] for detail in details if _path(detail["loc"], settings)[: len(place)] == place]
-    alternatives = {loc[: len(other)] for loc in here}
-    if alternatives <= others.keys():
-        kinds = [others[one]["ctx"]["expected"].strip("'") for one in others if one in alternatives]
-        given = others[other]["input"]
-        yield (
-            f"{'.'.join([*place, 'kind'])} must be {'one of ' if len(kinds) > 1 else ''}{', '.join(kinds)}, "
-            f"found {given!r}{did_you_mean(str(given), kinds)}"
-        )
-
-
-def _misspelt(name: str, given: Sequence[str]) -> str:
-    near = did_you_mean(name, given)
-    return near.replace("did you mean", "is it meant by") if near else ""
-
-
-def _unknown(given: Any, known: Any, kind: Any, path: Sequence[str]) -> Iterator[str]:
-    """Keys that validation passed over because no field has their name."""
-    if not isinstance(given, Mapping) or not isinstance(known, Mapping):
-        return
-    place = ".".join(path)
-    prefix = f"{place}." if place else ""
-    names = {item.name for option in _alternatives(kind, path) for item in fields(option)}
-    for key, value in given.items():
-        if key in known:
-            yield from _unknown(value, known[key], kind, [*path, str(key)])
-        elif key not in names:
-            yield f"{prefix}{key} is not a setting{did_you_mean(str(key), [str(k) for k in known])}"
-    others = [f"{prefix}{key}" for key in given if key not in known and key in names]
-    if others:  # settings of another kind: they stood there when this one was chosen
-        are = "is not a setting" if len(others) == 1 else "are not settings"
-        chosen = known["kind"]
-        yield f"{', '.join(others)} {are} of kind {chosen}" + (
-            f": '{place}={{kind: {chosen}}}' replaces the whole of {place}" if place else ""
-        )
-
-
-def _alternatives(kind: Any, path: Sequence[str]) -> list[Any]:
-    """The dataclasses that the settings at a path may be."""
-    options = [option for option in get_args(kind) or (kind,) if is_dataclass(option)]
-    if not path:
-        return options
-    here = [item.type for option in options for item in fields(option) if item.name == path[0]]
-    return [option for type in here for option in _alternatives(type, path[1:])]
-
-
-def _as_kind(key: str, given: Any, options: Sequence[Any]) -> str:
-    """How to write settings whose kind alone is given, with the nearest there is."""
-    kinds = [option.kind for option in options if hasattr(option, "kind")]
-    if not kinds or not isinstance(given, str):
-        return ""
-    near = get_close_matches(given, kinds, n=1, cutoff=0)[0]
-    return f"; write '{key}={{kind: {near}}}'"
 
 
 def _flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -155,3 +76,108 @@ def _flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, settings
+
+
+def _too_large(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the path of each integer, in settings that are parsed, that PyTorch and NumPy cannot take."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        yield path, _short_repr(value)
+    elif is_dataclass(value):
+        for name, inner in vars(value).items():
+            yield from _too_large(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, tuple):
+        for number, inner in enumerate(value):
+            yield from _too_large(inner, f"{path}.{number}")
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[list[Any]]:
+    # Pydantic takes a configuration for a list, not for a dataclass, and applies it to everything in it.
+    return TypeAdapter(list[kind], config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))
+
+
+def settings_of(kind: Any) -> dict[str, Field]:
+    """Return what may be given for a dataclass, by name: its fields and its InitVars."""
+    return dict(kind.__dataclass_fields__)
+
+
+def options_of(annotation: Any) -> tuple[type, ...]:
+    """Return the dataclasses that a setting of this type may be, also in a union or beside None."""
+    if isinstance(annotation, InitVar):
+        annotation = annotation.type
+    if isinstance(annotation, type) and is_dataclass(annotation):
+        return (annotation,)
+    return tuple(option for part in get_args(annotation) for option in options_of(part))
+
+
+def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
+    """Yield one line for each error that pydantic found."""
+    of_another_kind: dict[tuple[str, str], list[str]] = {}  # by the settings that they are in and their kind
+    for detail in details:
+        path, owners, options = _locate(kind, detail["loc"][1:])
+        *parents, name = path or [""]
+        key, given = ".".join(path), detail["input"]
+        found = f"found {_short_repr(given)}"
+        at = f"{key}: " if key else ""
+        kinds = [option.kind for option in options if hasattr(option, "kind")]
+        match detail["type"]:
+            case "missing" if isinstance(given, Mapping):
+                hint = did_you_mean(name, [str(other) for other in given if other != name])
+                yield f"{key} is missing{hint.replace('did you mean', 'is it meant by')}"
+            case "unexpected_keyword_argument" if any(name in settings_of(owner) for owner in owners[1:]):
+                of_another_kind.setdefault((".".join(parents), owners[0].kind), []).append(key)
+            case "unexpected_keyword_argument":
+                yield f"{key} is not a setting{did_you_mean(name, settings_of(owners[0]))}"
+            case "union_tag_invalid":
+                yield _wrong_kind(f"{at}kind".replace(": ", "."), given["kind"], kinds)
+            case "literal_error" if name == "kind":
+                yield _wrong_kind(key, given, [owners[0].kind])
+            case "value_error":
+                yield excerpt(f"{at}{detail['ctx']['error']}", 1000)
+            case "dataclass_type":
+                near = get_close_matches(given, kinds, n=1, cutoff=0) if isinstance(given, str) else []
+                hint = f"; write '{key}={{kind: {near[0]}}}'" if near else ""
+                yield f"{at}expected settings as `key: value`, {found}{hint}"
+            case _:
+                yield f"{at}{detail['msg'][0].lower()}{detail['msg'][1:]}, {found}"
+    for (parent, chosen), keys in of_another_kind.items():
+        are = "is not a setting" if len(keys) == 1 else "are not settings"
+        hint = f": '{parent}={{kind: {chosen}}}' replaces the whole of {parent}" if parent else ""
+        yield f"{', '.join(keys)} {are} of kind {chosen}{hint}"
+
+
+def _locate(kind: type, loc: Sequence[int | str]) -> tuple[list[str], list[Any], list[Any]]:
+    """Find a location of pydantic's, in which the chosen kind follows each setting that is a union.
+
+    Returns:
+        The path of the setting; the dataclass that it is in, followed by that one's other kinds; the
+        dataclasses that the setting may be.
+    """
+    path: list[str] = []
+    owners: list[Any] = []
+    options: list[Any] = list(options_of(kind))
+    chosen = len(options) == 1
+    for part in loc:
+        if not chosen and options:
+            options.sort(key=lambda option: option.kind != part)
+            chosen = True
+        else:
+            path.append(str(part))
+            item = settings_of(options[0]).get(str(part)) if options else None
+            owners, options = options, list(options_of(item.type)) if item else []
+            chosen = len(options) == 1
+    return path, owners, options
+
+
+def _wrong_kind(key: str, given: Any, kinds: Sequence[str]) -> str:
+    one_of = "one of " if len(kinds) > 1 else ""
+    hint = did_you_mean(given, kinds) if isinstance(given, str) else ""
+    return f"{key} must be {one_of}{', '.join(kinds)}, found {_short_repr(given)}{hint}"
+
+
+def _short_repr(value: Any) -> str:
+    """Return the `repr` of a value that may be long, deeply nested or contain itself."""
+    short = Repr()
+    short.maxlist = short.maxdict = short.maxtuple = 20
+    short.maxstring = short.maxlong = short.maxother = 100
+    return short.repr(value)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import moving_frames, write_video
+from tests.prepare.files import upright, write_rotated
 from tubelet.bench import measure
 from tubelet.bench.measure import (
     SETTINGS,
@@ -36,6 +37,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> ReadingReport:
     return bench_data([folder], rounds=1, frames=4, size=32, workers=(0,))
 
 
+@pytest.mark.slow
 def test_a_report_has_all_times_of_the_readable_videos(report: ReadingReport):
     assert (report.num_videos, report.codec, report.num_frames) == (1, "h264", 40)
     assert (report.width, report.height) == (64, 48)
@@ -47,6 +49,7 @@ def test_a_report_has_all_times_of_the_readable_videos(report: ReadingReport):
     assert report.clips_per_second[0] > 0
 
 
+@pytest.mark.slow
 def test_a_report_is_printed_and_is_json(report: ReadingReport):
     text = report.text()
     for part in (
@@ -102,6 +105,7 @@ def test_clips_of_one_decoding_start_at_different_times(tmp_path: Path):
     assert len(our_loader(repeats=2, copies=3)(clip)) == 6
 
 
+@pytest.mark.slow
 def test_videos_come_from_data_sets_folders_and_files(motion: Path, tmp_path: Path):
     assert len(find_videos([motion])) == 24  # of train.csv
     assert len(find_videos([motion / "videos"])) == 48
@@ -147,3 +151,9 @@ def test_advice_names_settings_and_commands():
         "randaugment.cropped=true",
     ):
         assert part in text, part
+
+
+def test_a_rotated_video_is_read_by_the_size_of_its_frames(tmp_path: Path):
+    path = write_rotated(tmp_path / "a.mp4", upright(40), 90)
+    (clip,) = our_loader()(request(path))
+    assert clip.shape == (4, 3, 32, 32)

@@ -14,6 +14,7 @@ from tubelet.bench.measure import ClipRequest, our_loader
 from tubelet.clips import DenseClip
 
 
+@pytest.mark.slow
 def test_made_videos_resemble_public_data_sets_and_are_written_once(tmp_path: Path):
     files = made_videos.write_made_videos(tmp_path, 1, seconds=2.5)
     original, encoded, webm = (index_of(paths[0]) for paths in files.values())

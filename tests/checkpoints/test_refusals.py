@@ -5,7 +5,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def mar() -> VideoClassifier:
 
 def joint(normalize: Literal["patch"] | None = "patch") -> MaskedAutoencoder:
     """MAE-ST's model with one position for each token."""
-    target = PixelTarget(normalize=normalize, pixels="model")
+    target = PixelTarget(normalize=normalize, pixels="normalized")
     encoder = replace(
         ENCODER, positions="joint", class_token=True, key_bias=True, mean=(0.45,) * 3, std=(0.225,) * 3
     )
@@ -60,7 +60,7 @@ def joint(normalize: Literal["patch"] | None = "patch") -> MaskedAutoencoder:
     ],
 )
 def test_a_position_table_is_resized_from_the_clip_that_it_was_made_for(
-    model, layout: str, given: dict[str, int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    model, layout: str, given: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     original = model().eval()
     save_model(original, tmp_path / "x.pth", layout)
@@ -106,7 +106,7 @@ def test_a_target_that_a_file_cannot_store_is_refused(layout: str, tmp_path: Pat
 def test_mae_sts_raw_target_is_in_the_files_settings(tmp_path: Path):
     save_model(joint(None), tmp_path / "x.pth", "mae_st")
     model = load_model(tmp_path / "x.pth", heads=2, decoder_heads=2, image_size=64, frames=4)
-    assert model.config.target == PixelTarget(normalize=None, pixels="model")
+    assert model.config.target == PixelTarget(normalize=None, pixels="normalized")
     with torch.serialization.safe_globals([argparse.Namespace]):
         assert torch.load(tmp_path / "x.pth", weights_only=True)["args"].norm_pix_loss is False
 
@@ -129,7 +129,7 @@ def test_weights_are_found_under_any_name(outer: str, tmp_path: Path):
     torch.save({outer: weights, "epoch": 3}, tmp_path / "y.pth")
     model = load_model(tmp_path / "y.pth", heads=2, image_size=64, frames=4)
     assert model.card.provenance["members"] == ["epoch"]
-    torch.save({"student": weights, "teacher": weights}, tmp_path / "z.pth")
+    torch.save({"student": weights, "teacher": dict(weights)}, tmp_path / "z.pth")
     with pytest.raises(UserError, match="student, teacher"):
         load_model(tmp_path / "z.pth", heads=2)
 

@@ -99,6 +99,7 @@ def test_the_options_are_those_of_the_settings_and_of_load_model() -> None:
     assert hints == {name for name in signature(load_model).parameters if name != "source"}
 
 
+@pytest.mark.slow
 def test_prepare_pretrain_finetune_evaluate_predict_visualize(tubelet, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert (
@@ -151,6 +152,7 @@ def test_prepare_pretrain_finetune_evaluate_predict_visualize(tubelet, tmp_path:
         assert picture.format == "GIF"
 
 
+@pytest.mark.slow
 def test_a_multi_label_list_is_prepared_trained_on_tested_and_predicted(
     tubelet, motion: Path, tmp_path: Path, monkeypatch
 ) -> None:
@@ -234,6 +236,7 @@ def test_device_and_precision_are_options_and_settings(
         assert used.pop() == expected, words
 
 
+@pytest.mark.slow
 def test_a_checkpoint_gets_the_hints_that_are_given(
     tubelet, trained: Path, motion: Path, tmp_path: Path
 ) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from tests.conftest import decode_all, moving_frames, write_video
-from tubelet.clips import DenseClip, IntervalClip, Views
+from tubelet.clips import DenseClip, FixedDurationClip, Views
 from tubelet.data.augment import Augment, ResizedCrop
 from tubelet.data.dataset import TrainDataset, ViewDataset
 from tubelet.data.manifest import Manifest, Sample
@@ -28,7 +28,7 @@ def nearest_frames(clip: torch.Tensor, frames: torch.Tensor) -> list[int]:
 
 
 def test_interval_clips_follow_the_videos_own_rate(tmp_path: Path):
-    clip = IntervalClip(frames=4, stride=4)  # 16 frames at 30 a second: 6.4 of these
+    clip = FixedDurationClip(frames=4, stride=4)  # 16 frames at 30 a second: 6.4 of these
     listed = manifest_of(tmp_path, 0, fps=12)
     frames = torch.from_numpy(decode_all(tmp_path / "0.mp4")).permute(0, 3, 1, 2)
     views = ViewDataset(listed, clip, Views(clips=2), size=32)[0].video

@@ -206,6 +206,17 @@ def after_failures(loader: TrainLoader, *names: str) -> dict[str, Any]:
     return loader.state(lambda value: [value]) | {"failures": dict.fromkeys(names, "no such file")}
 
 
+def test_a_state_without_its_parts_is_refused(manifest: MakeManifest):
+    states: list[dict[str, Any]] = [
+        {},
+        {"manifest": manifest(4).fingerprint},
+        {"manifest": 3, "failures": {}},
+    ]
+    for state in states:
+        with pytest.raises(UserError, match="checkpoint is damaged: its part loader"):
+            TrainLoader(training(manifest(4)), batch=2).resume(state)
+
+
 @pytest.mark.parametrize("change", ["classes", "order", "labels", "videos"])
 def test_a_run_does_not_resume_with_another_data_set(manifest: MakeManifest, change: str):
     before = manifest(6)
@@ -296,6 +307,7 @@ def test_a_balanced_epoch_draws_every_class_equally_often(manifest: MakeManifest
         assert max(counts[i] for i in range(3, 12)) == 1
 
 
+@pytest.mark.slow
 def test_a_balanced_epoch_draws_each_of_multi_labels_as_videos_that_show_it(manifest: MakeManifest):
     listed = manifest(12)
     classes = [(0, 1)] * 2 + [(1,)] * 6 + [(2, 1)] + [()] * 3  # 0: 2 videos, 1: 9, 2: 1, none: 3

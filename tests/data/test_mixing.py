@@ -64,6 +64,7 @@ def box_by_hand(weight: float, y: int, x: int, height: int, width: int) -> tuple
     )
 
 
+@pytest.mark.slow
 def test_boxes_in_cutmix_have_the_published_distribution():
     """Compare sides, positions and areas with the published steps on numpy's draws."""
     height, width = 224, 160

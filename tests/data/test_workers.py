@@ -85,6 +85,7 @@ def test_a_daemonic_process_makes_the_batches_itself(manifest: MakeManifest, dae
     assert all(map(same, wanted, Workers(training(manifest, "raise"), 0).batches(order)))
 
 
+@pytest.mark.slow
 def test_it_is_refused_in_later_epochs_and_counts_as_unreadable(manifest: MakeManifest):
     loader = TrainLoader(training(manifest, "SIGSEGV"), batch=4, workers=2, max_failures=0.1)
     epochs = [[batch.names for batch in loader.batches(epoch)] for epoch in range(3)]
@@ -92,6 +93,7 @@ def test_it_is_refused_in_later_epochs_and_counts_as_unreadable(manifest: MakeMa
     assert loader.failures.keys() == {f"{BAD}.mp4"}
 
 
+@pytest.mark.slow
 def test_an_evaluation_continues_without_it_and_names_it(manifest: MakeManifest):
     dataset = ViewDataset(manifest(6), DeadlyClip(does="SIGSEGV"), Views(), size=32)
     batches = list(Workers(dataset, 2).batches([[0, 1], [2, 3], [4, 5]]))
@@ -99,6 +101,7 @@ def test_an_evaluation_continues_without_it_and_names_it(manifest: MakeManifest)
     assert [name for batch in batches for name in batch.failures] == [f"{BAD}.mp4"]
 
 
+@pytest.mark.slow
 def test_a_video_is_not_refused_when_the_system_ends_its_process(manifest: MakeManifest):
     with pytest.raises(UserError, match=r"SIGKILL.*data\.workers"):
         list(Workers(training(manifest, "SIGKILL"), 1).batches([[(0, BAD)], [(0, 1)]]))
@@ -195,6 +198,7 @@ def test_the_programs_own_signal_handler_stays_if_starting_processes_fails(
         signal.signal(signal.SIGCHLD, before)
 
 
+@pytest.mark.slow
 def test_a_signal_handler_that_python_did_not_set_is_accepted(
     manifest: MakeManifest, monkeypatch: pytest.MonkeyPatch
 ):

@@ -41,6 +41,7 @@ def test_an_unknown_label_is_refused():
             render(label, seed=0, index=0)
 
 
+@pytest.mark.slow
 def test_labels_differ_only_in_the_motion_of_the_actors():
     for index in range(4):
         clips, rates = zip(*[render(label, seed=5, index=index, size=48) for label in range(12)], strict=True)
@@ -51,6 +52,7 @@ def test_labels_differ_only_in_the_motion_of_the_actors():
             assert not same.all(), (index, CLASSES[one], CLASSES[other])
 
 
+@pytest.mark.slow
 def test_opposite_classes_are_each_other_played_backwards():
     for label in range(0, 10, 2):
         backwards, forwards = 0.0, 0.0

@@ -41,6 +41,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_every_file_has_the_properties_in_the_manifest(small: Path):
     for split in SPLITS:
         manifest = read_manifest(small, split)
@@ -53,6 +54,7 @@ def test_every_file_has_the_properties_in_the_manifest(small: Path):
             assert sample.codec == "h264"
 
 
+@pytest.mark.slow
 def test_files_contain_the_rendered_clips_and_no_clip_twice(small: Path):
     first_frames = set()
     for number, split in enumerate(SPLITS):
@@ -94,6 +96,7 @@ def test_names_do_not_depend_on_the_class(small: Path):
     assert names == [f"videos/val/{i:05d}.mp4" for i in range(12)]
 
 
+@pytest.mark.slow
 def test_workers_write_the_same_files(small: Path, tmp_path: Path):
     write_synthetic(tmp_path, SMALL, workers=2)
     assert files(tmp_path) == files(small)
@@ -104,6 +107,7 @@ def test_a_daemonic_process_writes_them_itself(small: Path, tmp_path: Path, daem
     assert files(tmp_path) == files(small)
 
 
+@pytest.mark.slow
 def test_writing_resumes_where_it_stopped(small: Path, tmp_path: Path):
     write_synthetic(tmp_path, SMALL, workers=1)
     lost = [tmp_path / "videos/train/00003.mp4", tmp_path / "videos/test/00012.mp4", tmp_path / "val.csv"]
@@ -117,6 +121,7 @@ def test_writing_resumes_where_it_stopped(small: Path, tmp_path: Path):
     assert files(tmp_path) == files(small)
 
 
+@pytest.mark.slow
 def test_files_cut_short_by_a_power_cut_are_written_again(small: Path, tmp_path: Path):
     write_synthetic(tmp_path, SMALL, workers=0)
     (tmp_path / "videos/train/00000.mp4").write_bytes(b"")
@@ -136,6 +141,7 @@ def test_a_clip_gets_its_name_after_fsync(tmp_path: Path, monkeypatch: pytest.Mo
     assert files(tmp_path) == {}
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported_and_finished_clips_are_kept(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -14,7 +14,7 @@ from tubelet.models.target import PixelTarget
 TINY = EncoderConfig(frames=4, image_size=16, patch_size=4, dim=24, depth=2, heads=3, mlp_dim=48)
 TINY_DECODER = DecoderConfig(dim=16, depth=1, heads=2, mlp_dim=32)
 
-# As MAE-ST's public code makes them, and as its released models are.
+# As in MAE-ST's public code, and as its released models.
 MAE_ST = AutoencoderConfig(
     encoder=replace(
         TINY, positions="separable", class_token=True, key_bias=True, mean=(0.45,) * 3, std=(0.225,) * 3
@@ -22,7 +22,7 @@ MAE_ST = AutoencoderConfig(
     decoder=replace(
         TINY_DECODER, positions="separable", class_token="learned", embed_bias=True, key_bias=True
     ),
-    target=PixelTarget(normalize="patch", pixels="model", frames=2),
+    target=PixelTarget(normalize="patch", pixels="normalized", frames=2),
 )
 MAE_ST_RELEASED = replace(
     MAE_ST,
@@ -41,6 +41,13 @@ def randomize(module: nn.Module) -> None:
 
 def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def assert_same_gradients(found: nn.Module, expected: nn.Module) -> None:
+    for (name, one), other in zip(expected.named_parameters(), found.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None), name
+        if one.grad is not None and other.grad is not None:
+            torch.testing.assert_close(other.grad, one.grad, rtol=0, atol=1e-5)
 
 
 def without_gradient(module: nn.Module) -> list[str]:

@@ -14,6 +14,7 @@ from tests.models.conftest import (
     MAE_ST_RELEASED,
     TINY,
     TINY_DECODER,
+    assert_same_gradients,
     count,
     randomize,
     without_gradient,
@@ -31,7 +32,7 @@ from tubelet.masking import (
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder, Reconstruction, clip_patches
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
-from tubelet.models.layers import checkpoint_activations
+from tubelet.models.layers import Block, checkpoint_activations
 from tubelet.models.target import PixelTarget
 from tubelet.patches import patchify
 
@@ -101,7 +102,7 @@ def test_when_all_tokens_are_scored_the_loss_is_the_same():
     )
 
 
-def test_with_a_dual_mask_the_seen_tokens_are_painted_and_do_not_count(
+def test_with_a_dual_mask_the_seen_tokens_are_reconstructed_and_do_not_count(
     autoencoder: MaskedAutoencoder, video: Tensor
 ):
     mask = DualMasking(ratio=0.5).sample(TINY.grid, 2, torch.Generator().manual_seed(0))
@@ -156,7 +157,7 @@ def test_every_parameter_of_every_architecture_gets_a_gradient(name: str, video:
     assert without_gradient(model) == []
 
 
-def test_models_of_mae_st_paint_the_chosen_frames(video: Tensor, mask: TokenMask):
+def test_models_of_mae_st_reconstruct_the_chosen_frames(video: Tensor, mask: TokenMask):
     for config in (MAE_ST, MAE_ST_RELEASED):
         out = make(config)(video, mask)
         assert out.predicted.shape == out.target.shape == (2, 24, 48)
@@ -216,21 +217,21 @@ def a_mask(visible: Tensor | None = None, masked: Tensor | None = None) -> Token
 )
 @pytest.mark.parametrize("name", ["visible", "masked"])
 def test_a_mask_of_another_kind_is_refused(video: Tensor, name: str, index: Tensor):
-    expected = rf"expected mask\.{name} to be int64 of shape \(2, K\), one row a clip, found {index.dtype} \("
+    expected = rf"mask\.{name} .*\(2, K\).*found {index.dtype} \("
     with pytest.raises(ValueError, match=expected):
         clip_patches(video, TINY, a_mask(**{name: index}))
 
 
 @pytest.mark.parametrize(("bad", "found"), [(-1, "-1 to 5"), (32, "5 to 32")])
 @pytest.mark.parametrize("name", ["visible", "masked"])
-def test_a_mask_of_tokens_that_are_not_there_is_refused(video: Tensor, name: str, bad: int, found: str):
+def test_a_mask_of_unknown_tokens_is_refused(video: Tensor, name: str, bad: int, found: str):
     index = torch.full((2, 4), 5)
     index[1, 2] = bad
-    with pytest.raises(ValueError, match=rf"mask\.{name} to hold token numbers of 0 to 31, found {found}$"):
+    with pytest.raises(ValueError, match=rf"0 to 31 in mask\.{name}, found {found}$"):
         clip_patches(video, TINY, a_mask(**{name: index}))
 
 
-def test_a_mask_that_hides_nothing_is_taken(video: Tensor):
+def test_a_mask_that_masks_nothing_is_taken(video: Tensor):
     nothing = torch.empty(2, 0, dtype=torch.int64)
     assert clip_patches(video, TINY, a_mask(masked=nothing)).shape == (2, 32, 96)
 
@@ -240,7 +241,7 @@ def test_the_model_checks_its_clip_and_mask(autoencoder: MaskedAutoencoder, vide
     answer = getattr(autoencoder, call)
     with pytest.raises(ValueError, match="expected uint8 video"):
         answer(video / 255, a_mask())
-    with pytest.raises(ValueError, match=r"expected mask\.visible to hold token numbers of 0 to 31"):
+    with pytest.raises(ValueError, match=r"mask\.visible"):
         answer(video, a_mask(visible=torch.full((2, 4), 32)))
 
 
@@ -289,7 +290,7 @@ def test_models_of_mae_st_have_the_published_number_of_parameters(
         key_bias=True,
     )
     decoder = DecoderConfig(dim=512, depth=4, heads=8, mlp_dim=2048, embed_bias=True, key_bias=True)
-    target = PixelTarget(normalize="patch", pixels="model", frames=8)
+    target = PixelTarget(normalize="patch", pixels="normalized", frames=8)
     with torch.device("meta"):
         joint = replace(decoder, positions="joint", class_token="encoder")
         assert count(MaskedAutoencoder(AutoencoderConfig(encoder=encoder, decoder=joint, target=target))) == (
@@ -301,36 +302,48 @@ def test_models_of_mae_st_have_the_published_number_of_parameters(
         )
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_the_forward_pass_compiles_without_graph_breaks(name: str, video: Tensor, mask: TokenMask):
-    model = make(CONFIGS[name])
+@pytest.mark.slow
+def test_a_training_step_compiles_without_graph_breaks(video: Tensor):
+    plain, compiled = make(MAE_ST_RELEASED).train(), make(MAE_ST_RELEASED).train()
+    checkpoint_activations(compiled)
+    mask = DualMasking(ratio=0.75).sample(TINY.grid, 2, torch.Generator().manual_seed(0))
+
+    def loss(model: MaskedAutoencoder) -> Tensor:
+        return model(video, mask).loss
+
+    loss(plain).backward()
+    torch.compile(loss, fullgraph=True, backend="aot_eager")(compiled).backward()
+    assert_same_gradients(compiled, plain)
+
+
+@pytest.mark.slow
+def test_encoder_and_decoder_compile_without_graph_breaks(video: Tensor, mask: TokenMask):
+    model = make(CONFIGS["all_learned"])
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(video, mask), model(video, mask), rtol=0, atol=1e-5)
 
 
-def test_the_forward_pass_compiles_with_a_dual_mask(video: Tensor):
-    model = make(VIDEOMAE)
-    mask = DualMasking(ratio=0.75).sample(TINY.grid, 2, torch.Generator().manual_seed(0))
-
-    def loss(video: Tensor, mask: TokenMask) -> Tensor:
-        return model(video, mask).loss
-
-    compiled = torch.compile(loss, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(video, mask), loss(video, mask), rtol=0, atol=1e-5)
+# ------------------------------------------------------------------------------------ what training asks
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_a_training_step_compiles_without_graph_breaks(name: str, video: Tensor, mask: TokenMask):
-    plain, compiled = make(CONFIGS[name]).train(), make(CONFIGS[name]).train()
-    compiled.load_state_dict(plain.state_dict())
-    checkpoint_activations(compiled)
+def test_learned_tokens_and_positions_are_not_decayed():
+    assert make(VIDEOMAE).no_weight_decay() == {"decoder.mask_token"}
+    learned = {"positions.time", "positions.space", "positions.class_position", "class_token"}
+    assert make(MAE_ST).no_weight_decay() == {
+        *(f"encoder.{name}" for name in learned),
+        *(f"decoder.{name}" for name in learned),
+        "decoder.mask_token",
+    }
+    released = make(MAE_ST_RELEASED)
+    assert {name for name in released.no_weight_decay() if name.startswith("decoder.")} == {
+        "decoder.mask_token", "decoder.positions.table", "decoder.positions.class_position",
+    }  # fmt: skip
+    for config in CONFIGS.values():
+        model = make(config)
+        assert model.no_weight_decay() <= dict(model.named_parameters()).keys()
 
-    def loss(video: Tensor, mask: TokenMask) -> Tensor:
-        return compiled(video, mask).loss
 
-    plain(video, mask).loss.backward()
-    torch.compile(loss, fullgraph=True, backend="aot_eager")(video, mask).backward()
-    for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
-        assert (one.grad is None) == (other.grad is None)
-        if one.grad is not None and other.grad is not None:
-            torch.testing.assert_close(other.grad, one.grad, rtol=0, atol=1e-5)
+def test_the_blocks_are_all_transformer_blocks():
+    for config in CONFIGS.values():
+        model = make(config)
+        assert model.blocks == [module for module in model.modules() if isinstance(module, Block)]

@@ -1,4 +1,4 @@
-"""The decoder: what it paints, and where."""
+"""The decoder: what it reconstructs, and where."""
 
 from dataclasses import replace
 
@@ -32,8 +32,8 @@ def test_predictions_are_those_of_the_whole_grid_in_raster_order(decoder: PixelD
     for row in range(2):
         grid = decoder.mask_token.expand(1, 32, -1).clone()
         grid[0, mask.visible[row]] = decoder.embed(encoded[row])
-        painted = decoder.transformer(grid + decoder.positions())
-        expected = decoder.predict(decoder.norm(painted))[0, mask.masked[row]]
+        reconstructed = decoder.transformer(grid + decoder.positions())
+        expected = decoder.predict(decoder.norm(reconstructed))[0, mask.masked[row]]
         torch.testing.assert_close(decoder(encoded, mask)[row], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -89,7 +89,7 @@ def make(config: DecoderConfig, num_class_tokens: int = 0) -> PixelDecoder:
     return decoder
 
 
-def painted_in_raster_order(
+def reconstructed_in_raster_order(
     decoder: PixelDecoder, encoded: Tensor, mask: TokenMask, summary: Tensor | None
 ) -> Tensor:
     """As MAE-ST does it: the whole grid, the class token before it, positions added, then the masked rows.
@@ -97,7 +97,7 @@ def painted_in_raster_order(
     Args:
         summary: (B, 1, D) the class token before its position is added; None has none.
     """
-    painted = []
+    reconstructed = []
     for row in range(len(encoded)):
         grid = decoder.mask_token[0].expand(32, -1).clone()
         grid[mask.visible[row]] = decoder.embed(encoded[row])
@@ -105,8 +105,8 @@ def painted_in_raster_order(
         if summary is not None:
             tokens = torch.cat([summary[row] + decoder.get_parameter("positions.class_position")[0], tokens])
         out = decoder.predict(decoder.norm(decoder.transformer(tokens[None])))[0]
-        painted.append(out[-32:][mask.masked[row]])
-    return torch.stack(painted)
+        reconstructed.append(out[-32:][mask.masked[row]])
+    return torch.stack(reconstructed)
 
 
 @pytest.mark.parametrize("positions", ["joint", "separable"])
@@ -114,7 +114,7 @@ def test_a_learned_class_token_is_the_decoders_own(positions, mask: TokenMask):
     decoder = make(replace(MAE_ST.decoder, positions=positions), num_class_tokens=1)
     encoded = torch.randn(2, 1 + mask.visible.shape[1], 24)
     summary = decoder.get_parameter("class_token").expand(2, -1, -1)
-    expected = painted_in_raster_order(decoder, encoded[:, 1:], mask, summary)
+    expected = reconstructed_in_raster_order(decoder, encoded[:, 1:], mask, summary)
     torch.testing.assert_close(decoder(encoded, mask), expected, rtol=1e-4, atol=1e-4)
     changed = torch.cat([torch.randn(2, 1, 24), encoded[:, 1:]], dim=1)
     assert torch.equal(decoder(changed, mask), decoder(encoded, mask))
@@ -124,15 +124,15 @@ def test_a_learned_class_token_needs_none_in_the_encoder(mask: TokenMask):
     decoder = make(MAE_ST.decoder)
     encoded = torch.randn(2, mask.visible.shape[1], 24)
     summary = decoder.get_parameter("class_token").expand(2, -1, -1)
-    expected = painted_in_raster_order(decoder, encoded, mask, summary)
+    expected = reconstructed_in_raster_order(decoder, encoded, mask, summary)
     torch.testing.assert_close(decoder(encoded, mask), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_encoders_class_token_is_handed_on(mask: TokenMask):
+def test_the_encoders_class_token_is_passed_on(mask: TokenMask):
     decoder = make(MAE_ST_RELEASED.decoder, num_class_tokens=1)
     assert "class_token" not in dict(decoder.named_parameters())
     encoded = torch.randn(2, 1 + mask.visible.shape[1], 24)
-    expected = painted_in_raster_order(decoder, encoded[:, 1:], mask, decoder.embed(encoded[:, :1]))
+    expected = reconstructed_in_raster_order(decoder, encoded[:, 1:], mask, decoder.embed(encoded[:, :1]))
     torch.testing.assert_close(decoder(encoded, mask), expected, rtol=1e-4, atol=1e-4)
     changed = torch.cat([torch.randn(2, 1, 24), encoded[:, 1:]], dim=1)
     assert not torch.allclose(decoder(changed, mask), decoder(encoded, mask), atol=1e-3)
@@ -141,7 +141,7 @@ def test_the_encoders_class_token_is_handed_on(mask: TokenMask):
 def test_without_a_class_token_that_of_the_encoder_is_left_out(mask: TokenMask):
     decoder = make(TINY_DECODER, num_class_tokens=1)
     encoded = torch.randn(2, 1 + mask.visible.shape[1], 24)
-    expected = painted_in_raster_order(decoder, encoded[:, 1:], mask, None)
+    expected = reconstructed_in_raster_order(decoder, encoded[:, 1:], mask, None)
     torch.testing.assert_close(decoder(encoded, mask), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -152,8 +152,8 @@ def test_a_class_token_that_the_encoder_does_not_have_is_refused():
         PixelDecoder(MAE_ST_RELEASED.decoder, grid=GRID, encoder_dim=24, values=6)
 
 
-def test_tokens_that_are_both_seen_and_painted_enter_twice():
-    """As in VideoMAE V2: what the encoder made of the token, and a mask token in the same place."""
+def test_tokens_that_are_both_seen_and_reconstructed_enter_twice():
+    """As in VideoMAE V2: what the encoder made of the token, and a mask token in the same position."""
     decoder = make(TINY_DECODER)
     mask = TokenMask(torch.tensor([[0, 3]]), torch.tensor([[1, 3, 8]]))
     encoded = torch.randn(1, 2, 24)
@@ -168,7 +168,7 @@ def test_tokens_that_are_both_seen_and_painted_enter_twice():
     torch.testing.assert_close(decoder(encoded, mask), expected)
 
 
-def test_a_decoder_may_have_nothing_to_paint(decoder: PixelDecoder):
+def test_a_decoder_may_have_nothing_to_reconstruct(decoder: PixelDecoder):
     everything = TokenMask(torch.arange(32)[None], torch.empty(1, 0, dtype=torch.int64))
     assert decoder(torch.randn(1, 32, 24), everything).shape == (1, 0, 6)
 

@@ -24,7 +24,7 @@ def encoder() -> VideoEncoder:
     return encoder
 
 
-def test_the_embedding_is_a_convolution_of_the_normalised_clip(video: Tensor):
+def test_the_embedding_is_a_convolution_of_the_normalized_clip(video: Tensor):
     embedding = PatchEmbedding(TINY)
     randomize(embedding)
     mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
@@ -49,7 +49,7 @@ def test_the_pixel_statistics_are_the_configured_ones(video: Tensor):
     torch.testing.assert_close(pixel, expected)
 
 
-def test_all_tokens_visible_is_no_mask(encoder: VideoEncoder, video: Tensor):
+def test_all_tokens_visible_is_the_same_as_no_mask(encoder: VideoEncoder, video: Tensor):
     patches = patchify(video, TINY.tubelet_size)
     everything = torch.arange(32).expand(2, -1)
     torch.testing.assert_close(encoder(patches, everything), encoder(patches))
@@ -80,7 +80,7 @@ def draw_encoder(data: st.DataObject) -> VideoEncoder:
 
 @settings(max_examples=20)
 @given(st.data(), st.integers(1, 3))
-def test_for_every_architecture_all_tokens_visible_is_no_mask(data: st.DataObject, batch: int):
+def test_for_every_architecture_all_tokens_visible_is_the_same_as_no_mask(data: st.DataObject, batch: int):
     encoder = draw_encoder(data)
     tokens = encoder.grid.volume
     patches = torch.randint(0, 256, (batch, tokens, 96), dtype=torch.uint8)
@@ -122,12 +122,12 @@ def test_permuting_the_visible_tokens_permutes_the_features(encoder: VideoEncode
 def test_masked_pixels_do_not_matter(encoder: VideoEncoder, video: Tensor):
     patches = patchify(video, TINY.tubelet_size)
     mask = RandomMasking(ratio=0.5).sample(TINY.grid, 2)
-    painted = patches.scatter(1, mask.masked.unsqueeze(-1).expand(-1, -1, patches.shape[-1]), 0)
-    assert torch.equal(encoder(painted, mask.visible), encoder(patches, mask.visible))
-    assert not torch.equal(encoder(painted), encoder(patches))
+    reconstructed = patches.scatter(1, mask.masked.unsqueeze(-1).expand(-1, -1, patches.shape[-1]), 0)
+    assert torch.equal(encoder(reconstructed, mask.visible), encoder(patches, mask.visible))
+    assert not torch.equal(encoder(reconstructed), encoder(patches))
 
 
-def test_where_a_token_is_matters(encoder: VideoEncoder):
+def test_the_position_of_a_token_matters(encoder: VideoEncoder):
     patches = torch.zeros(1, 32, 96, dtype=torch.uint8)
     features = encoder(patches)
     assert (features[0, 1:] - features[0, :1]).abs().amax(1).min() > 1e-3
@@ -138,8 +138,8 @@ def test_every_row_has_its_own_mask(encoder: VideoEncoder, video: Tensor):
     visible = torch.tensor([[0, 5, 9], [3, 4, 31]])
     together = encoder(patches, visible)
     for row in range(2):
-        alone = encoder(patches[row : row + 1], visible[row : row + 1])
-        torch.testing.assert_close(together[row : row + 1], alone)
+        single = encoder(patches[row : row + 1], visible[row : row + 1])
+        torch.testing.assert_close(together[row : row + 1], single)
 
 
 def test_the_final_norm_is_a_setting(encoder: VideoEncoder, video: Tensor):
@@ -212,9 +212,9 @@ def test_the_class_token_comes_before_the_others(mae_st: VideoEncoder, video: Te
 def test_the_class_token_has_no_pixels_but_sees_the_others(mae_st: VideoEncoder, video: Tensor):
     patches = patchify(video, TINY.tubelet_size)
     assert not torch.allclose(mae_st(patches)[0, 0], mae_st(patches)[1, 0], atol=1e-3)
-    alone = mae_st(patches, torch.empty(2, 0, dtype=torch.int64))
-    assert alone.shape == (2, 1, 24)
-    assert torch.equal(alone[0], alone[1])
+    single = mae_st(patches, torch.empty(2, 0, dtype=torch.int64))
+    assert single.shape == (2, 1, 24)
+    assert torch.equal(single[0], single[1])
 
 
 def test_the_class_token_starts_at_random():
@@ -274,7 +274,7 @@ def test_positions_made_for_the_same_grid_are_the_same(encoder: VideoEncoder, vi
     assert torch.equal(other(patches), encoder(patches))
 
 
-def test_separable_positions_tell_time_and_place_apart():
+def test_separable_positions_separate_time_and_position():
     encoder = VideoEncoder(replace(TINY, positions="separable", depth=0, final_norm=False))
     randomize(encoder)
     features = encoder(torch.zeros(1, 32, 96, dtype=torch.uint8))[0].reshape(2, 16, 24)

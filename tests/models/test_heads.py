@@ -14,7 +14,7 @@ from tubelet.models.heads import BridgingHead, BridgingHeadConfig, LinearHead, L
 BRIDGING = BridgingHeadConfig(dim=16, depth=2, heads=2, mlp_dim=32)
 
 
-def test_the_linear_head_normalises_the_mean():
+def test_the_linear_head_normalizes_the_mean():
     head = LinearHead(LinearHeadConfig(), dim=8, classes=5)
     randomize(head)
     assert isinstance(head.classify, nn.Linear)
@@ -54,7 +54,7 @@ def test_scores_do_not_depend_on_the_order_of_tokens(config: LinearHeadConfig | 
 
 
 @pytest.mark.parametrize("config", [LinearHeadConfig(dropout=0.5), BridgingHeadConfig(dropout=0.5)])
-def test_dropout_is_on_in_training_alone(config: LinearHeadConfig | BridgingHeadConfig):
+def test_dropout_is_on_only_in_training(config: LinearHeadConfig | BridgingHeadConfig):
     head = make_head(config, dim=8, classes=5)
     randomize(head)
     x = torch.randn(1, 4, 8)
@@ -87,7 +87,7 @@ def test_the_kind_chooses_the_head():
     assert [type(head) for head in made] == [LinearHead, BridgingHead]
 
 
-def test_the_linear_head_may_take_the_first_token_alone():
+def test_the_linear_head_may_take_only_the_first_token():
     head = LinearHead(LinearHeadConfig(pool="first"), dim=8, classes=5)
     randomize(head)
     x = torch.randn(3, 7, 8)
@@ -110,7 +110,7 @@ def test_the_epsilon_of_the_linear_heads_norm_is_a_setting():
 
 
 @pytest.mark.parametrize("pool", ["mean", "first"])
-def test_without_classes_the_linear_head_gives_normalised_features(pool: Literal["mean", "first"]):
+def test_without_classes_the_linear_head_gives_normalized_features(pool: Literal["mean", "first"]):
     head = LinearHead(LinearHeadConfig(pool=pool), dim=8, classes=0)
     randomize(head)
     x = torch.randn(3, 7, 8)

@@ -53,7 +53,7 @@ def test_attention_is_softmax_attention(key_bias: bool):
     torch.testing.assert_close(attention(x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_without_key_bias_queries_and_values_alone_have_one():
+def test_without_key_bias_only_queries_and_values_have_one():
     names = {name for name, _ in Attention(8, 2, key_bias=False).named_parameters()}
     assert names == {"qkv.weight", "query_bias", "value_bias", "project.weight", "project.bias"}
 
@@ -83,7 +83,7 @@ def test_the_mlp_has_an_exact_gelu():
     torch.testing.assert_close(mlp(x), hidden @ last.weight.T + last.bias)
 
 
-def test_a_block_normalises_before_each_branch():
+def test_a_block_normalizes_before_each_branch():
     block = Block(8, 2, 16)
     randomize(block)
     x = torch.randn(2, 3, 8)

@@ -58,10 +58,10 @@ def test_sinusoid_3d_equals_the_formula_axis_by_axis() -> None:
     table = sinusoid_3d_table(grid, dim)
     assert table.shape == (1, grid.volume, dim)
     for token in range(grid.volume):
-        places = (token // 12, token // 4 % 3, token % 4)
+        positions = (token // 12, token // 4 % 3, token % 4)
         expected = []
-        for place, width in zip(places, (4, 6, 6), strict=True):
-            angles = [place / 100 ** (k / (width / 2)) for k in range(width // 2)]
+        for position, width in zip(positions, (4, 6, 6), strict=True):
+            angles = [position / 100 ** (k / (width / 2)) for k in range(width // 2)]
             expected += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
         assert table[0, token].tolist() == pytest.approx(expected, abs=1e-6)
 
@@ -80,7 +80,7 @@ def test_joint_positions_are_one_vector_for_each_token():
     assert positions().shape == (1, 24, 5)
 
 
-def test_separable_positions_add_the_time_and_the_place():
+def test_separable_positions_add_time_and_position_in_the_frame():
     grid = Size3(3, 2, 4)
     positions = Positions("separable", grid, 5)
     parameters = dict(positions.named_parameters())
@@ -107,11 +107,11 @@ def test_learned_positions_start_at_random_and_have_a_gradient(kind: PositionKin
 
 
 @pytest.mark.parametrize("kind", ["joint", "separable"])
-def test_a_class_token_has_a_place_of_its_own(kind: PositionKind):
+def test_a_class_token_has_its_own_position(kind: PositionKind):
     grid = Size3(2, 2, 2)
-    place = Positions(kind, grid, 5, class_token=True).class_position
-    assert place is not None
-    assert place.shape == (1, 1, 5)
+    position = Positions(kind, grid, 5, class_token=True).class_position
+    assert position is not None
+    assert position.shape == (1, 1, 5)
     assert Positions(kind, grid, 5, class_token=True)().shape == (1, 8, 5)
     assert Positions(kind, grid, 5).class_position is None
 
@@ -137,8 +137,8 @@ def test_fixed_positions_have_no_class_token(kind: PositionKind):
 
 
 @pytest.mark.parametrize("kind", ["joint", "separable"])
-def test_learned_positions_are_made_for_their_own_grid(kind: PositionKind):
-    with pytest.raises(ValueError, match=rf"\({kind}\) are resized themselves: position_grid must be null"):
+def test_learned_positions_have_only_their_own_grid(kind: PositionKind):
+    with pytest.raises(ValueError, match=rf"position_grid must be null.*{kind}"):
         Positions(kind, Size3(2, 2, 2), 16, native_grid=Size3(2, 4, 4))
 
 
@@ -146,19 +146,19 @@ def test_learned_positions_are_made_for_their_own_grid(kind: PositionKind):
 
 
 def stretching(old: int, new: int, kernel: str) -> npt.NDArray[np.float64]:
-    """The matrix (new, old) that stretches an axis: pixels are areas, and the edge goes on outside."""
+    """The matrix (new, old) that stretches an axis: pixels are areas, and the edge is repeated outside."""
     matrix = np.zeros((new, old))
     for k in range(new):
         center = (k + 0.5) * old / new - 0.5
-        for place in range(math.floor(center) - 1, math.floor(center) + 3):
-            x = abs(center - place)
+        for position in range(math.floor(center) - 1, math.floor(center) + 3):
+            x = abs(center - position)
             if kernel == "linear":
                 weight = max(0.0, 1 - x)
             elif x <= 1:
                 weight = 1.25 * x**3 - 2.25 * x**2 + 1  # Keys' cubic with a = -0.75
             else:
                 weight = -0.75 * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
-            matrix[k, min(max(place, 0), old - 1)] += weight
+            matrix[k, min(max(position, 0), old - 1)] += weight
     return matrix
 
 
@@ -188,32 +188,32 @@ def test_resizing_to_the_same_grid_changes_nothing(grid: Size3):
 
 @few
 @given(GRIDS, GRIDS)
-def test_a_table_that_tells_the_time_alone_still_does(old: Size3, new: Size3):
+def test_a_table_of_times_stays_one(old: Size3, new: Size3):
     times = torch.randn(1, old.t, 1, 3)
     found = resize_table(times.expand(1, -1, old.h * old.w, 3).reshape(1, -1, 3), old, new)
     planes = found.reshape(new.t, new.h * new.w, 3)
     torch.testing.assert_close(planes, planes[:, :1].expand_as(planes), rtol=0, atol=1e-5)
-    alone = resize_table(times[:, :, 0], Size3(old.t, 1, 1), Size3(new.t, 1, 1))
-    torch.testing.assert_close(planes[:, 0], alone[0], rtol=0, atol=1e-5)
+    single = resize_table(times[:, :, 0], Size3(old.t, 1, 1), Size3(new.t, 1, 1))
+    torch.testing.assert_close(planes[:, 0], single[0], rtol=0, atol=1e-5)
 
 
 @few
 @given(GRIDS, GRIDS)
-def test_a_table_that_tells_the_place_alone_still_does(old: Size3, new: Size3):
-    places = torch.randn(1, 1, old.h * old.w, 3)
-    found = resize_table(places.expand(1, old.t, -1, 3).reshape(1, -1, 3), old, new)
+def test_a_table_of_positions_in_the_frame_stays_one(old: Size3, new: Size3):
+    positions = torch.randn(1, 1, old.h * old.w, 3)
+    found = resize_table(positions.expand(1, old.t, -1, 3).reshape(1, -1, 3), old, new)
     planes = found.reshape(new.t, new.h * new.w, 3)
     torch.testing.assert_close(planes, planes[:1].expand_as(planes), rtol=0, atol=1e-5)
-    alone = resize_table(places[:, 0], Size3(1, old.h, old.w), Size3(1, new.h, new.w))
-    torch.testing.assert_close(planes[0], alone[0], rtol=0, atol=1e-5)
+    single = resize_table(positions[:, 0], Size3(1, old.h, old.w), Size3(1, new.h, new.w))
+    torch.testing.assert_close(planes[0], single[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("axis", "old", "new"), [(0, 8, 16), (0, 8, 4), (1, 7, 14), (2, 14, 7)])
 def test_a_linear_table_stays_linear_inside(axis: int, old: int, new: int):
     before, after = [3, 4, 5], [3, 4, 5]
     before[axis], after[axis] = old, new
-    places = torch.meshgrid(*(torch.arange(side) for side in before), indexing="ij")[axis]
-    found = resize_table(places.reshape(1, -1, 1).float(), Size3(*before), Size3(*after))
+    positions = torch.meshgrid(*(torch.arange(side) for side in before), indexing="ij")[axis]
+    found = resize_table(positions.reshape(1, -1, 1).float(), Size3(*before), Size3(*after))
     line = found.reshape(*after).movedim(axis, 0).flatten(1)
     expected = (torch.arange(new) + 0.5) * old / new - 0.5
     inside = (expected >= (1 if axis else 0)) & (expected <= old - (2 if axis else 1))

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,9 +47,9 @@ def stretched(table: Tensor, old: Size3, new: Size3) -> Tensor:
     planes = functional.interpolate(planes, (new.h, new.w), mode="bicubic", align_corners=False)
     times = []
     for time in range(new.t):
-        place = min(max((time + 0.5) * old.t / new.t - 0.5, 0), old.t - 1)
-        before = int(place)
-        after, share = min(before + 1, old.t - 1), place - before
+        position = min(max((time + 0.5) * old.t / new.t - 0.5, 0), old.t - 1)
+        before = int(position)
+        after, share = min(before + 1, old.t - 1), position - before
         times.append(planes[:, before] * (1 - share) + planes[:, after] * share)
     return torch.stack(times, dim=1).flatten(1).T[None]
 
@@ -76,7 +77,7 @@ def test_positions_are_stretched_in_time_height_and_width(
         torch.testing.assert_close(found.positions(), expected, rtol=0, atol=1e-5)
 
 
-def test_learned_tables_are_stretched_apart_by_place_and_time():
+def test_learned_tables_are_stretched_separately_by_position_and_time():
     model = make(MAE_ST)
     weights = resize_model(model, image_size=24, frames=6).state_dict()
     for part in ("encoder", "decoder"):
@@ -96,12 +97,12 @@ def test_learned_tables_are_stretched_apart_by_place_and_time():
         )
 
 
-def test_fixed_positions_are_not_computed_afresh():
-    """Token 20 of another grid is another place."""
+def test_fixed_positions_are_not_computed_for_the_new_flat_index():
+    """Token 20 of another grid is another position."""
     resized = resize_model(make(PLAIN), image_size=24)
     assert resized.config.encoder.position_grid == OLD
-    afresh = sinusoid_table(resized.grid.volume, TINY.dim)
-    assert (resized.encoder.positions() - afresh).abs().max() > 0.5
+    recomputed = sinusoid_table(resized.grid.volume, TINY.dim)
+    assert (resized.encoder.positions() - recomputed).abs().max() > 0.5
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -197,17 +198,16 @@ def test_a_resized_model_comes_back_from_the_disk(name: str, tmp_path: Path):
     assert torch.equal(again(clip(6, 24), mask).predicted, resized(clip(6, 24), mask).predicted)
 
 
-def test_loading_resizes_and_says_so_in_one_line_only_where_it_does(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+def test_loading_resizes_and_logs_one_line_about_it(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     model = make(MAE_ST)
     save_model(model, tmp_path / "x.pth", "mae_st")
     save_model(model, tmp_path / "own")
-    for path, told in ((tmp_path / "x.pth", {"heads": 3, "decoder_heads": 2}), (tmp_path / "own", {})):
+    given: dict[str, Any] = {"heads": 3, "decoder_heads": 2}
+    for path, hints in ((tmp_path / "x.pth", given), (tmp_path / "own", {})):
         with caplog.at_level(logging.WARNING, logger="tubelet"):
-            same = load_model(path, image_size=16, frames=4, **told)
+            same = load_model(path, image_size=16, frames=4, **hints)
             assert caplog.messages == []
-            larger = load_model(path, image_size=24, **told)
+            larger = load_model(path, image_size=24, **hints)
         assert caplog.messages == [
             f"{path} was trained on 4 frames of 16 pixels: its positions were resized in time, height and "
             "width to 4 frames of 24 pixels"
@@ -219,16 +219,16 @@ def test_loading_resizes_and_says_so_in_one_line_only_where_it_does(
         assert all(torch.equal(found[name], expected[name]) for name in expected)
         assert larger.card.clip is None or larger.card.clip.frames == 4
         with pytest.raises(UserError, match="cannot be resized: height must be a multiple of 4, found 25"):
-            load_model(path, image_size=25, **told)
+            load_model(path, image_size=25, **hints)
 
 
-def test_a_resized_model_sees_the_same_places():
-    """A grey frame has no size: where tokens differ by their places alone, so do the features."""
+def test_a_resized_model_sees_the_same_positions():
+    """A gray frame has no size: if tokens differ only by their positions, so do the features."""
     model = make(PLAIN)
-    grey = torch.full((1, 4, 3, 16, 16), 90, dtype=torch.uint8)
+    gray = torch.full((1, 4, 3, 16, 16), 90, dtype=torch.uint8)
     large = torch.full((1, 4, 3, 32, 32), 90, dtype=torch.uint8)
     resized = resize_model(model, image_size=32)
     with torch.no_grad():
-        small_features, large_features = model.encode(grey), resized.encode(large)
+        small_features, large_features = model.encode(gray), resized.encode(large)
     pooled = functional.avg_pool3d(large_features[0].T.reshape(-1, 2, 8, 8), (1, 2, 2)).flatten(1).T
     assert functional.cosine_similarity(pooled, small_features[0]).min() > 0.9

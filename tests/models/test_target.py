@@ -18,7 +18,7 @@ from tubelet.models.target import PixelTarget
 from tubelet.patches import Size3, patchify
 
 Normalize = Literal["channel", "patch"] | None
-Pixels = Literal["unit", "model"]
+Pixels = Literal["zero_one", "normalized"]
 Spacing = Literal["linspace", "stride"]
 
 MEAN, STD = (0.45, 0.4, 0.5), (0.225, 0.2, 0.3)
@@ -55,11 +55,11 @@ def by_hand(
     config: EncoderConfig,
     frames: list[int],
     normalize: Normalize = None,
-    pixels: Pixels = "unit",
+    pixels: Pixels = "zero_one",
 ) -> npt.NDArray[np.float64]:
     """The target (B, N, values) of every token in float64, cut from the clip without `patchify`."""
     video = clip.numpy().astype(np.float64).transpose(0, 1, 3, 4, 2) / 255
-    if pixels == "model":
+    if pixels == "normalized":
         video = (video - np.array(config.mean)) / np.array(config.std)
     times, rows, columns = config.grid
     side, each = config.patch_size, len(frames) // times
@@ -79,10 +79,10 @@ def by_hand(
     return np.stack(targets, axis=1)
 
 
-# ------------------------------------------------------------------------------------------- normalising
+# ------------------------------------------------------------------------------------------- normalizing
 
 
-def test_the_target_is_normalised_by_token_and_channel(video: Tensor):
+def test_the_target_is_normalized_by_token_and_channel(video: Tensor):
     patches = patchify(video, TINY.tubelet_size)
     target = PixelTarget()(patches, every_token(TINY), make(TINY))
     assert target.dtype == torch.float32
@@ -92,7 +92,7 @@ def test_the_target_is_normalised_by_token_and_channel(video: Tensor):
         np.testing.assert_allclose(target[1, token].numpy().reshape(32, 3), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("pixels", ["unit", "model"])
+@pytest.mark.parametrize("pixels", ["zero_one", "normalized"])
 @pytest.mark.parametrize("normalize", ["channel", "patch", None])
 @pytest.mark.parametrize(
     ("count", "spacing", "frames"),
@@ -113,7 +113,7 @@ def test_the_target_is_that_computed_by_hand(
 
 
 @pytest.mark.parametrize("normalize", ["channel", "patch"])
-def test_a_nearly_flat_token_tells_where_the_addend_goes(normalize: Normalize):
+def test_a_nearly_flat_token_shows_where_the_addend_is(normalize: Normalize):
     """To the deviation of a channel, but to the variance of a patch."""
     clip = torch.full((1, 16, 3, 8, 8), 200, dtype=torch.uint8)
     clip[:, ::2, :, ::4, ::4] = 201
@@ -124,7 +124,7 @@ def test_a_nearly_flat_token_tells_where_the_addend_goes(normalize: Normalize):
 
 
 @pytest.mark.parametrize("normalize", ["channel", "patch"])
-@pytest.mark.parametrize("pixels", ["unit", "model"])
+@pytest.mark.parametrize("pixels", ["zero_one", "normalized"])
 def test_the_target_of_a_flat_token_is_zero(normalize: Normalize, pixels: Pixels):
     target = PixelTarget(normalize=normalize, pixels=pixels)
     config = replace(TINY, mean=(0.45,) * 3, std=(0.225,) * 3)
@@ -132,7 +132,7 @@ def test_the_target_of_a_flat_token_is_zero(normalize: Normalize, pixels: Pixels
     assert not target(flat, torch.tensor([[0, 1]]), make(config)).abs().gt(1e-1).any()
 
 
-def test_without_normalising_the_target_is_the_pixels(video: Tensor):
+def test_without_normalizing_the_target_is_the_pixels(video: Tensor):
     patches, index, encoder = patchify(video, TINY.tubelet_size), every_token(TINY), make(TINY)
     target = PixelTarget(normalize=None)
     found = target(patches, index, encoder)
@@ -142,7 +142,7 @@ def test_without_normalising_the_target_is_the_pixels(video: Tensor):
 
 def test_targets_in_model_space_are_what_the_encoder_sees():
     encoder, patches = make(LONG), patchify(clip_for(LONG), LONG.tubelet_size)
-    target = PixelTarget(normalize=None, pixels="model")(patches, every_token(LONG), encoder)
+    target = PixelTarget(normalize=None, pixels="normalized")(patches, every_token(LONG), encoder)
     seen = torch.nn.functional.linear(target, encoder.embed.project.weight, encoder.embed.project.bias)
     torch.testing.assert_close(seen, encoder.embed(patches))
 
@@ -150,7 +150,7 @@ def test_targets_in_model_space_are_what_the_encoder_sees():
 def test_the_target_of_some_tokens_is_their_part_of_all():
     encoder, patches = make(LONG), patchify(clip_for(LONG), LONG.tubelet_size)
     index = torch.tensor([[31, 0, 7], [5, 28, 29]])
-    target = PixelTarget(normalize="patch", pixels="model", frames=8)
+    target = PixelTarget(normalize="patch", pixels="normalized", frames=8)
     everything = target(patches, every_token(LONG), encoder)
     for row in range(2):
         some = target(patches[row : row + 1, index[row]], index[row : row + 1], encoder)
@@ -219,7 +219,7 @@ def test_frames_that_do_not_spread_over_the_tokens_are_refused(frames: int):
 # ------------------------------------------------------------------------------------------- back again
 
 
-@pytest.mark.parametrize("pixels", ["unit", "model"])
+@pytest.mark.parametrize("pixels", ["zero_one", "normalized"])
 @pytest.mark.parametrize("normalize", ["channel", "patch", None])
 def test_to_pixels_undoes_the_target(normalize: Normalize, pixels: Pixels):
     encoder, patches = make(LONG), patchify(clip_for(LONG), LONG.tubelet_size)
@@ -249,7 +249,7 @@ def test_a_frame_that_is_not_predicted_holds_the_one_before(
     encoder, clip = make(config), clip_for(config)
     patches = patchify(clip, config.tubelet_size)
     index = every_token(config)
-    target = PixelTarget(normalize=normalize, pixels="model", frames=count, spacing=spacing)
+    target = PixelTarget(normalize=normalize, pixels="normalized", frames=count, spacing=spacing)
     back = target.to_pixels(target(patches, index, encoder), patches, index, encoder)
     expected = patchify(clip[:, held], Size3(tubelet, 4, 4)) / 255
     torch.testing.assert_close(back, expected, rtol=0, atol=1e-5)

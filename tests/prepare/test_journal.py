@@ -32,7 +32,7 @@ def test_another_source_is_refused_and_both_are_named(prepare: Prepare, made: Pa
     lists: list[str | int] = ["list", "train.txt", "val.txt"]
     cases: list[tuple[str, list[str | int]]] = [
         ("folder", ["folder", "v/a"]),
-        ("folder", ["folder", "v", "--unlabelled"]),
+        ("folder", ["folder", "v", "--unlabeled"]),
         ("folder", ["folder", "v", "--split-seed", 1]),
         ("folder", lists),
         ("list", ["list", "train.txt"]),

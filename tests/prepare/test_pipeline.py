@@ -108,6 +108,7 @@ def test_the_work_of_a_cut_off_line_is_repeated(videos: Path, tmp_path: Path, wo
     assert work_done == ["3.mp4"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes(videos: Path, tmp_path: Path, work_done: list[str]):
     for k in range(4, 60):
         (videos / f"{k}.mp4").write_bytes((videos / f"{k % 4}.mp4").read_bytes())

@@ -5,8 +5,8 @@ from tubelet.prepare.plan import PreparePlan
 from tubelet.prepare.plan_folder import plan_folder
 
 
-def plan(*paths: str, unlabelled: bool = False) -> PreparePlan:
-    return plan_folder(FoundFiles("/v", sorted(paths)), unlabelled=unlabelled)
+def plan(*paths: str, unlabeled: bool = False) -> PreparePlan:
+    return plan_folder(FoundFiles("/v", sorted(paths)), unlabeled=unlabeled)
 
 
 def classes(found: PreparePlan) -> dict[str, str]:
@@ -92,6 +92,6 @@ def test_videos_without_class_folders_are_for_pretraining():
 
 def test_all_videos_are_used_if_folders_are_not_classes():
     paths = ("train/a/1.mp4", "val/b/2.mp4", "raw/3.mp4", "4.mp4")
-    found = plan(*paths, unlabelled=True)
+    found = plan(*paths, unlabeled=True)
     assert splits(found) == {path: "val" if path.startswith("val") else "train" for path in sorted(paths)}
     assert found.left_out == ()

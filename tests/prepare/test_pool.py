@@ -46,6 +46,7 @@ def test_an_empty_list_of_jobs_has_no_results():
     assert list(run_jobs(double, [], workers=2)) == []
 
 
+@pytest.mark.slow
 def test_other_jobs_continue_after_a_crash_and_a_timeout():
     jobs = ["a", "crash", "b", "hang", "c"]
     limit_s = {"hang": 1.0}
@@ -93,6 +94,7 @@ def own_process(_: int) -> int:
     return os.getpid()
 
 
+@pytest.mark.slow
 def test_each_job_has_its_own_time_limit():
     found = dict(run_jobs(sleep, [0.5, HOUR], workers=1, limit_s=lambda length: HOUR if length < 1 else 1))
     assert found == {0.5: 0.5, HOUR: JobFailed("took longer than 1 s")}

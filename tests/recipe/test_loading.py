@@ -1,18 +1,21 @@
 """Recipes: read, checked, changed from the command line, written and compared."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
 from tubelet.checkpoints.catalogue import published_checkpoint
-from tubelet.clips import DenseClip, SegmentClip, VideoMAESegmentClip
-from tubelet.data.augment import MultiScaleCrop, RandomErasing, ResizedCrop
+from tubelet.clips import DenseClip, SegmentClip, VideoMAESegmentClip, Views
+from tubelet.data.augment import RandomErasing, ResizedCrop
 from tubelet.data.mixing import Mixing
+from tubelet.data.protocols import PROTOCOLS
 from tubelet.data.randaugment import RandAugment
-from tubelet.errors import UserError, did_you_mean
+from tubelet.errors import UserError
 from tubelet.masking import RandomMasking, RunningCellMasking, TubeMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.encoder import EncoderConfig
@@ -20,7 +23,8 @@ from tubelet.models.heads import BridgingHeadConfig, LinearHeadConfig
 from tubelet.recipe.help import explain
 from tubelet.recipe.loading import evaluate_recipe, load_recipe, recipe_names, to_yaml
 from tubelet.recipe.schema import FinetuneRecipe, PretrainRecipe, Recipe
-from tubelet.run.training import make_classifier, make_task, run_recipe
+from tubelet.run.finetuning import make_classifier, make_task
+from tubelet.run.training import run_recipe
 from tubelet.settings import difference, parse, to_plain
 from tubelet.train.optim import scaled_lr
 
@@ -88,9 +92,15 @@ def test_kinds_choose_among_settings(finetune: str):
     assert recipe.masking == RunningCellMasking(ratio=0.5)
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_shipped_recipes_are_valid(name: str):
-    assert load_recipe(name).task in ("pretrain", "finetune")
+def test_shipped_recipes_are_valid():
+    for name in recipe_names():
+        assert load_recipe(name).task in name
+
+
+def test_recipes_are_named_after_family_verb_data_and_size():
+    for name in recipe_names():
+        pattern = r"demo/\w+|(videomae|mae_st|mar)/(pretrain|finetune)_(k400|ssv2)_(base|large)(_50)?"
+        assert re.fullmatch(pattern, name), name
 
 
 # ----------------------------------------------------------------------------------------- overriding
@@ -125,9 +135,77 @@ def test_an_override_may_hold_an_equals_sign(pretrain: str):
     assert pretraining(pretrain, "init=a=b").init == "a=b"
 
 
-@pytest.mark.parametrize("override", ["optim.epochs", "=3", ""])
-def test_what_is_no_override_is_refused(pretrain: str, override: str):
-    assert f"'{override}' is not a setting: write key=value" in complaint(pretrain, override)
+def test_what_is_not_an_override_is_refused(pretrain: str):
+    for override in ("optim.epochs", "=3", ""):
+        assert f"'{override}' is not a setting: write key=value" in complaint(pretrain, override)
+    for override in ("init=", "seed=", "data.root="):
+        assert f"'{override}' has no value" in complaint(pretrain, override)
+
+
+def test_text_is_taken_literally(pretrain: str):
+    for text in (
+        "/data/my #1 set", "2024", "0123", "2020-13-45", "2020-01-02", "12:30", "on", "1e3", "0x10",
+        "!!float x", "&a", "*a", "a: b", "- a", "a=b", "None", "|", "5" * 5000, "/data/\udcff", "C:\\videos",
+        " x ", "%",
+    ):  # fmt: skip
+        recipe = pretraining(pretrain, f"data.root={text}", f"init={text}", f"data.train={text}")
+        assert (recipe.data.root, recipe.init, recipe.data.train) == (Path(text), text, text)
+        assert evaluate_recipe(f"data.root={text}", f"data.split={text}").data.split == text
+    for text, meant in (("null", None), ("~", None), ('"[a] #1"', "[a] #1"), ("'null'", "null")):
+        assert pretraining(pretrain, f"init={text}").init == meant
+
+
+def test_text_in_a_file_stays_text(pretrain: str, tmp_path: Path):
+    for written, text in (
+        ("2024", "2024"), ("0123", "0123"), ("2020-13-45", "2020-13-45"), ("2020-01-02", "2020-01-02"),
+        ("on", "on"), ("12:30", "12:30"), ("'null'", "null"), ("5" * 5000, "5" * 5000), ("a#b", "a#b"),
+        ('"/data/my #1 set"', "/data/my #1 set"), ("/data/a # a comment", "/data/a"), ("a.inf", "a.inf"),
+    ):  # fmt: skip
+        path = tmp_path / "text.yaml"
+        path.write_text(
+            f"{PRETRAIN.replace('{root: /data}', chr(10) + f'  root: {written}')}init: {written}\n"
+        )
+        recipe = pretraining(str(path))
+        assert (recipe.data.root, recipe.init) == (Path(text), text)
+        path.write_text(to_yaml(recipe))
+        assert load_recipe(str(path)) == recipe
+
+
+def test_numbers_switches_and_nothing_are_understood(pretrain: str):
+    for override, value in (
+        ("seed=12", 12), ("seed=1_000", 1000), ("seed=0123", 123), ("data.max_failures=5e-2", 0.05),
+        ("runtime.compile=yes", True), ("runtime.compile=False", False), ("runtime.threads=null", None),
+        ("model.encoder.std=[0.5, 1, 2e-1]", (0.5, 1.0, 0.2)),
+    ):  # fmt: skip
+        recipe: object = pretraining(pretrain, override)
+        for name in override.partition("=")[0].split("."):
+            recipe = getattr(recipe, name)
+        assert (recipe, type(recipe)) == (value, type(value)), override
+
+
+def test_a_value_of_another_kind_is_one_short_message(pretrain: str):
+    digits = "5" * 5000
+    for override in (
+        "seed=!!float x", "seed=3 # a comment", f"seed={digits}", f"optim.base_lr={digits}", "seed=null",
+        f"optim.epochs={digits[:400]}", f"model.encoder.dim={digits[:20]}", "seed=[1]", "seed={a: 1}",
+        "seed=2020-13-45", "data.root=[a]", "data.root=null", f"seed{'.a' * 3000}=1", "data..root=3",
+        f"masking={digits}", "masking={kind: [tube]}", f"masking={{kind: {digits}}}", "data.workers=true",
+    ):  # fmt: skip
+        _, *lines = complaint(pretrain, override).splitlines()
+        assert len(lines) == 1, override
+        assert override.split("=")[0].partition(".")[0] in lines[0]
+        assert len(lines[0]) < 400
+
+
+def test_a_nul_character_is_refused(pretrain: str, tmp_path: Path):
+    for override in ("data.root=/a\0b", 'init="\\0"', 'masking={kind: "\\0"}'):
+        message = complaint(pretrain, override)
+        assert message.startswith(override.split("=")[0])
+        assert "NUL" in message
+    for text in ('init: "\\0"\n', "init: a\0\n"):
+        path = tmp_path / "nul.yaml"
+        path.write_text(PRETRAIN + text)
+        assert f"{path}" in complaint(str(path))
 
 
 def test_an_override_below_a_single_setting_is_refused(pretrain: str):
@@ -136,18 +214,28 @@ def test_an_override_below_a_single_setting_is_refused(pretrain: str):
 
 def test_an_override_that_is_not_yaml_is_refused(pretrain: str):
     assert "seed: '[1' is not a valid YAML value" in complaint(pretrain, "seed=[1")
+    for value, problem in (
+        ("[old] set", "needs quotation marks"),
+        ("{kind: tube, ratio: 0.9, kind: random}", "'kind' is given twice, in line 1"),
+        ("[" * 5000, "nested too deeply"),
+        ("[&a [*a]]", "nested too deeply"),
+    ):
+        message = complaint(pretrain, f"masking={value}")
+        assert message.startswith("masking: '")
+        assert problem in message
+        assert len(message) < 400
 
 
 def test_clips_augmentation_and_mixing_are_settings(finetune: str):
     recipe = finetuning(
         finetune,
-        "data.clip={kind: videomae_segment, short: lead}",
+        "data.clip={kind: videomae_segment, pad: front}",
         "data.augment.randaugment={policy: rand-m9-mstd0.5-inc1, cropped: true}",
         "data.augment.erasing={}",
         "data.augment.flip_labels=swap",
         "mixing={cutmix: 0}",
     )
-    assert recipe.data.clip == VideoMAESegmentClip(short="lead")
+    assert recipe.data.clip == VideoMAESegmentClip(pad="front")
     assert recipe.data.augment.randaugment == RandAugment(policy="rand-m9-mstd0.5-inc1", cropped=True)
     assert recipe.data.augment.erasing == RandomErasing(probability=0.25)
     assert recipe.data.augment.crop == ResizedCrop()
@@ -166,14 +254,14 @@ def recipe_of_tiny(recipe: FinetuneRecipe) -> FinetuneRecipe:
 
 # What papers and public scripts say: peak learning rate, clips in a step, epochs, clips x crops of a test.
 PUBLISHED_RECIPES = {
-    "videomae/pretrain_k400": (1.2e-3, 2048, 1600, None),
-    "videomae/pretrain_ssv2": (1.2e-3, 2048, 2400, None),
-    "videomae/finetune_k400": (7.5e-4, 768, 75, (5, 3)),
-    "videomae/finetune_ssv2": (7.5e-4, 768, 30, (2, 3)),
-    "mae_st/pretrain_k400": (1.6e-3, 2048, 200, None),
-    "mae_st/finetune_k400": (4.8e-3, 512, 50, (7, 3)),
-    "mar/finetune_k400": (1e-3, 512, 100, (5, 3)),
-    "mar/finetune_ssv2": (1e-3, 512, 40, (2, 3)),
+    "videomae/pretrain_k400_base": (1.2e-3, 2048, 1600, None),
+    "videomae/pretrain_ssv2_base": (1.2e-3, 2048, 2400, None),
+    "videomae/finetune_k400_base": (7.5e-4, 768, 75, (5, 3)),
+    "videomae/finetune_ssv2_base": (7.5e-4, 768, 30, (2, 3)),
+    "mae_st/pretrain_k400_large": (1.6e-3, 2048, 200, None),
+    "mae_st/finetune_k400_large": (4.8e-3, 512, 50, (7, 3)),
+    "mar/finetune_k400_base_50": (1e-3, 512, 100, (5, 3)),
+    "mar/finetune_ssv2_base_50": (1e-3, 512, 40, (2, 3)),
 }
 
 
@@ -181,49 +269,75 @@ def test_all_published_recipes_are_shipped():
     assert {name for name in recipe_names() if not name.startswith("demo/")} == PUBLISHED_RECIPES.keys()
 
 
-@pytest.mark.parametrize("name", PUBLISHED_RECIPES)
-def test_a_published_recipe_has_the_published_numbers(name: str):
-    peak, clips, epochs, views = PUBLISHED_RECIPES[name]
-    recipe = load_recipe(name)
-    assert scaled_lr(recipe.optim.base_lr, recipe.optim.batch_size) == pytest.approx(peak)
-    assert recipe.optim.batch_size * recipe.data.repeats * recipe.data.crops == clips
-    assert recipe.optim.epochs == epochs
-    assert recipe.data.clip.frames == 16
-    if isinstance(recipe, FinetuneRecipe):
-        assert (recipe.views.clips, recipe.views.crops) == views
-        assert recipe.mixing == Mixing(mixup=0.8, cutmix=1.0, switch=0.5, probability=1.0)
-        assert recipe.label_smoothing == 0.1
-        assert recipe.data.augment.erasing is not None
+def test_published_recipes_have_the_published_numbers():
+    for name, (peak, clips, epochs, views) in PUBLISHED_RECIPES.items():
+        recipe = load_recipe(name)
+        assert scaled_lr(recipe.optim.base_lr, recipe.optim.batch_size) == pytest.approx(peak), name
+        assert recipe.optim.batch_size * recipe.data.repeats * recipe.data.augmented_copies == clips, name
+        assert recipe.optim.epochs == epochs, name
+        assert recipe.data.clip.frames == 16, name
+        if isinstance(recipe, FinetuneRecipe):
+            assert (recipe.views.clips, recipe.views.crops) == views, name
+            assert recipe.mixing == Mixing(mixup=0.8, cutmix=1.0, switch=0.5, probability=1.0), name
+            assert recipe.label_smoothing == 0.1, name
+            assert recipe.data.augment.erasing is not None, name
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters"),
-    [
-        ("videomae/pretrain_k400", 94_210_944),
-        ("videomae/pretrain_ssv2", 94_210_944),
-        ("mae_st/pretrain_k400", 318_429_440),
-    ],
-)
-def test_a_published_recipe_trains_the_published_model(name: str, parameters: int):
-    recipe = load_recipe(name)
-    assert isinstance(recipe, PretrainRecipe)
-    with torch.device("meta"):
-        model = MaskedAutoencoder(recipe.model)
-    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+def test_published_recipes_are_tested_by_their_protocols():
+    for name, protocol in (
+        ("videomae/finetune_k400_base", "videomae_k400"),
+        ("videomae/finetune_ssv2_base", "videomae_ssv2"),
+        ("mae_st/finetune_k400_large", "mae_st_k400"),
+        ("mar/finetune_k400_base_50", "mar_k400"),
+        ("mar/finetune_ssv2_base_50", "mar_ssv2"),
+    ):
+        recipe, published = finetuning(name), PROTOCOLS[protocol]
+        assert recipe.data.clip == published.clip, name
+        assert recipe.views.with_defaults_of(Views(scores="mean_probability")) == published.views, name
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED_RECIPES if "finetune" in name])
-def test_a_published_recipe_starts_from_a_published_model(name: str):
-    recipe = finetuning(name)
-    assert recipe.init
-    start = published_checkpoint(recipe.init)
-    assert start.contains == "autoencoder"
-    assert start.source is not None
-    assert start.data.lower() == name.rpartition("_")[2]
+def test_published_results_are_data_of_the_recipes():
+    claimed = {
+        name: recipe.published.top1
+        for name in PUBLISHED_RECIPES
+        if isinstance(recipe := load_recipe(name), FinetuneRecipe) and recipe.published
+    }
+    assert claimed == {
+        "videomae/finetune_k400_base": 81.5,
+        "videomae/finetune_ssv2_base": 70.8,
+        "mae_st/finetune_k400_large": 84.8,
+        "mar/finetune_k400_base_50": 81.0,
+        "mar/finetune_ssv2_base_50": 71.0,
+    }
+
+
+def test_published_recipes_train_the_published_models():
+    for name, parameters in (
+        ("videomae/pretrain_k400_base", 94_210_944),
+        ("videomae/pretrain_ssv2_base", 94_210_944),
+        ("mae_st/pretrain_k400_large", 318_429_440),
+    ):
+        with torch.device("meta"):
+            model = MaskedAutoencoder(pretraining(name).model)
+        assert sum(parameter.numel() for parameter in model.parameters()) == parameters, name
+
+
+def test_published_recipes_start_from_published_models():
+    for name in PUBLISHED_RECIPES:
+        _, verb, data, size, *_ = name.replace("_st/", "/").replace("/", "_").split("_")
+        if verb == "finetune":
+            init = finetuning(name).init
+            assert init, name
+            start = published_checkpoint(init)
+            assert start.contains == "autoencoder", name
+            assert start.source is not None, name
+            assert start.data.lower() == data, name
+            assert size in init, name
 
 
 def test_mar_flips_something_something_with_its_classes_and_videomae_does_not_flip_it():
-    mar, videomae = (load_recipe(f"{family}/finetune_ssv2").data.augment for family in ("mar", "videomae"))
+    names = ("mar/finetune_ssv2_base_50", "videomae/finetune_ssv2_base")
+    mar, videomae = (load_recipe(name).data.augment for name in names)
     assert (mar.flip, mar.flip_labels, mar.whole_frames) == (0.5, "swap", False)
     assert (videomae.flip, videomae.whole_frames) == (0, True)
 
@@ -243,7 +357,7 @@ def test_a_misspelt_setting_of_a_kind_is_refused(pretrain: str):
     assert "masking.ratoi is not a setting; did you mean 'ratio'?" in message
 
 
-def test_pretraining_has_nothing_to_validate_on(pretrain: str, finetune: str):
+def test_pretraining_has_no_validation(pretrain: str, finetune: str):
     assert "data.val is not a setting" in complaint(pretrain, "data.val=nosuch")
     assert finetuning(finetune).data.val == "val"
     meanings = {key: meaning for key, _, _, meaning in explain("finetune")}
@@ -272,108 +386,99 @@ def test_a_missing_setting_is_named(tmp_path: Path):
 def test_a_value_out_of_range_is_refused_with_its_path(pretrain: str):
     message = complaint(pretrain, "masking={kind: tube, ratio: 1.5}")
     assert "masking" in message
-    assert "must lie in [0, 1), found 1.5" in message
+    assert "found 1.5" in message
 
 
-@pytest.mark.parametrize(
-    ("override", "where"),
-    [
-        ("data.augment.randaugment.policy=rand-m7", "'rand-m7' must end in -inc1"),
-        ("data.augment.erasing.probability=2", "probability must be in [0, 1], found 2"),
-        ("data.augment.flip_labels=swop", "flip_labels"),
-        ("data.clip={kind: interval, target_fps: 0}", "target_fps must be above 0"),
-        ("mixing.switch=2", "switch must be in [0, 1], found 2"),
-        ("mixing.mixap=1", "mixing.mixap is not a setting; did you mean 'mixup'?"),
+# An override, where the message says the problem is, and what it says about the range and the value.
+OUT_OF_RANGE = {
+    "pretrain": [
+        ("optim.betas=[0.9,1.5]", "optim: betas", "found (0.9, 1.5)"),
+        ("optim.eps=-1", "optim: eps", "at least 0, found -1"),
+        ("optim.base_lr=-1", "optim: base_lr", "at least 0, found -1"),
+        ("optim.weight_decay=-1", "optim: weight_decay", "at least 0, found -1"),
+        ("optim.layer_decay=0", "optim: layer_decay", "above 0, found 0"),
+        ("optim.layer_decay=0.75", "optim.layer_decay", "1 in pre-training, found 0.75"),
+        ("optim.base_lr=nan", "optim: base_lr", "a finite number, found nan"),
+        ("optim.base_lr=inf", "optim: base_lr", "a finite number, found inf"),
+        ("optim.min_lr=nan", "optim: min_lr", "a finite number, found nan"),
+        ("optim.warmup_lr=-3", "optim: warmup_lr", "at least 0, found -3"),
+        ("optim.weight_decay=nan", "optim: weight_decay", "a finite number, found nan"),
+        ("optim.layer_decay=nan", "optim: layer_decay", "a finite number, found nan"),
+        ("optim.clip_grad=nan", "optim: clip_grad", "a finite number, found nan"),
+        ("optim.clip_grad=-.inf", "optim: clip_grad", "a finite number, found -inf"),
+        ("save.every_seconds=nan", "save: every_seconds", "a finite number, found nan"),
+        ("seed=-1", "seed", "found -1"),
+        ("seed=99999999999999999999999", "seed", "found 99999999999999999999999"),
+        ("data.max_failures=3", "data: max_failures", "found 3"),
+        ("save.every_seconds=-1", "save: every_seconds", "at least 0, found -1"),
+        ("model.encoder.heads=0", "model.encoder: heads", "at least 1, found 0"),
+        ("model.encoder.patch_size=0", "model.encoder: patch_size", "at least 1, found 0"),
+        ("model.encoder.tubelet=0", "model.encoder: tubelet", "at least 1, found 0"),
+        ("model.encoder.depth=-1", "model.encoder: depth", "at least 0, found -1"),
+        ("model.encoder.dim=-64", "model.encoder: dim", "at least 1, found -64"),
+        ("model.encoder.mlp_dim=0", "model.encoder: mlp_dim", "at least 1, found 0"),
+        ("model.encoder.norm_eps=-1", "model.encoder: norm_eps", "at least 0, found -1"),
+        ("model.encoder.std=[0.2,nan,0.2]", "model.encoder: std", "a finite number, found nan"),
+        ("model.encoder.std=[0.2,0,0.2]", "model.encoder: std", "above 0, found 0"),
+        ("model.encoder.position_grid=[8,0,14]", "model.encoder: position_grid", "at least 1, found 0"),
+        ("model.decoder.heads=0", "model.decoder: heads", "at least 1, found 0"),
+        ("model.decoder.depth=-1", "model.decoder: depth", "at least 0, found -1"),
+        ("model.decoder.final_norm_eps=-1", "model.decoder: final_norm_eps", "at least 0, found -1"),
     ],
-)
-def test_augmentation_that_cannot_be_is_refused(finetune: str, override: str, where: str):
-    assert where in complaint(finetune, override)
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("optim.betas=[0.9,1.5]", "optim: betas must lie in [0, 1), found (0.9, 1.5)"),
-        ("optim.eps=-1", "optim: eps must be at least 0, found -1"),
-        ("optim.base_lr=-1", "optim: base_lr must be at least 0, found -1"),
-        ("optim.weight_decay=-1", "optim: weight_decay must be at least 0, found -1"),
-        ("optim.layer_decay=0", "optim: layer_decay must be above 0, found 0"),
-        ("optim.layer_decay=0.75", "optim.layer_decay must be 1 in pre-training, found 0.75"),
-        ("optim.base_lr=nan", "optim: base_lr must be a finite number, found nan"),
-        ("optim.base_lr=inf", "optim: base_lr must be a finite number, found inf"),
-        ("optim.min_lr=nan", "optim: min_lr must be a finite number, found nan"),
-        ("optim.warmup_lr=-3", "optim: warmup_lr must be at least 0, found -3"),
-        ("optim.weight_decay=nan", "optim: weight_decay must be a finite number, found nan"),
-        ("optim.layer_decay=nan", "optim: layer_decay must be a finite number, found nan"),
-        ("optim.clip_grad=nan", "optim: clip_grad must be a finite number, found nan"),
-        ("optim.clip_grad=-.inf", "optim: clip_grad must be a finite number, found -inf"),
-        ("save.every_seconds=nan", "save: every_seconds must be a finite number, found nan"),
-        ("seed=-1", "seed must lie in [0, 2**63), found -1"),
-        ("seed=99999999999999999999999", "seed must lie in [0, 2**63), found 99999999999999999999999"),
-        ("data.max_failures=3", "data: max_failures must lie in [0, 1], found 3"),
-        ("save.every_seconds=-1", "save: every_seconds must be at least 0, found -1"),
-        ("model.encoder.heads=0", "model.encoder: heads must be at least 1, found 0"),
-        ("model.encoder.patch_size=0", "model.encoder: patch_size must be at least 1, found 0"),
-        ("model.encoder.tubelet=0", "model.encoder: tubelet must be at least 1, found 0"),
-        ("model.encoder.depth=-1", "model.encoder: depth must be at least 0, found -1"),
-        ("model.encoder.dim=-64", "model.encoder: dim must be at least 1, found -64"),
-        ("model.encoder.mlp_dim=0", "model.encoder: mlp_dim must be at least 1, found 0"),
-        ("model.encoder.norm_eps=-1", "model.encoder: norm_eps must be at least 0, found -1"),
-        ("model.encoder.std=[0.2,nan,0.2]", "model.encoder: std must be a finite number, found nan"),
-        ("model.encoder.std=[0.2,0,0.2]", "model.encoder: std must be above 0, found 0"),
-        ("model.encoder.position_grid=[8,0,14]", "model.encoder: position_grid must be at least 1, found 0"),
-        ("model.decoder.heads=0", "model.decoder: heads must be at least 1, found 0"),
-        ("model.decoder.depth=-1", "model.decoder: depth must be at least 0, found -1"),
-        ("model.decoder.final_norm_eps=-1", "model.decoder: final_norm_eps must be at least 0, found -1"),
+    "finetune": [
+        ("data.augment.randaugment.policy=rand-m7", "'rand-m7'", "end in -inc1"),
+        ("data.augment.erasing.probability=2", "probability", "found 2"),
+        ("data.augment.flip_labels=swop", "data.augment.flip_labels", "found 'swop'"),
+        ("data.clip={kind: fixed_duration, target_fps: 0}", "target_fps", "above 0"),
+        ("mixing.switch=2", "switch", "found 2"),
+        ("mixing.mixap=1", "mixing.mixap", "did you mean 'mixup'?"),
+        ("head={kind: linear, norm_eps: -1}", "head: norm_eps", "at least 0, found -1"),
+        ("head.heads=0", "head: heads", "at least 1, found 0"),
+        ("frames=8", "frames", "encoder.frames"),
+        ("image_size=8", "image_size", "encoder.image_size"),
+        ("frames=0", "frames", "at least 1, found 0"),
+        ("head.dropout=1", "head: dropout", "found 1"),
+        ("head={kind: linear, dropout: 1}", "head: dropout", "found 1"),
+        ("head={kind: linear, init_scale: nan}", "head: init_scale", "a finite number, found nan"),
+        ("reconstruction.weight=nan", "reconstruction: weight", "a finite number, found nan"),
+        ("head.depth=-1", "head: depth", "at least 0, found -1"),
+        ("reconstruction.weight=-1", "reconstruction: weight", "at least 0, found -1"),
     ],
-)
-def test_a_setting_out_of_its_range_is_refused_with_the_range(pretrain: str, override: str, message: str):
-    assert message in complaint(pretrain, override)
+}
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("head={kind: linear, norm_eps: -1}", "head: norm_eps must be at least 0, found -1"),
-        ("head.heads=0", "head: heads must be at least 1, found 0"),
-        ("frames=8", "frames is for the model of init, and there is none: set encoder.frames"),
-        ("image_size=8", "image_size is for the model of init, and there is none: set encoder.image_size"),
-        ("frames=0", "frames must be at least 1, found 0"),
-        ("head.dropout=1", "head: dropout must lie in [0, 1), found 1"),
-        ("head={kind: linear, dropout: 1}", "head: dropout must lie in [0, 1), found 1"),
-        ("head={kind: linear, init_scale: nan}", "head: init_scale must be a finite number, found nan"),
-        ("reconstruction.weight=nan", "reconstruction: weight must be a finite number, found nan"),
-        ("head.depth=-1", "head: depth must be at least 0, found -1"),
-        ("reconstruction.weight=-1", "reconstruction: weight must be at least 0, found -1"),
-    ],
-)
-def test_a_setting_of_fine_tuning_out_of_its_range_is_refused(finetune: str, override: str, message: str):
-    assert message in complaint(finetune, override)
+def test_settings_out_of_range_are_refused_with_their_path_and_range(pretrain: str, finetune: str):
+    for recipe, rows in ((pretrain, OUT_OF_RANGE["pretrain"]), (finetune, OUT_OF_RANGE["finetune"])):
+        for override, where, problem in rows:
+            _, *lines = complaint(recipe, override).splitlines()
+            assert len(lines) == 1, override
+            assert where in lines[0], override
+            assert problem in lines[0], override
 
 
+@pytest.mark.slow
 def test_a_run_takes_the_largest_seed(tiny_recipe: Callable[..., Recipe], tmp_path: Path):
     run_recipe(tiny_recipe("finetune", "optim.epochs=1", f"seed={2**63 - 1}"), tmp_path / "run")
 
 
 def test_an_unknown_kind_is_refused_with_its_path(pretrain: str):
     message = complaint(pretrain, "masking={kind: tubes, ratio: x}", "data.clip.kind=dens")
-    assert message.splitlines()[1:] == [
-        "  data.clip.kind must be one of dense, segment, videomae, videomae_segment, interval, mar_segment, "
-        "mmaction2, found 'dens'; did you mean 'dense'?",
-        "  masking.kind must be one of tube, random, frame, block, running_cell, dual, found 'tubes'; did "
-        "you mean 'tube'?",
-    ]
+    clip, masking = message.splitlines()[1:]
+    assert clip.startswith("  data.clip.kind must be one of dense, segment, videomae")
+    assert "did you mean 'dense'?" in clip
+    assert masking.startswith("  masking.kind must be one of tube, random, frame, block, running_cell, dual")
+    assert "did you mean 'tube'?" in masking
 
 
-@pytest.mark.parametrize(
-    ("given", "near"), [("running_cell", "running_cell"), ("tub", "tube"), ("Dual", "dual")]
-)
-def test_a_kind_without_its_key_is_refused_with_how_to_write_it(pretrain: str, given: str, near: str):
-    line = f"  masking: expected settings as `key: value`, found '{given}'; write 'masking={{kind: {near}}}'"
-    assert complaint(pretrain, f"masking={given}").splitlines()[1:] == [line]
+def test_a_kind_without_its_key_is_refused_with_how_to_write_it(pretrain: str):
+    for given, near in (("running_cell", "running_cell"), ("tub", "tube"), ("Dual", "dual")):
+        lines = complaint(pretrain, f"masking={given}").splitlines()[1:]
+        assert len(lines) == 1
+        assert lines[0].startswith("  masking: ")
+        assert f"'masking={{kind: {near}}}'" in lines[0]
 
 
-def test_settings_of_the_kind_before_are_refused_with_how_to_replace_them(finetune: str):
+def test_settings_of_the_previous_kind_are_refused_with_how_to_replace_them(finetune: str):
     changed = ("head={kind: bridging, dim: 8, depth: 1, dropout: 0}", "head.kind=linear", "head.x=1")
     assert complaint(finetune, *changed).splitlines()[1:] == [
         "  head.x is not a setting",
@@ -406,21 +511,56 @@ def test_reconstruction_without_masking_is_refused(finetune: str):
     assert "reconstruction needs a masking" in complaint(finetune, "masking=null")
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("- a\n- b\n", "must hold settings as `key: value`, found list"),
-        ("", "must hold settings as `key: value`, found NoneType"),
+def test_a_file_that_is_not_a_recipe_is_refused(tmp_path: Path):
+    path = tmp_path / "wrong.yaml"
+    for text, found in (
+        ("- a\n- b\n", "found list"),
+        ("", "found NoneType"),
         ("a: [1\n", "is not valid YAML"),
         ("seed: 1\n", "task must be one of pretrain, finetune, found None"),
         ("task: pretrian\n", "task must be one of pretrain, finetune, found 'pretrian'"),
-    ],
-)
-def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str, message: str):
+        ("task: [pretrain]\n", "task must be one of pretrain, finetune, found ['pretrain']"),
+        ("seed: 1\ntask: x\nseed: 2\n", ":3 is not valid YAML: 'seed' is given twice, in lines 1 and 3"),
+        ("data:\n  root: a\n  root: a\n", "'root' is given twice, in lines 2 and 3"),
+        ("data: {root: a, root: b}\n", "'root' is given twice, in line 1"),
+        ("? [a]\n: 1\n", "cannot be the name of a setting"),
+        ("a: 1\n---\nb: 1\n", ":2 is not valid YAML"),
+        ("[" * 5000, "nested too deeply"),
+        ("- " * 5000, "nested too deeply"),
+        ("seed: &a [*a]", "nested too deeply"),
+        ("seed: &a {b: *a}", "nested too deeply"),
+        (alias_bomb(), "values, aliases included, are too many"),
+        (f"seed: {'x' * 10**6}", "characters are too many"),
+        ("task: pretrain\nseed: !!python/object/apply:os.abort []", ":2 is not valid YAML"),
+        ("seed: !env SEED", "the tag !env is unknown"),
+        ("a\0b", "is not valid YAML"),
+    ):
+        path.write_text(text)
+        assert complaint(str(path)).startswith(str(path))
+        assert found in complaint(str(path)), text
+
+
+def alias_bomb() -> str:
+    """Ten lines of YAML with 9**10 values."""
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]" for before, name in pairwise("abcdefghij")]
+    return "\n".join(lines)
+
+
+def test_anchors_are_understood(pretrain: str, tmp_path: Path):
+    path = tmp_path / "anchors.yaml"
+    path.write_text(PRETRAIN + "model: {encoder: {mean: &half [0.5, 0.5, 0.5], std: *half}}\n")
+    encoder = pretraining(str(path)).model.encoder
+    assert encoder.mean == encoder.std == (0.5, 0.5, 0.5)
+
+
+def test_a_folder_or_a_binary_file_is_not_a_recipe(tmp_path: Path):
     path = tmp_path / "wrong.yaml"
-    path.write_text(text)
-    assert message in complaint(str(path))
-    assert "wrong.yaml" in complaint(str(path))
+    path.mkdir()
+    assert f"there is no recipe file at {path}: it is a folder" in complaint(str(path))
+    path.rmdir()
+    path.write_bytes(bytes(range(256)))
+    assert f"{path} must be UTF-8 text" in complaint(str(path))
 
 
 def test_a_recipe_in_another_encoding_is_refused(tmp_path: Path):
@@ -429,19 +569,13 @@ def test_a_recipe_in_another_encoding_is_refused(tmp_path: Path):
     assert f"{path} must be UTF-8 text" in complaint(str(path))
 
 
-def test_a_task_that_is_no_name_is_refused(tmp_path: Path):
-    path = tmp_path / "wrong.yaml"
-    path.write_text("task: [pretrain]\n")
-    assert "task must be one of" in complaint(str(path))
-
-
 def test_settings_of_a_test_out_of_range_are_refused():
     with pytest.raises(UserError, match="data: workers must be at least 0, found -1"):
         evaluate_recipe("data.root=/data", "data.workers=-1")
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
-    assert "no recipe file at" in complaint(str(tmp_path / "gone.yaml"))
+    assert str(tmp_path / "gone.yaml") in complaint(str(tmp_path / "gone.yaml"))
 
 
 def test_a_misspelt_recipe_is_refused_with_the_right_one():
@@ -467,23 +601,8 @@ def test_plain_settings_parse_back(finetune: str):
     assert parse(type(recipe), to_plain(recipe), "again") == recipe
 
 
-def test_parse_builds_any_settings():
-    assert parse(MultiScaleCrop, {"scales": [1, 0.5]}, "here") == MultiScaleCrop(scales=(1.0, 0.5))
-    with pytest.raises(UserError, match="here has settings that do not fit:\n  scale is not a setting"):
-        parse(MultiScaleCrop, {"scale": [1, 0.5]}, "here")
-
-
 def test_differences_are_named_with_both_values(pretrain: str):
     old = to_plain(load_recipe(pretrain))
     new = to_plain(load_recipe(pretrain, "optim.epochs=9", "masking={kind: random, ratio: 0.9}"))
     assert difference(old, new) == ["optim.epochs: 2 -> 9", "masking.kind: tube -> random"]
     assert difference(old, old) == []
-
-
-def test_settings_on_one_side_alone_are_differences():
-    assert difference({"a": {"b": 1}}, {"a": {"c": None}}) == ["a.b: 1 -> absent", "a.c: absent -> None"]
-
-
-def test_the_nearest_word_is_meant():
-    assert did_you_mean("epoch", ["epochs", "batch"]) == "; did you mean 'epochs'?"
-    assert did_you_mean("xyz", ["epochs", "batch"]) == ""

@@ -222,6 +222,7 @@ def test_text_is_escaped(html: str) -> None:
     assert "# <here>" in unescape(html)
 
 
+@pytest.mark.slow
 def test_sections_without_content_are_left_out() -> None:
     for field, empty, section in (
         ("charts", (), "Learning curves"),

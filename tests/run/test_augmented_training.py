@@ -21,7 +21,7 @@ FULL = (
     "data.repeats=2",
     "mixing={}",
     "optim.epochs=1",
-    "save.log_steps=1",
+    "log.every_steps=1",
 )
 
 
@@ -30,7 +30,10 @@ def losses(run: Path) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
-@pytest.mark.parametrize("clip", ["videomae", "videomae_segment", "interval", "mar_segment", "mmaction2"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "clip", ["videomae", "videomae_segment", "fixed_duration", "mar_segment", "mmaction2"]
+)
 def test_published_clips_and_augmentation_train(tiny_recipe: Load, tmp_path: Path, clip: str):
     recipe = tiny_recipe("finetune", *FULL, f"data.clip={{kind: {clip}, frames: 4}}")
     metrics = run_recipe(recipe, tmp_path / "run")
@@ -38,6 +41,7 @@ def test_published_clips_and_augmentation_train(tiny_recipe: Load, tmp_path: Pat
     assert load_model(tmp_path / "run").card.clip == recipe.data.clip
 
 
+@pytest.mark.slow
 def test_a_run_with_mixing_repeats_itself(tiny_recipe: Load, trained: Path, tmp_path: Path):
     for run in ("one", "two"):
         torch.manual_seed(len(run))

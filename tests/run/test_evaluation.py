@@ -234,6 +234,7 @@ def test_other_classes_are_refused(trained: Path, motion: Path, tmp_path: Path) 
         evaluate(trained / "finetune", data)
 
 
+@pytest.mark.slow
 def test_what_does_not_classify_is_refused(trained: Path, motion: Path) -> None:
     with pytest.raises(UserError, match=f"{trained / 'pretrain'} is an autoencoder"):
         evaluate(trained / "pretrain", motion)

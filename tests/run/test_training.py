@@ -23,14 +23,15 @@ from tubelet.checkpoints.save import save_model
 from tubelet.clips import SegmentClip, Views
 from tubelet.data.manifest import Sample, write_manifest
 from tubelet.errors import UserError
+from tubelet.files import exclusive
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.resize import resize_model
 from tubelet.models.target import PixelTarget
-from tubelet.recipe.loading import load_recipe
+from tubelet.recipe.loading import load_recipe, to_yaml
 from tubelet.recipe.schema import Recipe
 from tubelet.run.prediction import predict
-from tubelet.run.training import claim, run_recipe
+from tubelet.run.training import RunFolder, run_recipe
 from tubelet.train.checkpoint import CheckpointStore
 
 Load = Callable[..., Recipe]
@@ -66,20 +67,22 @@ def test_fine_tuning_starts_from_the_pretrained_encoder_and_decoder(
         assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
-OTHER_TARGET = "model.target={normalize: patch, pixels: model, frames: 2}"
+OTHER_TARGET = "model.target={normalize: patch, pixels: normalized, frames: 2}"
 
 
-def test_a_pretrained_decoder_goes_on_with_its_own_target(tiny_recipe: Load, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_pretrained_decoder_keeps_its_target(tiny_recipe: Load, tmp_path: Path) -> None:
     start = tmp_path / "start"
     run_recipe(tiny_recipe("pretrain", OTHER_TARGET, "optim.epochs=1"), start)
     learned = load_model(start).config.target
-    assert learned == PixelTarget(normalize="patch", pixels="model", frames=2)
+    assert learned == PixelTarget(normalize="patch", pixels="normalized", frames=2)
     run_recipe(tiny_recipe("mar", init=start), tmp_path / "run")
     assert load_model(tmp_path / "run").config.target == learned
     same = OTHER_TARGET.replace("model.", "reconstruction.", 1)
     run_recipe(tiny_recipe("mar", same, init=start), tmp_path / "same")
     with pytest.raises(
-        UserError, match=r"another target.*\n  normalize: patch -> channel\n  pixels: model -> unit"
+        UserError,
+        match=r"reconstruction\.target.*\n  normalize: patch -> channel\n  pixels: normalized -> zero_one",
     ):
         run_recipe(tiny_recipe("mar", "reconstruction.target={}", init=start), tmp_path / "other")
     new = "reconstruction.decoder={dim: 16, depth: 1, heads: 2, mlp_dim: 32}"
@@ -91,7 +94,7 @@ def test_a_pretrained_decoder_goes_on_with_its_own_target(tiny_recipe: Load, tmp
     ("setting", "head"),
     [("kind=bridging", "{kind: bridging, dim: 32, heads: 2}"), ("keep_norm=true", "{keep_norm: true}")],
 )
-def test_a_head_that_needs_the_encoders_last_norm_is_refused_where_there_is_none(
+def test_a_head_that_needs_the_encoders_last_norm_is_refused_without_it(
     tiny_recipe: Load, trained: Path, tmp_path: Path, setting: str, head: str
 ) -> None:
     recipe = tiny_recipe("finetune", "encoder=null", f"init={trained / 'finetune'}", f"head={head}")
@@ -99,7 +102,7 @@ def test_a_head_that_needs_the_encoders_last_norm_is_refused_where_there_is_none
         run_recipe(recipe, tmp_path / "run")
 
 
-def test_a_linear_head_keeps_the_encoders_last_norm_where_asked(
+def test_a_linear_head_may_keep_the_encoders_last_norm(
     tiny_recipe: Load, trained: Path, tmp_path: Path
 ) -> None:
     start = load_model(trained / "pretrain")
@@ -127,7 +130,7 @@ def test_fine_tuning_starts_from_a_file_of_another_code_base(
     assert all(torch.equal(found[name], tensor) for name, tensor in start.encoder.state_dict().items())
 
 
-def test_computing_activations_again_changes_no_loss(tiny_recipe: Load, tmp_path: Path) -> None:
+def test_recomputing_activations_does_not_change_the_weights(tiny_recipe: Load, tmp_path: Path) -> None:
     for run, recompute in (("kept", "false"), ("again", "true")):
         run_recipe(tiny_recipe("pretrain", f"runtime.recompute={recompute}"), tmp_path / run)
     kept, again = (load_model(tmp_path / run).state_dict() for run in ("kept", "again"))
@@ -135,8 +138,9 @@ def test_computing_activations_again_changes_no_loss(tiny_recipe: Load, tmp_path
         torch.testing.assert_close(again[name], tensor, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_changes_the_weights_and_lowers_the_loss(tiny_recipe: Load, tmp_path: Path) -> None:
-    run_recipe(tiny_recipe("pretrain", "optim.epochs=12", "save.log_steps=3"), tmp_path / "run")
+    run_recipe(tiny_recipe("pretrain", "optim.epochs=12", "log.every_steps=3"), tmp_path / "run")
     losses = [line["loss"] for line in logged(tmp_path / "run")]
     assert losses[-1] < losses[0]
 
@@ -154,22 +158,24 @@ def test_a_finished_run_returns_at_once_and_changes_nothing(
 def test_the_folder_of_another_recipe_is_refused_with_the_difference(
     tiny_recipe: Load, trained: Path
 ) -> None:
-    with pytest.raises(
-        UserError, match=r"holds the run of another recipe.*\n.*optim\.base_lr: 0\.01 -> 0\.5"
-    ):
+    with pytest.raises(UserError, match=r"another recipe.*\n.*optim\.base_lr: 0\.01 -> 0\.5"):
         run_recipe(tiny_recipe("finetune", "optim.base_lr=0.5"), trained / "finetune")
 
 
-@pytest.mark.parametrize(
-    "override", ["runtime.threads=1", "data.workers=1", "save.log_steps=5", "save.every_seconds=9"]
-)
-def test_where_it_computes_and_what_it_notes_do_not_make_another_recipe(
-    tiny_recipe: Load, trained: Path, override: str
+def test_where_it_runs_what_it_logs_and_what_is_published_do_not_make_another_recipe(
+    tiny_recipe: Load, trained: Path
 ) -> None:
-    run_recipe(tiny_recipe("finetune", override), trained / "finetune")
+    for override in (
+        "runtime.threads=1",
+        "data.workers=1",
+        "log.every_steps=5",
+        "save.every_seconds=9",
+        "published={top1: 81.5, source: a paper}",
+    ):
+        run_recipe(tiny_recipe("finetune", override), trained / "finetune")
 
 
-def test_another_way_to_the_same_place_does_not_make_another_recipe(
+def test_another_path_to_the_same_folder_does_not_make_another_recipe(
     tiny_recipe: Load, trained: Path, motion: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(trained)
@@ -179,8 +185,9 @@ def test_another_way_to_the_same_place_does_not_make_another_recipe(
         run_recipe(tiny_recipe("mar", "init=videomae_base_k400"), trained / "mar")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "settings"), [("pretrain", ()), ("mar", ("drop_path=0.5",))])
-def test_a_run_goes_on_without_the_model_that_it_began_with(
+def test_a_run_resumes_without_the_model_of_init(
     tiny_recipe: Load,
     trained: Path,
     tmp_path: Path,
@@ -219,7 +226,7 @@ def test_a_run_goes_on_without_the_model_that_it_began_with(
         ("data.clip.frames=8", "the model takes 4 frames: set data.clip.frames=4 or encoder.frames=8"),
         ("data.root=/nowhere", "no data set at /nowhere"),
         ("data.train=trian", "has no trian.csv"),
-        ("encoder=null", "give either init=MODEL"),
+        ("encoder=null", "either init=MODEL.* or encoder"),
         ("init=/nowhere", "no model at /nowhere"),
     ],
 )
@@ -231,7 +238,7 @@ def test_what_does_not_fit_is_refused_before_the_folder_is_made(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_does_not_go_on_with_other_classes(tiny_recipe: Load, motion: Path, tmp_path: Path) -> None:
+def test_a_run_does_not_resume_with_other_classes(tiny_recipe: Load, motion: Path, tmp_path: Path) -> None:
     data = shutil.copytree(motion, tmp_path / "data")
     recipe = tiny_recipe("finetune", f"data.root={data}", "optim.epochs=1")
     run_recipe(recipe, tmp_path / "run")
@@ -240,6 +247,51 @@ def test_a_run_does_not_go_on_with_other_classes(tiny_recipe: Load, motion: Path
     with pytest.raises(UserError, match="lists other videos or classes than when the run began"):
         run_recipe(recipe, tmp_path / "run")
     assert load_model(tmp_path / "run").card.classes == tuple(names)
+
+
+def test_best_starts_again_with_another_validation_list(
+    tiny_recipe: Load, motion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(motion, tmp_path / "data")
+    recipe = tiny_recipe("finetune", f"data.root={data}", "optim.epochs=1")
+    metrics = run_recipe(recipe, tmp_path / "run")
+    assert "validation list" not in capsys.readouterr().err
+    header, *rows = (data / "val.csv").read_text().splitlines()
+    (data / "val.csv").write_text("\n".join([header, *rows[:6]]) + "\n")
+    assert run_recipe(recipe, tmp_path / "run") == metrics
+    assert "the validation list has other videos or labels than before" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_run_ends_with_one_message_when_its_folder_is_deleted(
+    tiny_recipe: Load, tmp_path: Path, replaced: bool
+) -> None:
+    tiny_recipe("pretrain")
+    changes = ["optim.epochs=100000", "data.workers=1", "log.every_steps=1"]
+    command = [sys.executable, "-m", "tubelet", "pretrain", str(tmp_path / "pretrain.yaml"), *changes]
+    run = tmp_path / "run"
+    process = subprocess.Popen([*command, "--out", str(run)], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (run / "last.pt").exists():
+        time.sleep(0.1)
+    run.rename(tmp_path / "moved")
+    if replaced:
+        run.mkdir()
+        (run / "recipe.yaml").write_text("another run")
+    _, errors = process.communicate(timeout=3600)
+    assert process.returncode == 2, errors
+    assert "run was deleted, moved or replaced during the run" in errors
+    assert "Traceback" not in errors
+    assert [path.name for path in run.glob("*")] == ["recipe.yaml"] * replaced
+
+
+def test_a_run_whose_recipe_is_deleted_stops(tiny_recipe: Load, tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", tiny_recipe("pretrain")) as folder:
+        folder.claim_existing()
+        folder.begin()
+        assert folder.is_in_place()
+        (tmp_path / "run" / "recipe.yaml").unlink()
+        assert not folder.is_in_place()
 
 
 def test_fine_tuning_at_another_size_starts_from_the_resized_model(
@@ -262,7 +314,7 @@ def test_fine_tuning_at_another_size_starts_from_the_resized_model(
     assert tuned.grid == (4, 6, 6)
     assert not torch.equal(tuned.encoder.embed.project.weight, before.encoder.embed.project.weight)
     assert sum(p for _, p in predict(tuned, motion / "videos/test/00000.mp4").top(12)) == pytest.approx(1)
-    run_recipe(recipe, tmp_path / "run")  # finished, it is begun no more
+    run_recipe(recipe, tmp_path / "run")  # a finished run returns at once
 
 
 def test_learned_positions_are_fine_tuned_at_another_size(
@@ -301,7 +353,7 @@ def test_init_of_another_architecture_is_refused(tiny_recipe: Load, trained: Pat
         )
 
 
-def test_pretraining_goes_on_from_another_models_weights(
+def test_pretraining_may_start_from_another_models_weights(
     tiny_recipe: Load, trained: Path, tmp_path: Path
 ) -> None:
     start = trained / "pretrain"
@@ -323,7 +375,10 @@ def test_a_broken_video_is_replaced_and_reported(
     run_recipe(tiny_recipe("pretrain", f"data.root={data}", "optim.epochs=1"), tmp_path / "run")
     failures = json.loads((tmp_path / "run" / "failures.json").read_text())
     assert list(failures) == ["videos/train/00003.mp4"]
-    assert "1 video could not be read and was replaced" in capsys.readouterr().out
+    assert (
+        f"1 video was unreadable and replaced: see {tmp_path / 'run' / 'failures.json'}"
+        in capsys.readouterr().out
+    )
     listed = (data / "train.csv").read_text()
     (data / "train.csv").write_text("\n".join([*listed.splitlines()[:1], *listed.splitlines()[:0:-1]]) + "\n")
     with pytest.raises(UserError, match="other videos or classes"):
@@ -334,7 +389,7 @@ def test_a_broken_video_is_replaced_and_reported(
     (tmp_path / "run" / "last.pt").unlink()
     run_recipe(tiny_recipe("pretrain", f"data.root={data}", "optim.epochs=1"), tmp_path / "run")
     assert not (tmp_path / "run" / "failures.json").exists()
-    assert "could not be read" not in capsys.readouterr().out
+    assert "unreadable" not in capsys.readouterr().out
 
 
 def test_too_many_broken_videos_stop_the_run(
@@ -349,10 +404,11 @@ def test_too_many_broken_videos_stop_the_run(
     assert "replaced" not in capsys.readouterr().out
 
 
-def test_videos_of_several_classes_are_trained_on_and_the_best_is_by_average_precision(
+@pytest.mark.slow
+def test_multi_label_training_selects_the_best_by_average_precision(
     tiny_recipe: Load, tagged: Path, trained: Path, tmp_path: Path
 ) -> None:
-    settings = (f"data.root={tagged}", "optim.epochs=3", "save.log_steps=1", "mixing={}", "optim.ema=0.5")
+    settings = (f"data.root={tagged}", "optim.epochs=3", "log.every_steps=1", "mixing={}", "optim.ema=0.5")
     recipe = tiny_recipe("mar", *settings, "data.balanced=true", init=trained / "pretrain")
     metrics = run_recipe(recipe, tmp_path / "run")
     lines = logged(tmp_path / "run")
@@ -366,8 +422,9 @@ def test_videos_of_several_classes_are_trained_on_and_the_best_is_by_average_pre
     assert not load_model(trained / "mar").card.multi_label
 
 
-def test_several_classes_that_come_in_any_mixture_are_learned(tiny_recipe: Load, tmp_path: Path) -> None:
-    """Red, green and blue, each there or not: told apart in mixtures that training never showed."""
+@pytest.mark.slow
+def test_any_mixture_of_classes_is_learned(tiny_recipe: Load, tmp_path: Path) -> None:
+    """Red, green and blue, each in the video or not, in mixtures that are not in the training set."""
     rng = np.random.default_rng(0)
     for split, mixtures in (("train", (0, 1, 2, 4, 7)), ("val", (3, 5, 6, 0))):
         samples = []
@@ -385,26 +442,26 @@ def test_several_classes_that_come_in_any_mixture_are_learned(tiny_recipe: Load,
     assert set(likely) == {"red", "blue"}
 
 
-def test_a_validation_list_of_several_classes_beside_a_training_list_of_one_is_refused(
+def test_a_multi_label_validation_list_with_a_single_label_training_list_is_refused(
     tiny_recipe: Load, motion: Path, tagged: Path, tmp_path: Path
 ) -> None:
     data = shutil.copytree(motion, tmp_path / "data")
     shutil.copy(tagged / "val.csv", data / "val.csv")
-    with pytest.raises(UserError, match=r"val.csv show several classes, those of train.csv one each"):
+    with pytest.raises(UserError, match=r"val\.csv is multi-label, train\.csv"):
         run_recipe(tiny_recipe("finetune", f"data.root={data}"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-@pytest.mark.parametrize("name", ["pretrain", "mar", "several"])
+@pytest.mark.parametrize("name", ["pretrain", "mar", "multi_label"])
 def test_two_processes_train_as_one(
     tiny_recipe: Load, trained: Path, tagged: Path, tmp_path: Path, name: str, parallel: str
 ) -> None:
-    overrides = ["optim.epochs=1", "save.log_steps=1", "runtime.precision=fp32", "runtime.device=cpu"]
+    overrides = ["optim.epochs=1", "log.every_steps=1", "runtime.precision=fp32", "runtime.device=cpu"]
     if name != "pretrain":
         overrides.append("drop_path=0")  # the only randomness that is not an item's own
-    if name == "several":
+    if name == "multi_label":
         name = "mar"
         overrides.append(f"data.root={tagged}")
     one = run_recipe(tiny_recipe(name, *overrides, init=trained / "pretrain"), tmp_path / "one")
@@ -412,9 +469,9 @@ def test_two_processes_train_as_one(
     settings = (*overrides, f"runtime.parallel={parallel}")
     result = in_two_processes(verb, tmp_path / f"{name}.yaml", *settings, "--out", tmp_path / "two")
     assert result.returncode == 0, result.stderr
-    alone, together = logged(tmp_path / "one"), logged(tmp_path / "two")
+    single, together = logged(tmp_path / "one"), logged(tmp_path / "two")
     keys = ("loss", "reconstruction", "val/top1", "val/mAP")
-    for a, b in zip(alone, together, strict=True):
+    for a, b in zip(single, together, strict=True):
         assert {k: a[k] for k in keys if k in a} == pytest.approx({k: b[k] for k in keys if k in b}, abs=1e-4)
     assert one["loss"] == pytest.approx(together[-2 if name == "mar" else -1]["loss"], abs=1e-4)
     first, second = (load_model(tmp_path / run).state_dict() for run in ("one", "two"))
@@ -423,7 +480,7 @@ def test_two_processes_train_as_one(
 
 
 @pytest.mark.slow
-def test_two_processes_stop_for_the_videos_that_they_have_met_together(
+def test_two_processes_stop_for_their_unreadable_videos_together(
     tiny_recipe: Load, motion: Path, tmp_path: Path
 ) -> None:
     data = shutil.copytree(motion, tmp_path / "data")
@@ -431,7 +488,7 @@ def test_two_processes_stop_for_the_videos_that_they_have_met_together(
     for process in range(2):
         (data / f"videos/train/{first[1, process, 0]:05}.mp4").write_text("no video")
     tiny_recipe("pretrain")
-    settings = (f"data.root={data}", "save.log_steps=1", "runtime.device=cpu")  # 1 of 24 may fail
+    settings = (f"data.root={data}", "log.every_steps=1", "runtime.device=cpu")  # 1 of 24 may fail
     run = tmp_path / "run"
     result = in_two_processes("pretrain", tmp_path / "pretrain.yaml", *settings, "--out", run)
     assert result.returncode != 0
@@ -442,7 +499,7 @@ def test_two_processes_stop_for_the_videos_that_they_have_met_together(
 
 def in_two_processes(*words: object) -> "subprocess.CompletedProcess[str]":
     launch = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port())
-    with TemporaryDirectory() as logs:  # torchrun leaves its own lying about
+    with TemporaryDirectory() as logs:  # else torchrun leaves its own log folder
         command = [sys.executable, *launch, "--log-dir", logs, "-m", "tubelet", *map(str, words)]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -459,9 +516,9 @@ def free_port() -> str:
 def test_a_signal_saves_and_ends_the_run(
     tiny_recipe: Load, tmp_path: Path, send: Callable[[int, int], None], number: signal.Signals
 ) -> None:
-    """To the group, as terminals and schedulers send it, decoding processes included; or to it alone."""
+    """To the group, as terminals and schedulers send it, decoding processes included; or only to it."""
     tiny_recipe("pretrain")
-    words = [str(tmp_path / "pretrain.yaml"), "optim.epochs=400", "data.workers=2", "save.log_steps=1"]
+    words = [str(tmp_path / "pretrain.yaml"), "optim.epochs=400", "data.workers=2", "log.every_steps=1"]
     run = tmp_path / "run"
     process = subprocess.Popen(
         [sys.executable, "-m", "tubelet", "pretrain", *words, "--out", str(run)],
@@ -471,12 +528,12 @@ def test_a_signal_saves_and_ends_the_run(
         time.sleep(0.1)
     send(process.pid, number)
     try:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=3600)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise
     assert process.returncode == 128 + number, errors
-    assert "give the same command again" in errors
+    assert f"stopped by {number.name}" in errors
     assert (run / "last.pt").exists()
     assert (run / "model.safetensors").exists()
 
@@ -484,7 +541,7 @@ def test_a_signal_saves_and_ends_the_run(
 @pytest.mark.slow
 def test_two_runs_do_not_share_a_folder(tiny_recipe: Load, tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
-    changes = ["optim.epochs=400", "data.workers=1", "save.log_steps=1"]
+    changes = ["optim.epochs=400", "data.workers=1", "log.every_steps=1"]
     recipe = tiny_recipe("pretrain", *changes)
     run = tmp_path / "run"
     command = [sys.executable, "-m", "tubelet", "pretrain", str(tmp_path / "pretrain.yaml"), *changes]
@@ -497,8 +554,20 @@ def test_two_runs_do_not_share_a_folder(tiny_recipe: Load, tmp_path: Path) -> No
     finally:
         process.kill()
         process.wait()
-    with claim(run, recipe):
-        """Its decoding process, which may not have noticed yet, holds nothing."""
+    with exclusive(run):
+        """The decoding process of the killed run, which may not have noticed yet, does not hold the lock."""
+
+
+def test_a_folder_that_another_run_made_meanwhile_is_refused(tiny_recipe: Load, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tiny_recipe("pretrain", "seed=1")
+    with RunFolder(run, tiny_recipe("pretrain")) as folder:
+        folder.claim_existing()
+        assert not run.exists()
+        with RunFolder(run, other) as first:
+            first.begin()
+        with pytest.raises(UserError, match="seed: 1 -> 0"):
+            folder.begin()
+    assert load_recipe(str(run / "recipe.yaml")) == other
 
 
 def test_an_unreadable_validation_video_is_counted(tiny_recipe: Load, motion: Path, tmp_path: Path) -> None:
@@ -519,16 +588,25 @@ def test_a_missing_validation_list_is_found_before_the_folder_is_made(
 @pytest.mark.parametrize(
     "override", ["encoder.heads=3", "encoder.image_size=50", "encoder.dim=24 encoder.positions=sinusoid_3d"]
 )
-def test_a_model_that_cannot_be_is_one_message(tiny_recipe: Load, tmp_path: Path, override: str) -> None:
+def test_a_model_whose_settings_do_not_fit_is_one_message(
+    tiny_recipe: Load, tmp_path: Path, override: str
+) -> None:
     with pytest.raises(UserError, match="settings do not fit each other"):
         run_recipe(tiny_recipe("finetune", *override.split()), tmp_path / "run")
 
 
-def test_a_damaged_recipe_in_the_folder_is_named(tiny_recipe: Load, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "recipe.yaml").write_text("")
-    with pytest.raises(UserError, match=r"run cannot go on: .*recipe\.yaml must hold settings"):
-        run_recipe(tiny_recipe("pretrain"), tmp_path / "run")
+def test_a_damaged_recipe_in_the_folder_is_named_with_what_to_do(tiny_recipe: Load, tmp_path: Path) -> None:
+    recipe, path = tiny_recipe("pretrain"), tmp_path / "run" / "recipe.yaml"
+    path.parent.mkdir()
+    whole = to_yaml(recipe).encode()
+    for content in (b"", whole[:40], b"\xff" + whole, whole.replace(b"optim", b"optin"), b"[" * 9999):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"run cannot be resumed: .*recipe\.yaml") as error:
+            run_recipe(recipe, path.parent)
+        assert "--out" in str(error.value)
+        assert "tubelet recipe show" in str(error.value)
+    path.write_bytes(whole)
+    run_recipe(recipe, path.parent)
 
 
 @pytest.mark.parametrize(
@@ -540,7 +618,7 @@ def test_a_damaged_recipe_in_the_folder_is_named(tiny_recipe: Load, tmp_path: Pa
         ("mar", "masking.ratio=0.2", "all"),
     ],
 )
-def test_a_masking_that_leaves_nothing_to_do_is_refused(
+def test_a_masking_without_visible_or_masked_tokens_is_refused(
     tiny_recipe: Load, trained: Path, tmp_path: Path, name: str, override: str, left: str
 ) -> None:
     with pytest.raises(UserError, match=f"leaves {left} of the clip's"):

@@ -93,7 +93,7 @@ def perfect(target: PixelTarget, clip: Tensor, monkeypatch: pytest.MonkeyPatch) 
     return model
 
 
-@pytest.mark.parametrize("pixels", ["unit", "model"])
+@pytest.mark.parametrize("pixels", ["zero_one", "normalized"])
 @pytest.mark.parametrize("normalize", ["channel", "patch", None])
 def test_a_perfect_decoder_reconstructs_the_original(
     clip: Tensor, mask: TokenMask, normalize, pixels, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-"""The classification task: its losses by hand, and which layer a parameter belongs to."""
+"""The classification task: its losses by hand, and what it passes on to training."""
 
 import math
 from dataclasses import replace
@@ -64,7 +64,7 @@ def test_the_accuracy_is_the_share_of_clips_that_are_right(batch: Batch):
     assert task(replace(batch, label=label))["accuracy"].item() == 0.75
 
 
-def test_a_masking_shows_some_tokens_alone(batch: Batch):
+def test_with_a_masking_only_visible_tokens_count(batch: Batch):
     task = task_with(MASKED, 0.1)
     losses = task(batch)
     logits = task.model(batch.video, mask_of(batch))
@@ -76,8 +76,8 @@ def test_a_masking_shows_some_tokens_alone(batch: Batch):
 def test_a_decoder_adds_its_weighted_loss(batch: Batch, config: ClassifierConfig):
     task = task_with(config, 0.1, weight=0.3)
     losses = task(batch)
-    logits, painted = task.model.forward_jointly(batch.video, mask_of(batch))
-    reconstruction = (painted.predicted - painted.target).square().mean()
+    logits, output = task.model.forward_jointly(batch.video, mask_of(batch))
+    reconstruction = (output.predicted - output.target).square().mean()
     torch.testing.assert_close(losses["classification"], cross_entropy(logits, batch.label, 0.1))
     torch.testing.assert_close(losses["reconstruction"], reconstruction)
     torch.testing.assert_close(losses["loss"], losses["classification"] + 0.3 * reconstruction)
@@ -97,7 +97,7 @@ def binary_cross_entropy(logits: torch.Tensor, shown: torch.Tensor, smoothing: f
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_loss_on_several_classes_is_the_smoothed_binary_cross_entropy(
+def test_the_loss_of_multi_label_data_is_the_smoothed_binary_cross_entropy(
     multi_label_batch: Batch, smoothing: float
 ):
     task = task_with(PLAIN, smoothing)
@@ -109,11 +109,11 @@ def test_the_loss_on_several_classes_is_the_smoothed_binary_cross_entropy(
     assert losses["loss"].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_mar_paints_beside_several_classes_too(multi_label_batch: Batch):
+def test_mar_reconstructs_with_multi_label_data_too(multi_label_batch: Batch):
     task = task_with(MAR, 0.1, weight=0.3)
     losses = task(multi_label_batch)
-    logits, painted = task.model.forward_jointly(multi_label_batch.video, mask_of(multi_label_batch))
-    reconstruction = (painted.predicted - painted.target).square().mean()
+    logits, output = task.model.forward_jointly(multi_label_batch.video, mask_of(multi_label_batch))
+    reconstruction = (output.predicted - output.target).square().mean()
     assert set(losses) == {"loss", "classification", "reconstruction"}
     assert losses["classification"].item() == pytest.approx(
         binary_cross_entropy(logits.detach(), multi_label_batch.label, 0.1), abs=1e-5
@@ -122,7 +122,7 @@ def test_mar_paints_beside_several_classes_too(multi_label_batch: Batch):
 
 
 @pytest.mark.parametrize("config", [MASKED, MAR], ids=["masked", "mar"])
-def test_masks_follow_from_the_seeds_alone(batch: Batch, config: ClassifierConfig):
+def test_masks_follow_only_from_the_seeds(batch: Batch, config: ClassifierConfig):
     task = task_with(config, weight=0.1)
     torch.manual_seed(1)
     first = task(batch)["loss"]
@@ -131,33 +131,14 @@ def test_masks_follow_from_the_seeds_alone(batch: Batch, config: ClassifierConfi
     assert not torch.equal(task(replace(batch, seed=batch.seed.flip(0)))["loss"], first)
 
 
-def test_layers_count_from_the_patch_embedding_to_the_rest():
-    task = task_with(MAR)
-    assert task.layer_count() == 3
-    layers = {name: task.layer_of(name) for name, _ in task.named_parameters()}
-    for name, layer in layers.items():
-        match name.split(".")[1:]:
-            case ["encoder", "embed", *_]:
-                assert layer == 0
-            case ["encoder", "transformer", "blocks", number, *_]:
-                assert layer == int(number) + 1
-            case _:
-                assert layer == 3
-    assert set(layers.values()) == {0, 1, 2, 3}
-    assert layers["model.head.transformer.blocks.0.norm1.weight"] == 3
-    assert layers["model.decoder.transformer.blocks.0.norm1.weight"] == 3
-
-
-def test_the_class_token_and_learned_positions_are_of_the_first_layer():
-    """As in MAE-ST: with layer-wise decay they learn as slowly as the patch embedding."""
+def test_the_task_passes_on_what_its_model_offers_to_training():
     task = task_with(MAE_ST_MAR)
-    first = {name for name, _ in task.named_parameters() if task.layer_of(name) == 0}
-    assert first == {
-        "model.encoder.embed.project.weight",
-        "model.encoder.embed.project.bias",
-        "model.encoder.class_token",
-        "model.encoder.positions.time",
-        "model.encoder.positions.space",
-        "model.encoder.positions.class_position",
-    }
-    assert task.layer_of("model.decoder.positions.table") == task.layer_count()
+    model = task.model
+    assert task.blocks == model.blocks
+    assert task.num_layers == model.num_layers
+    assert task.no_weight_decay() == {f"model.{name}" for name in model.no_weight_decay()}
+    for name, _ in model.named_parameters():
+        assert task.layer_of(f"model.{name}") == model.layer_of(name)
+    assert (
+        task.model_weights(task.state_dict() | {"other": torch.zeros(1)}).keys() == model.state_dict().keys()
+    )

@@ -43,7 +43,7 @@ def task_with(masking: AnyMasking, config: AutoencoderConfig = VIDEOMAE) -> Pret
     "config", [VIDEOMAE, MAE_ST, MAE_ST_RELEASED], ids=["videomae", "mae_st", "released"]
 )
 @pytest.mark.parametrize("masking", MASKINGS)
-def test_the_loss_is_the_mean_squared_error_over_hidden_tokens(
+def test_the_loss_is_the_mean_squared_error_over_masked_tokens(
     batch: Batch, masking: AnyMasking, config: AutoencoderConfig
 ):
     task = task_with(masking, config)
@@ -76,11 +76,11 @@ def test_the_loss_does_not_depend_on_global_randomness(batch: Batch, masking: An
 
 def test_the_loss_of_a_batch_is_the_mean_of_its_clips(batch: Batch):
     task = task_with(TubeMasking(ratio=0.75))
-    alone = [
+    single = [
         task(replace(batch, video=batch.video[k : k + 1], seed=batch.seed[k : k + 1]))["loss"]
         for k in range(4)
     ]
-    torch.testing.assert_close(task(batch)["loss"], torch.stack(alone).mean())
+    torch.testing.assert_close(task(batch)["loss"], torch.stack(single).mean())
 
 
 @pytest.mark.parametrize("masking", MASKINGS)

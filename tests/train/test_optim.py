@@ -65,7 +65,7 @@ def test_layer_decay_scales_from_the_head_down() -> None:
     expected = {"embed": 0.5**4, "blocks.0.linear": 0.5**3, "blocks.2.linear": 0.5, "norm": 1.0, "head": 1.0}
     for name, value in expected.items():
         assert scale[id(task.get_parameter(f"{name}.weight"))] == value
-    with pytest.raises(ValueError, match="Linear has no layer_of"):
+    with pytest.raises(ValueError, match="layer_of"):
         parameter_groups(nn.Linear(1, 1), 0.1, layer_decay=0.5)
 
 

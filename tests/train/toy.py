@@ -1,7 +1,7 @@
 """A task and a loader small enough to check by hand, and a program that trains them in other processes.
 
-`python -m tests.train.toy '[{"folder": "...", ...}, ...]'` does one run after another, alone or under
-torchrun.
+`python -m tests.train.toy '[{"folder": "...", ...}, ...]'` does one run after another, in one process or
+under torchrun.
 """
 
 import json
@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from tubelet.errors import UserError
 from tubelet.machine import exit_process
-from tubelet.train.checkpoint import CheckpointStore
-from tubelet.train.loggers import JsonLines, Logs
+from tubelet.train.checkpoint import CheckpointStore, SaveConfig
+from tubelet.train.loggers import JsonLines, LogConfig, Logs
 from tubelet.train.loop import Interrupted, fit
 from tubelet.train.optim import OptimConfig
 from tubelet.train.runtime import Runtime, RuntimeConfig
@@ -90,8 +90,7 @@ class ToyTask(nn.Module):
             part[0], 4
         )
 
-    def layer_count(self) -> int:
-        return 4
+    num_layers = 5
 
 
 def item(index: int) -> tuple[Tensor, Tensor]:
@@ -159,7 +158,7 @@ OPTIM = OptimConfig(base_lr=0.32, batch_size=8, epochs=3, warmup_epochs=0.5, cli
 
 
 def train(folder: Path, runtime: Runtime | None = None, **options: Any) -> dict[str, float]:
-    """One run of `fit`; options are those of OptimConfig, ToyLoader, ToyTask and fit."""
+    """Run `fit`; options are those of OptimConfig, SaveConfig, ToyLoader, ToyTask and fit."""
     if runtime is None:
         with Runtime(RuntimeConfig(device="cpu", precision="fp32")) as runtime:
             return train(folder, runtime, **options)
@@ -171,8 +170,10 @@ def train(folder: Path, runtime: Runtime | None = None, **options: Any) -> dict[
     loader = ToyLoader(rank=runtime.rank, world=runtime.world, **take("videos", "micro", "poison", "kill"))
     task = ToyTask(**take("dropout"))
     with Logs(*[JsonLines(folder / "log.jsonl")] if runtime.is_main else []) as logs:
-        settings: dict[str, Any] = {"seed": 7, "log_every": 1, "validate": validate} | options
-        return fit(task, loader, config, runtime, CheckpointStore(folder), logs=logs, **settings)
+        save = SaveConfig(**take("every_epochs", "every_seconds"))
+        settings: dict[str, Any] = {"seed": 7, "validate": validate} | options
+        store, log = settings.pop("store", CheckpointStore(folder)), LogConfig(every_steps=1)
+        return fit(task, loader, config, runtime, store, logs=logs, save=save, log=log, **settings)
 
 
 def log_lines(folder: Path) -> list[dict[str, float]]:
@@ -182,14 +183,14 @@ def log_lines(folder: Path) -> list[dict[str, float]]:
 
 
 def launch(runs: list[dict[str, Any]], processes: int = 1) -> "subprocess.CompletedProcess[str]":
-    """Do the runs in another process, or in several under torchrun."""
+    """Do the runs in another process, or in more than one under torchrun."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    with TemporaryDirectory() as logs:  # torchrun leaves its own lying about
-        alone_or_not = [*torchrun, "--log-dir", logs] if processes > 1 else []
-        command = [sys.executable, *alone_or_not, "-m", "tests.train.toy", json.dumps(runs)]
+    with TemporaryDirectory() as logs:  # else torchrun leaves its own log folder
+        launcher = [*torchrun, "--log-dir", logs] if processes > 1 else []
+        command = [sys.executable, *launcher, "-m", "tests.train.toy", json.dumps(runs)]
         return subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=3600, check=False
         )
 
 

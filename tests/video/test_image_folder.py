@@ -1,5 +1,6 @@
 """Folders of numbered images as videos."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import torch
 from PIL import Image
 
 from tests.conftest import index_of, moving_frames, read_frames
-from tubelet.video.crop import Box
+from tubelet.video.crop import Box, Scaling
 from tubelet.video.reader import Crop, IndexChanged, VideoError, open_video
+
+SCALINGS: tuple[Scaling, ...] = ("antialias", "bilinear")
 
 
 @pytest.fixture(params=["img_{:05d}.jpg", "image_000{:03d}.png", "{}.PNG"])
@@ -54,6 +57,17 @@ def test_frames_of_a_folder_are_cropped_like_a_videos(folder: Path):
     assert (small - halved).abs().mean() < 6
 
 
+def test_frames_of_a_folder_are_scaled_as_asked(folder: Path):
+    with open_video(folder) as video:
+        whole = video.read([4])
+        one_step, antialias, bilinear = video.read_crops(
+            [Crop([4], None, (16, 21)), *(Crop([4], None, (16, 21), scaling=s) for s in SCALINGS)]
+        )
+    assert torch.equal(one_step, antialias)
+    plain = torch.nn.functional.interpolate(whole.float(), (16, 21), mode="bilinear")
+    assert torch.equal(bilinear, plain.round().to(torch.uint8))
+
+
 @pytest.mark.parametrize("kind", ["empty", "broken", "sizes"])
 def test_a_folder_that_is_not_a_video_is_named(tmp_path: Path, kind: str):
     path = tmp_path / "video"
@@ -89,3 +103,20 @@ def test_a_folder_whose_first_image_differs_in_size_is_read_by_the_others(tmp_pa
         (clip,) = video.read_crops([crop])
         assert clip[:, 0, 0, 0].tolist() == [1, 2, 3]
         assert video.read([0]).shape == (1, 3, 8, 8)
+
+
+def test_what_is_not_a_regular_file_among_the_images_is_refused(tmp_path: Path):
+    for name in ("pipe.jpg", "folder.png", "dangling.jpg", "device.jpg"):
+        folder = tmp_path / name.split(".")[0]
+        folder.mkdir()
+        for k in range(3):
+            Image.fromarray(moving_frames(1)[0]).save(folder / f"{k}.jpg")
+        odd = folder / name
+        if name == "pipe.jpg":
+            os.mkfifo(odd)
+        elif name == "folder.png":
+            odd.mkdir()
+        else:
+            odd.symlink_to("/dev/zero" if name == "device.jpg" else "nowhere")
+        with pytest.raises(VideoError, match=f"{name}: expected an image, found what is not a regular file"):
+            read_frames(folder, [0])

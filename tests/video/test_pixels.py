@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional
 
 from tests.conftest import index_of, read_crops, read_frames, write_video
 from tubelet.video import pixels
-from tubelet.video.crop import Box
+from tubelet.video.crop import Box, Scaling, crop_resize
 from tubelet.video.reader import Crop, IndexChanged, VideoError, open_video
 
 # Luma weights of red and blue.
@@ -194,6 +194,21 @@ def test_a_box_of_the_wanted_size_is_cut_without_scaling(waves: Path):
     frames = [exact_rgb(frame, BT601, full=False) for frame in decode(waves)]
     (clip,) = read_crops(waves, [Crop([5], Box(8, 4, 40, 60), (40, 60))])
     assert (clip[0] - frames[5][:, 8:48, 4:64]).abs().mean() < 1.0
+
+
+@pytest.mark.parametrize("scaling", ["antialias", "bilinear"])
+def test_whole_frames_are_converted_before_they_are_scaled(tmp_path: Path, scaling: Scaling):
+    path = turned(tmp_path / "a.mp4", 90, "across")
+    crops = [
+        Crop([5, 2, 5], box, size, flip=flip, scaling=scaling)
+        for box, size in ((None, (40, 33)), (Box(3, 5, 48, 32), (24, 40)), (Box(0, 0, 20, 20), (20, 20)))
+        for flip in (False, True)
+    ]
+    frames = read_frames(path, [5, 2, 5])
+    for crop, clip in zip(crops, read_crops(path, crops), strict=True):
+        box = crop.box or Box(0, 0, *frames.shape[-2:])
+        expected = crop_resize(frames, box, crop.size, antialias=scaling == "antialias")
+        assert torch.equal(clip, expected.flip(-1) if crop.flip else expected), crop
 
 
 def test_the_frames_of_all_crops_are_decoded_once_and_each_crop_gets_its_own(waves: Path):

@@ -126,6 +126,7 @@ def test_videos_of_a_hub_are_listed_and_read(tmp_path: Path, server: Server, mon
         read_frames(f"{url}/b.mp4", [0])
 
 
+@pytest.mark.slow
 def test_a_clip_of_a_long_remote_video_fetches_a_small_part_of_it(tmp_path: Path, server: Server):
     noise = np.random.default_rng(0).integers(0, 256, size=(20, 96, 128, 3), dtype=np.uint8)
     path = write_video(

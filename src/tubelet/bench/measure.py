@@ -17,7 +17,7 @@ from torch import Tensor
 from tubelet.bench.report import ReadingReport, StageTimes
 from tubelet.clips import DenseClip
 from tubelet.data.augment import Augment, MultiScaleCrop, RandomErasing, ResizedCrop
-from tubelet.data.dataset import Batch, TrainDataset, collate
+from tubelet.data.dataset import Batch, TrainDataset, collate, read_item
 from tubelet.data.loader import TrainLoader
 from tubelet.data.manifest import Manifest, Sample, read_manifest
 from tubelet.data.randaugment import RandAugment
@@ -26,7 +26,7 @@ from tubelet.machine import available_cores, processor
 from tubelet.video.crop import Box
 from tubelet.video.index import VideoIndex, video_stream
 from tubelet.video.packets import Decoding
-from tubelet.video.reader import Crop, VideoError, open_video
+from tubelet.video.reader import Crop, Video, VideoError, open_video
 from tubelet.video.remote import remote_url
 from tubelet.video.sources import TIME_LIMIT_S, VIDEO_SUFFIXES, Deadline, open_container, video_errors
 
@@ -78,12 +78,14 @@ def our_loader(repeats: int = 1, copies: int = 1) -> Callable[[ClipRequest], lis
     """Return Tubelet's loader of `repeats` clips of a video and `copies` crops of each, from one decoding."""
 
     def load(request: ClipRequest) -> list[Tensor]:
-        with open_video(request.path) as video:
+        def read(video: Video) -> list[Tensor]:
             index, views = video.index, range(repeats * copies)
             frames = [request.frames(len(index), view // copies) for view in views]
             boxes = [request.box(index.height, index.width, view) for view in views]
             size = (request.size, request.size)
             return video.read_crops([Crop(frames[k], boxes[k], size, request.flip(k)) for k in views])
+
+        return read_item(request.path, read)
 
     return load
 

@@ -33,6 +33,8 @@ def evaluate(
     A test that was interrupted resumes when the command is repeated, on any number of processes.
 
     tubelet evaluate runs/demo-finetune_mar data.root=data/motion views.clips=5 views.crops=3
+
+    tubelet evaluate runs/mar data.root=data/k400 protocol=mar_k400
     """
     from tubelet.checkpoints.load import load_model
     from tubelet.files import require_writable
@@ -40,6 +42,7 @@ def evaluate(
     from tubelet.recipe.loading import evaluate_recipe
     from tubelet.run.evaluation import evaluate
     from tubelet.run.inference import require_classifier
+    from tubelet.run.prediction import clip_and_views
 
     recipe = evaluate_recipe(*settings or ())
     runtime = recipe.runtime
@@ -48,13 +51,14 @@ def evaluate(
     if dump and is_main_process():
         require_writable(dump)
     classifier = require_classifier(load_model(model, **hints), model)
+    clip, views = clip_and_views(classifier, protocol=recipe.protocol, clip=recipe.data.clip)
     with Bar("testing") as bar:
         result = evaluate(
             classifier,
             recipe.data.root,
             split=recipe.data.split,
-            clip=recipe.data.clip,
-            views=recipe.views,
+            clip=clip,
+            views=recipe.views.over(views),
             masking=recipe.masking,
             complementary=recipe.complementary,
             batch_size=recipe.batch_size,

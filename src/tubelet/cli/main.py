@@ -1,5 +1,6 @@
 """The `tubelet` command. A command imports what it needs when it is called, so that `--help` is instant."""
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -75,8 +76,16 @@ def tubelet(
     """Masked video autoencoders: pre-train, fine-tune, recognize actions, see reconstructions."""
 
 
+def _print_anything() -> None:
+    """Print what a terminal cannot show, such as names in other alphabets or that are not text, as `?`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's stream takes any text
+            stream.reconfigure(errors="replace")
+
+
 def main() -> None:
     """Run the command; an error that the user can fix is one message and exit code 2."""
+    _print_anything()
     code = 2
     try:
         app()

@@ -68,6 +68,20 @@ def _hint_options(
     norm_eps: Annotated[
         float | None, typer.Option(help="Epsilon of the LayerNorms (default: 1e-6).", rich_help_panel=_PANEL)
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which weights of a file with more than one set: ema (the average), or their name in it.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    allow_nonfinite: Annotated[
+        bool,
+        typer.Option(
+            "--allow-nonfinite", help="Load weights that are NaN or infinite.", rich_help_panel=_PANEL
+        ),
+    ] = False,
 ) -> None:
     """Declare the options of `load_model`."""
 

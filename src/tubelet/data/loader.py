@@ -97,9 +97,14 @@ class TrainLoader:
         """Also count the failures of the run so far, until the videos can be read again.
 
         Raises:
-            UserError: the run so far used other videos or classes.
+            UserError: the run so far used other videos or classes, or it is not such a state.
         """
         manifest = self.dataset.manifest
+        if not isinstance(state.get("manifest"), str) or not isinstance(state.get("failures"), dict):
+            raise UserError(
+                "the last checkpoint is damaged: its part loader does not identify the training list. "
+                "Restore it from a copy, or start in another folder"
+            )
         if state["manifest"] != manifest.fingerprint:
             raise UserError(
                 f"{manifest.root / manifest.split}.csv or classes.txt lists other videos or classes than when"

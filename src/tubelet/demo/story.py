@@ -262,11 +262,11 @@ def _charts(out: Path) -> list[Chart]:
 def _reconstructions(out: Path, manifest: Manifest, readable: Sequence[str]) -> Iterator[Picture]:
     model = load_model(out / "pretrain")
     assert isinstance(model, MaskedAutoencoder)
-    samples = {sample.path: sample for sample in manifest.samples}
+    samples = {sample.name: sample for sample in manifest.samples}
     every = max(1, len(readable) // _NUM_RECONSTRUCTED)
     for number, path in enumerate(readable[::every][:_NUM_RECONSTRUCTED]):
         sample = samples[path]
-        name = manifest.classes[sample.label] if sample.label is not None else sample.path
+        name = manifest.classes[sample.label] if sample.label is not None else sample.name
         clip = read_clip(str(manifest.locate(sample)), clip_of(model), size=model.config.encoder.image_size)
         for ratio in RECONSTRUCTION_RATIOS:
             mask = TubeMasking(ratio=ratio).sample(model.grid, 1, torch.Generator().manual_seed(number))
@@ -279,7 +279,7 @@ def _worst(evaluation: Evaluation, manifest: Manifest, clip: AnyClip) -> Iterato
     """Yield the videos whose wrong answers have the highest probabilities."""
     predicted, probability = evaluation.probabilities.argmax(1), evaluation.probabilities.max(1)
     wrong = np.flatnonzero(predicted != evaluation.labels)
-    samples = {sample.path: sample for sample in manifest.samples}
+    samples = {sample.name: sample for sample in manifest.samples}
     for row in wrong[np.argsort(-probability[wrong])][:_NUM_WORST]:
         path = manifest.locate(samples[evaluation.names[row]])
         strip = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The masked autoencoder: hide most tokens of a clip, encode the rest, paint the hidden ones back."""
+"""The masked autoencoder: mask most tokens, encode the visible ones, reconstruct the masked ones."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,12 +17,12 @@ from tubelet.patches import Size3, patchify
 
 
 class Reconstruction(NamedTuple):
-    """What was painted beside what was there.
+    """Predictions of the masked tokens and their targets.
 
     Attributes:
-        predicted: (B, M, P) predictions for the masked tokens.
-        target: (B, M, P) what they should have been.
-        scored: (B, M) bool, which of them count in the loss; None is all.
+        predicted: (B, M, P), in the order of mask.masked.
+        target: (B, M, P) float32.
+        scored: (B, M) bool, whether a token counts in the loss; None is all.
     """
 
     predicted: Tensor
@@ -31,7 +31,7 @@ class Reconstruction(NamedTuple):
 
     @property
     def loss(self) -> Tensor:
-        """The mean squared error over the tokens that count, a scalar."""
+        """The mean squared error over the tokens that count, a float32 scalar."""
         if self.scored is None:
             return functional.mse_loss(self.predicted.float(), self.target)
         errors = (self.predicted.float() - self.target).square().mean(-1)
@@ -43,8 +43,8 @@ class AutoencoderConfig:
     """A masked autoencoder's architecture; the defaults are VideoMAE's ViT-B.
 
     Attributes:
-        encoder: the encoder.
-        decoder: the decoder.
+        encoder: the encoder's architecture.
+        decoder: the decoder's architecture.
         target: what the decoder predicts.
     """
 
@@ -65,36 +65,52 @@ class MaskedAutoencoder(nn.Module):
 
     @property
     def grid(self) -> Size3:
-        """The clip, in tokens."""
+        """The size of a clip in tokens."""
         return self.encoder.grid
 
     def forward(self, video: Tensor, mask: TokenMask) -> Reconstruction:
-        """Paint the masked tokens of a clip: uint8 (B, T, C, H, W).
+        """Reconstruct the masked tokens of clips, uint8 (B, T, C, H, W).
 
         Raises:
-            ValueError: the clip or the mask is not what the model takes, or the mask hides nothing.
+            ValueError: the clip or the mask is not what the model takes, or no token is masked.
         """
         if not mask.masked.shape[1]:
             raise UserError(
-                "expected a mask that hides at least one token, found none: there is nothing to paint"
+                "expected a mask with at least one token masked, found none: there is nothing to reconstruct"
             )
         patches = clip_patches(video, self.config.encoder, mask)
         encoded = self.encoder(patches, mask.visible)
         return reconstruct(self.encoder, self.decoder, self.config.target, encoded, patches, mask)
 
     def encode(self, video: Tensor, mask: TokenMask | None = None) -> Tensor:
-        """Features of every token (B, N, D), or of the visible ones (B, V, D), of uint8 (B, T, C, H, W)."""
+        """Return features of all tokens (B, N, D), or of the visible ones (B, V, D); none of the class token.
+
+        Args:
+            video: uint8 (B, T, C, H, W).
+            mask: the visible tokens; None is all.
+        """
         return encode_clip(self.encoder, video, mask)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """All transformer blocks, the units of sharding and compilation."""
+        return self.encoder.blocks + self.decoder.blocks
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of the learned tokens and positions, which no published recipe decays."""
+        return {f"encoder.{name}" for name in self.encoder.no_weight_decay()} | {
+            f"decoder.{name}" for name in self.decoder.no_weight_decay()
+        }
 
 
 def encode_clip(encoder: VideoEncoder, video: Tensor, mask: TokenMask | None) -> Tensor:
-    """The features of a clip's tokens, without the class token's."""
+    """Return the features of clips' tokens, without the class token's."""
     patches = clip_patches(video, encoder.config, mask)
     return encoder(patches, mask and mask.visible)[:, encoder.config.num_class_tokens :]
 
 
 def make_decoder(decoder: DecoderConfig, encoder: EncoderConfig, target: PixelTarget) -> PixelDecoder:
-    """The decoder that fits an encoder and a target."""
+    """Return the decoder that fits an encoder and a target."""
     return PixelDecoder(
         decoder,
         grid=encoder.grid,
@@ -112,17 +128,26 @@ def reconstruct(
     patches: Tensor,
     mask: TokenMask,
 ) -> Reconstruction:
-    """Paint the masked tokens from the encoded visible ones."""
-    wanted = target(take(patches, mask.masked), mask.masked, encoder)
-    return Reconstruction(decoder(encoded, mask), wanted, mask.scored)
+    """Reconstruct the masked tokens from the encoded visible ones.
+
+    Args:
+        encoder: gives the target its pixel statistics and grid.
+        decoder: predicts the masked tokens.
+        target: what it should predict.
+        encoded: (B, num_class_tokens + V, D), the encoder's output.
+        patches: uint8 (B, N, P), all tokens of the clips.
+        mask: the visible and the masked tokens.
+    """
+    expected = target(take(patches, mask.masked), mask.masked, encoder)
+    return Reconstruction(decoder(encoded, mask), expected, mask.scored)
 
 
 def clip_patches(video: Tensor, config: EncoderConfig, mask: TokenMask | None = None) -> Tensor:
-    """Check a clip and its mask, and cut the clip into tokens: uint8 (B, T, C, H, W) to uint8 (B, N, P).
+    """Check clips and their mask and cut the clips into tokens: uint8 (B, T, C, H, W) to uint8 (B, N, P).
 
     Raises:
-        ValueError: a dtype, a size or an index is not what the encoder takes. Indices are looked at on the
-            CPU alone: a GPU would have to wait for it.
+        ValueError: a dtype, a size or an index is not what the encoder takes. Values of indices are only
+            checked on the CPU, as on a GPU the check would be a synchronization.
     """
     size = config.image_size
     expected = (config.frames, len(config.mean), size, size)
@@ -135,14 +160,14 @@ def clip_patches(video: Tensor, config: EncoderConfig, mask: TokenMask | None = 
         for name, index in (("visible", mask.visible), ("masked", mask.masked)):
             _check_index(f"mask.{name}", index, batch=len(video), tokens=config.grid.volume)
         if not mask.visible.shape[1]:
-            raise UserError("expected a mask that leaves at least one token visible, found none")
+            raise UserError("expected a mask with at least one token visible, found none")
     return patchify(video, config.tubelet_size)
 
 
 def _check_index(name: str, index: Tensor, *, batch: int, tokens: int) -> None:
     if index.dtype != torch.int64 or index.ndim != 2 or len(index) != batch:
         raise UserError(
-            f"expected {name} to be int64 of shape ({batch}, K), one row a clip, found {index.dtype} "
+            f"expected {name} to be int64 of shape ({batch}, K), one row for each clip, found {index.dtype} "
             f"{tuple(index.shape)}"
         )
     if index.device.type != "cpu" or torch.compiler.is_compiling() or not index.numel():
@@ -150,5 +175,5 @@ def _check_index(name: str, index: Tensor, *, batch: int, tokens: int) -> None:
     least, most = index.aminmax()
     if least < 0 or most >= tokens:
         raise UserError(
-            f"expected {name} to hold token numbers of 0 to {tokens - 1}, found {int(least)} to {int(most)}"
+            f"expected token indices of 0 to {tokens - 1} in {name}, found {int(least)} to {int(most)}"
         )

@@ -1,4 +1,4 @@
-"""The action classifier: an encoder and a head, on all tokens or, as MAR does, on some of them."""
+"""The action classifier: an encoder and a head, on all tokens or, as in MAR, on the visible ones."""
 
 from dataclasses import dataclass, field
 
@@ -20,13 +20,13 @@ class ClassifierConfig:
     """A classifier's architecture.
 
     Attributes:
-        encoder: the encoder.
-        head: how tokens become class scores.
-        classes: number of classes K; 0 has no last layer and gives the normalised mean of the tokens (D), as
-            published encoders without a classifier do.
-        masking: recognise on the tokens that this leaves visible; None uses all.
-        decoder: the reconstruction branch that MAR trains beside the head; None has none.
-        target: what that branch predicts.
+        encoder: the encoder's architecture.
+        head: from tokens to class scores.
+        classes: number of classes K; with 0 there is no last layer and the output is the normalized mean of
+            the tokens (D), as in published encoders without a classifier.
+        masking: the model classifies only the visible tokens of this masking; null is all tokens.
+        decoder: the decoder that MAR trains beside the head; null is no decoder.
+        target: what the decoder predicts.
     """
 
     encoder: EncoderConfig
@@ -41,11 +41,11 @@ class ClassifierConfig:
 
 
 class VideoClassifier(nn.Module):
-    """Clips to class scores (VideoMAE's fine-tuned model; with masking and a bridging head, MAR).
+    """Encoder and classification head (VideoMAE's fine-tuned model; with masking and a bridging head, MAR).
 
     Args:
         config: the architecture.
-        drop_path: the encoder's last drop-path rate while training.
+        drop_path: drop-path rate of the encoder's last block in training.
     """
 
     def __init__(self, config: ClassifierConfig, *, drop_path: float = 0.0) -> None:
@@ -58,33 +58,27 @@ class VideoClassifier(nn.Module):
 
     @property
     def grid(self) -> Size3:
-        """The clip, in tokens."""
+        """The size of a clip in tokens."""
         return self.encoder.grid
 
     def forward(self, video: Tensor, mask: TokenMask | None = None) -> Tensor:
-        """Class scores.
+        """Return logits (B, K).
 
         Args:
             video: uint8 (B, T, C, H, W).
-            mask: the tokens to look at; without one, the model's own masking in its fixed form for
-                testing, or all tokens where it has none.
-
-        Returns:
-            (B, K) logits.
+            mask: the visible tokens; None is the fixed mask of the model's own masking, or all tokens if it
+                has no masking.
         """
         if mask is None and self.config.masking:
             mask = self.config.masking.fixed(self.grid, video.shape[0], video.device)
         return self.head(self.encode(video, mask))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Class probabilities, float32 (B, K), of logits (B, K).
-
-        Those of a clip add up to 1; of a multi-label model each class has its own.
-        """
+        """Return probabilities (B, K), float32, of logits (B, K): softmax, or sigmoid if multi-label."""
         return logits.float().sigmoid() if self.card.multi_label else logits.float().softmax(1)
 
     def forward_jointly(self, video: Tensor, mask: TokenMask) -> tuple[Tensor, Reconstruction]:
-        """Class scores (B, K) and the masked tokens painted back, from one pass of the encoder.
+        """Return logits (B, K) and the reconstruction of the masked tokens, from one pass of the encoder.
 
         Raises:
             ValueError: the model has no decoder.
@@ -93,9 +87,36 @@ class VideoClassifier(nn.Module):
             raise ValueError("this classifier has no decoder: it cannot reconstruct")
         patches = clip_patches(video, self.config.encoder, mask)
         encoded = self.encoder(patches, mask.visible)
-        painted = reconstruct(self.encoder, self.decoder, self.config.target, encoded, patches, mask)
-        return self.head(encoded[:, self.config.encoder.num_class_tokens :]), painted
+        reconstruction = reconstruct(self.encoder, self.decoder, self.config.target, encoded, patches, mask)
+        return self.head(encoded[:, self.config.encoder.num_class_tokens :]), reconstruction
 
     def encode(self, video: Tensor, mask: TokenMask | None = None) -> Tensor:
-        """Features of every token (B, N, D), or of the visible ones (B, V, D), of uint8 (B, T, C, H, W)."""
+        """Return features of all tokens (B, N, D), or of the visible ones (B, V, D); none of the class token.
+
+        Args:
+            video: uint8 (B, T, C, H, W).
+            mask: the visible tokens; None is all.
+        """
         return encode_clip(self.encoder, video, mask)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """All transformer blocks, the units of sharding and compilation."""
+        return self.encoder.blocks + self.head.blocks + (self.decoder.blocks if self.decoder else [])
+
+    @property
+    def num_layers(self) -> int:
+        """Layers for layer-wise learning rates: the encoder's; head and decoder are in the last one."""
+        return self.encoder.num_layers
+
+    def layer_of(self, name: str) -> int:
+        """Return the layer of a parameter, 0 (embedding) to num_layers - 1 (head)."""
+        part, _, rest = name.partition(".")
+        return self.encoder.layer_of(rest) if part == "encoder" else self.num_layers - 1
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of the learned tokens and positions, which no published recipe decays."""
+        names = {f"encoder.{name}" for name in self.encoder.no_weight_decay()}
+        if self.decoder is not None:
+            names |= {f"decoder.{name}" for name in self.decoder.no_weight_decay()}
+        return names

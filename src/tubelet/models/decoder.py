@@ -1,6 +1,6 @@
-"""The pixel decoder: paints the masked tokens from what the encoder made of the visible ones."""
+"""The pixel decoder: reconstructs the masked tokens from the encoded visible ones."""
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import Literal
 
 import torch
@@ -10,6 +10,7 @@ from tubelet.errors import require_at_least
 from tubelet.masking import TokenMask, take
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
 from tubelet.models.positions import PositionKind, Positions
+from tubelet.models.sizes import BY_SIZE, DECODER_SIZES, SizeName, fill_by_size
 from tubelet.patches import Size3
 
 
@@ -18,25 +19,29 @@ class DecoderConfig:
     """A decoder's architecture; the defaults are VideoMAE's for ViT-B.
 
     Attributes:
+        size: the decoder that is pre-trained with an encoder of this size (small to huge as in VideoMAE,
+            giant as in VideoMAE V2): sets those of dim, depth, heads and mlp_dim that are not given; null is
+            base. It does not follow the encoder's size and is not stored.
         dim: width of the tokens.
         depth: number of transformer blocks.
         heads: attention heads of a block.
         mlp_dim: hidden width of a block's MLP.
         positions: the positions, as in the encoder.
-        position_grid: the grid that a fixed table was made for, as in the encoder.
-        class_token: `learned` is the decoder's own (MAE-ST's public code), `encoder` is the encoder's class
-            token handed on (MAE-ST's released models); None has none.
+        position_grid: the grid that a fixed table is computed for, as in the encoder.
+        class_token: `learned` is the decoder's own (MAE-ST's public code), `encoder` is the output of the
+            encoder's class token (MAE-ST's released models); null is no class token.
         embed_bias: whether the map from the encoder's width has a bias: MAE-ST's has.
         key_bias: whether keys have a bias: MAE-ST's do, VideoMAE's do not.
-        layer_scale: first value of learned factors on the blocks' branches; None has none.
+        layer_scale: first value of learned factors on the blocks' branches; null is no factors.
         norm_eps: epsilon of the blocks' LayerNorms.
         final_norm_eps: epsilon of the LayerNorm after the last block.
     """
 
-    dim: int = 384
-    depth: int = 4
-    heads: int = 6
-    mlp_dim: int = 1536
+    size: InitVar[SizeName | None] = None
+    dim: int = BY_SIZE
+    depth: int = BY_SIZE
+    heads: int = BY_SIZE
+    mlp_dim: int = BY_SIZE
     positions: PositionKind = "sinusoid"
     position_grid: tuple[int, int, int] | None = None
     class_token: Literal["learned", "encoder"] | None = None
@@ -46,24 +51,25 @@ class DecoderConfig:
     norm_eps: float = NORM_EPS
     final_norm_eps: float = NORM_EPS
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, size: SizeName | None) -> None:
+        fill_by_size(self, DECODER_SIZES, size)
         require_at_least(1, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
         require_at_least(1, position_grid=min(self.position_grid) if self.position_grid else None)
         require_at_least(0, depth=self.depth, norm_eps=self.norm_eps, final_norm_eps=self.final_norm_eps)
 
 
 class PixelDecoder(nn.Module):
-    """Encoded visible tokens to predictions for the masked ones.
+    """A transformer from encoded visible tokens to predictions of the masked ones.
 
     Args:
         config: the architecture.
-        grid: the clip, in tokens.
+        grid: the size of a clip in tokens.
         encoder_dim: the encoder's width.
-        prefix: the encoder's class tokens, 0 or 1.
         values: numbers predicted for one token.
+        num_class_tokens: the encoder's class tokens, 0 or 1.
 
     Raises:
-        ValueError: the encoder has no class token to hand on.
+        ValueError: the config takes the encoder's class token, but there is no such token.
     """
 
     def __init__(
@@ -71,7 +77,7 @@ class PixelDecoder(nn.Module):
     ) -> None:
         super().__init__()
         if config.class_token == "encoder" and not num_class_tokens:
-            raise ValueError("decoder.class_token is encoder, but the encoder has no class token to hand on")
+            raise ValueError("decoder.class_token is encoder, but the encoder has no class token")
         self.config, self.num_class_tokens = config, num_class_tokens
         self.embed = nn.Linear(encoder_dim, config.dim, bias=config.embed_bias)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.dim))
@@ -103,19 +109,29 @@ class PixelDecoder(nn.Module):
         """Predict the masked tokens.
 
         Args:
-            encoded: (B, prefix + V, D) the encoder's output for mask.visible.
-            mask: which tokens those are, and which to predict.
+            encoded: (B, num_class_tokens + V, D), the encoder's output for mask.visible.
+            mask: the visible tokens, and the masked ones to predict.
 
         Returns:
             (B, M, values), in the order of mask.masked.
         """
         embedded, position = self.embed(encoded), self.positions()
-        seen = embedded[:, self.num_class_tokens :] + take(position, mask.visible)
-        blank = (self.mask_token + take(position, mask.masked)).to(seen.dtype)
-        tokens = [seen, blank]
+        visible = embedded[:, self.num_class_tokens :] + take(position, mask.visible)
+        masked = (self.mask_token + take(position, mask.masked)).to(visible.dtype)
+        tokens = [visible, masked]
         if self.positions.class_position is not None:
-            summary = embedded[:, :1] if self.class_token is None else self.class_token
-            placed = summary + self.positions.class_position
-            tokens.insert(0, placed.expand(len(seen), -1, -1).to(seen.dtype))
-        painted = self.transformer(torch.cat(tokens, dim=1))
-        return self.predict(self.norm(painted[:, painted.shape[1] - blank.shape[1] :]))
+            class_token = embedded[:, :1] if self.class_token is None else self.class_token
+            class_token = class_token + self.positions.class_position
+            tokens.insert(0, class_token.expand(len(visible), -1, -1).to(visible.dtype))
+        decoded = self.transformer(torch.cat(tokens, dim=1))
+        return self.predict(self.norm(decoded[:, decoded.shape[1] - masked.shape[1] :]))
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks, first to last."""
+        return list(self.transformer.blocks)
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of the learned tokens and positions, which no published recipe decays."""
+        tokens = {"mask_token"} if self.class_token is None else {"mask_token", "class_token"}
+        return tokens | {f"positions.{name}" for name in self.positions.no_weight_decay()}

@@ -1,6 +1,6 @@
-"""The video encoder: a plain vision transformer over the tubelets it is shown."""
+"""The video encoder: a plain vision transformer over the visible tubelets."""
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from tubelet.errors import require_above, require_at_least
 from tubelet.masking import take
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
 from tubelet.models.positions import PositionKind, Positions
+from tubelet.models.sizes import BY_SIZE, ENCODER_SIZES, SizeName, fill_by_size
 from tubelet.patches import Size3, token_grid
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -20,6 +21,8 @@ class EncoderConfig:
     """An encoder's architecture; the defaults are VideoMAE's ViT-B.
 
     Attributes:
+        size: small, base, large, huge (VideoMAE's ViT-S to ViT-H) or giant (VideoMAE V2's ViT-g): sets those
+            of dim, depth, heads, mlp_dim and patch_size that are not given; null is base. It is not stored.
         frames: frames of a clip.
         image_size: side of the square frames, in pixels.
         tubelet: frames of a token.
@@ -28,29 +31,30 @@ class EncoderConfig:
         depth: number of transformer blocks.
         heads: attention heads of a block.
         mlp_dim: hidden width of a block's MLP.
-        positions: `sinusoid` over the flat token index (VideoMAE, MAR) and `sinusoid_3d` over time, row and
-            column apart are fixed; `joint` and `separable` (one for the place, one for the time) are learned
-            (MAE-ST).
-        position_grid: the grid of tokens (time, height, width) that a fixed table was made for, where the
-            clip's is another: the table is resized to it.
-        class_token: a learned token before the others (MAE-ST).
+        positions: fixed ones are `sinusoid` over the flat token index (VideoMAE, MAR) and `sinusoid_3d` over
+            time, row and column separately; learned ones (MAE-ST) are `joint`, one for each token, and
+            `separable`, one for each position in the frame plus one for each time.
+        position_grid: the grid of tokens (time, height, width) that a fixed table is computed for before it
+            is resized to the clip's grid; null is the clip's grid.
+        class_token: whether a learned token comes before the others (MAE-ST).
         key_bias: whether keys have a bias: MAE-ST's do, VideoMAE's do not.
-        layer_scale: first value of learned factors on the blocks' branches; None has none.
-        final_norm: a LayerNorm after the last block. Pre-trained encoders and MAR's have it; classifiers
-            that normalise the mean of the tokens instead do not.
+        layer_scale: first value of learned factors on the blocks' branches; null is no factors.
+        final_norm: whether a LayerNorm follows the last block. Pre-trained encoders and MAR's have it;
+            classifiers that normalize the mean of the tokens instead do not.
         norm_eps: epsilon of the LayerNorms.
         mean: pixel mean of each channel, for pixels in [0, 1].
         std: pixel standard deviation of each channel, for pixels in [0, 1].
     """
 
+    size: InitVar[SizeName | None] = None
     frames: int = 16
     image_size: int = 224
     tubelet: int = 2
-    patch_size: int = 16
-    dim: int = 768
-    depth: int = 12
-    heads: int = 12
-    mlp_dim: int = 3072
+    patch_size: int = BY_SIZE
+    dim: int = BY_SIZE
+    depth: int = BY_SIZE
+    heads: int = BY_SIZE
+    mlp_dim: int = BY_SIZE
     positions: PositionKind = "sinusoid"
     position_grid: tuple[int, int, int] | None = None
     class_token: bool = False
@@ -61,7 +65,8 @@ class EncoderConfig:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, size: SizeName | None) -> None:
+        fill_by_size(self, ENCODER_SIZES, size)
         require_at_least(1, frames=self.frames, image_size=self.image_size)
         require_at_least(1, tubelet=self.tubelet, patch_size=self.patch_size)
         require_at_least(1, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
@@ -72,27 +77,27 @@ class EncoderConfig:
 
     @property
     def tubelet_size(self) -> Size3:
-        """One token, in frames and pixels."""
+        """The size of a token in frames and pixels."""
         return Size3(self.tubelet, self.patch_size, self.patch_size)
 
     @property
     def grid(self) -> Size3:
-        """The clip, in tokens."""
+        """The size of a clip in tokens."""
         return token_grid(Size3(self.frames, self.image_size, self.image_size), self.tubelet_size)
 
     @property
     def patch_values(self) -> int:
-        """Numbers in one token's pixels."""
+        """Numbers in a token's pixels."""
         return self.tubelet_size.volume * len(self.mean)
 
     @property
     def num_class_tokens(self) -> int:
-        """Tokens before those of the clip: 1 where there is a class token, else 0."""
+        """Tokens before those of the clip: 1 with a class token, else 0."""
         return int(self.class_token)
 
 
 class PatchEmbedding(nn.Module):
-    """Pixels to tokens: normalise by the model's own pixel statistics, then one linear map."""
+    """Pixels to tokens: normalization by the model's own pixel statistics, then one linear map."""
 
     scale: Tensor
     shift: Tensor
@@ -106,20 +111,20 @@ class PatchEmbedding(nn.Module):
         self.project = nn.Linear(config.patch_values, config.dim)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """uint8 (B, N, P) to (B, N, D)."""
+        """Embed uint8 (B, N, P) as (B, N, D)."""
         return self.project(self.normalize(patches))
 
     def normalize(self, patches: Tensor) -> Tensor:
-        """uint8 (B, N, P) to float32, less the pixel mean and over the pixel deviation of each channel."""
+        """Subtract each channel's pixel mean and divide by its deviation: uint8 (B, N, P) to float32."""
         return torch.addcmul(self.shift, patches.float(), self.scale)
 
 
 class VideoEncoder(nn.Module):
-    """Tokens of pixels to tokens of features.
+    """A vision transformer: tokens of pixels to tokens of features.
 
     Args:
         config: the architecture.
-        drop_path: the last block's drop-path rate while training.
+        drop_path: drop-path rate of the last block in training.
     """
 
     def __init__(self, config: EncoderConfig, *, drop_path: float = 0.0) -> None:
@@ -151,20 +156,42 @@ class VideoEncoder(nn.Module):
             nn.init.trunc_normal_(self.class_token, std=0.02)
 
     def forward(self, patches: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Encode all tokens, or the visible ones alone: the others are dropped before any work is done.
+        """Encode all tokens, or only the visible ones: the others are dropped before the embedding.
 
         Args:
             patches: uint8 (B, N, P), the whole clip in raster order.
-            visible: int64 (B, V), the tokens to see; all of them when None.
+            visible: int64 (B, V), the visible tokens; None is all.
 
         Returns:
-            (B, prefix + V or N, D): the class token, where there is one, comes first.
+            (B, num_class_tokens + V, D), in the order of `visible`.
         """
         position = self.positions()
         if visible is not None:
             patches, position = take(patches, visible), take(position, visible)
         tokens = self.embed(patches) + position
         if self.class_token is not None and self.positions.class_position is not None:
-            summary = self.class_token + self.positions.class_position
-            tokens = torch.cat([summary.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+            class_token = self.class_token + self.positions.class_position
+            tokens = torch.cat([class_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
         return self.norm(self.transformer(tokens))
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks, first to last."""
+        return list(self.transformer.blocks)
+
+    @property
+    def num_layers(self) -> int:
+        """Layers for layer-wise learning rates: the embedding, each block, and all that follows them."""
+        return self.config.depth + 2
+
+    def layer_of(self, name: str) -> int:
+        """Return the layer of a parameter, 0 to num_layers - 1; class token and positions are in layer 0."""
+        part, _, rest = name.partition(".")
+        if part in ("embed", "positions", "class_token"):
+            return 0
+        return self.transformer.block_of(rest) + 1 if part == "transformer" else self.num_layers - 1
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of the class token and learned positions, which no published recipe decays."""
+        tokens = set() if self.class_token is None else {"class_token"}
+        return tokens | {f"positions.{name}" for name in self.positions.no_weight_decay()}

@@ -1,12 +1,13 @@
-"""From encoded tokens to class scores."""
+"""Classification heads: from encoded tokens to class scores."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
 from tubelet.errors import UserError, require_above, require_at_least
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
+from tubelet.settings import BY_KIND
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,13 +15,13 @@ class LinearHeadConfig:
     """Mean of the tokens, LayerNorm, one linear layer: VideoMAE's and MAE-ST's fine-tuned classifiers.
 
     Attributes:
-        pool: `mean` of all tokens, or the `first` one alone, which is how Hugging Face's port classifies
-            where its config says `use_mean_pooling: false`.
+        pool: `mean` of all tokens, or only the `first` token, as in Hugging Face's port with
+            `use_mean_pooling: false`.
         norm_eps: epsilon of the LayerNorm.
-        keep_norm: whether fine-tuning starts the LayerNorm from the pre-trained encoder's last one, as MAE-ST
-            does, or afresh, as VideoMAE does.
+        keep_norm: whether the LayerNorm starts from the pre-trained encoder's last LayerNorm (MAE-ST) or from
+            ones and zeros (VideoMAE).
         dropout: dropout before the last layer, in [0, 1).
-        init_scale: factor on the last layer's first weights.
+        init_scale: factor on the initial weights of the last layer.
     """
 
     kind: Literal["linear"] = "linear"
@@ -38,11 +39,11 @@ class LinearHeadConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BridgingHeadConfig:
-    """A few more blocks of its own before the mean: MAR's bridging classifier (arXiv 2207.11660, III-C).
+    """Narrower transformer blocks before the mean: MAR's bridging classifier (arXiv 2207.11660, III-C).
 
     Attributes:
-        dim: width of its tokens.
-        depth: number of its blocks.
+        dim: width of the tokens in these blocks.
+        depth: number of blocks.
         heads: attention heads of a block.
         mlp_dim: hidden width of a block's MLP.
         dropout: dropout before the last layer, in [0, 1).
@@ -61,11 +62,11 @@ class BridgingHeadConfig:
         _check_dropout(self.dropout)
 
 
-AnyHeadConfig = LinearHeadConfig | BridgingHeadConfig
+AnyHeadConfig = Annotated[LinearHeadConfig | BridgingHeadConfig, BY_KIND]
 
 
 class LinearHead(nn.Module):
-    """(B, N, D) to (B, K), for any number of tokens N."""
+    """A linear classifier: (B, N, D) to (B, K), for any number of tokens N."""
 
     def __init__(self, config: LinearHeadConfig, *, dim: int, classes: int) -> None:
         super().__init__()
@@ -78,13 +79,18 @@ class LinearHead(nn.Module):
             nn.init.zeros_(self.classify.bias)
 
     def forward(self, encoded: Tensor) -> Tensor:
-        """Class scores (logits), or (B, D) features where there are no classes."""
+        """Return logits (B, K), or features (B, D) if there are no classes."""
         pooled = encoded.mean(1) if self.pool == "mean" else encoded[:, 0]
         return self.classify(self.dropout(self.norm(pooled)))
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks: an empty list."""
+        return []
+
 
 class BridgingHead(nn.Module):
-    """(B, N, D) to (B, K), for any number of tokens N; it gets no positions and no mask tokens."""
+    """MAR's bridging classifier: (B, N, D) to (B, K), for any number of tokens N, without positions."""
 
     def __init__(self, config: BridgingHeadConfig, *, dim: int, classes: int) -> None:
         super().__init__()
@@ -97,13 +103,18 @@ class BridgingHead(nn.Module):
         init_weights(self.classify)
 
     def forward(self, encoded: Tensor) -> Tensor:
-        """Class scores (logits)."""
+        """Return logits (B, K)."""
         pooled = self.transformer(self.embed(encoded)).mean(1)
         return self.classify(self.dropout(self.norm(pooled)))
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks, first to last."""
+        return list(self.transformer.blocks)
+
 
 def make_head(config: AnyHeadConfig, *, dim: int, classes: int) -> LinearHead | BridgingHead:
-    """The head that a config describes."""
+    """Return the head that a config describes."""
     if isinstance(config, BridgingHeadConfig):
         return BridgingHead(config, dim=dim, classes=classes)
     return LinearHead(config, dim=dim, classes=classes)
@@ -111,4 +122,4 @@ def make_head(config: AnyHeadConfig, *, dim: int, classes: int) -> LinearHead | 
 
 def _check_dropout(dropout: float) -> None:
     if not 0 <= dropout < 1:
-        raise UserError(f"dropout must lie in [0, 1), found {dropout}")
+        raise UserError(f"dropout must be in [0, 1), found {dropout}")

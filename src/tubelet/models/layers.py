@@ -1,18 +1,19 @@
-"""The transformer that every model here is built from: pre-norm blocks with fused attention."""
+"""The transformer in all models: pre-norm blocks with fused attention."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-NORM_EPS = 1e-6  # of every LayerNorm in VideoMAE, MAE-ST and MAR
+NORM_EPS = 1e-6
+"""The epsilon of every LayerNorm in VideoMAE, MAE-ST and MAR."""
 
 
 class DropPath(nn.Module):
-    """Skip the residual branch of whole samples while training (stochastic depth, arXiv 1603.09382).
+    """Stochastic depth (arXiv 1603.09382): skips the residual branch of whole samples in training.
 
     Args:
-        rate: the probability of skipping, in [0, 1); branches that stay are scaled by 1 / (1 - rate).
+        rate: the probability of skipping, in [0, 1); the other branches are scaled by 1 / (1 - rate).
     """
 
     def __init__(self, rate: float) -> None:
@@ -20,7 +21,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape (B, ...); each sample is kept or dropped whole."""
+        """Drop or keep each sample of (B, ...) as a whole."""
         if not self.training or self.rate == 0:
             return x
         keep = 1 - self.rate
@@ -32,9 +33,9 @@ class Attention(nn.Module):
     """Multi-head self-attention with queries, keys and values from one matrix product.
 
     Args:
-        dim: the width D, a multiple of `heads`.
-        heads: the number of heads.
-        key_bias: whether keys have a bias. VideoMAE's have none; softmax would cancel it.
+        dim: width D of the tokens, a multiple of `heads`.
+        heads: number of attention heads.
+        key_bias: whether keys have a bias. VideoMAE's do not; softmax would cancel it.
     """
 
     def __init__(self, dim: int, heads: int, *, key_bias: bool) -> None:
@@ -49,7 +50,7 @@ class Attention(nn.Module):
         self.project = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) to (B, N, D)."""
+        """Map (B, N, D) to (B, N, D)."""
         batch, tokens, dim = x.shape
         bias: Tensor | None = self.qkv.bias
         if bias is None:
@@ -61,22 +62,22 @@ class Attention(nn.Module):
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention, each (B, heads, N, D / heads)."""
+    """Return softmax attention; all tensors are (B, heads, N, D / heads)."""
     if query.device.type != "cpu":
         return functional.scaled_dot_product_attention(query, key, value)
-    with torch.autocast("cpu", enabled=False):  # its fused attention is far slower in bf16 than in fp32
+    with torch.autocast("cpu", enabled=False):  # on CPUs, fused attention is far slower in bf16 than in fp32
         return functional.scaled_dot_product_attention(query.float(), key.float(), value.float())
 
 
 class Mlp(nn.Sequential):
-    """Two linear layers with an exact GELU between."""
+    """Two linear layers with an exact GELU between them."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); with layer scale both branches have learned factors."""
+    """x + attention(norm(x)), then x + mlp(norm(x)), each branch with an optional layer scale."""
 
     def __init__(
         self,
@@ -99,15 +100,15 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) to (B, N, D)."""
+        """Map (B, N, D) to (B, N, D)."""
         attended = self.attention(self.norm1(x))
         x = x + self.drop_path(attended if self.scale1 is None else attended * self.scale1)
-        computed = self.mlp(self.norm2(x))
-        return x + self.drop_path(computed if self.scale2 is None else computed * self.scale2)
+        hidden = self.mlp(self.norm2(x))
+        return x + self.drop_path(hidden if self.scale2 is None else hidden * self.scale2)
 
 
 def _layer_scale(dim: int, start: float | None) -> nn.Parameter | None:
-    """A factor for each feature (arXiv 2103.17239)."""
+    """Return a learned factor for each feature (arXiv 2103.17239)."""
     return None if start is None else nn.Parameter(torch.full((dim,), start))
 
 
@@ -120,13 +121,13 @@ class Transformer(nn.Module):
         heads: attention heads of a block.
         mlp_dim: hidden width of a block's MLP.
         key_bias: whether keys have a bias.
-        layer_scale: first value of the branches' learned factors; None has none.
+        layer_scale: first value of the branches' learned factors; None is no factors.
         norm_eps: epsilon of the LayerNorms.
-        drop_path: the last block's rate.
+        drop_path: drop-path rate of the last block.
     """
 
     recompute = False
-    """Whether training keeps only the blocks' inputs and computes the rest again in the backward pass."""
+    """Whether training keeps only the blocks' inputs and recomputes the rest in the backward pass."""
 
     def __init__(
         self,
@@ -156,7 +157,7 @@ class Transformer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) to (B, N, D)."""
+        """Map (B, N, D) to (B, N, D)."""
         for block in self.blocks:
             if self.recompute and self.training:
                 x = checkpoint(block, x, use_reentrant=False)
@@ -164,16 +165,20 @@ class Transformer(nn.Module):
                 x = block(x)
         return x
 
+    def block_of(self, name: str) -> int:
+        """Return the index of the block that a parameter is in, such as 3 for `blocks.3.norm1.weight`."""
+        return int(name.removeprefix("blocks.").partition(".")[0])
+
 
 def checkpoint_activations(model: nn.Module) -> None:
-    """Trade a third more computing for most of a training step's memory, in all transformers of a model."""
+    """Recompute activations in training, in all transformers of a model: more computing, far less memory."""
     for module in model.modules():
         if isinstance(module, Transformer):
             module.recompute = True
 
 
 def init_weights(module: nn.Module) -> None:
-    """Xavier-uniform weights and zero biases in every linear layer below `module` (VideoMAE's start)."""
+    """Set Xavier-uniform weights and zero biases in every linear layer of a module, as VideoMAE does."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

@@ -1,4 +1,4 @@
-"""Where a token is: fixed and learned position tables, and how they are resized."""
+"""Position tables, fixed and learned, and how they are resized."""
 
 from typing import Literal
 
@@ -12,16 +12,16 @@ PositionKind = Literal["sinusoid", "sinusoid_3d", "joint", "separable"]
 
 
 class Positions(nn.Module):
-    """A position vector for every token of a grid, and one for the class token where there is one.
+    """A position vector for each token of a grid and, if there is one, for the class token.
 
     Args:
-        kind: `sinusoid` over the flat token index (VideoMAE, MAR) and `sinusoid_3d` over time, row and column
-            apart are fixed; `joint` learns one vector for each token, `separable` one for each place in the
-            frame plus one for each time (MAE-ST, arXiv 2205.09113).
-        grid: the clip, in tokens.
+        kind: fixed ones are `sinusoid` over the flat token index (VideoMAE, MAR) and `sinusoid_3d` over time,
+            row and column separately; `joint` learns one vector for each token, `separable` one for each
+            position in the frame plus one for each time (MAE-ST, arXiv 2205.09113).
+        grid: the size of a clip in tokens.
         dim: width of the tokens.
-        class_token: learn a position for a class token too; only with a learned kind.
-        native_grid: the grid that a fixed table is computed for, where that is another: it is then resized.
+        class_token: whether to learn a position for a class token too; only with a learned kind.
+        native_grid: the grid that a fixed table is computed for before it is resized; None is `grid`.
 
     Raises:
         ValueError: a class token with fixed positions, or `native_grid` with learned ones.
@@ -41,7 +41,7 @@ class Positions(nn.Module):
         if class_token and not learned:
             raise ValueError(f"a class token needs positions joint or separable, found {kind}")
         if native_grid and learned:
-            raise ValueError(f"learned positions ({kind}) are resized themselves: position_grid must be null")
+            raise ValueError(f"position_grid must be null with positions {kind}, found {tuple(native_grid)}")
         self.kind, self.grid = kind, grid
         if not learned:
             table = fixed_table(kind, native_grid or grid, dim)
@@ -58,36 +58,31 @@ class Positions(nn.Module):
             nn.init.trunc_normal_(parameter, std=0.02)
 
     def forward(self) -> Tensor:
-        """The tokens' positions: (1, grid.volume, dim), in raster order."""
+        """Return the tokens' positions (1, grid.volume, dim), in raster order."""
         if self.kind == "separable":
             return (self.time[:, :, None] + self.space[:, None]).flatten(1, 2)
         table: Tensor = self.table
         return table
 
-
-def tokens_and_positions(module: nn.Module) -> set[str]:
-    """The names of learned positions, class tokens and mask tokens below a module."""
-    return {
-        name
-        for name, _ in module.named_parameters()
-        if ".positions." in name or name.endswith(("class_token", "mask_token"))
-    }
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of all learned positions, which no published recipe decays."""
+        return {name for name, _ in self.named_parameters()}
 
 
 def fixed_table(kind: PositionKind, grid: Size3, dim: int) -> Tensor:
-    """The table of a fixed kind for a grid of tokens: (1, grid.volume, dim) float32."""
+    """Return the table of a fixed kind: (1, grid.volume, dim) float32."""
     return sinusoid_table(grid.volume, dim) if kind == "sinusoid" else sinusoid_3d_table(grid, dim)
 
 
 def resize_table(table: Tensor, old: Size3, new: Size3) -> Tensor:
-    """Stretch a position table over another grid, along time, rows and columns (never the flat index).
+    """Interpolate a position table along time, rows and columns (never along the flat index).
 
     Linear in time and bicubic in the frame, in float32, as PySlowFast does for MAE-ST's tables.
 
     Args:
-        table: (1, old.volume, D); a table of places alone is one with old.t == new.t == 1.
-        old: the grid it was made for.
-        new: the grid it is needed for.
+        table: (1, old.volume, D); a table of positions in the frame has old.t == new.t == 1.
+        old: the grid of the table.
+        new: the grid to resize it to.
 
     Returns:
         (1, new.volume, D), of the table's dtype.
@@ -103,7 +98,7 @@ def resize_table(table: Tensor, old: Size3, new: Size3) -> Tensor:
 
 
 def sinusoid_table(tokens: int, dim: int) -> Tensor:
-    """The sine-cosine table over the flat token index that VideoMAE and MAR use (arXiv 1706.03762, 3.5).
+    """Return the sine-cosine table over the flat token index, as in VideoMAE and MAR (arXiv 1706.03762, 3.5).
 
     Feature j of token n is sin (even j) or cos (odd j) of n / 10000 ** (2 * (j // 2) / dim), computed in
     float64.
@@ -119,15 +114,15 @@ def sinusoid_table(tokens: int, dim: int) -> Tensor:
 
 
 def sinusoid_3d_table(grid: Size3, dim: int) -> Tensor:
-    """Sine and cosine of each axis apart, so that a token's neighbors in space and time look alike.
+    """Return a table of sines and cosines of each axis, so that neighbors in space and time look alike.
 
-    The first quarter of the features tells the time, half of the others the row, the rest the column; in
-    each, feature k of n is the sine, and feature n + k the cosine, of place / 100 ** (k / n). It is the image
-    autoencoder's table (arXiv 2111.06377) with a third axis, and 100 for 10000, as the axes are short.
+    The first quarter of the features encodes the time, half of the others the row, the rest the column. In
+    each part, feature k of n is the sine, and feature n + k the cosine, of index / 100 ** (k / n). It is the
+    image autoencoder's table (arXiv 2111.06377) with a third axis, and 100 for 10000, as the axes are short.
 
     Args:
-        grid: the clip, in tokens.
-        dim: a multiple of 16.
+        grid: the size of a clip in tokens.
+        dim: width of the tokens, a multiple of 16.
 
     Returns:
         (1, grid.volume, dim) float32, in raster order.
@@ -138,13 +133,13 @@ def sinusoid_3d_table(grid: Size3, dim: int) -> Tensor:
     if dim % 16:
         raise ValueError(f"sinusoid_3d positions need a dim that is a multiple of 16, found {dim}")
     widths = (dim // 4, dim * 3 // 8, dim * 3 // 8)
-    places = torch.meshgrid(*(torch.arange(side, device="cpu") for side in grid), indexing="ij")
-    waves = (_waves(place.flatten(), width) for place, width in zip(places, widths, strict=True))
+    axes = torch.meshgrid(*(torch.arange(side, device="cpu") for side in grid), indexing="ij")
+    waves = (_waves(index.flatten(), width) for index, width in zip(axes, widths, strict=True))
     return torch.cat(list(waves), dim=1).float().unsqueeze(0)
 
 
-def _waves(place: Tensor, width: int) -> Tensor:
-    """(N,) places to (N, width)."""
+def _waves(index: Tensor, width: int) -> Tensor:
+    """Return the sines and cosines (N, width) of positions (N,) along one axis."""
     count = width // 2
-    angle = place.double()[:, None] / 100 ** (torch.arange(count, device="cpu").double() / count)
+    angle = index.double()[:, None] / 100 ** (torch.arange(count, device="cpu").double() / count)
     return torch.cat([angle.sin(), angle.cos()], dim=1)

@@ -1,4 +1,4 @@
-"""The same model for other clips: positions stretched over another grid of tokens."""
+"""Resizing a model to clips of another size: its positions are interpolated to another grid of tokens."""
 
 from dataclasses import replace
 from typing import TypeVar, overload
@@ -27,14 +27,14 @@ def resize_model(
 def resize_model(
     model: MaskedAutoencoder | VideoClassifier, *, image_size: int | None = None, frames: int | None = None
 ) -> MaskedAutoencoder | VideoClassifier:
-    """A new model for clips of another size, with the same weights, and the card but for the clip's frames.
+    """Return a new model for clips of another size, with the same weights and card except for `frames`.
 
-    Its mode, its drop path, which weights are frozen and whether activations are recomputed stay as well.
+    Training mode, drop path, frozen weights and recomputing of activations are kept too.
 
     Positions are resized in time, height and width: learned ones are interpolated once, fixed ones are
-    computed for the old grid and interpolated (`position_grid` remembers it), so that a place in the frame
-    and a moment of the clip keep their meaning. A table computed afresh over the flat index would not: token
-    200 is another place in another grid.
+    computed for the old grid (`position_grid` records it) and interpolated, so a point in the frame and a
+    time in the clip keep their vectors. A table computed over the new flat index would not do that: token 200
+    is another point in another grid.
 
     Args:
         model: what to resize; it is not changed.
@@ -64,25 +64,25 @@ def resize_model(
     resized.load_state_dict(weights)
     clip = model.card.clip
     resized.card = replace(model.card, clip=clip and replace(clip, frames=encoder.frames))
-    like = next(model.parameters())
-    _train_alike(model, resized)
-    return resized.to(like.device, like.dtype)
+    _copy_training_state(model, resized)
+    weight = next(model.parameters())
+    return resized.to(weight.device, weight.dtype)
 
 
-def _train_alike(model: nn.Module, resized: nn.Module) -> None:
-    """Keep what is neither in the weights nor in the config; both are made of the same modules."""
+def _copy_training_state(model: nn.Module, resized: nn.Module) -> None:
+    """Copy what is neither in the weights nor in the config; both models consist of the same modules."""
     for module, other in zip(model.modules(), resized.modules(), strict=True):
         other.training = module.training
         if isinstance(module, DropPath) and isinstance(other, DropPath):
             other.rate = module.rate
         if isinstance(module, Transformer) and isinstance(other, Transformer):
             other.recompute = module.recompute
-    for weight, its in zip(model.parameters(), resized.parameters(), strict=True):
-        its.requires_grad_(weight.requires_grad)
+    for weight, other_weight in zip(model.parameters(), resized.parameters(), strict=True):
+        other_weight.requires_grad_(weight.requires_grad)
 
 
 def _for_grid(config: Config, old: Size3, new: Size3) -> Config:
-    """Fixed positions remember the grid they are computed for, where it is another than the clip's."""
+    """Record the grid that fixed positions are computed for, if it differs from the clip's."""
     if config.positions in ("joint", "separable"):
         return config
     native_grid = config.position_grid or (old.t, old.h, old.w)

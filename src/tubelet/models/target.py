@@ -1,4 +1,4 @@
-"""What a decoder learns to predict of a masked token's pixels."""
+"""The target of a reconstruction: what a decoder predicts of a masked token's pixels."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,23 +14,24 @@ class PixelTarget:
     """The target of a reconstruction; the default is VideoMAE's.
 
     Attributes:
-        normalize: subtract each token's mean and divide by its deviation (unbiased variance): `channel` does
-            it channel by channel and adds 1e-6 to the deviation (VideoMAE's and MAR's code), `patch` over
-            all channels together and adds 1e-6 to the variance (MAE-ST's code); None predicts the pixels.
-        pixels: `unit` starts from pixels in [0, 1] (VideoMAE, MAR), `model` from those that the encoder sees,
-            less its pixel mean and over its pixel deviation (MAE-ST).
-        frames: how many frames of a clip are predicted (MAE-ST's `pred_t_dim`); None is all of them.
-        spacing: which: `linspace` from the first to the last frame of the clip, rounded down (MAE-ST's public
-            code), or `stride`, the first of each group of equal size (MAE-ST's released models).
+        normalize: subtract each token's mean and divide by its deviation (unbiased variance): `channel` for
+            each channel, with 1e-6 added to the deviation (VideoMAE's and MAR's code); `patch` over all
+            channels, with 1e-6 added to the variance (MAE-ST's code); null predicts the pixels.
+        pixels: pixel values before that: `zero_one` is in [0, 1] (VideoMAE, MAR), `normalized` is with the
+            encoder's pixel mean and deviation (MAE-ST).
+        frames: number of predicted frames of a clip (MAE-ST's `pred_t_dim`); null is all of them.
+        spacing: which frames those are: `linspace` from the first to the last frame of the clip, rounded down
+            (MAE-ST's public code), or `stride`, the first of each group of equal size (MAE-ST's released
+            models).
     """
 
     normalize: Literal["channel", "patch"] | None = "channel"
-    pixels: Literal["unit", "model"] = "unit"
+    pixels: Literal["zero_one", "normalized"] = "zero_one"
     frames: int | None = None
     spacing: Literal["linspace", "stride"] = "linspace"
 
     def frames_of_token(self, encoder: EncoderConfig) -> int:
-        """Frames predicted of one token.
+        """Return the number of predicted frames of a token.
 
         Raises:
             ValueError: `frames` does not spread evenly over the tokens' times.
@@ -45,16 +46,16 @@ class PixelTarget:
         return self.frames // encoder.grid.t
 
     def values(self, encoder: EncoderConfig) -> int:
-        """Numbers predicted for one token."""
+        """Return how many numbers are predicted for a token."""
         return self.frames_of_token(encoder) * encoder.patch_size**2 * len(encoder.mean)
 
     def __call__(self, patches: Tensor, index: Tensor, encoder: VideoEncoder) -> Tensor:
-        """The targets of some tokens.
+        """Return the targets of tokens.
 
         Args:
             patches: uint8 (B, M, P), the tokens' pixels.
-            index: int64 (B, M), which tokens these are.
-            encoder: for its pixel statistics and its grid.
+            index: int64 (B, M), the tokens' indices in the clip.
+            encoder: gives pixel statistics and grid.
 
         Returns:
             float32 (B, M, values), ordered (frame, row, column, channel).
@@ -64,35 +65,35 @@ class PixelTarget:
         return ((pixels - mean) / deviation).flatten(2)
 
     def to_pixels(self, predicted: Tensor, patches: Tensor, index: Tensor, encoder: VideoEncoder) -> Tensor:
-        """Predictions (B, M, values) as pixels in [0, 1]: (B, M, P), all frames of the tokens.
+        """Return predictions (B, M, values) as pixels in [0, 1]: (B, M, P), all frames of the tokens.
 
-        A normalised prediction says nothing of its token's brightness and contrast; those are taken from the
-        true patches, as every published picture of these models does. A frame that is not predicted shows
-        the last one before it that is.
+        A normalized prediction has no brightness and contrast; they are taken from the true patches, as in
+        all published reconstructions of these models. A frame that is not predicted repeats the last
+        predicted one before it.
         """
         config = encoder.config
         mean, deviation = self._statistics(self._pixels(patches, index, encoder))
         pixels = predicted.unflatten(-1, (-1, len(config.mean))) * deviation + mean
-        if self.pixels == "model":
+        if self.pixels == "normalized":
             pixels = pixels * pixels.new_tensor(config.std) + pixels.new_tensor(config.mean)
         if self.frames is None:
             return pixels.flatten(2)
-        shown = torch.arange(config.tubelet, device=index.device)
+        frame = torch.arange(config.tubelet, device=index.device)
         chosen = self._chosen(index, config)  # (B, M, u)
-        source = ((chosen[:, :, None] <= shown[:, None]).sum(-1) - 1).clamp(min=0)  # (B, M, t)
+        source = ((chosen[:, :, None] <= frame[:, None]).sum(-1) - 1).clamp(min=0)  # (B, M, t)
         return _take_frames(pixels.unflatten(2, (chosen.shape[-1], -1)), source).flatten(2)
 
     def _pixels(self, patches: Tensor, index: Tensor, encoder: VideoEncoder) -> Tensor:
-        """The pixels to predict, before their own normalisation: float32 (B, M, pixels, C)."""
+        """Return the pixels to predict before each token is normalized: float32 (B, M, pixels, C)."""
         config = encoder.config
-        pixels = encoder.embed.normalize(patches) if self.pixels == "model" else patches.float() / 255
+        pixels = encoder.embed.normalize(patches) if self.pixels == "normalized" else patches.float() / 255
         if self.frames is not None:
             by_frame = pixels.unflatten(-1, (config.tubelet, -1, len(config.mean)))
             pixels = _take_frames(by_frame, self._chosen(index, config)).flatten(2)
         return pixels.unflatten(-1, (-1, len(config.mean)))
 
     def _statistics(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """What to subtract and to divide by, each broadcast over (B, M, pixels, C)."""
+        """Return what to subtract and to divide by, each broadcast over (B, M, pixels, C)."""
         if self.normalize is None:
             return torch.zeros_like(pixels[:, :, :1]), torch.ones_like(pixels[:, :, :1])
         over = (-2,) if self.normalize == "channel" else (-2, -1)
@@ -100,7 +101,7 @@ class PixelTarget:
         return mean, variance.sqrt() + 1e-6 if self.normalize == "channel" else (variance + 1e-6).sqrt()
 
     def _chosen(self, index: Tensor, config: EncoderConfig) -> Tensor:
-        """Which of each token's own frames are predicted: (B, M) tokens to (B, M, u)."""
+        """Return which of each token's own frames are predicted: (B, M) tokens to (B, M, u)."""
         assert self.frames is not None
         frame = torch.arange(self.frames, device=index.device)
         if self.spacing == "stride":
@@ -112,6 +113,6 @@ class PixelTarget:
 
 
 def _take_frames(by_frame: Tensor, chosen: Tensor) -> Tensor:
-    """(B, M, frames, pixels, ...) and (B, M, u) to (B, M, u, pixels, ...)."""
+    """Gather frames: (B, M, frames, pixels, ...) by (B, M, u) to (B, M, u, pixels, ...)."""
     extra = by_frame.ndim - chosen.ndim
     return by_frame.gather(2, chosen[(..., *[None] * extra)].expand(*chosen.shape, *by_frame.shape[3:]))

@@ -1,12 +1,13 @@
-"""What a run is: the recipes' settings, composed of those beside each component."""
+"""The settings of a run, composed of the settings that are defined beside each component."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from tubelet.clips import AnyClip, DenseClip, Views
+from tubelet.clips import AnyClip, DenseClip, GeometryName, ScoresName, Views
 from tubelet.data.augment import Augment
 from tubelet.data.mixing import Mixing
+from tubelet.data.protocols import named_protocol
 from tubelet.errors import UserError, require_at_least
 from tubelet.masking import AnyMasking, RunningCellMasking, TubeMasking
 from tubelet.models.autoencoder import AutoencoderConfig
@@ -14,6 +15,8 @@ from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
 from tubelet.models.heads import AnyHeadConfig, LinearHeadConfig
 from tubelet.models.target import PixelTarget
+from tubelet.train.checkpoint import SaveConfig
+from tubelet.train.loggers import LogConfig
 from tubelet.train.optim import OptimConfig
 from tubelet.train.runtime import RuntimeConfig
 
@@ -27,13 +30,14 @@ class DataConfig:
         train: list to train on.
         clip: which frames of a video make a clip.
         augment: random changes to the training clips.
-        repeats: clips of each video, at times of their own, from one decode; optim.batch_size counts videos.
-        crops: of each of those clips, the same frames augmented anew (repeated augmentation).
-        balanced: draw every class equally often, videos of rare ones more than once an epoch and those that
-            show no class never; needs labels.
-        workers: decoding processes beside each training process; null is one for each core, or half as many
-            where the network computes on the CPU too.
-        max_failures: share of the videos that may fail to be read before the run stops, in [0, 1].
+        repeats: clips of each video, each with different frames, from one decode; optim.batch_size counts
+            videos.
+        augmented_copies: augmented copies of each clip, of the same frames (repeated augmentation).
+        balanced: whether to draw every class equally often, videos of rare classes more than once an epoch
+            and videos without a class never; needs labels.
+        workers: decoding processes for each training process; null is one for each core, or half of the cores
+            if the model computes on the CPU too.
+        max_failures: fraction of the videos that may be unreadable before the run stops, in [0, 1].
     """
 
     root: Path
@@ -41,60 +45,42 @@ class DataConfig:
     clip: AnyClip = field(default_factory=DenseClip)
     augment: Augment = field(default_factory=Augment)
     repeats: int = 1
-    crops: int = 1
+    augmented_copies: int = 1
     balanced: bool = False
     workers: int | None = None
     max_failures: float = 0.05
 
     def __post_init__(self) -> None:
-        require_at_least(1, repeats=self.repeats, crops=self.crops)
+        require_at_least(1, repeats=self.repeats, augmented_copies=self.augmented_copies)
         require_at_least(0, workers=self.workers)
         if not 0 <= self.max_failures <= 1:
-            raise UserError(f"max_failures must lie in [0, 1], found {self.max_failures}")
+            raise UserError(f"max_failures must be in [0, 1], found {self.max_failures}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneDataConfig(DataConfig):
-    """Where the clips come from, and those to validate on.
+    """Where the clips to train and to validate on come from.
 
     Attributes:
-        val: list to validate on after each epoch; null does not validate.
+        val: list to validate on after each epoch; null is no validation.
     """
 
     val: str | None = "val"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SaveConfig:
-    """When to save and to log.
-
-    Attributes:
-        every_epochs: epochs between checkpoints, which are also the epochs between validations.
-        every_seconds: most seconds between checkpoints within an epoch.
-        log_steps: optimizer steps between lines of the log.
-    """
-
-    every_epochs: int = 1
-    every_seconds: float = 300.0
-    log_steps: int = 10
-
-    def __post_init__(self) -> None:
-        require_at_least(1, every_epochs=self.every_epochs, log_steps=self.log_steps)
-        require_at_least(0, every_seconds=self.every_seconds)
-
-
-@dataclass(frozen=True, kw_only=True)
 class PretrainRecipe:
-    """Pre-training a masked autoencoder.
+    """The pre-training of a masked autoencoder.
 
     Attributes:
         data: the clips.
         model: the autoencoder.
-        masking: which tokens are hidden.
+        masking: which tokens are masked.
         optim: the optimization.
-        init: model to start from, or null to start from random weights.
-        seed: of everything random, in [0, 2**63).
-        save: checkpoints and logs.
+        init: model to start from; null is random weights.
+        seed: seed of everything random, in [0, 2**63).
+        save: when to save.
+        log: when to log.
         runtime: device, precision and processes.
     """
 
@@ -106,6 +92,7 @@ class PretrainRecipe:
     init: str | None = None
     seed: int = 0
     save: SaveConfig = field(default_factory=SaveConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
@@ -113,19 +100,19 @@ class PretrainRecipe:
         if self.optim.layer_decay != 1:
             raise UserError(
                 f"optim.layer_decay must be 1 in pre-training, found {self.optim.layer_decay}: it is for "
-                "fine-tuning, where the layers are learned already"
+                "fine-tuning pre-trained layers"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionConfig:
-    """MAR's second loss: painting the tokens that the classifier does not see.
+    """MAR's second loss: the reconstruction of the tokens that the classifier does not see.
 
     Attributes:
         weight: factor on its loss.
-        decoder: its decoder; null takes the pre-trained model's, weights and all.
-        target: what it predicts; null is what the pre-trained decoder has learned, where that is taken, else
-            VideoMAE's target.
+        decoder: the decoder's architecture; null takes the pre-trained model's decoder with its weights.
+        target: what the decoder predicts; null is the target of the pre-trained decoder if that is taken,
+            else VideoMAE's target.
     """
 
     weight: float = 0.1
@@ -137,25 +124,40 @@ class ReconstructionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublishedResult:
+    """What a publication reports for a recipe.
+
+    Attributes:
+        top1: top-1 accuracy in percent, with the recipe's views.
+        source: where it is published.
+    """
+
+    top1: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class FinetuneRecipe:
-    """Training a classifier: on all tokens or, with a masking, on some of them (MAR).
+    """The training of a classifier: on all tokens or, with a masking, on the visible ones (MAR).
 
     Attributes:
         data: the clips and their labels.
-        init: pre-trained model to start from, or null to start from random weights.
-        frames: frames of a clip; null is as init has it, else its positions are resized.
-        image_size: side of the frames in pixels, likewise.
-        encoder: the encoder's architecture where there is no init; with an init, null.
+        init: pre-trained model to start from; null is random weights.
+        frames: frames of a clip; null is as in init, else its positions are resized.
+        image_size: side of the frames in pixels; null is as in init, else its positions are resized.
+        encoder: the encoder's architecture without an init; with an init, null.
         head: from tokens to class scores.
-        masking: train and recognise on the tokens that this leaves visible; null uses all.
-        reconstruction: with a masking, also paint the tokens left out; null does not.
+        masking: train and classify on the visible tokens of this masking; null is all tokens.
+        reconstruction: with a masking, also reconstruct the masked tokens; null does not.
         drop_path: drop-path rate of the encoder's last block, in [0, 1).
-        label_smoothing: probability given to all classes alike, in [0, 1).
+        label_smoothing: probability that is spread evenly over all classes, in [0, 1).
         mixing: mixup and cutmix of the training clips and their labels; null does not mix.
         optim: the optimization.
         views: clips and crops of a video that a test averages over.
-        seed: of everything random, in [0, 2**63).
-        save: checkpoints and logs.
+        published: the published result of this recipe; it does not affect the run.
+        seed: seed of everything random, in [0, 2**63).
+        save: when to save.
+        log: when to log.
         runtime: device, precision and processes.
     """
 
@@ -173,8 +175,10 @@ class FinetuneRecipe:
     label_smoothing: float = 0.1
     mixing: Mixing | None = None
     views: Views = field(default_factory=Views)
+    published: PublishedResult | None = None
     seed: int = 0
     save: SaveConfig = field(default_factory=SaveConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
@@ -182,27 +186,28 @@ class FinetuneRecipe:
         require_at_least(1, frames=self.frames, image_size=self.image_size)
         for name in ("frames", "image_size"):
             if self.init is None and getattr(self, name) is not None:
-                raise UserError(f"{name} is for the model of init, and there is none: set encoder.{name}")
+                raise UserError(
+                    f"{name} resizes the model of init, which is null: set encoder.{name} instead"
+                )
         for name in ("drop_path", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} must lie in [0, 1), found {getattr(self, name)}")
+                raise UserError(f"{name} must be in [0, 1), found {getattr(self, name)}")
         if self.reconstruction and not self.masking:
-            raise UserError("reconstruction needs a masking: without one there is nothing to paint")
+            raise UserError("reconstruction needs a masking: without it there are no masked tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestDataConfig:
+class EvaluateDataConfig:
     """Where the videos of a test come from.
 
     Attributes:
         root: folder of the data set, with its lists (test.csv, …) and classes.txt.
         split: list to test on.
-        clip: which frames of a video make a clip; null is as the model was trained.
-        workers: decoding processes beside each testing process; null is one for each core, or half as many
-            where the network computes on the CPU too.
+        clip: which frames of a video make a clip; null is as in the protocol or, without it, in the model's
+            training.
+        workers: decoding processes for each testing process; null is one for each core, or half of the cores
+            if the model computes on the CPU too.
     """
-
-    __test__ = False  # not a test case, whatever its name says
 
     root: Path
     split: str = "test"
@@ -214,22 +219,50 @@ class TestDataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ViewsConfig:
+    """The views of a test; what is null is as in the protocol or, without a protocol, in the model's recipe.
+
+    Attributes:
+        clips: clips, evenly spaced over the video.
+        crops: square crops, evenly spaced along the longer side of each clip.
+        geometry: whose way of scaling frames and placing crops to reproduce.
+        scores: how the views' scores are combined: the mean of their probabilities, the probability of their
+            mean logits, or each class's highest probability (PySlowFast on multi-label data sets).
+    """
+
+    clips: int | None = None
+    crops: int | None = None
+    geometry: GeometryName | None = None
+    scores: ScoresName | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(1, clips=self.clips, crops=self.crops)
+
+    def over(self, views: Views) -> Views:
+        """Return views with the parts changed that are given here."""
+        return replace(views, **{name: value for name, value in asdict(self).items() if value is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateRecipe:
-    """Testing a classifier on a list of videos.
+    """The test of a classifier on a list of videos.
 
     Attributes:
         data: the videos and their labels.
-        views: clips and crops of a video that are averaged over; null is what the model's recipe says.
-        masking: recognise on the tokens that this leaves visible; null is as the model was trained.
-        complementary: average the class scores over the masks that together show every token once (two at
-            one half masked, four at three quarters), as MAR's complementary test does.
-        batch_size: videos decoded and tested at a time in each process.
+        protocol: the published test to reproduce, such as mar_k400, with its clips and views, of which
+            data.clip and views change single parts; null is as in the model's recipe.
+        views: clips and crops of a video that are averaged over.
+        masking: classify the visible tokens of this masking; null is as in the model's training.
+        complementary: whether to average the class scores over masks in which each token is visible once (two
+            at ratio 0.5, four at 0.75), as in MAR's complementary test.
+        batch_size: videos that each process decodes and tests at a time.
         runtime: device, precision (auto is that of the model's recipe, fp32 if it has none) and processes.
     """
 
     task: Literal["evaluate"] = "evaluate"
-    data: TestDataConfig
-    views: Views | None = None
+    data: EvaluateDataConfig
+    protocol: str | None = None
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     masking: RunningCellMasking | None = None
     complementary: bool = False
     batch_size: int = 8
@@ -237,6 +270,8 @@ class EvaluateRecipe:
 
     def __post_init__(self) -> None:
         require_at_least(1, batch_size=self.batch_size)
+        if self.protocol is not None:
+            named_protocol(self.protocol)
 
 
 Recipe = PretrainRecipe | FinetuneRecipe
@@ -245,4 +280,4 @@ TASKS: dict[str, type[Recipe]] = {"pretrain": PretrainRecipe, "finetune": Finetu
 
 def _check_seed(seed: int) -> None:
     if not 0 <= seed < 2**63:
-        raise UserError(f"seed must lie in [0, 2**63), found {seed}")
+        raise UserError(f"seed must be in [0, 2**63), found {seed}")

@@ -25,7 +25,7 @@ class Evaluation:
     The matrices may be memory-mapped files: all methods look at a part of them at a time.
 
     Attributes:
-        names: the N tested videos, as in the manifest.
+        names: the N tested samples, as `Sample.name`: a path, and the times of a segment.
         labels: their classes, (N,) int64; multi-label (N, K) bool, true for each class of the video.
         probabilities: (N, K) float32, averaged over the views.
         broken: videos that could not be read, with the reason; they are not part of any number here.

@@ -23,8 +23,14 @@ from tubelet.masking import RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.encoder import EncoderConfig
 from tubelet.run.accuracy import Evaluation
-from tubelet.run.inference import inference, on_device, require_classifier, require_finite
-from tubelet.run.prediction import clip_of, views_of
+from tubelet.run.inference import (
+    combined_probabilities,
+    inference,
+    on_device,
+    require_classifier,
+    require_finite,
+)
+from tubelet.run.prediction import clip_and_views
 from tubelet.run.results import CollectedResults, Results, stored_labels, stored_results, weights_digest
 from tubelet.settings import to_plain
 from tubelet.train.runtime import Runtime
@@ -35,6 +41,7 @@ def evaluate(
     data: str | Path | Manifest,
     *,
     split: str = "test",
+    protocol: str | None = None,
     clip: AnyClip | None = None,
     views: Views | None = None,
     masking: RunningCellMasking | None = None,
@@ -60,8 +67,11 @@ def evaluate(
         model: a classifier, or anything that `load_model` reads.
         data: the folder of a data set, with its lists (test.csv, ...) and classes.txt, or a manifest.
         split: the list of that folder to test on.
-        clip: which frames make a clip; None is what the model's card says.
-        views: clips and crops of each video to average over; None is what the model's card says.
+        protocol: the published test to reproduce, such as "mar_k400" (a key of `PROTOCOLS`): its clips and
+            views, of which `clip` and `views` replace parts; None is as the model's card says.
+        clip: which frames make a clip; None is what the protocol or the card says.
+        views: clips and crops of each video to average over; None is what the protocol or the card says. The
+            geometry and scores are also theirs unless they are given.
         masking: classify by the tokens that this leaves visible; None is as the model was trained.
         complementary: average the class scores over masks that together show every token once, as MAR does.
         batch_size: videos at a time in each process.
@@ -77,20 +87,21 @@ def evaluate(
 
     Raises:
         UserError: the model is not a classifier or does not fit the classes or the clip, a video has no
-            label, no video can be read, there are no complementary masks, the device or precision is not
-            available, the model or the manifest cannot be read, the model's probabilities are not finite, or
-            the same test is running with this `out`.
+            label, no video can be read, there is no such protocol, there are no complementary masks, the
+            device or precision is not available, the model or the manifest cannot be read, the model's
+            probabilities are not finite, or the same test is running with this `out`.
         OSError: `out` cannot be written.
     """
     source = model if isinstance(model, str | Path) else "the model"
     loaded, runtime = on_device(model, device, precision, threads)
     classifier = require_classifier(loaded, source)
+    clip, views = clip_and_views(classifier, protocol=protocol, clip=clip, views=views)
     with runtime:
         return evaluate_model(
             classifier,
             data if isinstance(data, Manifest) else read_manifest(data, split),
-            clip=clip or clip_of(classifier),
-            views=views or views_of(classifier),
+            clip=clip,
+            views=views,
             runtime=runtime,
             masking=masking,
             complementary=complementary,
@@ -188,7 +199,7 @@ def _probabilities(
     with inference(model, runtime):
         video = batch.video.to(runtime.device, non_blocking=True)
         logits = torch.stack([model(video, mask) for mask in masks]).mean(0)
-        return model.probabilities(logits).unflatten(0, (-1, views.count)).mean(1).cpu()
+        return combined_probabilities(model, logits, views).cpu()
 
 
 def _join(
@@ -203,7 +214,7 @@ def _join(
     samples = [manifest.samples[i] for i in index.tolist()]
     num_classes = model.config.classes if model.card.multi_label else None
     return Evaluation(
-        names=[sample.path for sample in samples],
+        names=[sample.name for sample in samples],
         labels=_labels(samples, num_classes, results.folder),
         probabilities=probabilities,
         broken=broken,

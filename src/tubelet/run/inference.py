@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import Model
+from tubelet.clips import Views
 from tubelet.errors import UserError
 from tubelet.models.classifier import VideoClassifier
 from tubelet.train.runtime import Runtime, RuntimeConfig, choose_device
@@ -83,6 +84,14 @@ def require_finite(probabilities: Tensor, names: Sequence[str]) -> None:
             "weights are NaN or infinite, or too large for the precision. Check the checkpoint, and try "
             "precision=fp32"
         )
+
+
+def combined_probabilities(model: VideoClassifier, logits: Tensor, views: Views) -> Tensor:
+    """Return the class probabilities (videos, K) of videos from the logits of all views (videos * V, K)."""
+    if views.scores == "mean_logit":
+        return model.probabilities(logits.float().unflatten(0, (-1, views.count)).mean(1))
+    probabilities = model.probabilities(logits).unflatten(0, (-1, views.count))
+    return probabilities.amax(1) if views.scores == "max_probability" else probabilities.mean(1)
 
 
 def require_classifier(model: Model, source: object = "the model") -> VideoClassifier:

@@ -277,13 +277,13 @@ def _find(wanted: np.ndarray, stored: np.ndarray) -> tuple[np.ndarray, np.ndarra
         The row of each wanted key in `stored`, -1 if it is not there; and a row of each other key in order.
     """
     known, first_rows = np.unique(stored, return_index=True)
-    places = np.searchsorted(known, wanted)
-    places[places == len(known)] = 0
-    is_found = known[places] == wanted if len(known) else np.zeros(len(wanted), dtype=bool)
+    positions = np.searchsorted(known, wanted)
+    positions[positions == len(known)] = 0
+    is_found = known[positions] == wanted if len(known) else np.zeros(len(wanted), dtype=bool)
     is_other = np.ones(len(known), dtype=bool)
-    is_other[places[is_found]] = False
+    is_other[positions[is_found]] = False
     rows = np.full(len(wanted), -1)
-    rows[is_found] = first_rows[places[is_found]]
+    rows[is_found] = first_rows[positions[is_found]]
     return rows, np.sort(first_rows[is_other])
 
 
@@ -293,7 +293,7 @@ def _join_parts(
     """Join files into one with the manifest's finished videos first, in its order, then those of no video.
 
     Returns:
-        Its name, and the numbers of the finished videos. If there are none, nothing is written.
+        Its name, and the numbers of the finished videos. Without any, nothing is written.
     """
     names = sorted(parts)
     lengths = [len(np.load(folder / name, mmap_mode="r")) for name in names]

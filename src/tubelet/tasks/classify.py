@@ -1,31 +1,31 @@
-"""Learning to recognize actions: on all tokens, or with MAR on some of them while painting the others."""
+"""The classification task: on all tokens, or on the visible ones while the masked ones are reconstructed."""
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tubelet.data.dataset import Batch
 from tubelet.data.mixing import Mixing
 from tubelet.masking import row_noise
 from tubelet.models.classifier import VideoClassifier
-from tubelet.models.positions import tokens_and_positions
+from tubelet.tasks.model_task import ModelTask
 
 
-class ClassifyTask(nn.Module):
+class ClassifyTask(ModelTask[VideoClassifier]):
     """A batch of labeled clips to the classification loss.
 
-    Where a clip shows one class that is the cross-entropy. Where it may show several it is the binary
-    cross-entropy, its mean over clips and classes; smoothing by s makes the targets of K classes s / K and
+    For one class per clip this is the cross-entropy. For multi-label data it is the mean of the binary
+    cross-entropy over clips and classes; smoothing by s makes the targets of K classes s / K and
     1 - s + s / K, as in timm (arXiv 2110.00476).
 
-    A model with a masking is trained on the tokens that the masking's random form leaves visible; one with a
-    decoder as well also paints the others, and the two losses are added (MAR, arXiv 2207.11660, III-D). While
-    training, clips may be mixed first: the model then sees and paints the mixed ones.
+    A model with a masking is trained on the visible tokens of random masks. If it also has a decoder, it
+    reconstructs the masked tokens, and the weighted reconstruction loss is added (MAR, arXiv 2207.11660,
+    III-D). With mixing, training clips are mixed first, so the mixed clips are classified and reconstructed.
 
     Args:
         model: the classifier to train.
-        label_smoothing: probability given to all classes alike, in [0, 1).
+        label_smoothing: probability that is spread evenly over all classes, in [0, 1).
         reconstruction_weight: factor on the reconstruction loss.
-        mixing: how clips are mixed with each other, and their labels with them; None does not.
+        mixing: mixup and cutmix of clips and labels; None does not mix.
     """
 
     def __init__(
@@ -36,16 +36,15 @@ class ClassifyTask(nn.Module):
         reconstruction_weight: float = 0.0,
         mixing: Mixing | None = None,
     ) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.label_smoothing = label_smoothing
         self.reconstruction_weight = reconstruction_weight
         self.mixing = mixing
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalars: `loss`, its parts and, where a clip shows one class, `accuracy` in [0, 1].
+        """Return the scalars `loss`, its parts and, with one class per clip, `accuracy` in [0, 1].
 
-        The accuracy is against each clip's own label, mixed or not.
+        The accuracy is relative to each clip's own label, also for mixed clips.
         """
         masking, grid = self.model.config.masking, self.model.grid
         video, target = batch.video, batch.label
@@ -60,8 +59,8 @@ class ClassifyTask(nn.Module):
             if self.model.decoder is None:
                 logits = self.model(video, mask)
             else:
-                logits, painted = self.model.forward_jointly(video, mask)
-                losses["reconstruction"] = painted.loss
+                logits, reconstruction = self.model.forward_jointly(video, mask)
+                losses["reconstruction"] = reconstruction.loss
         logits = logits.float()
         multi_label = batch.label.ndim == 2
         if multi_label:
@@ -78,18 +77,11 @@ class ClassifyTask(nn.Module):
             losses["accuracy"] = (logits.argmax(1) == batch.label).float().mean()
         return losses
 
-    def no_weight_decay(self) -> set[str]:
-        """Learned positions and tokens, which no published recipe decays."""
-        return tokens_and_positions(self)
-
-    def layer_count(self) -> int:
-        """The layer of all that is not in the encoder, for layer-wise learning-rate decay."""
-        return self.model.config.encoder.depth + 1
+    @property
+    def num_layers(self) -> int:
+        """The model's layers, for layer-wise learning rates."""
+        return self.model.num_layers
 
     def layer_of(self, name: str) -> int:
-        """A parameter's layer: 0 for what is before the blocks, 1 to depth for them, above them the rest."""
-        if name.startswith(("model.encoder.embed.", "model.encoder.positions.", "model.encoder.class_token")):
-            return 0
-        if name.startswith("model.encoder.transformer.blocks."):
-            return int(name.split(".")[4]) + 1
-        return self.layer_count()
+        """Return the layer of a parameter, 0 (embedding) to num_layers - 1 (head)."""
+        return self.model.layer_of(name.removeprefix("model."))

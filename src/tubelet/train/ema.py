@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, often better than the last (Polyak and Juditsky, 1992)."""
+"""An exponential moving average of the weights (Polyak and Juditsky, 1992)."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class WeightAverage:
     """The average of a module's trainable parameters; an update makes it d * average + (1 - d) * weight.
 
-    It is fp32 and lies where the parameters do; under FSDP2 each process averages its own shards. (PyTorch's
-    `AveragedModel` copies the whole module, which a sharded one does not allow.)
+    It is float32, on the parameters' devices; under FSDP2 each process averages its own shards. (PyTorch's
+    `AveragedModel` copies the whole module, which is not possible with a sharded one.)
 
     Args:
-        module: the module to follow, on its device and already sharded if it will be.
-        decay: d above, 0 to 1; the average spans about the last 1 / (1 - d) steps.
+        module: the module to average, on its device and already sharded if it is going to be.
+        decay: d, 0 to 1; the average spans about the last 1 / (1 - d) steps.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -24,14 +24,14 @@ class WeightAverage:
         self.weights = {name: weight.float().clone() for name, weight in _trainable(module).items()}
 
     def update(self, module: nn.Module) -> None:
-        """Take in the present weights; call it after each optimizer step."""
+        """Update the average with the current weights; call it after each optimizer step."""
         current = _trainable(module)
         averages = [_local(average) for average in self.weights.values()]
         self._average(averages, [_local(current[name]).float() for name in self.weights], 0)
 
     @contextmanager
     def swapped(self, module: nn.Module) -> Iterator[None]:
-        """Within it the module has the averaged weights; its own come back at the end."""
+        """Give the module the averaged weights within the context, and its own ones back at the end."""
         parameters = _trainable(module)
         kept = {name: weight.clone() for name, weight in parameters.items()}
         try:
@@ -41,14 +41,14 @@ class WeightAverage:
             _copy(kept, parameters)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averaged weights, whole, on the CPU; every process must call it and gets them."""
+        """Return the averaged weights on the CPU, not sharded; every process must call it."""
         return {
             name: (average.full_tensor() if isinstance(average, DTensor) else average).to("cpu", copy=True)
             for name, average in self.weights.items()
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `state_dict` gave, in every process, whatever the number of processes was then."""
+        """Restore the result of `state_dict`, in every process, of any number of processes."""
         for name, average in self.weights.items():
             value = state[name].detach().to(average.device)
             if isinstance(average, DTensor):
@@ -61,7 +61,7 @@ def _trainable(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _local(tensor: Tensor) -> Tensor:
-    """This process's part, in the same memory."""
+    """Return this process's shard, in the same memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 

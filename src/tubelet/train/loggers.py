@@ -1,8 +1,10 @@
-"""Where the numbers go: a file, a terminal, TensorBoard. A logger has `log(step, values)` and `close()`."""
+"""Loggers of a run's numbers: a file, the terminal, TensorBoard; and the meter that averages them."""
 
 import json
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
@@ -12,33 +14,47 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
-from tubelet.errors import UserError
+from tubelet.errors import UserError, require_at_least
 from tubelet.files import replacing
 from tubelet.train.runtime import Runtime
 
 
+@dataclass(frozen=True, kw_only=True)
+class LogConfig:
+    """When to log.
+
+    Attributes:
+        every_steps: optimizer steps between lines of the log.
+    """
+
+    every_steps: int = 10
+
+    def __post_init__(self) -> None:
+        require_at_least(1, every_steps=self.every_steps)
+
+
 class Logger(Protocol):
-    """Anything that takes the numbers of a run."""
+    """The interface of all loggers."""
 
     def resume(self, step: int) -> None:
-        """Called once before the first line: the run goes on after `step`; forget lines of later steps."""
+        """Drop the lines of later steps than `step`, where the run resumes; called before the first line."""
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Take the values of optimizer step `step` (counted from 1)."""
+        """Log the values of optimizer step `step` (from 1)."""
 
     def close(self) -> None:
-        """No more lines will come."""
+        """Finish after the last line."""
 
 
 class JsonLines:
-    """One JSON object a line: `{"step": 10, "loss": 0.9, ...}`, appended as it comes."""
+    """A file with one JSON object per line: `{"step": 10, "loss": 0.9, ...}`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def resume(self, step: int) -> None:
-        """Drop the lines that the resumed run will write again, and one cut short by a kill."""
+        """Drop the lines that the resumed run will write again, and an incomplete last line."""
         if not self.path.exists():
             return
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -50,19 +66,24 @@ class JsonLines:
         """Append one line.
 
         Raises:
-            UserError: the disk is full, or the folder is gone.
+            UserError: the disk is full, or the folder does not exist.
         """
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
-        except OSError as error:
-            raise UserError(
-                f"{self.path} cannot be written: {error.strerror}; make room or mend the folder, then give "
-                "the same command again: it goes on from the last checkpoint there"
-            ) from error
+        with _writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
 
     def close(self) -> None:
-        """Nothing is open between lines."""
+        """Do nothing: the file is only open while a line is written."""
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}. Free space or repair the folder, then run the same "
+            "command again: it resumes from the last checkpoint"
+        ) from error
 
 
 def _step_of(line: str) -> float:
@@ -73,7 +94,7 @@ def _step_of(line: str) -> float:
 
 
 class TensorBoard:
-    """Curves for `tensorboard --logdir FOLDER`; needs the extra `track`."""
+    """Event files for `tensorboard --logdir FOLDER`; needs the extra `track`."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -85,32 +106,41 @@ class TensorBoard:
         self._writer: SummaryWriter | None = None
 
     def resume(self, step: int) -> None:
-        """Hide what an interrupted run wrote after `step`."""
-        self._writer = self._make_writer(str(self._folder), purge_step=step + 1)
+        """Hide the points of an interrupted run after `step`."""
+        with _writing(self._folder):
+            self._writer = self._make_writer(str(self._folder), purge_step=step + 1)
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Add a point to each curve."""
+        """Add a point to each curve, and write them.
+
+        Raises:
+            UserError: the disk is full, or the folder does not exist.
+        """
         if self._writer is None:
             self.resume(0)
         assert self._writer is not None
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        with _writing(self._folder):
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
 
     def close(self) -> None:
-        """Write what is buffered."""
+        """Close the event file; its points are written, so an error is without consequence."""
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):
+                self._writer.close()
 
 
 class Console:
-    """The run in one line that stays in place on a terminal; elsewhere a plain line now and then.
+    """A progress line on a terminal; without a terminal, plain lines at larger intervals.
 
     Args:
         epochs: epochs of the whole run.
-        terminal: where to write; the standard error output by default.
+        terminal: where to write; by default standard error.
     """
 
-    every_epochs, every_seconds = 0.1, 30.0  # how often a plain line comes, by whichever is sooner
+    every_epochs, every_seconds = 0.1, 30.0
+    """Without a terminal, a line is printed after whichever of these passes first."""
 
     def __init__(self, epochs: int, terminal: Terminal | None = None) -> None:
         self.epochs = epochs
@@ -120,32 +150,32 @@ class Console:
         )
         self._task = self._progress.add_task("", total=epochs)
         self._first: tuple[float, float] | None = None
-        self._said = (-1.0, 0.0)
+        self._last_line = (-1.0, 0.0)
 
     def resume(self, step: int) -> None:
-        """Nothing to forget."""
+        """Do nothing: printed lines stay."""
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Show a line of training; validation results, which have no `lr`, stay on the screen."""
+        """Update the progress line; validation results, which have no `lr`, get a line that stays."""
         now, epoch = time.monotonic(), values.get("epoch", 0.0)
         self._first = self._first or (epoch, now)
         if "lr" not in values:
-            shown = (f"{name} {value:.4g}" for name, value in values.items() if name != "epoch")
-            self._terminal.print(f"epoch {epoch:.4g}  " + "  ".join(shown), highlight=False)
+            parts = (f"{name} {value:.4g}" for name, value in values.items() if name != "epoch")
+            self._terminal.print(f"epoch {epoch:.4g}  " + "  ".join(parts), highlight=False)
             return
         text = _training_line(epoch, self.epochs, values, _time_left(self._first, (epoch, now), self.epochs))
         if self._terminal.is_terminal:
             self._progress.start()
             self._progress.update(self._task, completed=epoch, description=text)
             return
-        said_epoch, said_time = self._said
-        if epoch - said_epoch >= self.every_epochs or now - said_time >= self.every_seconds:
-            self._said = (epoch, now)
+        last_epoch, last_time = self._last_line
+        if epoch - last_epoch >= self.every_epochs or now - last_time >= self.every_seconds:
+            self._last_line = (epoch, now)
             self._terminal.print(text, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
-        if self._progress.live.is_started:
+        """Remove the progress line."""
+        if self._terminal.is_terminal:
             self._progress.stop()
 
 
@@ -158,7 +188,7 @@ def _training_line(epoch: float, epochs: int, values: dict[str, float], left: st
 
 
 def _time_left(first: tuple[float, float], now: tuple[float, float], epochs: int) -> str:
-    """The time left at the speed so far; `first` and `now` are (epoch, seconds)."""
+    """Return the remaining time at the speed so far; `first` and `now` are (epoch, seconds)."""
     if now[0] >= epochs:
         return "done"
     if now[0] <= first[0]:
@@ -169,22 +199,22 @@ def _time_left(first: tuple[float, float], now: tuple[float, float], epochs: int
 
 
 class Logs:
-    """Several loggers as one; use it as a context manager.
+    """Any number of loggers as one context manager.
 
     Args:
-        loggers: where the numbers go; none at all is fine.
+        loggers: the loggers; there may be none.
     """
 
     def __init__(self, *loggers: Logger) -> None:
         self.loggers = loggers
 
     def resume(self, step: int) -> None:
-        """Tell each logger that the run goes on after `step`."""
+        """Drop the lines of steps after `step` in each logger."""
         for logger in self.loggers:
             logger.resume(step)
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Give each logger the values of a step."""
+        """Log the values of a step in each logger."""
         for logger in self.loggers:
             logger.log(step, values)
 
@@ -206,14 +236,14 @@ T = TypeVar("T")
 
 
 class Meter:
-    """Sums values on the device, so that only a log line waits for it, and times the loader."""
+    """Sums of values, kept on the device so that only log lines synchronize, and the loading time."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.restart()
 
     def restart(self) -> None:
-        """Forget everything; the clock starts now."""
+        """Reset all sums and start the clock."""
         self._sums: dict[str, Tensor] = {}
         self._count = 0
         self._clips = 0
@@ -222,28 +252,28 @@ class Meter:
         self.resume()
 
     def pause(self) -> None:
-        """Stop the clock, as between epochs; what was summed up stays."""
+        """Stop the clock between epochs and keep the sums."""
         self._elapsed += time.perf_counter() - self._started
 
     def resume(self) -> None:
-        """The clock goes on."""
+        """Start the clock again."""
         self._started = time.perf_counter()
 
     def waiting(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, with the time spent waiting for each counted as waiting for data."""
+        """Yield the items and count the time until each one as waiting for data."""
         iterator = iter(items)
         while True:
-            asked = time.perf_counter()
+            started = time.perf_counter()
             try:
                 item = next(iterator)
             except StopIteration:
                 return
             finally:
-                self._waited += time.perf_counter() - asked
+                self._waited += time.perf_counter() - started
             yield item
 
     def add(self, losses: dict[str, Tensor], clips: int) -> None:
-        """Count one micro-batch of `clips` clips with its scalars."""
+        """Add the scalars of a micro-batch of `clips` clips."""
         for name, value in losses.items():
             value = value.detach().float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
@@ -251,9 +281,9 @@ class Meter:
         self._clips += clips
 
     def read(self) -> dict[str, float]:
-        """Means over micro-batches and processes, `clips_per_s` over all processes, `data_wait` (0 to 1).
+        """Return means over micro-batches and processes, the total `clips_per_s` and `data_wait` (0 to 1).
 
-        Starts anew; every process must call it.
+        It then resets the sums; every process must call it.
         """
         self.pause()
         values = {name: total / self._count for name, total in self._sums.items()}

@@ -1,4 +1,4 @@
-"""The training loop: one for every task, method and number of processes; read it from `fit` downwards."""
+"""The training loop, the same for every task and number of processes; start reading at `fit`."""
 
 import hashlib
 import math
@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from types import FrameType, TracebackType
@@ -17,189 +17,173 @@ from typing import Any, NoReturn, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from tubelet.errors import UserError
-from tubelet.train.checkpoint import CheckpointStore, full_state, full_weights, restore
+from tubelet.train.checkpoint import (
+    CheckpointStore,
+    Progress,
+    SaveConfig,
+    full_state,
+    full_weights,
+    restore,
+)
 from tubelet.train.ema import WeightAverage
-from tubelet.train.loggers import Logs, Meter
+from tubelet.train.loggers import LogConfig, Logs, Meter
 from tubelet.train.optim import OptimConfig, learning_rate, make_optimizer, scaled_lr, set_lr
-from tubelet.train.runtime import Runtime
+from tubelet.train.runtime import Movable, Runtime
 
 Validate = Callable[[nn.Module], dict[str, float]]
+Gather = Callable[[Any], list[Any]]
 
 
-class Batch(Protocol):
-    """What a loader yields; the task knows what is inside."""
+class Batch(Movable, Protocol):
+    """A batch of a loader; only the task knows its content."""
 
     @property
     def names(self) -> list[str]:
         """The file of each clip, for error messages."""
 
-    def to(self, device: torch.device) -> Self:
-        """The batch on the device."""
-
-    def record_stream(self, stream: Any) -> None:
-        """Say that a CUDA stream uses its memory too."""
-
     def __len__(self) -> int:
-        """Number of clips."""
+        """Return the number of clips."""
 
 
 class Loader(Protocol):
     """The micro-batches of this process."""
 
     def __len__(self) -> int:
-        """Micro-batches in an epoch, equally many in every process."""
+        """Return the number of micro-batches in an epoch, the same in every process."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Those of an epoch from position `start` on, always the same; the ones before are not decoded."""
+        """Yield the batches of an epoch from index `start` on; the earlier ones are not decoded."""
 
-    def end_epoch(self, gather: Callable[[Any], list[Any]]) -> None:
-        """Called in every process after an epoch's steps; `gather` gives every process's value, by rank."""
+    def end_epoch(self, gather: Gather) -> None:
+        """Finish an epoch, in every process; `gather` returns the values of all processes, by rank."""
 
-    def state(self, gather: Callable[[Any], list[Any]]) -> dict[str, Any]:
-        """What has to be known to go on from here beside the position; called in every process."""
+    def state(self, gather: Gather) -> dict[str, Any]:
+        """Return what a resumed run needs beside the position; every process calls it."""
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Go on from such a state, or raise a UserError; called in every process, before any batch."""
-
-
-@dataclass(kw_only=True)
-class Progress:
-    """How far a run has come; it is saved with the weights.
-
-    Attributes:
-        steps_per_epoch: optimizer steps in an epoch.
-        step: optimizer steps done.
-        epoch: epochs done, validation included.
-        best: best validation score so far.
-        metrics: the newest value of everything logged.
-    """
-
-    steps_per_epoch: int
-    step: int = 0
-    epoch: int = 0
-    best: float = -math.inf
-    metrics: dict[str, float] = field(default_factory=dict)
+        """Restore such a state or raise a UserError; every process calls it before the first batch."""
 
 
 def fit(
     task: nn.Module,
     loader: Loader,
-    config: OptimConfig,
+    optim: OptimConfig,
     runtime: Runtime,
     store: CheckpointStore,
     *,
     logs: Logs,
+    save: SaveConfig | None = None,
+    log: LogConfig | None = None,
     seed: int = 0,
     validate: Validate | None = None,
-    validate_every: int = 1,
-    save_every: int = 1,
-    save_seconds: float = 300.0,
-    log_every: int = 10,
     score: str = "top1",
+    validated_on: str = "",
 ) -> dict[str, float]:
     """Train `task` to the end of the schedule, from `store`'s last checkpoint if there is one.
 
-    A resumed run takes exactly the steps an uninterrupted one would have; a finished one returns at once.
+    A resumed run takes exactly the steps of an uninterrupted one; a finished run returns at once.
 
     Args:
-        task: its forward(batch) returns scalar tensors by name, the one to minimise as "loss". It may offer
-            `no_weight_decay`, `layer_of` and `layer_count` (see `parameter_groups`). It is moved and changed
-            in place and holds the last weights, not the averaged ones, in the end.
-        loader: the micro-batches; `config.accumulate` of them make a step, the rest of an epoch is dropped.
-        config: optimizer and schedule.
+        task: its forward(batch) returns scalar tensors by name, the one to minimize as "loss". It may offer
+            `no_weight_decay`, `layer_of`, `num_layers` (see `parameter_groups`) and `blocks` (see
+            `Runtime.prepare`). It is moved and changed in place and ends with the last weights, not the
+            averaged ones.
+        loader: the micro-batches; `optim.accumulate` of them are a step, the remainder of an epoch is
+            dropped.
+        optim: optimizer and schedule.
         runtime: processes and device, entered.
-        store: where checkpoints go.
-        logs: where numbers go; only the main process uses it. The caller closes it.
+        store: where checkpoints are saved.
+        logs: where numbers are logged, by the main process only. The caller closes it.
+        save: when to save; there is a validation after each `every_epochs` and after the last epoch.
+        log: when to log.
         seed: of the randomness inside the task.
-        validate: gets the task in evaluation mode, without gradients, under autocast, with the averaged
+        validate: is called with the task in evaluation mode, without gradients, under autocast, with averaged
             weights if there are any; returns metrics, the same in every process.
-        validate_every: epochs between validations; the last epoch always has one.
-        save_every: epochs between checkpoints; the last epoch always has one.
-        save_seconds: longest time between checkpoints, in seconds.
-        log_every: optimizer steps between log lines.
-        score: the validation metric that says which weights are best; higher is better.
+        score: the validation metric that selects the best weights; higher is better.
+        validated_on: identifies the videos and labels of the validation; after a change of it scores cannot
+            be compared, so the selection of the best weights starts again.
 
     Returns:
         The newest value of everything logged; validation metrics are `val/NAME`, the best score `best/SCORE`.
 
     Raises:
-        UserError: for a loss that is not finite, a full disk, a checkpoint that does not fit, too few videos.
-        Interrupted: after SIGTERM or Ctrl-C, once the step in progress is done and saved.
+        UserError: the loss is not finite, the disk is full, the checkpoint does not fit, the run's folder is
+            gone, or there are too few videos.
+        Interrupted: after SIGTERM or Ctrl-C, once the current step is finished and saved.
     """
+    save, log = save or SaveConfig(), log or LogConfig()
     # --- Model, optimizer, schedule ------------------------------------------------------------------------
-    steps_per_epoch = _steps_per_epoch(loader, config)
-    total_steps = config.epochs * steps_per_epoch
-    warmup_steps = round(config.warmup_epochs * steps_per_epoch)
+    steps_per_epoch = _steps_per_epoch(loader, optim)
+    total_steps = optim.epochs * steps_per_epoch
+    warmup_steps = round(optim.warmup_epochs * steps_per_epoch)
     peak, floor, start = (
-        scaled_lr(lr, config.batch_size) for lr in (config.base_lr, config.min_lr, config.warmup_lr)
+        scaled_lr(lr, optim.batch_size) for lr in (optim.base_lr, optim.min_lr, optim.warmup_lr)
     )
-    model = runtime.prepare(task)  # called for training alone; parameters and names are the task's
-    optimizer = make_optimizer(task, config)
-    average = WeightAverage(task, config.ema) if config.ema is not None else None
+    model = runtime.prepare(task)  # only called for training; parameters and their names are the task's
+    optimizer = make_optimizer(task, optim)
+    average = WeightAverage(task, optim.ema) if optim.ema is not None else None
 
     # --- Resume --------------------------------------------------------------------------------------------
     progress = Progress(steps_per_epoch=steps_per_epoch)
-    if (state := store.load_last()) is not None:
-        progress = _progress_of(state, steps_per_epoch)
+    if (state := store.load_run(averaged=average is not None)) is not None:
+        progress = state["progress"]
+        _require_same_steps(progress, steps_per_epoch)
         restore(state, task, optimizer, average)
         loader.resume(state["loader"])
         del state
-    if progress.epoch >= config.epochs:
+        if progress.validated_on != validated_on and progress.best > -math.inf:
+            runtime.on_main(_report_other_validation)
+            progress.best = -math.inf
+    progress.validated_on = validated_on
+    if progress.epoch >= optim.epochs:
         return progress.metrics
     runtime.on_main(partial(logs.resume, progress.step))
 
-    def save() -> None:
+    def save_state() -> None:
         _require_finite(task, runtime, progress.step)
         state = full_state(task, optimizer, average) | {"loader": loader.state(runtime.gather)}
         runtime.on_main(lambda: store.save_last(state | {"progress": asdict(progress)}))
 
-    def log(values: dict[str, float]) -> None:
+    def log_values(values: dict[str, float]) -> None:
+        def write() -> None:
+            store.require_in_place()
+            logs.log(progress.step, values)
+
         progress.metrics |= values
-        runtime.on_main(partial(logs.log, progress.step, values))
+        runtime.on_main(write)
 
     # --- Train ---------------------------------------------------------------------------------------------
     meter = Meter(runtime)
     saved_at = time.monotonic()
     with CatchSignals() as signals:
-        for epoch in range(progress.epoch, config.epochs):
+        for epoch in range(progress.epoch, optim.epochs):
             position = progress.step - epoch * steps_per_epoch  # above 0 only after an interruption
             task.train()
             meter.resume()
-            batches = meter.waiting(runtime.prefetch(loader.batches(epoch, position * config.accumulate)))
+            batches = meter.waiting(runtime.prefetch(loader.batches(epoch, position * optim.accumulate)))
             for _ in range(position, steps_per_epoch):
-                # Gradients of one step
-                lr = learning_rate(progress.step, total_steps, warmup_steps, peak, floor, start)
-                names, losses = [], []
-                for micro, batch in enumerate(islice(batches, config.accumulate)):
-                    seed_step(seed, progress.step, micro, runtime.rank)
-                    with runtime.no_sync(model, skip=micro < config.accumulate - 1):
-                        with runtime.autocast():
-                            output = model(batch)
-                        (output["loss"] / config.accumulate).backward()
-                    meter.add(output, clips=len(batch))
-                    names.append(batch.names)
-                    losses.append(output["loss"].detach().float())
-                if len(losses) < config.accumulate:
-                    raise RuntimeError(
-                        f"the loader has fewer than its {len(loader)} batches in epoch {epoch}"
-                    )
+                # Gradients
+                micro_batches = islice(batches, optim.accumulate)
+                names, losses = _backward(model, micro_batches, optim, runtime, meter, (seed, progress.step))
                 gradients = [p.grad for p in task.parameters() if p.grad is not None]
                 grad_norm = _whole(nn.utils.get_total_norm(gradients))
 
-                # The only device synchronisation of a step: one exchange of flags, before any weight changes
+                # The only device synchronization of a step: an exchange of flags, before any weight changes
                 refused, stop, due = runtime.any_of(
                     ~torch.stack([*losses, grad_norm]).isfinite().all(),
                     signals.caught is not None,
-                    time.monotonic() - saved_at > save_seconds,
+                    time.monotonic() - saved_at > save.every_seconds,
                 )
                 if refused:
                     _refuse(runtime, progress.step, names, losses, grad_norm)
 
                 # Update
-                if config.clip_grad is not None:
-                    nn.utils.clip_grads_with_norm_(task.parameters(), config.clip_grad, grad_norm)
+                if optim.clip_grad is not None:
+                    nn.utils.clip_grads_with_norm_(task.parameters(), optim.clip_grad, grad_norm)
+                lr = learning_rate(progress.step, total_steps, warmup_steps, peak, floor, start)
                 set_lr(optimizer, lr)
                 optimizer.step()
                 optimizer.zero_grad()
@@ -207,22 +191,23 @@ def fit(
                     average.update(task)
                 progress.step += 1
 
-                if progress.step % log_every == 0 or progress.step == total_steps:
-                    place = {"epoch": progress.step / steps_per_epoch}
-                    log(place | meter.read() | {"lr": lr, "grad_norm": float(grad_norm)})
+                # Log and save
+                if progress.step % log.every_steps == 0 or progress.step == total_steps:
+                    passed = {"epoch": progress.step / steps_per_epoch}
+                    log_values(passed | meter.read() | {"lr": lr, "grad_norm": float(grad_norm)})
                 if stop:
-                    save()
+                    save_state()
                     _stop(runtime, progress.step, signals.caught)
-                if due and progress.step < (epoch + 1) * steps_per_epoch:  # the end is saved after validation
-                    save()
+                if due and progress.step < (epoch + 1) * steps_per_epoch:  # else it is saved after validation
+                    save_state()
                     saved_at = time.monotonic()
-            del batches  # lets the loader's workers go
+            del batches  # ends the loader's workers
             meter.pause()
             loader.end_epoch(runtime.gather)
 
             # Validate
-            last_epoch = epoch + 1 == config.epochs
-            if validate is not None and ((epoch + 1) % validate_every == 0 or last_epoch):
+            last_epoch = epoch + 1 == optim.epochs
+            if validate is not None and ((epoch + 1) % save.every_epochs == 0 or last_epoch):
                 task.eval()
                 with average.swapped(task) if average is not None else nullcontext():
                     with runtime.unsharded(task), torch.no_grad(), runtime.autocast():
@@ -235,90 +220,123 @@ def fit(
                         _require_finite(task, runtime, progress.step)
                         progress.best = metrics[score]
                         runtime.on_main(partial(store.save_best, full_weights(task), metrics))
-                log({"epoch": epoch + 1.0} | {f"val/{name}": value for name, value in metrics.items()})
+                log_values({"epoch": epoch + 1.0} | {f"val/{name}": value for name, value in metrics.items()})
                 progress.metrics[f"best/{score}"] = progress.best
             progress.epoch = epoch + 1
 
             # Save
             due, stop = runtime.any_of(
-                progress.epoch % save_every == 0 or last_epoch or time.monotonic() - saved_at > save_seconds,
+                progress.epoch % save.every_epochs == 0
+                or last_epoch
+                or time.monotonic() - saved_at > save.every_seconds,
                 signals.caught is not None,
             )
             if due or stop:
-                save()
+                save_state()
                 saved_at = time.monotonic()
             if stop:
                 _stop(runtime, progress.step, signals.caught)
     return progress.metrics
 
 
+def _backward(
+    model: nn.Module,
+    batches: Iterator[Batch],
+    optim: OptimConfig,
+    runtime: Runtime,
+    meter: Meter,
+    seed_and_step: tuple[int, int],
+) -> tuple[list[list[str]], list[Tensor]]:
+    """Compute the gradients of one step; returns the clips' names and the loss of each micro-batch."""
+    names, losses = [], []
+    for micro, batch in enumerate(batches):
+        seed_step(*seed_and_step, micro, runtime.rank)
+        with runtime.no_sync(model, skip=micro < optim.accumulate - 1):
+            with runtime.autocast():
+                output = model(batch)
+            (output["loss"] / optim.accumulate).backward()
+        meter.add(output, clips=len(batch))
+        names.append(batch.names)
+        losses.append(output["loss"].detach().float())
+    if len(losses) < optim.accumulate:
+        raise RuntimeError(f"step {seed_and_step[1]}: the loader has fewer batches than its length")
+    return names, losses
+
+
 def _stop(runtime: Runtime, step: int, caught: int | None) -> NoReturn:
-    """Leave the loop, in every process, after a signal to any of them."""
+    """Raise `Interrupted` in every process, after a signal to any of them."""
     interrupted = Interrupted(step, max(number or 0 for number in runtime.gather(caught)))
     if runtime.is_main:
         print(interrupted, file=sys.stderr, flush=True)
     raise interrupted
 
 
-def _steps_per_epoch(loader: Loader, config: OptimConfig) -> int:
-    steps = len(loader) // config.accumulate
+def _steps_per_epoch(loader: Loader, optim: OptimConfig) -> int:
+    steps = len(loader) // optim.accumulate
     if steps == 0:
         raise UserError(
             f"too few videos for one step: each process has {len(loader)} micro-batches in an epoch, a "
-            f"step of batch_size={config.batch_size} takes {config.accumulate}; add videos or lower it"
+            f"step of batch_size={optim.batch_size} takes {optim.accumulate}; add videos or lower it"
         )
     return steps
 
 
-def _progress_of(state: dict[str, Any], steps_per_epoch: int) -> Progress:
-    progress = Progress(**state["progress"])
+def _report_other_validation() -> None:
+    print(
+        "the validation list has other videos or labels than before, so its scores cannot be compared: the "
+        "next validation starts best/ again",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _require_same_steps(progress: Progress, steps_per_epoch: int) -> None:
     if progress.steps_per_epoch != steps_per_epoch:
         raise UserError(
             f"the checkpoint is of a run with {progress.steps_per_epoch} steps in an epoch, now there are "
-            f"{steps_per_epoch}; resume with the same videos and batch_size, or start in another folder"
+            f"{steps_per_epoch}: resume with the same videos and batch_size, or start in another folder"
         )
-    return progress
 
 
 def _whole(value: Tensor) -> Tensor:
-    """A scalar that FSDP2 left spread over the processes."""
-    whole: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
-    return whole
+    """Return a scalar that FSDP2 may have left sharded over the processes."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def _require_finite(task: nn.Module, runtime: Runtime, step: int) -> None:
-    """Raise, in every process, where the last step has spoilt the weights; before the next, no loss tells."""
-    mine = [p.to_local() if hasattr(p, "to_local") else p for p in task.parameters()]  # of FSDP2's shards
-    if runtime.any(not all(bool(weight.isfinite().all()) for weight in mine)):
+    """Raise in every process if the last step made a weight infinite or NaN, which no loss has shown yet."""
+    shards = [p.to_local() if isinstance(p, DTensor) else p for p in task.parameters()]
+    if runtime.any(not all(bool(shard.isfinite().all()) for shard in shards)):
         raise UserError(
-            f"after step {step} there are weights that are not finite. They were not saved and the last "
-            "checkpoint is intact. Lower base_lr or set clip_grad"
+            f"after step {step} some weights are not finite. They were not saved and the last checkpoint is "
+            "intact. Lower base_lr or set clip_grad"
         )
 
 
 def _refuse(
     runtime: Runtime, step: int, names: list[list[str]], losses: list[Tensor], grad_norm: Tensor
 ) -> None:
-    """Raise the error of a step that is not finite, in every process, naming the files that may cause it."""
-    mine = [(float(loss), batch) for loss, batch in zip(losses, names, strict=True)]
-    everyone = [pair for pairs in runtime.gather(mine) for pair in pairs]
+    """Raise the error of a step that is not finite, in every process, with the files that may cause it."""
+    own = [(float(loss), batch) for loss, batch in zip(losses, names, strict=True)]
+    everyone = [pair for pairs in runtime.gather(own) for pair in pairs]
     bad = [(loss, batch) for loss, batch in everyone if not math.isfinite(loss)]
     if bad:
-        what = f"the loss is {bad[0][0]}"
+        problem = f"the loss is {bad[0][0]}"
     else:
-        what = f"the loss is finite but its gradient has the norm {float(grad_norm)}"
+        problem = f"the loss is finite but the norm of its gradient is {float(grad_norm)}"
     files = ", ".join(name for _, batch in bad or everyone for name in batch)
     raise UserError(
-        f"step {step}: {what}, in a batch of {files}. The weights were not touched and the last checkpoint "
-        "is intact. Look at these files, lower base_lr or set clip_grad"
+        f"step {step}: {problem}, in a batch of {files}. The weights were not changed and the last "
+        "checkpoint is intact. Check these files, lower base_lr or set clip_grad"
     )
 
 
 class Interrupted(SystemExit):
-    """A run stopped by a signal after saving; the exit code is the shell's, 128 + signal.
+    """The exit of a run that was saved and stopped after a signal; the code is the shell's, 128 + signal.
 
     Attributes:
-        step: optimizer steps done and saved.
+        step: finished and saved optimizer steps.
+        name: the signal, such as SIGTERM.
     """
 
     def __init__(self, step: int, number: int = signal.SIGTERM) -> None:
@@ -327,17 +345,16 @@ class Interrupted(SystemExit):
         self.name = signal.Signals(number).name
 
     def __str__(self) -> str:
-        return f"stopped by {self.name} after step {self.step}; saved: give the same command again to go on"
+        return f"stopped by {self.name} after step {self.step}; saved: run the same command again to resume"
 
 
 class CatchSignals:
-    """Within it SIGTERM and the first SIGINT only set `caught`; the former handlers come back at the end.
+    """A context in which SIGTERM and the first SIGINT only set `caught`; it restores the handlers on exit.
 
-    A second SIGINT acts at once, as without it. Outside the main thread, where Python allows no handlers,
-    it does nothing.
+    A second SIGINT acts at once. Outside the main thread, where Python allows no handlers, it does nothing.
 
     Attributes:
-        caught: number of the signal that came, or None.
+        caught: number of the received signal, or None.
     """
 
     def __init__(self) -> None:
@@ -363,9 +380,9 @@ class CatchSignals:
 
 
 def mixed_seed(*numbers: int) -> int:
-    """One 63-bit seed from whole numbers: equal for equal numbers, unrelated for any others.
+    """Return a 63-bit seed: the same for the same numbers, unrelated for all others.
 
-    Neighbouring seeds must not give related streams, hence a hash (BLAKE2b) and not a sum.
+    Neighboring seeds must not give related streams, so it is a hash (BLAKE2b) and not a sum.
     """
     digest = hashlib.blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
@@ -374,7 +391,7 @@ def mixed_seed(*numbers: int) -> int:
 def seed_step(seed: int, step: int, micro_batch: int, rank: int) -> None:
     """Seed the global generators of all devices for one forward pass.
 
-    Drop path and dropout then depend on these four numbers alone: not on what was drawn before, so neither on
-    validation nor on interruptions. Masks and mixes follow from the clips' own seeds.
+    Drop path and dropout then depend only on these four numbers, so neither on validation nor on
+    interruptions. Masks and mixing follow from the clips' own seeds.
     """
     torch.manual_seed(mixed_seed(seed, step, micro_batch, rank))

@@ -16,16 +16,16 @@ class OptimConfig:
 
     Attributes:
         base_lr: peak learning rate for a batch of 256; the rate used is base_lr * batch_size / 256.
-        batch_size: videos in one optimizer step, over all processes and accumulated micro-batches.
+        batch_size: videos in one optimizer step, over all processes and micro-batches.
         epochs: passes over the training videos.
         warmup_epochs: epochs (may be a fraction) of linear warm-up from warmup_lr to the peak.
         min_lr: learning rate after the last step, scaled like base_lr.
         warmup_lr: learning rate of the first step of the warm-up, scaled like base_lr.
-        weight_decay: decoupled weight decay; biases, norms and other vectors have none.
+        weight_decay: decoupled weight decay; not applied to biases, norms and other vectors.
         betas: AdamW's two averaging factors in [0, 1), of the gradient and of its square.
-        eps: AdamW's addend to the denominator.
-        layer_decay: factor of the learning rate from each layer to the one below; 1 is one rate for all, and
-            what pre-training takes.
+        eps: AdamW's epsilon.
+        layer_decay: factor of the learning rate from each layer to the one below; 1 disables it and is
+            required in pre-training.
         clip_grad: largest L2 norm of the whole gradient; null does not clip.
         accumulate: micro-batches in one optimizer step.
         ema: decay per step of the moving average of the weights; null keeps none.
@@ -51,24 +51,22 @@ class OptimConfig:
         require_at_least(0, weight_decay=self.weight_decay, eps=self.eps)
         require_above(0, layer_decay=self.layer_decay, clip_grad=self.clip_grad)
         if not 0 <= self.warmup_epochs <= self.epochs:
-            raise UserError(
-                f"warmup_epochs must lie in [0, epochs={self.epochs}], found {self.warmup_epochs}"
-            )
+            raise UserError(f"warmup_epochs must be in [0, epochs={self.epochs}], found {self.warmup_epochs}")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(f"betas must lie in [0, 1), found {self.betas}")
+            raise UserError(f"betas must be in [0, 1), found {self.betas}")
         if self.ema is not None and not 0 <= self.ema < 1:
-            raise UserError(f"ema must lie in [0, 1), or be null, found {self.ema}")
+            raise UserError(f"ema must be in [0, 1) or null, found {self.ema}")
 
 
 def scaled_lr(base_lr: float, batch_size: int) -> float:
-    """The linear scaling rule: a rate given for 256 items, for `batch_size` of them (arXiv 1706.02677)."""
+    """Return the rate for `batch_size` from one for 256, by the linear scaling rule (arXiv 1706.02677)."""
     return base_lr * batch_size / 256
 
 
 def learning_rate(
     step: int, total_steps: int, warmup_steps: int, peak: float, floor: float = 0.0, start: float = 0.0
 ) -> float:
-    """The rate of optimizer step `step` (from 0): linear warm-up, then half a cosine (arXiv 1608.03983).
+    """Return the rate of a step (from 0): linear warm-up, then half a cosine (arXiv 1608.03983).
 
     It is `start` at step 0, `peak` at step `warmup_steps`, and would be `floor` at step `total_steps`.
     """
@@ -81,35 +79,34 @@ def learning_rate(
 def parameter_groups(
     module: nn.Module, weight_decay: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """The trainable parameters as AdamW's groups, one for each pair of learning-rate scale and weight decay.
+    """Return the trainable parameters as AdamW's groups, one per learning-rate scale and weight decay.
 
-    Vectors, scalars and the names in the module's `no_weight_decay() -> set[str]`, if it has that method, are
-    not decayed. With `layer_decay` the module's `layer_of(name) -> int` says which of the layers 0 (input) to
-    `layer_count()` (head) a parameter belongs to, and its rate is scaled by
-    layer_decay ** (layer_count - layer), as in BEiT (arXiv 2106.08254).
+    Vectors, scalars and the names in the module's `no_weight_decay()`, if it has that method, are not
+    decayed. With `layer_decay` the module says by `layer_of(name)` to which of its `num_layers` layers, from
+    0 (input) up, a parameter belongs, and its rate is scaled by layer_decay ** (num_layers - 1 - layer), as
+    in BEiT (arXiv 2106.08254).
 
     Raises:
-        ValueError: when layer_decay is not 1 and the module does not number its layers.
+        ValueError: layer_decay is not 1 and the module does not number its layers.
     """
-    if layer_decay != 1 and not (hasattr(module, "layer_of") and hasattr(module, "layer_count")):
-        raise ValueError(
-            f"{type(module).__name__} has no layer_of() and layer_count(), which layer_decay needs"
-        )
-    layers: Any = module  # duck-typed: a task need not know this file
-    undecayed: set[str] = layers.no_weight_decay() if hasattr(module, "no_weight_decay") else set()
+    offers: Any = module  # a task need not import this file
+    if layer_decay != 1 and not hasattr(module, "layer_of"):
+        raise ValueError(f"layer_decay needs layer_of() and num_layers, {type(module).__name__} has neither")
+    not_decayed: set[str] = offers.no_weight_decay() if hasattr(module, "no_weight_decay") else set()
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        scale = 1.0 if layer_decay == 1 else layer_decay ** (layers.layer_count() - layers.layer_of(name))
-        decay = 0.0 if parameter.ndim <= 1 or name in undecayed else weight_decay
+        below = 0 if layer_decay == 1 else offers.num_layers - 1 - offers.layer_of(name)
+        scale = layer_decay**below
+        decay = 0.0 if parameter.ndim <= 1 or name in not_decayed else weight_decay
         group = groups.setdefault((scale, decay), {"params": [], "lr_scale": scale, "weight_decay": decay})
         group["params"].append(parameter)
     return list(groups.values())
 
 
 def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW (arXiv 1711.05101) over the module's groups; every group keeps its `lr_scale`."""
+    """Return AdamW (arXiv 1711.05101) over the module's groups; every group keeps its `lr_scale`."""
     groups = parameter_groups(module, config.weight_decay, config.layer_decay)
     if not groups:
         raise UserError("nothing to train: every parameter of the model is frozen")
@@ -119,6 +116,6 @@ def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group the rate `lr` times its own scale."""
+    """Set the rate of every group to `lr` times the group's scale."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]

@@ -1,4 +1,4 @@
-"""Devices, processes and precision: the only file that knows how many processes there are.
+"""Devices, processes and precision: the only file that depends on the number of processes.
 
 The same program runs as one process, under `torchrun` and under SLURM's `srun`.
 """
@@ -25,16 +25,16 @@ from tubelet.machine import cores_per_process, process_rank
 
 
 class Movable(Protocol):
-    """What can be copied to a device while that is at work on something else."""
+    """Something that can be copied to a device while the device computes."""
 
     def to(self, device: torch.device) -> Self:
-        """The same on the device."""
+        """Return a copy on the device."""
 
     def record_stream(self, stream: Any) -> None:
-        """Say that a CUDA stream uses its memory too."""
+        """Mark the memory as used by a CUDA stream."""
 
 
-Moved = TypeVar("Moved", bound=Movable)
+MovableT = TypeVar("MovableT", bound=Movable)
 _groups = itertools.count()  # process groups that this process has joined
 
 
@@ -43,14 +43,14 @@ class RuntimeConfig:
     """Where and how the arithmetic runs.
 
     Attributes:
-        device: kind of device; `auto` takes CUDA, else MPS (one process only), else the CPU.
+        device: kind of device; `auto` is CUDA, else MPS (one process only), else the CPU.
         precision: type of the matrix products; `auto` is bf16 on GPUs and CPUs that have it in hardware, else
-            fp32. Weights, their averages and the optimizer stay fp32 in both.
-        parallel: what several processes do: `ddp` copies the weights to each, `fsdp` shards them (FSDP2).
-        compile: compile the blocks of the model with `torch.compile`.
-        recompute: keep only the blocks' inputs for the backward pass and compute the rest again (activation
-            checkpointing): a third more computing, a fraction of the memory.
-        threads: CPU threads of each process; null is half of its cores, as the other half decode.
+            fp32. Weights, their averages and the optimizer's state are always fp32.
+        parallel: how processes share the work: `ddp` copies the weights to each, `fsdp` shards them (FSDP2).
+        compile: whether to compile the transformer blocks with `torch.compile`.
+        recompute: whether to keep only the blocks' inputs for the backward pass and recompute the rest
+            (activation checkpointing): a third more computing, a fraction of the memory.
+        threads: CPU threads of each process; null is half of its cores, as the other half decodes.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -62,14 +62,14 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
-            raise UserError(f"threads must be at least 1, or null, found {self.threads}")
+            raise UserError(f"threads must be at least 1 or null, found {self.threads}")
 
 
 class Runtime:
-    """The processes of a run and the device of this one; use it as a context manager.
+    """The processes of a run and the device of this one, as a context manager.
 
-    Entering joins the process group when there are several processes (gloo on the CPU, NCCL on CUDA), leaving
-    ends it; a group that the program has joined before is used and left as it is. Every method that combines
+    Entering it joins the process group of two or more processes (gloo on the CPU, NCCL on CUDA), leaving it
+    destroys the group; a group that the program has joined before is used and kept. Methods that combine
     processes must be called by all of them.
 
     Args:
@@ -77,14 +77,14 @@ class Runtime:
         device: the device of this process; None is as `config` says.
 
     Attributes:
-        rank: number of this process, 0 to world - 1.
+        rank: index of this process, 0 to world - 1.
         world: number of processes.
-        local_rank: number of this process on its machine.
-        device: the device this process computes on.
-        is_main: whether this is rank 0, the one that writes and prints.
+        local_rank: index of this process on its machine.
+        device: the device of this process.
+        is_main: whether this is rank 0, the process that writes and prints.
 
     Raises:
-        UserError: when the device or precision asked for is not there.
+        UserError: the configured device or precision is not available.
     """
 
     def __init__(self, config: RuntimeConfig | None = None, device: torch.device | None = None) -> None:
@@ -127,21 +127,16 @@ class Runtime:
             dist.destroy_process_group()
 
     def prepare(self, task: nn.Module) -> nn.Module:
-        """The module to call in training: `task` on the device, compiled and made parallel as configured.
+        """Return the module to call in training: `task` on the device, compiled and parallel as configured.
 
-        `task` itself stays usable: its parameters train, under names without a wrapper's prefix.
-        Under FSDP2 each child of every `nn.ModuleList` named `blocks` is a shard of its own. All processes
-        start from rank 0's weights.
+        `task` itself stays usable: its parameters are trained, under their names without a wrapper's prefix.
+        The modules in its `blocks`, if it has that attribute, are compiled one by one and are FSDP2's shards.
+        All processes start from rank 0's weights.
         """
         task.to(self.device)
-        blocks = [
-            block
-            for name, module in task.named_modules()
-            if isinstance(module, nn.ModuleList) and name.split(".")[-1] == "blocks"
-            for block in module
-        ]
+        blocks: list[nn.Module] = list(getattr(task, "blocks", ()))
         if self.config.compile:
-            for module in blocks or [task]:  # in place; equal blocks share one compilation
+            for module in blocks or [task]:  # in place; blocks of the same shape share one compilation
                 module.compile()
         if self.world == 1:
             return task
@@ -154,34 +149,34 @@ class Runtime:
             fully_shard(module, mesh=mesh)
         return task
 
-    def prefetch(self, batches: Iterator[Moved]) -> Iterator[Moved]:
-        """The batches on this process's device; on a GPU each is copied while the one before it is in use.
+    def prefetch(self, batches: Iterator[MovableT]) -> Iterator[MovableT]:
+        """Yield the batches on this process's device; on a GPU each is copied while the previous one is used.
 
-        The copies run on a stream of their own and need pinned memory to overlap with the computing.
+        The copies run on a separate stream and need pinned memory to overlap with computation.
         """
         if self.device.type != "cuda":
             yield from (batch.to(self.device) for batch in batches)
             return
         copying, computing = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
-        waiting: Moved | None = None
+        ready: MovableT | None = None
         for batch in batches:
             with torch.cuda.stream(copying):
-                coming = batch.to(self.device)
-            if waiting is not None:
-                yield waiting
-            computing.wait_stream(copying)  # before its first use; memory is freed on its own stream
-            coming.record_stream(computing)
-            waiting = coming
-        if waiting is not None:
-            yield waiting
+                copied = batch.to(self.device)
+            if ready is not None:
+                yield ready
+            computing.wait_stream(copying)  # the copy must be complete before its first use
+            copied.record_stream(computing)  # else `copying` could reuse its memory too early
+            ready = copied
+        if ready is not None:
+            yield ready
 
     def autocast(self) -> torch.autocast:
-        """The context of forward passes: bf16 where configured, else no change."""
+        """Return the context of forward passes: bf16 if configured, else without effect."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
 
     @contextmanager
     def no_sync(self, model: nn.Module, skip: bool) -> Iterator[None]:
-        """Within it, when `skip`, gradients add up locally; the first backward after it shares them."""
+        """If `skip`, only add up gradients locally in this context; the next backward pass exchanges them."""
         if skip and isinstance(model, DistributedDataParallel):
             with model.no_sync():
                 yield
@@ -196,14 +191,16 @@ class Runtime:
 
     @contextmanager
     def unsharded(self, model: nn.Module) -> Iterator[None]:
-        """Within it each process holds all weights, so any part of the model may be called, however often.
+        """Hold all weights in each process within this context, so that any part of the model can be called.
 
-        Only FSDP2 needs it, for validation: a sharded part may otherwise be called only through the root,
-        and equally often by every process.
+        Only FSDP2 needs it, for validation: sharded parts can otherwise only be called through the root, and
+        equally often in every process.
         """
         shards = [module for module in model.modules() if isinstance(module, FSDPModule)]
         if isinstance(model, FSDPModule):
-            model._get_fsdp_state()._lazy_init()  # else a block would become root
+            # Private, as FSDP2 has no public way to choose the root before the first forward pass, which is
+            # validation in a run that resumes after the last step of an epoch: a block would become the root.
+            model._get_fsdp_state()._lazy_init()
         for shard in shards:
             shard.set_reshard_after_forward(False, recurse=False)
             shard.unshard()
@@ -215,28 +212,28 @@ class Runtime:
                 shard.set_reshard_after_forward(shard is not model, recurse=False)
 
     def mean(self, values: dict[str, Tensor]) -> dict[str, float]:
-        """The mean over processes of scalars, in one exchange; the same names in every process."""
+        """Return the means of scalars over processes, in one exchange; every process has the same names."""
         total = self.sum(torch.stack([value.detach().float().reshape(()) for value in values.values()]))
         return dict(zip(values, (total / self.world).tolist(), strict=True))
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over processes, on this process's device."""
+        """Return the sum over processes, on this process's device."""
         total = tensor.detach().to(self.device, copy=True)
         if self.world > 1:
             dist.all_reduce(total)
         return total
 
     def any(self, flag: bool | Tensor) -> bool:
-        """Whether the flag is set in any process."""
+        """Return whether the flag is set in any process."""
         return self.any_of(flag)[0]
 
     def any_of(self, *flags: bool | Tensor) -> list[bool]:
-        """For each flag whether it is set in any process, in one exchange and one device synchronisation."""
+        """Return for each flag whether it is set in any process; one exchange, one device synchronization."""
         values = [torch.as_tensor(flag, device=self.device).reshape(()).to(torch.int32) for flag in flags]
         return [count > 0 for count in self.sum(torch.stack(values)).tolist()]
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's value (anything that can be pickled), by rank."""
+        """Return the values of all processes (anything that can be pickled), by rank."""
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
@@ -244,11 +241,11 @@ class Runtime:
         return values
 
     def on_main(self, do: Callable[[], None]) -> None:
-        """The main process alone does it while the others wait; all raise what it says to the user.
+        """Call `do` in the main process while the others wait.
 
         Raises:
-            UserError: its UserError.
-            OSError: its OSError.
+            UserError: `do` raised it; all processes raise it.
+            OSError: `do` raised it; all processes raise it.
         """
         failure = None
         if self.is_main:
@@ -256,12 +253,12 @@ class Runtime:
                 do()
             except (UserError, OSError) as error:
                 failure = error
-        told = self.gather(failure)[0]
-        if told is not None:
-            raise failure or told
+        reported = self.gather(failure)[0]
+        if reported is not None:
+            raise failure or reported
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
+        """Wait for all processes."""
         if self.world > 1:
             dist.barrier()
 
@@ -306,13 +303,13 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
     fast = _has_bf16(device)
     if precision == "bf16" and not fast and device.type == "cuda":
         raise UserError(
-            f"precision=bf16 is not there on {torch.cuda.get_device_name(device)}; use precision=fp32"
+            f"precision=bf16 is not available on {torch.cuda.get_device_name(device)}; use precision=fp32"
         )
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and fast) else torch.float32
 
 
 def _has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 matrices in hardware."""
+    """Return whether the device multiplies bf16 matrices in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):

@@ -1,5 +1,6 @@
 """Folders of numbered images, read as videos."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,9 +28,13 @@ def folder_images(folder: Path) -> list[Path]:
     """Return the images of a folder, with numbers in their names in numeric order.
 
     Raises:
-        VideoError: there are no images.
+        VideoError: there are no images, or one is not a regular file: reading a pipe waits for its writer.
     """
-    images = [path for path in folder.iterdir() if is_image(path)]
+    with os.scandir(folder) as entries:
+        found = [(Path(entry.path), entry.is_file()) for entry in entries]
+    images = [path for path, _ in found if is_image(path)]
+    if odd := [path for path, is_file in found if is_image(path) and not is_file]:
+        raise VideoError(f"{min(odd)}: expected an image, found what is not a regular file; remove it")
     if not images:
         raise VideoError(
             f"{folder}: no images in this folder, so it is not a video. To read the videos in it, give their "
@@ -85,7 +90,8 @@ class ImageFolder:
 
 def _crop(frames: dict[int, Tensor], crop: Crop) -> Tensor:
     clip = torch.stack([frames[number] for number in crop.frames])
-    clip = crop_resize(clip, crop.box or Box(0, 0, *clip.shape[-2:]), crop.size)
+    box = crop.box or Box(0, 0, *clip.shape[-2:])
+    clip = crop_resize(clip, box, crop.size, antialias=crop.scaling != "bilinear")
     return clip.flip(-1) if crop.flip else clip
 
 

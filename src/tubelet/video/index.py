@@ -1,6 +1,6 @@
 """The index of a video file, found without decoding: its frames' times and where decoding can begin."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +12,7 @@ from av.stream import Discard
 
 from tubelet.video.sources import Deadline, VideoError
 
+_ROUNDING_TICKS = 1e-3  # a time in seconds is not exactly a number of ticks
 _VP8_SHOWN_BIT = 1 << 4  # in the first byte of a frame
 
 
@@ -27,6 +28,7 @@ class VideoIndex:
         height: height in pixels as shown, that is after the file's rotation.
         width: width in pixels as shown.
         codec: FFmpeg's name of the codec, such as `h264`; for a folder of images their suffix.
+        tick_s: seconds of a tick; 0 in a folder of images, which has no times.
     """
 
     times: Sequence[int]
@@ -35,6 +37,7 @@ class VideoIndex:
     width: int
     height: int
     codec: str
+    tick_s: float = 0.0
 
     def __len__(self) -> int:
         return len(self.times)
@@ -52,11 +55,29 @@ class VideoIndex:
         """Return the number of the key frame at which decoding a frame begins; it may be that frame."""
         return self.keys[self.group_of(number)]
 
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first frame's time to the end of the last, which is as long as the mean frame."""
+        return (self.times[-1] - self.times[0]) * self.tick_s + (1 / self.fps if self.fps else 0.0)
+
+    def frames_between(self, start_s: float | None, end_s: float | None) -> range:
+        """Return the numbers of the frames with times in [start_s, end_s), in seconds after the first frame.
+
+        None is the start or the end of the video.
+        """
+
+        def first_from(seconds: float) -> int:
+            return bisect_left(self.times, self.times[0] + seconds / self.tick_s - _ROUNDING_TICKS)
+
+        if not self.tick_s:
+            return range(0)
+        return range(first_from(start_s or 0.0), len(self) if end_s is None else first_from(end_s))
+
     def require(self, numbers: Sequence[int], path: Path | str) -> set[int]:
         """Return the distinct frame numbers.
 
         Raises:
-            VideoError: there are none, or a frame is not in the video.
+            VideoError: no frames were asked for, or a frame is not in the video.
         """
         wanted = set(numbers)
         if not wanted or min(wanted) < 0 or max(wanted) >= len(self):
@@ -149,8 +170,8 @@ def _first_decoded_time(container: av.container.InputContainer, stream: av.Video
 def header_index(container: av.container.InputContainer, stream: av.VideoStream) -> VideoIndex | None:
     """Index an MP4 by its header where that is regular; no packet is read.
 
-    PyAV shows the header's decoding times. They are the presentation times but for a shift where frames are
-    evenly spaced or in order. `Decoding` checks every packet that it reads against them.
+    PyAV shows the header's decoding times. They are the presentation times, except for a shift, where frames
+    are evenly spaced or in order. `Decoding` checks every packet that it reads against them.
 
     Returns:
         None where the packets have to be read: another container, a part of the file is missing or cut out,
@@ -181,6 +202,7 @@ def _index(stream: av.VideoStream, times: tuple[int, ...], keys: Iterable[int]) 
         width=context.width,
         height=context.height,
         codec=context.name,
+        tick_s=float(stream.time_base or 0),
     )
 
 

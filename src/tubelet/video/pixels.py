@@ -16,7 +16,7 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from torch import Tensor
 
-from tubelet.video.crop import Box
+from tubelet.video.crop import Box, Scaling, crop_resize
 
 _ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 _LIMITED, _FULL = ColorRange.MPEG, ColorRange.JPEG
@@ -45,12 +45,16 @@ class Crop:
         box: (top, left, height, width) of the part in pixels, of the frames as shown; None for whole frames.
         size: (height, width) in pixels to scale the part to.
         flip: mirror left to right.
+        scaling: `one_step` scales bilinearly with antialiasing while it converts to RGB; `antialias` does so
+            after whole frames are converted as by `Video.read`, which is slower; `bilinear` does this without
+            antialiasing.
     """
 
     frames: Sequence[int]
     box: Box | None
     size: tuple[int, int]
     flip: bool = False
+    scaling: Scaling = "one_step"
 
 
 class CropConverter:
@@ -77,6 +81,17 @@ class CropConverter:
         positions = self._positions.get(number)
         if not positions:
             return
+        if self._crop.scaling == "one_step":
+            self._convert_at_once(positions[0], frame, orientation)
+        else:
+            image = torch.from_numpy(_whole_rgb(self._scaler, frame, orientation)).permute(2, 0, 1)
+            box = self._crop.box or Box(0, 0, *image.shape[-2:])
+            image = crop_resize(image, box, self._crop.size, antialias=self._crop.scaling == "antialias")
+            self.clip[positions[0]] = image.flip(-1) if self._crop.flip else image
+        for position in positions[1:]:
+            self._pixels[position] = self._pixels[positions[0]]
+
+    def _convert_at_once(self, position: int, frame: av.VideoFrame, orientation: "Orientation") -> None:
         height, width = self._crop.size
         if orientation.turns % 2:
             height, width = width, height
@@ -87,9 +102,7 @@ class CropConverter:
             pixels = orientation.upright(_samples(planes[plane], 1))
             if self._crop.flip:  # torch flips far faster than numpy, and by channel faster than all at once
                 pixels = torch.from_numpy(pixels).flip(-1).numpy()
-            self._pixels[positions[0], channel] = pixels
-        for position in positions[1:]:
-            self._pixels[position] = self._pixels[positions[0]]
+            self._pixels[position, channel] = pixels
 
     def _part(self, frame: av.VideoFrame, box: Box) -> av.VideoFrame:
         """Return a frame of only the box, which the next call overwrites."""
@@ -120,10 +133,7 @@ class FrameConverter:
 
     def convert(self, number: int, frame: av.VideoFrame, orientation: "Orientation") -> None:
         """Convert and keep a frame."""
-        untagged = frame.colorspace not in _MATRICES and frame.format.name.startswith(("yuv", "nv", "p0"))
-        matrix = _matrix(frame) if untagged and frame.height >= HIGH_DEFINITION else None
-        rgb = self._scaler.reformat(frame, format="rgb24", threads=1, src_colorspace=matrix)
-        self._images[number] = orientation.upright(rgb.to_ndarray())
+        self._images[number] = _whole_rgb(self._scaler, frame, orientation)
 
     @property
     def clip(self) -> Tensor:
@@ -178,6 +188,14 @@ class Orientation(NamedTuple):
 def full_range(frame: av.VideoFrame) -> bool:
     """Return whether black and white are 0 and 255, not 16 and 235."""
     return frame.format.name.startswith("yuvj") or frame.color_range == _FULL
+
+
+def _whole_rgb(scaler: VideoReformatter, frame: av.VideoFrame, orientation: Orientation) -> np.ndarray:
+    """Return a frame as shown, uint8 (H, W, 3), converted without scaling."""
+    untagged = frame.colorspace not in _MATRICES and frame.format.name.startswith(("yuv", "nv", "p0"))
+    matrix = _matrix(frame) if untagged and frame.height >= HIGH_DEFINITION else None
+    rgb = scaler.reformat(frame, format="rgb24", threads=1, src_colorspace=matrix)
+    return orientation.upright(rgb.to_ndarray())
 
 
 def _reformat(

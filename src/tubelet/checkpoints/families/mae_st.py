@@ -136,7 +136,7 @@ class MAEST(Family):
             ),
             target=PixelTarget(
                 normalize=None if file.setting("norm_pix_loss") is False else "patch",
-                pixels="model",
+                pixels="normalized",
                 frames=None if frames == encoder.frames else frames,
                 spacing="stride" if spelling.released else "linspace",
             ),

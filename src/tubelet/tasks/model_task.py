@@ -1,0 +1,38 @@
+"""What both tasks have in common: one model, and what it offers to training."""
+
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+from torch import Tensor, nn
+
+from tubelet.models.autoencoder import MaskedAutoencoder
+from tubelet.models.classifier import VideoClassifier
+
+Trained = TypeVar("Trained", MaskedAutoencoder, VideoClassifier)
+
+
+class ModelTask(nn.Module, Generic[Trained]):
+    """A task that trains one model; the model's parameters are called `model.NAME` in it.
+
+    Args:
+        model: the model to train.
+    """
+
+    def __init__(self, model: Trained) -> None:
+        super().__init__()
+        self.model: Trained = model
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The model's transformer blocks, the units of sharding and compilation."""
+        return self.model.blocks
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of the parameters that the model exempts from weight decay."""
+        return {f"model.{name}" for name in self.model.no_weight_decay()}
+
+    def model_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the model's part of this task's weights, by the model's names."""
+        return {
+            name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")
+        }
