@@ -334,6 +334,26 @@ def test_the_results_of_a_test_are_kept_beside_its_output(
     assert set(tmp_path.iterdir()) == files
 
 
+def test_a_test_stopped_by_ctrl_c_says_where_its_results_are(
+    tubelet, trained: Path, motion: Path, tmp_path: Path, monkeypatch
+) -> None:
+    compute, num_batches = evaluation._probabilities, iter(range(100))
+
+    def stop(*arguments: Any) -> torch.Tensor:
+        if next(num_batches) == 2:
+            raise KeyboardInterrupt
+        return compute(*arguments)
+
+    monkeypatch.setattr(evaluation, "_probabilities", stop)
+    words = (trained / "finetune", f"data.root={motion}", "data.workers=0", "batch_size=2")
+    code, out, err = tubelet("evaluate", *words, "--out", tmp_path / "kept")
+    assert (code != 0, out) == (True, "")
+    assert f"{tmp_path / 'kept'} has the results" in err
+    code, out, _ = tubelet("evaluate", *words, "--out", tmp_path / "kept")
+    assert code == 0
+    assert "4 videos of these were tested by an earlier run" in out
+
+
 def test_predict_prints_at_least_one_class(tubelet, trained: Path, motion: Path) -> None:
     video = motion / "videos/test/00001.mp4"
     code, _, err = tubelet("predict", trained / "finetune", video, "--top", -1)

@@ -151,7 +151,7 @@ def test_what_is_kept_of_a_batch_but_its_video_keeps_no_file_open(manifest: Make
         kept.append((batch.label[:1], batch.seed[:1], batch.index[1:], batch.names, batch.failures))
         counts.append(open_files())
     assert [int(index) for *_, index, _, _ in kept] == list(range(2000))
-    assert max(counts[1000:]) <= max(counts[:100])
+    assert max(counts[1000:]) < max(counts[:100]) + 100  # the batches on their way differ
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +54,8 @@ def evaluate(
         require_writable(dump)
     classifier = require_classifier(load_model(model, **hints), model)
     clip, views = clip_and_views(classifier, protocol=recipe.protocol, clip=recipe.data.clip)
-    with Bar("testing") as bar:
+    folder = out or _results_folder(model, dump)
+    with _say_what_is_kept(folder), Bar("testing") as bar:
         result = evaluate(
             classifier,
             recipe.data.root,
@@ -66,13 +69,27 @@ def evaluate(
             device=chosen_device,
             precision=chosen_precision,
             threads=runtime.threads,
-            out=out or _results_folder(model, dump),
+            out=folder,
             progress=bar.show if is_main_process() else None,
         )
     if is_main_process():
         print(result.summary())
         if dump:
             result.save(dump)
+
+
+@contextmanager
+def _say_what_is_kept(folder: Path | None) -> Iterator[None]:
+    """On Ctrl-C, print where the results of finished videos are."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder and is_main_process():
+            print(
+                f"tubelet: {folder} has the results of the finished videos: repeat the command to resume",
+                file=sys.stderr,
+            )
+        raise
 
 
 def _results_folder(model: str, dump: Path | None) -> Path | None:

@@ -74,8 +74,8 @@ class CollectedResults:
 
     def add(self, index: np.ndarray, probabilities: np.ndarray) -> None:
         """See `Results.add`."""
-        self._index.append(index)
-        self._probabilities.append(probabilities)
+        self._index.append(index.copy())  # it may be a part of something larger
+        self._probabilities.append(probabilities.copy())
 
     def join(self, runtime: Runtime) -> tuple[np.ndarray, np.ndarray]:
         """See `Results.join`."""
