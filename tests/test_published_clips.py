@@ -15,12 +15,12 @@ from tubelet.clips import (
     AnyClip,
     DenseClip,
     FixedDurationClip,
+    HuggingFaceClip,
     MARSegmentClip,
     MMAction2Clip,
     MMAction2DenseClip,
     MMAction2UniformClip,
     MMAction2UniformFramesClip,
-    SegmentClip,
     VideoMAEClip,
     VideoMAESegmentClip,
 )
@@ -38,7 +38,7 @@ PUBLISHED: list[AnyClip] = [
     MMAction2DenseClip(),
     MMAction2UniformClip(),
     MMAction2UniformFramesClip(),
-    SegmentClip(position="start"),
+    HuggingFaceClip(),
 ]
 
 
@@ -483,5 +483,5 @@ def test_hugging_face_takes_the_first_frame_of_each_segment():
     for length, frames in product([16, 17, 40, 100, 300], [8, 12, 16]):
         metadata = VideoMetadata(total_num_frames=length)
         theirs = processor.sample_frames(metadata, num_frames=frames)
-        assert SegmentClip(frames=frames, position="start").view(length, 0, 1) == theirs.tolist(), length
-    assert SegmentClip(position="start").view(5, 0, 1) == [5 * k // 16 for k in range(16)]
+        assert HuggingFaceClip(frames=frames).view(length, 0, 1) == theirs.tolist(), length
+    assert HuggingFaceClip().view(5, 0, 1) == [5 * k // 16 for k in range(16)]

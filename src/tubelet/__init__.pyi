@@ -4,6 +4,7 @@ from tubelet.checkpoints.save import save_model as save_model
 from tubelet.clips import AnyClip as AnyClip
 from tubelet.clips import DenseClip as DenseClip
 from tubelet.clips import FixedDurationClip as FixedDurationClip
+from tubelet.clips import HuggingFaceClip as HuggingFaceClip
 from tubelet.clips import MARSegmentClip as MARSegmentClip
 from tubelet.clips import MMAction2Clip as MMAction2Clip
 from tubelet.clips import MMAction2DenseClip as MMAction2DenseClip

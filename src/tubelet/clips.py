@@ -325,6 +325,32 @@ class MMAction2UniformFramesClip:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HuggingFaceClip:
+    """The sampling of Hugging Face's video processors: the first frame of each of equal segments.
+
+    No training is published with it; here it takes a random frame of each segment, as `SegmentClip` does. A
+    video with fewer frames than segments, which their code refuses, repeats frames.
+
+    Attributes:
+        frames: frames of a clip, which is also the number of segments.
+    """
+
+    kind: Literal["huggingface"] = "huggingface"
+    frames: int = 16
+
+    def __post_init__(self) -> None:
+        require_at_least(1, frames=self.frames)
+
+    def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
+        """Return a random frame of each segment."""
+        return SegmentClip(frames=self.frames).sample(length, rng)
+
+    def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
+        """Return the frame at clip / clips of each segment."""
+        return [(k * clips + clip) * length // (self.frames * clips) for k in range(self.frames)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DenseClip:
     """Frames a fixed stride apart (VideoMAE's and V2's pre-training, arXiv 2203.12602, section 4.1).
 
@@ -368,26 +394,25 @@ class SegmentClip:
 
     Attributes:
         frames: frames of a clip, which is also the number of segments.
-        position: a test takes the `middle` of each segment, or its `start` (Hugging Face's video processors);
-            for more than one clip, of each part of a segment.
     """
 
     kind: Literal["segment"] = "segment"
     frames: int = 16
-    position: Literal["middle", "start"] = "middle"
 
     def __post_init__(self) -> None:
         require_at_least(1, frames=self.frames)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a random frame of each segment."""
-        positions = (np.arange(self.frames) + rng.random(self.frames)) * (length / self.frames)
-        return np.minimum(positions.astype(int), length - 1).tolist()
+        return self._at(rng.random(self.frames), length)
 
     def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
-        """Return the frame at (clip + 1/2) / clips of each segment, or at clip / clips."""
-        halves = 2 * (np.arange(self.frames) * clips + clip) + (self.position == "middle")
-        return (halves * length // (2 * self.frames * clips)).tolist()
+        """Return the frame at (clip + 1/2) / clips of each segment."""
+        return self._at(np.full(self.frames, (clip + 0.5) / clips), length)
+
+    def _at(self, offset: np.ndarray, length: int) -> list[int]:
+        positions = (np.arange(self.frames) + offset) * (length / self.frames)
+        return np.minimum(positions.astype(int), length - 1).tolist()
 
 
 AnyClip = Annotated[
@@ -400,7 +425,8 @@ AnyClip = Annotated[
     | MMAction2Clip
     | MMAction2DenseClip
     | MMAction2UniformClip
-    | MMAction2UniformFramesClip,
+    | MMAction2UniformFramesClip
+    | HuggingFaceClip,
     BY_KIND,
 ]
 

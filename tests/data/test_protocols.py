@@ -13,9 +13,9 @@ from tests.conftest import decode_all, moving_frames, write_video
 from tubelet.clips import (
     AnyClip,
     FixedDurationClip,
+    HuggingFaceClip,
     MARSegmentClip,
     MMAction2Clip,
-    SegmentClip,
     VideoMAEClip,
     VideoMAESegmentClip,
     Views,
@@ -34,7 +34,7 @@ PUBLISHED: dict[str, tuple[AnyClip, tuple[int, int], int, list[int]]] = {
     "mar_k400": (FixedDurationClip(frames=16, stride=4, middle="exact"), (5, 3), 297, [0, 36, 73]),
     "mar_ssv2": (MARSegmentClip(frames=16), (2, 3), 297, [0, 36, 73]),
     "mmaction2_k400": (MMAction2Clip(frames=16, stride=4), (5, 3), 298, [0, 37, 74]),
-    "huggingface": (SegmentClip(frames=16, position="start"), (1, 1), 297, [36]),
+    "huggingface": (HuggingFaceClip(frames=16), (1, 1), 297, [36]),
 }
 
 
@@ -76,7 +76,7 @@ def test_views_have_the_published_frames_positions_and_pixels(video: Path):
 
 
 def test_the_default_antialiases(video: Path):
-    clip = SegmentClip(position="start")
+    clip = HuggingFaceClip()
     default, plain, antialiased = (
         read_views(video, clip, Views(geometry=geometry), 112)[0].float()
         for geometry in ("default", "videomae", "huggingface")
@@ -98,7 +98,7 @@ def test_hugging_faces_processors_give_the_same_pixels(tmp_path: Path):
         path = write_video(
             tmp_path / f"{height}x{width}.mkv", moving_frames(20, height, width), codec="ffv1", pixels="bgr0"
         )
-        ours = read_views(path, SegmentClip(position="start"), PROTOCOLS["huggingface"].views, 32)
+        ours = read_views(path, HuggingFaceClip(), PROTOCOLS["huggingface"].views, 32)
         frames = decode_all(path)[[20 * k // 16 for k in range(16)]]
         for processor in processors:
             theirs = processor([list(frames)], return_tensors="pt")["pixel_values"]

@@ -11,7 +11,15 @@ import tubelet
 from tests.conftest import moving_frames, write_video
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.save import save_model
-from tubelet.clips import FixedDurationClip, GeometryName, MARSegmentClip, ScoresName, SegmentClip, Views
+from tubelet.clips import (
+    FixedDurationClip,
+    GeometryName,
+    HuggingFaceClip,
+    MARSegmentClip,
+    ScoresName,
+    SegmentClip,
+    Views,
+)
 from tubelet.data.dataset import read_views
 from tubelet.data.manifest import Manifest, Sample
 from tubelet.errors import UserError
@@ -52,7 +60,7 @@ def test_a_protocol_sets_clips_crops_and_geometry(model: VideoClassifier, wide: 
             FixedDurationClip(frames=4, middle="floor"),
             Views(clips=7, crops=3, geometry="mae_st"),
         ),
-        ("huggingface", SegmentClip(frames=4, position="start"), Views(geometry="huggingface")),
+        ("huggingface", HuggingFaceClip(frames=4), Views(geometry="huggingface")),
     ):
         expected = logits_of(model, wide, clip, views).softmax(1).mean(0)
         found = probabilities_of(model, wide, protocol=name)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from tubelet.clips import (
     AnyClip,
     FixedDurationClip,
+    HuggingFaceClip,
     MARSegmentClip,
     MMAction2Clip,
-    SegmentClip,
     VideoMAEClip,
     VideoMAESegmentClip,
     Views,
@@ -73,7 +73,7 @@ PROTOCOLS: Mapping[str, EvaluationProtocol] = {
         source="open-mmlab/mmaction2",
     ),
     "huggingface": EvaluationProtocol(
-        clip=SegmentClip(position="start"),
+        clip=HuggingFaceClip(),
         views=Views(clips=1, crops=1, geometry="huggingface", scores="mean_probability"),
         source="huggingface/transformers, VideoMAEVideoProcessor",
     ),

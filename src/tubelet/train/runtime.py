@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tubelet.errors import UserError, plural
 from tubelet.machine import cores_per_process, process_rank
+from tubelet.train.task import Task
 
 
 class Movable(Protocol):
@@ -126,17 +127,16 @@ class Runtime:
         if self._joined:
             dist.destroy_process_group()
 
-    def prepare(self, task: nn.Module) -> nn.Module:
+    def prepare(self, task: Task) -> nn.Module:
         """Return the module to call in training: `task` on the device, compiled and parallel as configured.
 
         `task` itself stays usable: its parameters are trained, under their names without a wrapper's prefix.
-        The modules in its `blocks`, if it has that attribute, are compiled one by one and are FSDP2's shards.
+        Its `blocks` are compiled one by one and are FSDP2's shards.
         All processes start from rank 0's weights.
         """
         task.to(self.device)
-        blocks: list[nn.Module] = list(getattr(task, "blocks", ()))
         if self.config.compile:
-            for module in blocks or [task]:  # in place; blocks of the same shape share one compilation
+            for module in task.blocks or [task]:  # in place; blocks of the same shape share one compilation
                 module.compile()
         if self.world == 1:
             return task
@@ -145,7 +145,7 @@ class Runtime:
         for tensor in [*task.parameters(), *task.buffers()]:
             dist.broadcast(tensor.data, src=0)
         mesh = init_device_mesh(self.device.type, (self.world,))
-        for module in [*blocks, task]:
+        for module in [*task.blocks, task]:
             fully_shard(module, mesh=mesh)
         return task
 

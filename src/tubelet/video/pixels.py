@@ -21,9 +21,8 @@ from tubelet.video.crop import Box, Scaling, crop_resize
 _ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 _LIMITED, _FULL = ColorRange.MPEG, ColorRange.JPEG
 _RGB_PLANES = (2, 0, 1)  # positions of R, G and B among the planes of FFmpeg's gbrp
-HIGH_DEFINITION = 720
-"""Lines from which on video without a tagged matrix is taken to be BT.709; below it is BT.601."""
-# From FFmpeg's AVColorSpace to its scaler's name of the same matrix.
+# From FFmpeg's AVColorSpace to its scaler's name of the same matrix. Video without a tagged matrix is taken
+# to be BT.601 whatever its size, as FFmpeg's scaler does, and with it PyAV, decord and TorchCodec.
 _MATRICES = {
     1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601,
     7: Colorspace.SMPTE240M, 9: Colorspace.BT2020, 10: Colorspace.BT2020,
@@ -191,11 +190,8 @@ def full_range(frame: av.VideoFrame) -> bool:
 
 
 def _whole_rgb(scaler: VideoReformatter, frame: av.VideoFrame, orientation: Orientation) -> np.ndarray:
-    """Return a frame as shown, uint8 (H, W, 3), converted without scaling."""
-    untagged = frame.colorspace not in _MATRICES and frame.format.name.startswith(("yuv", "nv", "p0"))
-    matrix = _matrix(frame) if untagged and frame.height >= HIGH_DEFINITION else None
-    rgb = scaler.reformat(frame, format="rgb24", threads=1, src_colorspace=matrix)
-    return orientation.upright(rgb.to_ndarray())
+    """Return a frame as RGB (H, W, C=3), upright."""
+    return orientation.upright(scaler.reformat(frame, format="rgb24", threads=1).to_ndarray())
 
 
 def _reformat(
@@ -209,17 +205,12 @@ def _reformat(
     """Convert a part of a frame to planar RGB, by the frame's matrix and range."""
     if not part.format.name.startswith(("yuv", "nv", "p0")):
         return scaler.reformat(part, width, height, "gbrp", interpolation=_ACCURATE, threads=1)
-    matrix = _matrix(frame)
+    matrix = _MATRICES.get(int(frame.colorspace), Colorspace.ITU601)
     return scaler.reformat(
         part, width, height, "gbrp",
         src_colorspace=matrix, dst_colorspace=matrix, interpolation=_ACCURATE,
         src_color_range=_FULL if full_range(frame) else _LIMITED, dst_color_range=_FULL, threads=1,
     )  # fmt: skip
-
-
-def _matrix(frame: av.VideoFrame) -> Colorspace:
-    untagged = Colorspace.ITU601 if frame.height < HIGH_DEFINITION else Colorspace.ITU709
-    return _MATRICES.get(int(frame.colorspace), untagged)
 
 
 def _samples(plane: av.video.plane.VideoPlane, bytes_each: int) -> np.ndarray:
