@@ -15,6 +15,7 @@ from tubelet.clips import AnyClip, Views
 from tubelet.data.augment import Augment, mirrored_classes
 from tubelet.data.crash_guard import CrashGuard
 from tubelet.data.manifest import Manifest, Sample
+from tubelet.errors import UserError
 from tubelet.video.crop import GEOMETRIES, spread_crops
 from tubelet.video.reader import Crop, IndexChanged, Video, VideoError, open_video
 
@@ -254,7 +255,7 @@ def read_views(
         uint8 (clips * crops, T, C=3, size, size), RGB, clip by clip.
 
     Raises:
-        VideoError: the video cannot be read.
+        VideoError: the video cannot be read, whatever it is that its content makes fail.
         FetchError: it is remote and could not be fetched; a VideoError, too.
     """
 
@@ -266,8 +267,14 @@ def read_views(
         frames = [clip.view(len(index), k, views.clips, index.fps or None) for k in range(views.clips)]
         return video.read_crops([Crop(n, None, scaled, scaling=geometry.scaling) for n in frames])
 
-    parts = read_item(path, read, start=start, end=end)
-    return torch.cat([spread_crops(part, views.crops, geometry) for part in parts])
+    try:
+        parts = read_item(path, read, start=start, end=end)
+        return torch.cat([spread_crops(part, views.crops, geometry) for part in parts])
+    except UserError:
+        raise
+    except Exception as error:  # no file may stop the others of a test, even if it is broken in a new way
+        reason = f"{type(error).__name__}: {error}"
+        raise VideoError(f"{path}: cannot be read as a video ({reason})") from error
 
 
 def read_clip(

@@ -1,6 +1,6 @@
 """A model that computes without training: on its device, in its precision, in evaluation mode."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, cast
@@ -73,6 +73,17 @@ def inference(model: Model, runtime: Runtime) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def require_finite(probabilities: Tensor, names: Sequence[str]) -> None:
+    """Raise a UserError that names the first video whose probabilities (videos, K) are not finite."""
+    finite = probabilities.isfinite().all(1).tolist()
+    if not all(finite):
+        raise UserError(
+            f"{names[finite.index(False)]}: the model's probabilities of this video are not finite: its "
+            "weights are NaN or infinite, or too large for the precision. Check the checkpoint, and try "
+            "precision=fp32"
+        )
 
 
 def combined_probabilities(model: VideoClassifier, logits: Tensor, views: Views) -> Tensor:

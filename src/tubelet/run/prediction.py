@@ -12,7 +12,13 @@ from tubelet.data.dataset import read_views
 from tubelet.data.protocols import named_protocol
 from tubelet.errors import UserError
 from tubelet.models.classifier import VideoClassifier
-from tubelet.run.inference import combined_probabilities, inference, on_device, require_classifier
+from tubelet.run.inference import (
+    combined_probabilities,
+    inference,
+    on_device,
+    require_classifier,
+    require_finite,
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ def predict(
 
     Raises:
         UserError: the model is not a classifier, its card does not say how clips are sampled, there is no
-            such protocol, the device or precision is not available, or the model cannot be read.
+            such protocol, the device or precision is not available, the model cannot be read, or its
+            probabilities are not finite.
         VideoError: the video cannot be read.
     """
     source = model if isinstance(model, str | Path) else "the model"
@@ -73,7 +80,9 @@ def predict(
     video = read_views(path, clip, views, size, start=start, end=end)
     with inference(classifier, runtime):
         logits = classifier(video.to(runtime.device))
-    probabilities = combined_probabilities(classifier, logits, views)[0].cpu().numpy()
+    combined = combined_probabilities(classifier, logits, views).cpu()
+    require_finite(combined, [str(path)])
+    probabilities = combined[0].numpy()
     return Prediction(probabilities, classifier.card.classes or tuple(map(str, range(len(probabilities)))))
 
 
