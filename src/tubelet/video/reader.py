@@ -58,7 +58,8 @@ class Video(Protocol):
             numbers: frame numbers from 0, in any order, repeats allowed.
 
         Returns:
-            uint8 (len(numbers), C=3, H, W), RGB, rotated as the file specifies.
+            uint8 (len(numbers), C=3, H, W), RGB, rotated as the file specifies, and not stretched where pixels
+            are not square.
 
         Raises:
             IndexChanged: the header was wrong about the frames, and `index` is mended: choose again.

@@ -41,7 +41,8 @@ class IndexChanged(VideoError):  # noqa: N818 - reading again succeeds
     """Reading found that a file's header was wrong, and mended `video.index`.
 
     Frame numbers and crops that were computed from the old index may be wrong: compute them again, then read
-    again. With `open_video(path, exact=True)` only frames of another size than the first raise it.
+    again. With `open_video(path, exact=True)` it is raised only by frames of another size than the first, and
+    in AVI and elementary streams by frames that do not decode.
     """
 
 
