@@ -1,13 +1,15 @@
 """Files that are whole or not there."""
 
+import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 
 from tubelet.errors import UserError
-from tubelet.files import exclusive, replacing, require_writable
+from tubelet.files import ChecksumWriter, checksum_matches, exclusive, held_open, replacing, require_writable
 
 
 def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
@@ -62,6 +64,36 @@ except UserError:
         other.communicate()
     with exclusive(tmp_path):
         """They are gone."""
+
+
+def test_a_folder_that_is_held_open_is_known_by_itself(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    folder = tmp_path / "run"
+    for change in (shutil.rmtree, lambda path: path.rename(tmp_path / "moved")):
+        folder.mkdir()
+        with held_open(folder) as is_in_place:
+            (folder / "a.txt").touch()
+            assert is_in_place()
+            change(folder)
+            assert not is_in_place()
+            folder.mkdir()
+            assert not is_in_place()
+        folder.rmdir()
+
+
+def test_a_checksum_is_of_every_byte(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    for content in (b"", b"a", b"\0" * 1000):
+        with ChecksumWriter(path) as file:
+            file.write(content[:3])
+            file.write(content[3:])
+            file.finish()
+        assert checksum_matches(path)
+        written = path.read_bytes()
+        assert written == content + f"\ncrc32 {zlib.crc32(content):08x}\n".encode()
+        for wrong in (written[:-1], written + b"\n", written[1:], content):
+            path.write_bytes(wrong)
+            assert not checksum_matches(path)
 
 
 def test_what_cannot_be_written_is_told_before(tmp_path: Path) -> None:

@@ -41,3 +41,8 @@ def _require_finite(name: str, value: float) -> None:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Return a count with its noun: `1 video`, `2,000 videos`; `plural(2, "class", "classes")`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def excerpt(text: str, length: int = 80) -> str:
+    """Return the beginning of a text that other people wrote, for messages."""
+    return text if len(text) <= length else f"{text[:length]}…"

@@ -6,13 +6,19 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tubelet.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_BLOCK_BYTES = 2**24  # of a file in memory
 
 
 def require_writable(path: Path) -> None:
@@ -51,6 +57,40 @@ def write_json(path: Path, content: Any) -> None:
     """Replace a file by `content` as indented JSON."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+class ChecksumWriter(io.BufferedWriter):
+    """A new file that `finish` ends with a checksum of everything written before: CRC-32, in 16 bytes.
+
+    `torch.load` and other readers of zip files ignore these bytes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "w"))
+        self._checksum = 0
+
+    def write(self, content: "ReadableBuffer") -> int:
+        """Write bytes and return how many."""
+        self._checksum = zlib.crc32(content, self._checksum)
+        return super().write(content)
+
+    def finish(self) -> None:
+        """Write the checksum."""
+        super().write(_checksum_line(self._checksum))
+
+
+def checksum_matches(path: Path) -> bool:
+    """Return whether a file ends in the checksum of `ChecksumWriter` and is as it was written."""
+    left, checksum = path.stat().st_size - len(_checksum_line(0)), 0
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(left, _BLOCK_BYTES))):
+            checksum = zlib.crc32(block, checksum)
+            left -= len(block)
+        return left == 0 and file.read() == _checksum_line(checksum)
+
+
+def _checksum_line(checksum: int) -> bytes:
+    return f"\ncrc32 {checksum:08x}\n".encode()
 
 
 def discard_partials(folder: Path) -> None:
@@ -98,6 +138,29 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def held_open(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Hold an existing folder open; the yielded function returns whether its path still leads to it.
+
+    It does not once the folder was deleted or moved, also if there is another one now.
+    """
+    if sys.platform == "win32":  # where an open file, such as a lock, keeps its folder in place
+        yield lambda: True
+        return
+    opened = os.open(folder, os.O_RDONLY)
+
+    def is_in_place() -> bool:
+        try:
+            return os.path.samestat(os.fstat(opened), folder.stat())
+        except OSError:
+            return False
+
+    try:
+        yield is_in_place
+    finally:
+        os.close(opened)
+
+
 def read_text(path: Path, holds: str) -> str:
     """Read a text file, without its byte order mark and with each line ending in one newline.
 
@@ -114,6 +177,24 @@ def read_text(path: Path, holds: str) -> str:
         raise UserError(f"{path} must be UTF-8 text: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; it should contain {holds}") from None
+
+
+def parse_json(where: Path | str, text: str) -> Any:
+    """Return the value of JSON text.
+
+    Args:
+        where: the file, or the file and line, for error messages.
+        text: the JSON.
+
+    Raises:
+        UserError: it is not valid JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{where} is not valid JSON: {error}") from None
+    except RecursionError:
+        raise UserError(f"{where}: this JSON is nested too deeply; is it the right file?") from None
 
 
 def csv_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, InitVar, is_dataclass
 from difflib import get_close_matches
 from functools import cache
+from reprlib import Repr
 from typing import Any, TypeVar, cast, get_args
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
-from tubelet.errors import UserError, did_you_mean
+from tubelet.errors import UserError, did_you_mean, excerpt
 
 T = TypeVar("T")
 
@@ -46,9 +47,11 @@ def parse(kind: type[T], settings: Mapping[str, Any], source: str) -> T:
     """
     try:
         value = _adapter(cast(Any, kind)).validate_python([settings])[0]
+        problems = [f"{key} must be an integer of 64 bits, found {found}" for key, found in _too_large(value)]
     except ValidationError as error:
-        problems = _problems(kind, error.errors(include_url=False))
-        raise UserError("\n  ".join([f"{source} has settings that do not fit:", *problems])) from None
+        problems = [*_problems(kind, error.errors(include_url=False))]
+    if problems:
+        raise UserError("\n  ".join([f"{source} has settings that do not fit:", *problems]))
     return cast(T, value)
 
 
@@ -75,10 +78,22 @@ def _flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, settings
 
 
+def _too_large(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the path of each integer, in settings that are parsed, that PyTorch and NumPy cannot take."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        yield path, _short_repr(value)
+    elif is_dataclass(value):
+        for name, inner in vars(value).items():
+            yield from _too_large(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, tuple):
+        for number, inner in enumerate(value):
+            yield from _too_large(inner, f"{path}.{number}")
+
+
 @cache
 def _adapter(kind: Any) -> TypeAdapter[list[Any]]:
     # Pydantic takes a configuration for a list, not for a dataclass, and applies it to everything in it.
-    return TypeAdapter(list[kind], config=ConfigDict(extra="forbid"))
+    return TypeAdapter(list[kind], config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))
 
 
 def settings_of(kind: Any) -> dict[str, Field]:
@@ -102,11 +117,13 @@ def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
         path, owners, options = _locate(kind, detail["loc"][1:])
         *parents, name = path or [""]
         key, given = ".".join(path), detail["input"]
+        found = f"found {_short_repr(given)}"
         at = f"{key}: " if key else ""
         kinds = [option.kind for option in options if hasattr(option, "kind")]
         match detail["type"]:
-            case "missing" if isinstance(given, Mapping):
-                hint = did_you_mean(name, [str(other) for other in given if other != name])
+            case "missing":
+                others = given if isinstance(given, Mapping) else ()
+                hint = did_you_mean(name, [str(other) for other in others if other != name])
                 yield f"{key} is missing{hint.replace('did you mean', 'is it meant by')}"
             case "unexpected_keyword_argument" if any(name in settings_of(owner) for owner in owners[1:]):
                 of_another_kind.setdefault((".".join(parents), owners[0].kind), []).append(key)
@@ -117,13 +134,13 @@ def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
             case "literal_error" if name == "kind":
                 yield _wrong_kind(key, given, [owners[0].kind])
             case "value_error":
-                yield f"{at}{detail['ctx']['error']}"
+                yield excerpt(f"{at}{detail['ctx']['error']}", 1000)
             case "dataclass_type":
                 near = get_close_matches(given, kinds, n=1, cutoff=0) if isinstance(given, str) else []
                 hint = f"; write '{key}={{kind: {near[0]}}}'" if near else ""
-                yield f"{at}expected settings as `key: value`, found {given!r}{hint}"
+                yield f"{at}expected settings as `key: value`, {found}{hint}"
             case _:
-                yield f"{at}{detail['msg'][0].lower()}{detail['msg'][1:]}, found {given!r}"
+                yield f"{at}{detail['msg'][0].lower()}{detail['msg'][1:]}, {found}"
     for (parent, chosen), keys in of_another_kind.items():
         are = "is not a setting" if len(keys) == 1 else "are not settings"
         hint = f": '{parent}={{kind: {chosen}}}' replaces the whole of {parent}" if parent else ""
@@ -155,4 +172,13 @@ def _locate(kind: type, loc: Sequence[int | str]) -> tuple[list[str], list[Any],
 
 def _wrong_kind(key: str, given: Any, kinds: Sequence[str]) -> str:
     one_of = "one of " if len(kinds) > 1 else ""
-    return f"{key} must be {one_of}{', '.join(kinds)}, found {given!r}{did_you_mean(str(given), kinds)}"
+    hint = did_you_mean(given, kinds) if isinstance(given, str) else ""
+    return f"{key} must be {one_of}{', '.join(kinds)}, found {_short_repr(given)}{hint}"
+
+
+def _short_repr(value: Any) -> str:
+    """Return the `repr` of a value that may be long, deeply nested or contain itself."""
+    short = Repr()
+    short.maxlist = short.maxdict = short.maxtuple = 20
+    short.maxstring = short.maxlong = short.maxother = 100
+    return short.repr(value)

@@ -5,6 +5,7 @@ Nothing here is made from Tubelet's own tables, which these lists test.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +43,11 @@ class Sizes:
 
 
 TINY = Sizes()
-HINTS = {"heads": 3, "image_size": 12, "frames": 4}  # what the shapes of a tiny file do not say
+HINTS: dict[str, Any] = {
+    "heads": 3,
+    "image_size": 12,
+    "frames": 4,
+}  # what the shapes of a tiny file do not say
 
 BASE = Sizes(
     dim=768, depth=12, mlp=3072, patch=16, times=8, side=14, decoder_dim=384, decoder_depth=4,

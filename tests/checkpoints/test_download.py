@@ -22,6 +22,7 @@ from tubelet.checkpoints import download
 from tubelet.checkpoints.catalogue import published_checkpoint
 from tubelet.checkpoints.download import cache_folder, fetch, fetch_published
 from tubelet.checkpoints.hub import fetch_hub
+from tubelet.checkpoints.load import load_model
 from tubelet.errors import UserError
 
 CONTENT = bytes(range(256)) * 40
@@ -42,6 +43,9 @@ class Site:
     statuses: list[int] = field(default_factory=list)  # statuses of the next answers, without the file
     break_after: list[int] = field(default_factory=list)  # bytes sent in the next answers, then closed
     hold: threading.Event | None = None  # waited for before the body
+    shift: int = 0  # bytes by which a partial answer begins too late
+    slow: bool = False  # send byte by byte
+    location: str = ""  # where the next request is redirected to
     asked: list[str | None] = field(default_factory=list)  # the Range of each request
     sent: int = 0
     url: str = ""
@@ -62,6 +66,13 @@ class FileHandler(BaseHTTPRequestHandler):
         site = self.site
         asked = self.headers.get("Range")
         site.asked.append(asked)
+        if site.location:
+            self.send_response(302)
+            self.send_header("Location", site.location)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            site.location = ""
+            return
         if site.statuses:
             self.answer(site.statuses.pop(0), b"")
             return
@@ -72,7 +83,7 @@ class FileHandler(BaseHTTPRequestHandler):
             if start >= len(site.content):
                 self.answer(416, b"")
                 return
-        self.answer(206 if start else 200, site.content, start)
+        self.answer(206 if start else 200, site.content, start + site.shift if start else 0)
 
     def answer(self, status: int, content: bytes, start: int = 0) -> None:
         site, body = self.site, content[start:]
@@ -97,8 +108,11 @@ class FileHandler(BaseHTTPRequestHandler):
             body = body[: site.break_after.pop(0)]
             self.close_connection = True
         site.sent += len(body)
+        if site.slow:
+            body = body[:3]
+            self.close_connection = True
         if site.chunked:
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(body), body))
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(body), body) if body else b"")
             if not broken:
                 self.wfile.write(b"0\r\n\r\n")
         else:
@@ -146,7 +160,7 @@ def kept() -> list[str]:
 
 def stop(site: Site, url: str, *sizes: int) -> None:
     """Break the connection until the user must call again; `sizes` bytes of each answer arrive."""
-    site.break_after = [*sizes, 0, 0, 0, 0]
+    site.break_after = [*sizes, *[0] * (4 - len(sizes))]
     with pytest.raises(UserError, match=r"stopped after \d+ bytes"):
         fetch(url)
     site.asked.clear()
@@ -208,7 +222,10 @@ def test_progress_is_reported(site: Site, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(download, "CHUNK_BYTES", 4096)
     reported: list[tuple[int, int]] = []
     fetch(site.at("x.pth"), progress=lambda done, total: reported.append((done, total)))
-    assert reported == [(4096, 10240), (8192, 10240), (10240, 10240)]
+    sizes = [done for done, _ in reported]
+    assert sizes == sorted(set(sizes))
+    assert max(b - a for a, b in zip([0, *sizes], sizes, strict=False)) <= 4096
+    assert reported[-1] == (10240, 10240)
     reported.clear()
     site.chunked = True  # no size is known
     fetch(site.at("y.pth"), progress=lambda done, total: reported.append((done, total)))
@@ -322,6 +339,79 @@ def test_one_of_several_processes_downloads_it(site: Site):
     assert [run.returncode for run in runs] == [0, 0, 0]
     assert site.asked == [None]
     assert {path.rpartition("/")[2] for path in paths} == set(kept())
+
+
+@pytest.mark.parametrize("first", [3000, 1])
+def test_a_server_that_sends_other_ranges_is_not_asked_for_ever(
+    site: Site, monkeypatch: pytest.MonkeyPatch, first: int
+):
+    """Each whole answer breaks, and each partial answer is of another range."""
+    monkeypatch.setattr(download, "LEAST_BYTES", 1000)
+    monkeypatch.setattr(site, "shift", 7)
+    site.break_after = [first] * 99
+    with pytest.raises(UserError, match=r"x\.pth stopped after \d+ bytes"):
+        fetch(site.at("x.pth"))
+    assert len(site.asked) < 12
+
+
+def test_attempts_that_receive_next_to_nothing_are_failures(site: Site):
+    site.break_after = [1] * 99
+    with pytest.raises(UserError, match=r"stopped after 4 bytes"):
+        fetch(site.at("x.pth"))
+
+
+def test_a_trickle_is_not_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(download, "WINDOW_S", 0.0)
+    site.slow = True
+    with pytest.raises(UserError, match=r"x\.pth stopped after \d+ bytes \(only \d+ bytes came in"):
+        fetch(site.at("x.pth"))
+    site.slow = False
+    monkeypatch.setattr(download, "WINDOW_S", 60.0)
+    assert fetch(site.at("x.pth")).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_an_answer_without_end_has_a_limit(site: Site, monkeypatch: pytest.MonkeyPatch, chunked: bool):
+    monkeypatch.setattr(download, "MOST_BYTES", 5000)
+    site.chunked = chunked
+    with pytest.raises(UserError, match=r"x\.pth .*(more than 5,000 bytes|more than any checkpoint)"):
+        fetch(site.at("x.pth"))
+    assert kept() == []
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_an_empty_answer_is_not_kept(site: Site, chunked: bool):
+    site.content, site.chunked = b"", chunked
+    with pytest.raises(UserError, match=r"x\.pth stopped after 0 bytes \(the server sent an empty file\)"):
+        fetch(site.at("x.pth"))
+    assert kept() == []
+    site.content = CONTENT
+    assert fetch(site.at("x.pth")).read_bytes() == CONTENT
+
+
+def test_an_empty_file_in_the_cache_is_downloaded_again(site: Site):
+    fetch(site.at("x.pth")).write_bytes(b"")
+    assert fetch(site.at("x.pth")).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("target", ["ftp://127.0.0.1/x.pth", "file:///etc/passwd", "data:,x"])
+def test_a_redirect_to_something_else_than_the_web_is_refused(site: Site, target: str):
+    site.location = target
+    with pytest.raises(UserError, match=rf"x\.pth \(302.*{target}"):
+        fetch(site.at("x.pth"))
+    assert len(site.asked) == 1
+
+
+def test_a_redirect_on_the_web_is_followed(site: Site):
+    site.location = site.at("y.pth")
+    assert fetch(site.at("x.pth")).read_bytes() == CONTENT
+
+
+def test_another_size_than_the_published_one_is_refused(site: Site):
+    with pytest.raises(UserError, match=r"expected 10,241 bytes, found 10,240"):
+        fetch(site.at("x.pth"), size=len(CONTENT) + 1)
+    assert kept() == []
+    assert fetch(site.at("x.pth"), size=len(CONTENT)).read_bytes() == CONTENT
 
 
 # What cannot be downloaded
@@ -512,12 +602,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
                 "README.md": b"hello",
                 "config.json": CONFIG,
                 "preprocessor_config.json": b"{}",
+                "video_preprocessor_config.json": b"{}",
                 "model.safetensors": WEIGHTS,
                 "pytorch_model.bin": b"old",
             },
             "owner/old": {"config.json": CONFIG, "pytorch_model.bin": b"old"},
             "owner/none": {"config.json": CONFIG, "tf_model.h5": b""},
             "owner/files": {"distill/small.pth": WEIGHTS},
+            "owner/adapter": {"adapter_config.json": b"{}", "adapter_model.safetensors": WEIGHTS},
             "owner/gated": {"config.json": CONFIG, "model.safetensors": WEIGHTS},
         }
     )
@@ -532,7 +624,8 @@ def names(folder: Path) -> list[str]:
 
 def test_a_model_comes_from_the_hub_without_what_is_not_needed(hub: FakeHub):
     folder = fetch_hub("owner/both")
-    assert names(folder) == ["config.json", "model.safetensors", "preprocessor_config.json"]
+    settings = ["preprocessor_config.json", "video_preprocessor_config.json"]
+    assert names(folder) == ["config.json", "model.safetensors", *settings]
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert fetch_hub("owner/both") == folder
 
@@ -541,6 +634,11 @@ def test_pickled_weights_only_without_safetensors(hub: FakeHub):
     assert names(fetch_hub("owner/old")) == ["config.json", "pytorch_model.bin"]
     with pytest.raises(UserError, match=r"owner/none.*expected model.safetensors or .*found config"):
         fetch_hub("owner/none")
+
+
+def test_an_adapter_of_the_hub_is_named(hub: FakeHub):
+    with pytest.raises(UserError, match="PEFT adapter"):
+        load_model("owner/adapter")
 
 
 def test_one_file_of_the_hub(hub: FakeHub):

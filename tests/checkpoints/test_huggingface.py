@@ -18,6 +18,8 @@ from transformers import (
     VideoMAEConfig,
     VideoMAEForPreTraining,
     VideoMAEForVideoClassification,
+    VideoMAEImageProcessor,
+    VideoMAEVideoProcessor,
 )
 from transformers.utils import logging
 
@@ -25,6 +27,7 @@ from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import Model
 from tubelet.checkpoints.save import save_model
 from tubelet.data.dataset import Batch
+from tubelet.errors import UserError
 from tubelet.masking import TokenMask, TubeMasking
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.card import ModelCard
@@ -192,6 +195,102 @@ def test_their_class_names_and_pixel_statistics_are_ours(tmp_path: Path):
     assert ours.card.classes == ("archery", "bowling", "juggling")
     with torch.no_grad():
         torch.testing.assert_close(ours(video), theirs(pixel_values(video, mean, std)).logits, **TOLERANCE)
+
+
+# What each of their two processors does with a clip: the class and the settings.
+PROCESSORS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "video, its default": (VideoMAEVideoProcessor, {}),
+    "image, its default": (VideoMAEImageProcessor, {}),
+    "video, other statistics": (
+        VideoMAEVideoProcessor, {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.3, 0.2]},
+    ),
+    "not normalized": (VideoMAEVideoProcessor, {"do_normalize": False}),
+    "not rescaled": (
+        VideoMAEImageProcessor, {"do_rescale": False, "image_mean": [120.0] * 3, "image_std": [60.0] * 3},
+    ),
+    "rescaled to [0, 2]": (VideoMAEImageProcessor, {"rescale_factor": 1 / 127.5}),
+    "neither": (VideoMAEVideoProcessor, {"do_rescale": False, "do_normalize": False}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_their_processors_are_honored(name: str, tmp_path: Path):
+    kind, given = PROCESSORS[name]
+    config = settings("tiny", num_labels=7)
+    theirs, video = make_classifier(config), some_video(config)
+    side = config.image_size
+    processor = kind(size={"shortest_edge": side}, crop_size={"height": side, "width": side}, **given)
+    theirs.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    frames = [list(clip) for clip in video] if kind is VideoMAEImageProcessor else list(video)
+    pixels = processor(frames, return_tensors="pt")["pixel_values"].float()
+    if name == "neither":
+        theirs = theirs.double()  # Pixels up to 255 lose digits in float32.
+        pixels = pixels.double()
+    with torch.no_grad():
+        expected = theirs(pixels).logits.float()
+        torch.testing.assert_close(load_classifier(tmp_path)(video), expected, rtol=0.0, atol=2e-5)
+
+
+def test_their_nested_processors_are_read(tmp_path: Path):
+    make_classifier(settings("tiny")).save_pretrained(tmp_path)
+    nested = {
+        "video_processor": {"image_mean": [0.1, 0.2, 0.3]},
+        "image_processor": {"image_mean": [0.1, 0.2, 0.3]},
+    }
+    (tmp_path / "processor_config.json").write_text(json.dumps(nested))
+    assert load_classifier(tmp_path).config.encoder.mean == (0.1, 0.2, 0.3)
+
+
+def test_processors_that_contradict_each_other_are_refused(tmp_path: Path):
+    make_classifier(settings("tiny")).save_pretrained(tmp_path)
+    VideoMAEVideoProcessor().save_pretrained(tmp_path)
+    image = tmp_path / "preprocessor_config.json"
+    image.write_text(json.dumps({"image_mean": [0.5] * 3, "do_rescale": True, "size": 224}))
+    load_model(tmp_path)
+    image.write_text(json.dumps({"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD)}))
+    with pytest.raises(UserError, match=r"video_preprocessor_config\.json and preprocessor_config\.json"):
+        load_model(tmp_path)
+
+
+def test_a_processor_that_is_not_understood_is_refused(tmp_path: Path):
+    make_classifier(settings("tiny")).save_pretrained(tmp_path)
+    for key, value in {
+        "image_mean": "0.5", "image_std": [0.5, 0.5], "rescale_factor": 0, "do_rescale": "yes",
+        "do_normalize": 1, "image_mean ": None, "rescale_factor ": [1, 2, 3],
+    }.items():  # fmt: skip
+        content = {key.strip(): value} if value is not None else {"image_mean": [0.5, None, 0.5]}
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match=r"preprocessor_config\.json") as caught:
+            load_model(tmp_path)
+        assert key.strip() in str(caught.value)
+
+
+def test_a_raw_target_needs_the_statistics_that_transformers_assumes(tmp_path: Path):
+    """Its loss undoes ImageNet's normalization, whatever the processor did."""
+    make_autoencoder(settings("tiny", use_mean_pooling=False, norm_pix_loss=False)).save_pretrained(tmp_path)
+    VideoMAEVideoProcessor().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="norm_pix_loss"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "given", [{"problem_type": "regression", "num_labels": 1}, {"num_labels": 1}, {"problem_type": "other"}]
+)
+def test_a_regression_is_refused(given: dict[str, Any], tmp_path: Path):
+    config = settings("tiny", num_labels=given.get("num_labels", 7))
+    make_classifier(config).save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(written | given))
+    with pytest.raises(UserError, match=r"config\.json: expected problem_type .*(regression|other)"):
+        load_model(tmp_path)
+
+
+def test_one_class_with_its_own_probability_is_read(tmp_path: Path):
+    make_classifier(
+        settings("tiny", num_labels=1, problem_type="multi_label_classification")
+    ).save_pretrained(tmp_path)
+    assert load_classifier(tmp_path).card.multi_label
 
 
 @pytest.mark.parametrize(

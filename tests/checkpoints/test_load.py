@@ -53,7 +53,7 @@ def test_a_model_comes_back_bit_for_bit(trained: Path, tmp_path: Path, name: str
 def test_the_card_is_stored_with_the_weights(trained: Path, tmp_path: Path) -> None:
     model = load_model(trained / "finetune")
     model.card = ModelCard(
-        classes=("a", "b"),
+        classes=tuple("abcdefghijkl"),
         multi_label=True,
         clip=SegmentClip(frames=4),
         views=Views(clips=3, crops=2),
@@ -130,8 +130,9 @@ def test_missing_weights_are_reported(trained: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["heads", "decoder_heads", "bridge_heads", "norm_eps"])
 def test_a_folder_that_records_a_setting_refuses_its_hint(trained: Path, name: str) -> None:
+    given: dict[str, Any] = {name: 1}
     with pytest.raises(UserError, match=f"pretrain records {name}"):
-        load_model(trained / "pretrain", **{name: 0})
+        load_model(trained / "pretrain", **given)
 
 
 def test_the_commands_take_an_epsilon(tubelet: Command, tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_a_setting_out_of_range_is_refused_with_the_folder(tmp_path: Path) -> No
     save_file(random_weights(huggingface_classifier(TINY)), tmp_path / "model.safetensors")
     config = huggingface_config(TINY) | {"num_attention_heads": 0}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=rf"{tmp_path}: heads must be at least 1, found 0"):
+    with pytest.raises(UserError, match=rf"{tmp_path}/config.json: expected num_attention_heads .* found 0"):
         load_model(tmp_path)
 
 
@@ -282,13 +283,12 @@ def test_what_a_layout_cannot_hold_of_the_card_is_named(
 ) -> None:
     model = load_model(trained / "finetune")
     save_model(model, tmp_path / "x.pth", "videomae")
-    assert (
-        "videomae does not store the class names, clip={'kind': 'segment', 'frames': 4}, "
-        "views={'clips': 2, 'crops': 1}"
-    ) in caplog.text
+    lost = ("does not store the class names", "clip={'kind': 'segment', 'frames': 4", "views={'clips': 2")
+    for part in lost:
+        assert part in caplog.text
     caplog.clear()
     save_model(model, tmp_path / "hf", "huggingface")
-    assert "huggingface does not store clip={'kind': 'segment', 'frames': 4}, views={" in caplog.text
+    assert "huggingface does not store clip={'kind': 'segment', 'frames': 4" in caplog.text
     assert load_model(tmp_path / "hf").card.classes == model.card.classes
     caplog.clear()
     save_model(model, tmp_path / "own")

@@ -25,13 +25,14 @@ from tests.checkpoints.layouts import (
     videomae_classifier,
     with_constants,
 )
-from tubelet.checkpoints.families import detect_family, writing_family
+from tubelet.checkpoints.families import writing_family
 from tubelet.checkpoints.families.family import Config
 from tubelet.checkpoints.model_folder import build_model
 from tubelet.checkpoints.read_file import Checkpoint
 from tubelet.checkpoints.save import write_foreign
 from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import Weights, read_table
+from tubelet.checkpoints.weight_sets import find_sets
 from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.card import ModelCard
 
@@ -75,8 +76,8 @@ def mae_st(sizes: Sizes) -> Sizes:
 
 def read_meta(shapes: Shapes, sizes: Sizes = BASE) -> tuple[Config, Weights]:
     """Read a file's names and shapes, without the numbers."""
-    file = Checkpoint("file.pth", with_constants(meta_weights(shapes), sizes))
-    family, file = detect_family(file)
+    [found] = find_sets(with_constants(meta_weights(shapes), sizes), "file.pth")
+    family, file = found.family, Checkpoint("file.pth", dict(found.weights))
     config = family.read_config(file, ArchitectureHints())
     return config, read_table(family.table(config, file), file.weights, our_weights(config), file.source)
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -538,3 +539,83 @@ def test_what_prepare_writes_can_be_prepared_again(prepare: Prepare, tmp_path: P
     assert list(listed(tmp_path / "small").values()) == ["a", "b"]
     with (tmp_path / "small" / "train.csv").open(newline="") as file:
         assert [row["height"] for row in csv.DictReader(file)] == ["16", "16"]
+
+
+# ------------------------------------------------------------------------------------------ files of any kind
+
+
+@pytest.mark.parametrize("encode", [False, True])
+def test_pipes_and_devices_are_refused_and_never_waited_for(prepare: Prepare, tmp_path: Path, encode: bool):
+    small(tmp_path / "v" / "a.mp4")
+    (tmp_path / "v" / "images").mkdir()
+    for k, picture in enumerate(moving_frames(5)):
+        Image.fromarray(picture).save(tmp_path / "v" / "images" / f"{k}.jpg")
+    for name in ("pipe.mp4", "images/3.png", "train.csv"):
+        os.mkfifo(tmp_path / "v" / name)
+    (tmp_path / "v" / "device.mp4").symlink_to("/dev/zero")
+    words = ["--encode"] * encode
+    code, out, _ = prepare("folder", "v", "--out", "data", *words)
+    assert (code, "broken, left out: 2\n" in out) == (0, True)
+    (tmp_path / "train.txt").write_text("a.mp4 0\nimages 0\n")
+    code, out, _ = prepare("list", "train.txt", "--root", "v", "--out", "list", *words)
+    assert (code, "images: " in out, "3.png" in out) == (0, True, True)
+    assert prepare("list", "v", "--out", "other", *words)[0] == 2
+    assert prepare("kinetics400", "v", "--out", "other", *words)[0] == 2
+
+
+def test_gifs_are_videos(prepare: Prepare, tmp_path: Path):
+    for label, seed in (("a", 1), ("b", 2)):
+        pictures = [Image.fromarray(picture) for picture in moving_frames(6, seed=seed)]
+        (tmp_path / "v" / label).mkdir(parents=True)
+        path = tmp_path / "v" / label / "1.gif"
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40)
+    assert prepare("folder", "v", "--out", "data")[0] == 0
+    manifest = read_manifest(tmp_path / "data", "train")
+    assert [(sample.frames, sample.codec) for sample in manifest.samples] == [(6, "gif"), (6, "gif")]
+    assert_trains(manifest)
+    assert prepare("folder", "v", "--out", "small", "--encode", "--short-side", 32)[0] == 0
+    assert [sample.frames for sample in read_manifest(tmp_path / "small", "train").samples] == [6, 6]
+
+
+def test_a_class_name_with_a_line_break_is_refused(prepare: Prepare, tmp_path: Path):
+    for k in range(3):
+        small(tmp_path / "v" / f"0000{k}.mp4", seed=k, count=2)
+    entries = [{"path": f"v/0000{k}.mp4", "label": name} for k, name in enumerate(["c", "a\nb", "d"])]
+    (tmp_path / "train.json").write_text(json.dumps(entries))
+    (tmp_path / "train.csv").write_text('path,label\nv/00000.mp4,c\nv/00001.mp4,"a\rb"\n', newline="")
+    for name, where in (("train.json", "train.json: entry 2"), ("train.csv", "train.csv:4")):
+        code, _, err = prepare("list", name, "--out", "data")
+        assert (code, f"{where}: the class name" in err, len(err.strip().splitlines())) == (2, True, 1), err
+    small(tmp_path / "w" / "a\nb" / "1.mp4")
+    small(tmp_path / "w" / "c" / "1.mp4")
+    code, _, err = prepare("folder", "w", "--out", "data")
+    assert (code, r"'a\nb'" in err) == (2, True)
+    assert not (tmp_path / "data" / "classes.txt").exists()
+
+
+def test_names_that_the_terminal_cannot_show_are_printed_with_replacement(tmp_path: Path):
+    small(tmp_path / "v" / "影片.mp4")
+    small(tmp_path / "v" / "b.mp4", seed=1)
+    (tmp_path / "v" / "broken 影片 \udcff.mp4").touch()
+    command = [sys.executable, "-m", "tubelet", "prepare", "folder", "v", "--out", "data", "--workers", "0"]
+    for encoding in ("cp1252", "ascii", "utf-8"):
+        result = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            check=False,
+        )
+        assert (result.returncode, b"Traceback" in result.stderr) == (0, False), result.stderr
+        shown = "影片" if encoding == "utf-8" else "??"
+        assert f"broken {shown} ?.mp4: its name is not" in result.stdout.decode(encoding)
+        words = [*command[:5], "\udcff 影片", "--out", "data"]
+        result = subprocess.run(
+            words,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            check=False,
+        )
+        assert (result.returncode, b"Traceback" in result.stderr) == (2, False), result.stderr
+        assert result.stderr.startswith(b"tubelet: no folder ?")

@@ -263,3 +263,9 @@ def test_a_single_clip_is_the_central_view(videos: Path):
     frames = torch.from_numpy(decode_all(videos / "10.mp4")).permute(0, 3, 1, 2)
     central = spread_crops(small(frames[15:23:2]), 1)[0]  # 38 frames: (38 - 8) / 2 = 15
     assert similar(read_clip(path, CLIP, size=32), central)
+
+
+def test_two_segments_of_one_broken_video_are_two_failures(videos: Path):
+    samples = tuple(Sample("gone.mp4", label=0, start=start, end=start + 1) for start in (0.0, 1.0))
+    dataset = ViewDataset(Manifest(videos, "test", samples, ("a",)), CLIP, Views(), size=32)
+    assert list(collate([dataset[0], dataset[1]]).failures) == ["gone.mp4#t=0,1", "gone.mp4#t=1,2"]

@@ -206,3 +206,48 @@ def test_a_url_is_located_unchanged(tmp_path: Path):
     remote, local = (manifest.locate(sample) for sample in manifest.samples)
     assert remote == url
     assert local == tmp_path / "c.mp4"
+
+
+def test_segments_survive_writing_and_reading(tmp_path: Path):
+    samples = (
+        Sample("a.mp4", label=0, start=0.1, end=2.5),
+        Sample("a.mp4", label=1, start=2.5),
+        Sample("a.mp4", label=1, end=7),
+        Sample("a.mp4", label=0),
+    )
+    write_manifest(tmp_path, "train", samples, ["run", "walk"])
+    assert (tmp_path / "train.csv").read_text().splitlines()[:2] == [
+        "path,label,frames,fps,width,height,codec,start,end", "a.mp4,0,,,,,,0.1,2.5"
+    ]  # fmt: skip
+    manifest = read_manifest(tmp_path, "train")
+    assert manifest.samples == samples
+    names = [sample.name for sample in samples]
+    assert names == ["a.mp4#t=0.1,2.5", "a.mp4#t=2.5", "a.mp4#t=,7", "a.mp4"]
+
+
+def test_the_fingerprint_depends_on_the_segments(tmp_path: Path):
+    def fingerprint(*samples: Sample) -> str:
+        return Manifest(tmp_path, "train", samples, ("run",)).fingerprint
+
+    prints = {fingerprint(Sample("a", 0, start=s, end=e)) for s in (None, 1.0, 1.5) for e in (None, 2.0, 2.5)}
+    assert len(prints) == 9
+
+
+def test_bad_times_are_named(tmp_path: Path):
+    for cells, message in [
+        ("x,2", "train.csv:2: start: expected seconds from 0 on, found 'x'"),
+        ("-1,2", "train.csv:2: start: expected seconds"),
+        ("nan,2", "train.csv:2: start: expected seconds"),
+        ("1,inf", "train.csv:2: end: expected seconds"),
+        ("2,2", "train.csv:2: end: expected seconds after the start, found '2'"),
+        (",0", "train.csv:2: end: expected seconds after the start"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            read_manifest(dataset(tmp_path, f"path,start,end\na.mp4,{cells}\n"), "train")
+
+
+def test_a_class_name_with_a_line_break_is_not_written(tmp_path: Path):
+    for name in ("a\nb", "a\r", "\n"):
+        with pytest.raises(UserError, match=r"classes.txt: the class name .* line break"):
+            write_manifest(tmp_path, "train", [Sample("a.mp4", label=0)], ["run", name])
+    assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -201,7 +202,8 @@ def test_loading_resizes_and_logs_one_line_about_it(tmp_path: Path, caplog: pyte
     model = make(MAE_ST)
     save_model(model, tmp_path / "x.pth", "mae_st")
     save_model(model, tmp_path / "own")
-    for path, hints in ((tmp_path / "x.pth", {"heads": 3, "decoder_heads": 2}), (tmp_path / "own", {})):
+    given: dict[str, Any] = {"heads": 3, "decoder_heads": 2}
+    for path, hints in ((tmp_path / "x.pth", given), (tmp_path / "own", {})):
         with caplog.at_level(logging.WARNING, logger="tubelet"):
             same = load_model(path, image_size=16, frames=4, **hints)
             assert caplog.messages == []

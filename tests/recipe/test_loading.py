@@ -3,15 +3,17 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
 from tubelet.checkpoints.catalogue import published_checkpoint
-from tubelet.clips import DenseClip, SegmentClip, VideoMAESegmentClip
+from tubelet.clips import DenseClip, SegmentClip, VideoMAESegmentClip, Views
 from tubelet.data.augment import RandomErasing, ResizedCrop
 from tubelet.data.mixing import Mixing
+from tubelet.data.protocols import PROTOCOLS
 from tubelet.data.randaugment import RandAugment
 from tubelet.errors import UserError
 from tubelet.masking import RandomMasking, RunningCellMasking, TubeMasking
@@ -136,6 +138,74 @@ def test_an_override_may_hold_an_equals_sign(pretrain: str):
 def test_what_is_not_an_override_is_refused(pretrain: str):
     for override in ("optim.epochs", "=3", ""):
         assert f"'{override}' is not a setting: write key=value" in complaint(pretrain, override)
+    for override in ("init=", "seed=", "data.root="):
+        assert f"'{override}' has no value" in complaint(pretrain, override)
+
+
+def test_text_is_taken_literally(pretrain: str):
+    for text in (
+        "/data/my #1 set", "2024", "0123", "2020-13-45", "2020-01-02", "12:30", "on", "1e3", "0x10",
+        "!!float x", "&a", "*a", "a: b", "- a", "a=b", "None", "|", "5" * 5000, "/data/\udcff", "C:\\videos",
+        " x ", "%",
+    ):  # fmt: skip
+        recipe = pretraining(pretrain, f"data.root={text}", f"init={text}", f"data.train={text}")
+        assert (recipe.data.root, recipe.init, recipe.data.train) == (Path(text), text, text)
+        assert evaluate_recipe(f"data.root={text}", f"data.split={text}").data.split == text
+    for text, meant in (("null", None), ("~", None), ('"[a] #1"', "[a] #1"), ("'null'", "null")):
+        assert pretraining(pretrain, f"init={text}").init == meant
+
+
+def test_text_in_a_file_stays_text(pretrain: str, tmp_path: Path):
+    for written, text in (
+        ("2024", "2024"), ("0123", "0123"), ("2020-13-45", "2020-13-45"), ("2020-01-02", "2020-01-02"),
+        ("on", "on"), ("12:30", "12:30"), ("'null'", "null"), ("5" * 5000, "5" * 5000), ("a#b", "a#b"),
+        ('"/data/my #1 set"', "/data/my #1 set"), ("/data/a # a comment", "/data/a"), ("a.inf", "a.inf"),
+    ):  # fmt: skip
+        path = tmp_path / "text.yaml"
+        path.write_text(
+            f"{PRETRAIN.replace('{root: /data}', chr(10) + f'  root: {written}')}init: {written}\n"
+        )
+        recipe = pretraining(str(path))
+        assert (recipe.data.root, recipe.init) == (Path(text), text)
+        path.write_text(to_yaml(recipe))
+        assert load_recipe(str(path)) == recipe
+
+
+def test_numbers_switches_and_nothing_are_understood(pretrain: str):
+    for override, value in (
+        ("seed=12", 12), ("seed=1_000", 1000), ("seed=0123", 123), ("data.max_failures=5e-2", 0.05),
+        ("runtime.compile=yes", True), ("runtime.compile=False", False), ("runtime.threads=null", None),
+        ("model.encoder.std=[0.5, 1, 2e-1]", (0.5, 1.0, 0.2)),
+    ):  # fmt: skip
+        recipe: object = pretraining(pretrain, override)
+        for name in override.partition("=")[0].split("."):
+            recipe = getattr(recipe, name)
+        assert (recipe, type(recipe)) == (value, type(value)), override
+
+
+def test_a_value_of_another_kind_is_one_short_message(pretrain: str):
+    digits = "5" * 5000
+    for override in (
+        "seed=!!float x", "seed=3 # a comment", f"seed={digits}", f"optim.base_lr={digits}", "seed=null",
+        f"optim.epochs={digits[:400]}", f"model.encoder.dim={digits[:20]}", "seed=[1]", "seed={a: 1}",
+        "seed=2020-13-45", "data.root=[a]", "data.root=null", f"seed{'.a' * 3000}=1", "data..root=3",
+        f"masking={digits}", "masking={kind: [tube]}", f"masking={{kind: {digits}}}", "data.workers=true",
+    ):  # fmt: skip
+        _, *lines = complaint(pretrain, override).splitlines()
+        assert len(lines) == 1, override
+        assert override.split("=")[0].partition(".")[0] in lines[0]
+        assert len(lines[0]) < 400
+
+
+def test_a_nul_character_is_refused(pretrain: str, tmp_path: Path):
+    for override in ("data.root=/a\0b", 'init="\\0"', 'masking={kind: "\\0"}'):
+        message = complaint(pretrain, override)
+        assert message.startswith(override.split("=")[0])
+        assert "NUL" in message
+    for text in ('init: "\\0"\n', "init: a\0\n"):
+        path = tmp_path / "nul.yaml"
+        path.write_text(PRETRAIN + text)
+        assert f"{path}" in complaint(str(path))
 
 
 def test_an_override_below_a_single_setting_is_refused(pretrain: str):
@@ -144,6 +214,16 @@ def test_an_override_below_a_single_setting_is_refused(pretrain: str):
 
 def test_an_override_that_is_not_yaml_is_refused(pretrain: str):
     assert "seed: '[1' is not a valid YAML value" in complaint(pretrain, "seed=[1")
+    for value, problem in (
+        ("[old] set", "needs quotation marks"),
+        ("{kind: tube, ratio: 0.9, kind: random}", "'kind' is given twice, in line 1"),
+        ("[" * 5000, "nested too deeply"),
+        ("[&a [*a]]", "nested too deeply"),
+    ):
+        message = complaint(pretrain, f"masking={value}")
+        assert message.startswith("masking: '")
+        assert problem in message
+        assert len(message) < 400
 
 
 def test_clips_augmentation_and_mixing_are_settings(finetune: str):
@@ -201,6 +281,19 @@ def test_published_recipes_have_the_published_numbers():
             assert recipe.mixing == Mixing(mixup=0.8, cutmix=1.0, switch=0.5, probability=1.0), name
             assert recipe.label_smoothing == 0.1, name
             assert recipe.data.augment.erasing is not None, name
+
+
+def test_published_recipes_are_tested_by_their_protocols():
+    for name, protocol in (
+        ("videomae/finetune_k400_base", "videomae_k400"),
+        ("videomae/finetune_ssv2_base", "videomae_ssv2"),
+        ("mae_st/finetune_k400_large", "mae_st_k400"),
+        ("mar/finetune_k400_base_50", "mar_k400"),
+        ("mar/finetune_ssv2_base_50", "mar_ssv2"),
+    ):
+        recipe, published = finetuning(name), PROTOCOLS[protocol]
+        assert recipe.data.clip == published.clip, name
+        assert recipe.views.with_defaults_of(Views(scores="mean_probability")) == published.views, name
 
 
 def test_published_results_are_data_of_the_recipes():
@@ -427,10 +520,47 @@ def test_a_file_that_is_not_a_recipe_is_refused(tmp_path: Path):
         ("seed: 1\n", "task must be one of pretrain, finetune, found None"),
         ("task: pretrian\n", "task must be one of pretrain, finetune, found 'pretrian'"),
         ("task: [pretrain]\n", "task must be one of pretrain, finetune, found ['pretrain']"),
+        ("seed: 1\ntask: x\nseed: 2\n", ":3 is not valid YAML: 'seed' is given twice, in lines 1 and 3"),
+        ("data:\n  root: a\n  root: a\n", "'root' is given twice, in lines 2 and 3"),
+        ("data: {root: a, root: b}\n", "'root' is given twice, in line 1"),
+        ("? [a]\n: 1\n", "cannot be the name of a setting"),
+        ("a: 1\n---\nb: 1\n", ":2 is not valid YAML"),
+        ("[" * 5000, "nested too deeply"),
+        ("- " * 5000, "nested too deeply"),
+        ("seed: &a [*a]", "nested too deeply"),
+        ("seed: &a {b: *a}", "nested too deeply"),
+        (alias_bomb(), "values, aliases included, are too many"),
+        (f"seed: {'x' * 10**6}", "characters are too many"),
+        ("task: pretrain\nseed: !!python/object/apply:os.abort []", ":2 is not valid YAML"),
+        ("seed: !env SEED", "the tag !env is unknown"),
+        ("a\0b", "is not valid YAML"),
     ):
         path.write_text(text)
         assert complaint(str(path)).startswith(str(path))
         assert found in complaint(str(path)), text
+
+
+def alias_bomb() -> str:
+    """Ten lines of YAML with 9**10 values."""
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]" for before, name in pairwise("abcdefghij")]
+    return "\n".join(lines)
+
+
+def test_anchors_are_understood(pretrain: str, tmp_path: Path):
+    path = tmp_path / "anchors.yaml"
+    path.write_text(PRETRAIN + "model: {encoder: {mean: &half [0.5, 0.5, 0.5], std: *half}}\n")
+    encoder = pretraining(str(path)).model.encoder
+    assert encoder.mean == encoder.std == (0.5, 0.5, 0.5)
+
+
+def test_a_folder_or_a_binary_file_is_not_a_recipe(tmp_path: Path):
+    path = tmp_path / "wrong.yaml"
+    path.mkdir()
+    assert f"there is no recipe file at {path}: it is a folder" in complaint(str(path))
+    path.rmdir()
+    path.write_bytes(bytes(range(256)))
+    assert f"{path} must be UTF-8 text" in complaint(str(path))
 
 
 def test_a_recipe_in_another_encoding_is_refused(tmp_path: Path):

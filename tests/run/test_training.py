@@ -28,7 +28,7 @@ from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.resize import resize_model
 from tubelet.models.target import PixelTarget
-from tubelet.recipe.loading import load_recipe
+from tubelet.recipe.loading import load_recipe, to_yaml
 from tubelet.recipe.schema import Recipe
 from tubelet.run.prediction import predict
 from tubelet.run.training import RunFolder, run_recipe
@@ -247,6 +247,51 @@ def test_a_run_does_not_resume_with_other_classes(tiny_recipe: Load, motion: Pat
     with pytest.raises(UserError, match="lists other videos or classes than when the run began"):
         run_recipe(recipe, tmp_path / "run")
     assert load_model(tmp_path / "run").card.classes == tuple(names)
+
+
+def test_best_starts_again_with_another_validation_list(
+    tiny_recipe: Load, motion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(motion, tmp_path / "data")
+    recipe = tiny_recipe("finetune", f"data.root={data}", "optim.epochs=1")
+    metrics = run_recipe(recipe, tmp_path / "run")
+    assert "validation list" not in capsys.readouterr().err
+    header, *rows = (data / "val.csv").read_text().splitlines()
+    (data / "val.csv").write_text("\n".join([header, *rows[:6]]) + "\n")
+    assert run_recipe(recipe, tmp_path / "run") == metrics
+    assert "the validation list has other videos or labels than before" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_run_ends_with_one_message_when_its_folder_is_deleted(
+    tiny_recipe: Load, tmp_path: Path, replaced: bool
+) -> None:
+    tiny_recipe("pretrain")
+    changes = ["optim.epochs=100000", "data.workers=1", "log.every_steps=1"]
+    command = [sys.executable, "-m", "tubelet", "pretrain", str(tmp_path / "pretrain.yaml"), *changes]
+    run = tmp_path / "run"
+    process = subprocess.Popen([*command, "--out", str(run)], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (run / "last.pt").exists():
+        time.sleep(0.1)
+    run.rename(tmp_path / "moved")
+    if replaced:
+        run.mkdir()
+        (run / "recipe.yaml").write_text("another run")
+    _, errors = process.communicate(timeout=3600)
+    assert process.returncode == 2, errors
+    assert "run was deleted, moved or replaced during the run" in errors
+    assert "Traceback" not in errors
+    assert [path.name for path in run.glob("*")] == ["recipe.yaml"] * replaced
+
+
+def test_a_run_whose_recipe_is_deleted_stops(tiny_recipe: Load, tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", tiny_recipe("pretrain")) as folder:
+        folder.claim_existing()
+        folder.begin()
+        assert folder.is_in_place()
+        (tmp_path / "run" / "recipe.yaml").unlink()
+        assert not folder.is_in_place()
 
 
 def test_fine_tuning_at_another_size_starts_from_the_resized_model(
@@ -550,11 +595,18 @@ def test_a_model_whose_settings_do_not_fit_is_one_message(
         run_recipe(tiny_recipe("finetune", *override.split()), tmp_path / "run")
 
 
-def test_a_damaged_recipe_in_the_folder_is_named(tiny_recipe: Load, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "recipe.yaml").write_text("")
-    with pytest.raises(UserError, match=r"run cannot be resumed: .*recipe\.yaml"):
-        run_recipe(tiny_recipe("pretrain"), tmp_path / "run")
+def test_a_damaged_recipe_in_the_folder_is_named_with_what_to_do(tiny_recipe: Load, tmp_path: Path) -> None:
+    recipe, path = tiny_recipe("pretrain"), tmp_path / "run" / "recipe.yaml"
+    path.parent.mkdir()
+    whole = to_yaml(recipe).encode()
+    for content in (b"", whole[:40], b"\xff" + whole, whole.replace(b"optim", b"optin"), b"[" * 9999):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"run cannot be resumed: .*recipe\.yaml") as error:
+            run_recipe(recipe, path.parent)
+        assert "--out" in str(error.value)
+        assert "tubelet recipe show" in str(error.value)
+    path.write_bytes(whole)
+    run_recipe(recipe, path.parent)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,22 @@
 import json
 import resource
+import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from tests.train.toy import OPTIM, ToyBatch, ToyTask
 from tubelet.errors import UserError
-from tubelet.train.checkpoint import CheckpointStore, full_state, full_weights, restore
+from tubelet.train.checkpoint import CheckpointStore, Progress, full_state, full_weights, restore
 from tubelet.train.ema import WeightAverage
 from tubelet.train.optim import make_optimizer
 
@@ -151,11 +157,119 @@ def test_an_error_of_the_export_is_not_a_full_disk(tmp_path: Path) -> None:
         store.save_best({}, {"top1": 0.5})
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.99])
-def test_a_truncated_file_is_named(tmp_path: Path, kept: float) -> None:
+def test_a_file_with_one_flipped_bit_is_refused(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
-    store.save_last({"model": {"x": torch.ones(1000)}})
+    store.save_last(run_state())
     whole = store.last.read_bytes()
-    store.last.write_bytes(whole[: int(len(whole) * kept)])
-    with pytest.raises(UserError, match=r"last\.pt is damaged"):
+    rng = np.random.default_rng(0)
+    places = [*rng.integers(8 * len(whole), size=200), *range(8 * len(whole) - 128, 8 * len(whole))]
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        store.last.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"last\.pt is damaged .*remove it to start again"):
+            store.load_last()
+    store.last.write_bytes(whole)
+    assert equal(store.load_last(), run_state())
+
+
+def test_a_file_cut_short_or_with_more_behind_it_is_refused(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    store.save_last(run_state())
+    whole = store.last.read_bytes()
+    for content in (b"", whole[:7], whole[:200], whole[: len(whole) // 2], whole[:-1], whole + b"\n"):
+        store.last.write_bytes(content)
+        with pytest.raises(UserError, match=r"last\.pt is damaged"):
+            store.load_last()
+    store.last.unlink()
+    store.last.mkdir()
+    with pytest.raises(UserError, match=r"last\.pt cannot be read"):
         store.load_last()
+
+
+def test_other_programs_read_the_file(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    store.save_last(run_state())
+    assert equal(torch.load(store.last, weights_only=True), run_state())
+    assert zipfile.ZipFile(store.last).testzip() is None
+
+
+def run_state() -> dict[str, Any]:
+    """All that a run with averaged weights saves."""
+    progress = asdict(Progress(steps_per_epoch=1, step=2, epoch=2, metrics={"loss": 0.5}))
+    return full_state(*trained(0)) | {"loader": {"manifest": "abc"}, "progress": progress}
+
+
+def test_a_file_without_a_part_or_with_another_one_is_refused(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    x = torch.ones(3)
+    weight = ("optimizer", "state", "head.weight")
+    for reason, path, value in (
+        *((part, (part,), None) for part in ("model", "optimizer", "loader", "progress", "ema")),
+        *((part, (part,), 3) for part in ("model", "optimizer", "loader", "progress", "ema")),
+        *((part, (part,), [x]) for part in ("model", "optimizer", "loader", "progress", "ema")),
+        ("more", ("more",), 3),
+        ("model", ("model", "head.weight"), "x"),
+        ("optimizer", ("model", "head.weight"), None),
+        ("head.weight", ("model", "head.weight"), x),
+        ("ema", ("ema",), {}),
+        ("ema", ("ema", "head.weight"), x),
+        ("ema", ("ema", "head.weight"), None),
+        ("state", ("optimizer", "state"), None),
+        ("moments", ("optimizer", "state"), {}),
+        ("param_groups", ("optimizer", "param_groups"), None),
+        ("optimizer", ("optimizer", "param_groups"), []),
+        ("params", ("optimizer", "param_groups"), [{"lr": 1.0}]),
+        ("optimizer", ("optimizer", "param_groups"), [{"params": [3]}]),
+        ("head.weight", weight, 3),
+        ("exp_avg", (*weight, "exp_avg"), None),
+        ("exp_avg_sq", (*weight, "exp_avg_sq"), x),
+        ("step", (*weight, "step"), 2),
+        ("optimizer", ("optimizer", "state", "other"), {"step": x[0], "exp_avg": x, "exp_avg_sq": x}),
+        ("progress.step", ("progress", "step"), "two"),
+        ("progress.steps_per_epoch", ("progress", "steps_per_epoch"), None),
+        ("progress.metrics", ("progress", "metrics"), [1]),
+        ("progress.other", ("progress", "other"), 1),
+    ):
+        state = deepcopy(run_state())
+        inner = state
+        for name in path[:-1]:
+            inner = inner[name]
+        inner[path[-1]] = value
+        if value is None:
+            del inner[path[-1]]
+        store.save_last(state)
+        with pytest.raises(UserError, match=r"last\.pt is damaged or is not a Tubelet checkpoint") as error:
+            store.load_run(averaged=True)
+        assert reason in str(error.value), (path, value)
+    contents: list[Any] = [[], {}, x, None, "text", {"model": run_state()["model"]}]
+    for content in contents:
+        torch.save(content, store.last)
+        with pytest.raises(UserError, match=r"last\.pt is damaged or is not a Tubelet checkpoint"):
+            store.load_run(averaged=True)
+
+
+def test_a_whole_state_is_loaded_with_its_progress(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    assert store.load_run(averaged=True) is None
+    store.save_last(run_state())
+    loaded = store.load_run(averaged=True)
+    assert loaded is not None
+    assert loaded["progress"] == Progress(steps_per_epoch=1, step=2, epoch=2, metrics={"loss": 0.5})
+    assert equal(loaded["optimizer"], run_state()["optimizer"])
+
+
+def test_nothing_is_written_once_the_folder_is_another_one(tmp_path: Path) -> None:
+    in_place = [True]
+    store = CheckpointStore(tmp_path / "run", is_in_place=lambda: in_place[0])
+    store.save_last(run_state())
+    shutil.rmtree(store.folder)
+    in_place[0] = False
+    for write in (
+        lambda: store.save_last(run_state()),
+        lambda: store.save_best({}, {}),
+        store.require_in_place,
+    ):
+        with pytest.raises(UserError, match=r"run was deleted, moved or replaced during the run"):
+            write()
+    assert not store.folder.exists()

@@ -251,6 +251,46 @@ def test_the_best_weights_are_kept(tmp_path: Path) -> None:
     assert torch.equal(best["head.weight"], seen[1])
 
 
+def test_a_damaged_checkpoint_is_not_resumed(tmp_path: Path) -> None:
+    train(tmp_path, epochs=1)
+    state = saved(tmp_path)
+    for part in state:
+        CheckpointStore(tmp_path).save_last({name: value for name, value in state.items() if name != part})
+        with pytest.raises(UserError, match=rf"last\.pt is damaged .*\({part} is missing"):
+            train(tmp_path, epochs=2)
+
+
+def test_scores_of_two_validation_lists_are_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = iter([0.9, 0.3, 0.4])
+
+    def scored(task: nn.Module) -> dict[str, float]:
+        return {"top1": next(scores)}
+
+    def best() -> float:
+        return float(json.loads((tmp_path / "best" / "metrics.json").read_text())["top1"])
+
+    train(tmp_path, validate=scored, validated_on="a", epochs=1)
+    assert (best(), capsys.readouterr().err) == (0.9, "")
+    train(tmp_path, validate=scored, validated_on="b", epochs=2)
+    assert best() == 0.3
+    assert "the validation list has other videos or labels than before" in capsys.readouterr().err
+    metrics = train(tmp_path, validate=scored, validated_on="b", epochs=3)
+    assert best() == metrics["best/top1"] == 0.4
+    assert capsys.readouterr().err == ""
+    assert train(tmp_path, validate=scored, validated_on="a", epochs=3) == metrics  # finished, but says so
+    assert "the validation list has other videos" in capsys.readouterr().err
+
+
+def test_a_run_stops_once_its_folder_is_another_one(tmp_path: Path) -> None:
+    in_place = iter([True] * 3 + [False] * 10)
+    for every_seconds in (0.0, 300.0):
+        store = CheckpointStore(tmp_path / "run", is_in_place=lambda: next(in_place))
+        with pytest.raises(UserError, match="run was deleted, moved or replaced during the run"):
+            train(tmp_path / "run", store=store, every_seconds=every_seconds)
+
+
 def test_randomness_is_a_function_of_its_position() -> None:
     def draw(*position: int) -> float:
         seed_step(*position)

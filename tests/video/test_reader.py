@@ -12,7 +12,7 @@ import torch
 
 from tests.conftest import decode_all, index_of, moving_frames, read_frames, write_video
 from tubelet.video import packets
-from tubelet.video.reader import IndexChanged, VideoError, VideoIndex, open_video
+from tubelet.video.reader import IndexChanged, VideoError, VideoFile, VideoIndex, open_video
 
 TICKS = 512  # of a frame in an MP4 with 25 frames a second
 IRREGULAR = np.cumsum(np.random.default_rng(1).integers(15, 90, size=70)).tolist()
@@ -234,6 +234,7 @@ def frames_of(path: Path, wanted: list[int], index: VideoIndex | None = None) ->
         frames = read_frames(path, wanted)
     else:
         with open_video(path, exact=True) as video:
+            assert isinstance(video, VideoFile)
             video.index = index
             frames = video.read(wanted)
     return frames.permute(0, 2, 3, 1).numpy()

@@ -2,11 +2,12 @@
 
 A name says `method_size_data`, then what sets the file apart: the epochs of a shorter schedule (`800e`), what
 was done after pre-training (`finetuned`, `distilled`), and the host where it is not the authors' own (`hf`,
-`mmaction2`, `pyslowfast`, `demo`). Nothing here was loaded or measured by this project: accuracies are those
-of the publishers.
+`mmaction2`, `pyslowfast`, `demo`). Accuracies are those of the publishers. A row with `architecture` and
+`answer` was downloaded and loaded by `tubelet zoo --verify`; the others were not.
 """
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,7 @@ from typing import Any
 
 from tubelet.errors import UserError, did_you_mean
 
-_NUMBERS: dict[str, type] = {"heads": int, "decoder_heads": int, "top1": float, "top5": float}
+_NUMBERS: dict[str, type] = {"bytes": int, "heads": int, "decoder_heads": int, "top1": float, "top5": float}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +36,12 @@ class Published:
         page: the web page to open where the file must be downloaded by hand.
         steps: what to do on that page.
         md5_prefix: the first digits of the file's MD5.
-        sha256: the file's SHA-256.
+        sha256: the SHA-256 of the file, or of the weights of a whole model.
+        bytes: the size of what has that SHA-256.
         heads: the encoder's attention heads, where the file does not record them or records them wrongly.
         decoder_heads: the decoder's attention heads, in the same case.
+        architecture: what `tubelet zoo --verify` found: kind, sizes and number of parameters.
+        answer: its first scores, features or loss on a fixed clip, found in the same way.
         license: of the weights.
         top1: top-1 accuracy in percent, as published for this file.
         top5: top-5 accuracy in percent, as published for this file.
@@ -58,8 +62,11 @@ class Published:
     steps: str | None = None
     md5_prefix: str | None = None
     sha256: str | None = None
+    bytes: int | None = None
     heads: int | None = None
     decoder_heads: int | None = None
+    architecture: str | None = None
+    answer: str | None = None
     license: str
     top1: float | None = None
     top5: float | None = None
@@ -93,6 +100,9 @@ class Published:
             "trained on": self.data,
             "from": self.source or self.by_hand,
             "checksum": f"MD5 {self.md5_prefix}..." if self.md5_prefix else self.sha256,
+            "bytes": f"{self.bytes:,}" if self.bytes else "",
+            "built as": self.architecture,
+            "answer": self.answer,
             "loaded with": ", ".join(f"{name}={value}" for name, value in self.hints.items()),
             "top-1/top-5": accuracy and f"{accuracy} ({self.protocol})",
             "license": self.license,
@@ -107,6 +117,14 @@ def catalogue() -> Mapping[str, Published]:
     with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
         rows = [_parse(row) for row in csv.DictReader(file, strict=True)]
     return {row.name: row for row in rows}
+
+
+def csv_line(row: Published) -> str:
+    """Return a row as a line of the file."""
+    cells = ["" if value is None else value for value in vars(row).values()]
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
 
 
 def _parse(row: Mapping[str, str]) -> Published:

@@ -12,9 +12,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, IncompleteRead, InvalidURL
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from tubelet.checkpoints.catalogue import Published
 from tubelet.checkpoints.hub import BY_HAND, GO_ONLINE, fetch_hub, is_offline
@@ -26,7 +27,12 @@ Progress = Callable[[int, int], None]
 TIMEOUT_S = 30.0
 """How long to wait for the next byte."""
 PAUSES_S = (1.0, 4.0, 10.0)
-"""Before each new attempt; the later ones after attempts that received nothing."""
+"""Before each new attempt; the later ones after attempts that received next to nothing."""
+WINDOW_S = 60.0
+LEAST_BYTES = 50_000
+"""In each window of a connection, and in an attempt that is not counted as a failure."""
+MOST_BYTES = 1 << 36
+"""Of a file; the largest published one has 4 GB."""
 LOCK_POLL_S = 0.2
 CHUNK_BYTES = 1 << 20
 
@@ -51,7 +57,13 @@ def fetch_published(published: Published, *, progress: Progress | None = None) -
     errors = []
     for url in filter(None, (published.url, published.mirror)):
         try:
-            return fetch(url, md5_prefix=published.md5_prefix, sha256=published.sha256, progress=progress)
+            return fetch(
+                url,
+                md5_prefix=published.md5_prefix,
+                sha256=published.sha256,
+                size=published.bytes,
+                progress=progress,
+            )
         except UserError as error:
             errors.append(error)
     if errors:
@@ -60,7 +72,12 @@ def fetch_published(published: Published, *, progress: Progress | None = None) -
 
 
 def fetch(
-    url: str, *, md5_prefix: str | None = None, sha256: str | None = None, progress: Progress | None = None
+    url: str,
+    *,
+    md5_prefix: str | None = None,
+    sha256: str | None = None,
+    size: int | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Return a file from the web, from the cache if it was downloaded before.
 
@@ -72,14 +89,16 @@ def fetch(
         url: the http(s) address.
         md5_prefix: the first digits of the file's MD5, or all of them; checked after the download.
         sha256: the file's SHA-256; checked after the download.
+        size: the file's size in bytes; checked after the download.
         progress: called after each chunk.
 
     Raises:
-        UserError: there is no network, no such file or no disk space, or a checksum is wrong.
+        UserError: there is no network, no such file or no disk space, the server sends nothing, too slowly or
+            without end, or the size or a checksum is wrong.
     """
     folder = cache_folder()
     target = folder / _file_name(url)
-    if target.is_file():
+    if _is_cached(target):
         return target
     if is_offline():
         raise UserError(f"{url} is not in {folder} and the network is off: {GO_ONLINE}, or {BY_HAND}")
@@ -88,10 +107,10 @@ def fetch(
         with (folder / f".{target.name}.lock").open("a") as lock:
             while not try_lock(lock):
                 time.sleep(LOCK_POLL_S)
-            if not target.is_file():
+            if not _is_cached(target):
                 part = _PartialFile(target)
                 _download(url, part, progress)
-                _verify(url, part, md5_prefix, sha256)
+                _verify(url, part, md5_prefix, sha256, size)
                 part.complete()
     except OSError as error:
         if is_disk_full(error):
@@ -100,6 +119,10 @@ def fetch(
             problem = f"cannot write to {folder} ({error.strerror or error}):"
         raise UserError(f"{problem} set TUBELET_CACHE to another folder") from error
     return target
+
+
+def _is_cached(target: Path) -> bool:
+    return target.is_file() and target.stat().st_size > 0
 
 
 def _file_name(url: str) -> str:
@@ -129,7 +152,8 @@ class _PartialFile:
         self.path = self.target.with_name(f"{self.target.name}.part")
         self.notes = self.target.with_name(f"{self.target.name}.part.json")
         with suppress(OSError, ValueError, TypeError):
-            self.etag, self.modified, self.total = json.loads(self.notes.read_text(encoding="utf-8"))
+            self.etag, self.modified, total = json.loads(self.notes.read_text(encoding="utf-8"))
+            self.total = int(total)
 
     @property
     def size(self) -> int:
@@ -183,17 +207,15 @@ class _InterruptedError(Exception):
 
 def _download(url: str, part: _PartialFile, progress: Progress | None) -> None:
     """Fill the partial file, in more than one attempt if necessary."""
-    failures, received = 0, False
+    failures, most = 0, part.size  # A file that is begun again has not grown.
     while True:
-        before = part.size
         try:
             _transfer(url, part, progress)
             return
         except _InterruptedError as error:
-            grown = part.size > before
-            received |= grown
-            failures = 0 if grown else failures + 1
-            if not error.reached and not received:
+            failures = 0 if part.size >= most + LEAST_BYTES else failures + 1
+            most = max(most, part.size)
+            if not error.reached and not most:
                 raise UserError(
                     f"cannot reach {url} ({error}): connect to the network and try again, or {BY_HAND}"
                 ) from error
@@ -216,7 +238,7 @@ def _transfer(url: str, part: _PartialFile, progress: Progress | None) -> None:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": part.condition}
     with _network_errors(url):
         try:
-            response = urlopen(Request(url, headers=headers), timeout=TIMEOUT_S)
+            response = build_opener(_WebRedirects).open(Request(url, headers=headers), timeout=TIMEOUT_S)
         except HTTPError as error:
             if error.code == 416:  # The file has become shorter.
                 part.discard()
@@ -225,11 +247,13 @@ def _transfer(url: str, part: _PartialFile, progress: Progress | None) -> None:
         if response.status == 200:  # the first request, a changed file, or a server without ranges
             if response.headers.get_content_type() == "text/html" and part.target.suffix != ".html":
                 raise UserError(f"{url} is answered with a web page, not with the file: {BY_HAND}")
+            if (response.length or 0) > MOST_BYTES:
+                raise UserError(f"{url} has {response.length:,} bytes, more than any checkpoint: {BY_HAND}")
             part.restart(response)
         elif response.status != 206 or not part.is_continued_by(response):
             part.discard()
             raise _InterruptedError(f"unexpected answer {response.status} {response.reason}")
-        size = part.size
+        size, pace = part.size, _Pace()
         if part.total - size > shutil.disk_usage(part.path.parent).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with part.path.open("ab") as file:
@@ -237,15 +261,51 @@ def _transfer(url: str, part: _PartialFile, progress: Progress | None) -> None:
                 file.write(chunk)
                 file.flush()
                 size += len(chunk)
+                if size > (part.total or MOST_BYTES):
+                    break
+                pace.add(len(chunk))
                 if progress is not None:
                     progress(size, part.total)
+    if size > (part.total or MOST_BYTES):
+        part.discard()
+        raise UserError(f"{url} is answered with more than {part.total or MOST_BYTES:,} bytes: {BY_HAND}")
     if size < part.total:
         raise _InterruptedError(f"the server closed the connection, {part.total - size} bytes are missing")
+    if not size:
+        part.discard()
+        raise _InterruptedError("the server sent an empty file")
+
+
+class _WebRedirects(HTTPRedirectHandler):
+    """Redirects to other web addresses only."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        """Refuse ftp://, which urllib would follow."""
+        if urlsplit(newurl).scheme not in ("http", "https"):
+            raise HTTPError(req.full_url, code, f"a redirect to {newurl}", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Pace:
+    """Ends a connection that has become so slow that the download would not end."""
+
+    def __init__(self) -> None:
+        self.begun, self.received = time.monotonic(), 0
+
+    def add(self, count: int) -> None:
+        """Count bytes; after each window there must be enough of them."""
+        self.received += count
+        if time.monotonic() - self.begun >= WINDOW_S:
+            if self.received < LEAST_BYTES:
+                raise _InterruptedError(f"only {self.received} bytes came in {WINDOW_S:.0f} s")
+            self.begun, self.received = time.monotonic(), 0
 
 
 def _read_chunk(url: str, response: HTTPResponse) -> bytes:
     with _network_errors(url):
-        return response.read(CHUNK_BYTES)
+        return response.read1(CHUNK_BYTES)  # It waits for one packet, not for a whole chunk.
 
 
 @contextmanager
@@ -270,7 +330,11 @@ def _network_errors(url: str) -> Iterator[None]:
         raise _InterruptedError(error) from error
 
 
-def _verify(url: str, part: _PartialFile, md5_prefix: str | None, sha256: str | None) -> None:
+def _verify(
+    url: str, part: _PartialFile, md5_prefix: str | None, sha256: str | None, size: int | None
+) -> None:
+    if size not in (None, part.size):
+        raise _other_file(url, part, f"{size:,} bytes", f"{part.size:,}")
     # Machines that forbid MD5 for security allow it for this.
     for digest, expected in ((hashlib.md5(usedforsecurity=False), md5_prefix), (hashlib.sha256(), sha256)):
         if expected is None:
@@ -280,9 +344,13 @@ def _verify(url: str, part: _PartialFile, md5_prefix: str | None, sha256: str | 
                 digest.update(chunk)
         found = digest.hexdigest()
         if not found.startswith(expected.lower()):
-            part.discard()
             dots = "..." if len(expected) < len(found) else ""
-            raise UserError(
-                f"{part.target.name} from {url} is not the published file and was removed: expected "
-                f"{digest.name} {expected}{dots}, found {found}; try again, and if that repeats, {BY_HAND}"
-            )
+            raise _other_file(url, part, f"{digest.name} {expected}{dots}", found)
+
+
+def _other_file(url: str, part: _PartialFile, expected: str, found: str) -> UserError:
+    part.discard()
+    return UserError(
+        f"{part.target.name} from {url} is not the published file and was removed: expected {expected}, "
+        f"found {found}; try again, and if that repeats, {BY_HAND}"
+    )

@@ -8,7 +8,13 @@ from pathlib import Path
 from tubelet.errors import UserError
 from tubelet.files import is_disk_full
 
-HUB_CONFIG, HUB_PREPROCESSOR = "config.json", "preprocessor_config.json"
+HUB_CONFIG = "config.json"
+HUB_PREPROCESSOR, HUB_VIDEO_PREPROCESSOR = "preprocessor_config.json", "video_preprocessor_config.json"
+HUB_PROCESSORS = "processor_config.json"
+HUB_SETTINGS = (HUB_CONFIG, HUB_PREPROCESSOR, HUB_VIDEO_PREPROCESSOR, HUB_PROCESSORS)
+"""The settings of a model and of its preprocessing."""
+HUB_ADAPTER = "adapter_config.json"
+"""Of a PEFT adapter, which is not a whole model; loading says so."""
 HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """The weights of a whole model, the preferred format first."""
 BY_HAND = "download the file on another machine and give its path instead"
@@ -44,11 +50,11 @@ def fetch_hub(repo: str, *, file: str | None = None) -> Path:
             return Path(hf_hub_download(repo, file, endpoint=endpoint, local_files_only=offline))
         for weights in HUB_WEIGHTS:
             index, parts = f"{weights}.index.json", weights.replace(".", "-*-of-*.")
-            patterns = [HUB_CONFIG, HUB_PREPROCESSOR, weights, index, parts]
+            patterns = [*HUB_SETTINGS, HUB_ADAPTER, weights, index, parts]
             folder = Path(
                 snapshot_download(repo, endpoint=endpoint, local_files_only=offline, allow_patterns=patterns)
             )
-            if (folder / weights).is_file() or (folder / index).is_file():
+            if any((folder / name).is_file() for name in (weights, index, HUB_ADAPTER)):
                 return folder
     found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
     raise UserError(

@@ -6,21 +6,20 @@ from pathlib import Path
 
 from tubelet.checkpoints.catalogue import Published, catalogue
 from tubelet.checkpoints.download import fetch_published
-from tubelet.checkpoints.families import detect_family
 from tubelet.checkpoints.families.family import SSV2_CLASSES, Config
-from tubelet.checkpoints.hub import fetch_hub
+from tubelet.checkpoints.hub import HUB_WEIGHTS, fetch_hub
 from tubelet.checkpoints.model_folder import (
     BAD_SIZE_ERRORS,
     CONFIG,
-    WEIGHTS,
     Model,
-    build_model,
+    build_empty,
+    fill,
     is_model_folder,
     read_model,
+    require_tokens,
 )
-from tubelet.checkpoints.read_file import read_checkpoint, read_hub_folder
 from tubelet.checkpoints.shapes import ArchitectureHints
-from tubelet.checkpoints.tables import read_table
+from tubelet.checkpoints.weight_sets import read_checkpoint
 from tubelet.errors import UserError, did_you_mean
 from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.classifier import VideoClassifier
@@ -41,6 +40,8 @@ def load_model(
     image_size: int | None = None,
     frames: int | None = None,
     norm_eps: float | None = None,
+    weights: str | None = None,
+    allow_nonfinite: bool = False,
 ) -> Model:
     """Load any model, in evaluation mode on the CPU; the family is detected from the tensor names.
 
@@ -60,10 +61,14 @@ def load_model(
             it (default 224). If it records another, the positions are resized, and a log line says so.
         frames: frames of the clips that it was trained on, in the same way (default 16).
         norm_eps: epsilon of all LayerNorms, which only Hugging Face and Tubelet record (default 1e-6).
+        weights: which weights of a file with more than one set of them: `ema` for their average over
+            training, or the name of the set in the file, such as `teacher`. The default is what the file's
+            own code base loads, and a log line says which it is.
+        allow_nonfinite: whether weights may be NaN or infinite, to examine a model that diverged.
 
     Raises:
-        UserError: the source is missing, damaged, unsafe or not of a known family, weights are missing or
-            left over, or the file does not record a setting that must be given.
+        UserError: the source is missing, damaged, unsafe or not of a known family, weights are missing, left
+            over or not finite, or the file does not record a setting that must be given.
     """
     hints = ArchitectureHints(
         heads=heads,
@@ -75,12 +80,13 @@ def load_model(
     )
     path, published = resolve_source(source)
     if is_model_folder(path):
-        recorded = [name for name in _HINTS_A_FOLDER_RECORDS if getattr(hints, name) is not None]
-        if recorded:
-            raise UserError(f"{path} records {', '.join(recorded)}: leave out {', '.join(recorded)}")
-        model = read_model(path)
+        given = [name for name in _HINTS_A_FOLDER_RECORDS if getattr(hints, name) is not None]
+        given += ["weights"] * (weights is not None)
+        if given:
+            raise UserError(f"{path} records {', '.join(given)}: leave out {', '.join(given)}")
+        model = read_model(path, allow_nonfinite=allow_nonfinite)
     elif published is None:
-        model = _load_foreign(path, hints)
+        model = _load_foreign(path, hints, weights, allow_nonfinite)
         if isinstance(model, VideoClassifier) and model.config.classes == SSV2_CLASSES:
             _log.warning(
                 "%s does not record how clips are sampled: its %d classes are taken for those of "
@@ -89,7 +95,7 @@ def load_model(
                 SSV2_CLASSES,
             )
     else:
-        model = _load_published(path, hints, published)
+        model = load_published(published, path, hints, weights, allow_nonfinite=allow_nonfinite)
     return _resized(model, hints, source).eval()
 
 
@@ -100,16 +106,13 @@ def resolve_source(source: Path | str) -> tuple[Path, Published | None]:
         UserError: there is no such path, published name or hub repository, or it cannot be downloaded.
     """
     path, name = Path(source), str(source)
-    if path.is_file() and path.name == WEIGHTS and (path.parent / CONFIG).is_file():
+    is_whole_model = path.name in (CONFIG, *HUB_WEIGHTS, *(f"{name}.index.json" for name in HUB_WEIGHTS))
+    if path.is_file() and is_whole_model and (path.parent / CONFIG).is_file():
         return path.parent, None
     if path.exists():
         return path, None
     if published := catalogue().get(name):
-        with Bar(f"downloading {name}, megabytes") as bar:
-            path = fetch_published(
-                published, progress=lambda done, total: bar.show(done // 10**6, total // 10**6)
-            )
-        return path, published
+        return download_published(published), published
     if _is_hub_id(name):
         try:
             return fetch_hub(name), next((row for row in catalogue().values() if row.source == name), None)
@@ -121,34 +124,56 @@ def resolve_source(source: Path | str) -> tuple[Path, Published | None]:
     )
 
 
+def download_published(published: Published) -> Path:
+    """Return the file or folder of a published checkpoint, downloaded with a progress bar if necessary.
+
+    Raises:
+        UserError: it cannot be downloaded.
+    """
+    with Bar(f"downloading {published.name}, megabytes") as bar:
+        return fetch_published(
+            published, progress=lambda done, total: bar.show(done // 10**6, total // 10**6)
+        )
+
+
 def _is_hub_id(source: str) -> bool:
     """Whether it is `owner/name`, not a missing file."""
     is_file = source.endswith((".pth", ".pt", ".pyth", ".bin", ".ckpt", ".safetensors"))
     return source.count("/") == 1 and not source.startswith((".", "/", "~")) and not is_file
 
 
-def _load_published(path: Path, hints: ArchitectureHints, published: Published) -> Model:
-    """Its size is known: another size in the hints is one to resize to."""
-    given = {name: value for name, value in asdict(hints).items() if value is not None}
+def load_published(
+    published: Published,
+    path: Path,
+    hints: ArchitectureHints | None = None,
+    weights: str | None = None,
+    *,
+    allow_nonfinite: bool = False,
+) -> Model:
+    """Load a published checkpoint from its file or folder, at the size that it was trained at.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    given = {name: value for name, value in asdict(hints or ArchitectureHints()).items() if value is not None}
     given = {**published.hints, **given, "image_size": None, "frames": None}
     for name, value in published.hints.items():
         text = "%s is loaded with %s=%s, which its file does not record or records wrongly"
         _log.warning(text, published.name, name, value)
-    model = _load_foreign(path, ArchitectureHints(**given))
+    model = _load_foreign(path, ArchitectureHints(**given), weights, allow_nonfinite)
     provenance = {**model.card.provenance, "name": published.name}
     model.card = replace(model.card, license=published.license, provenance=provenance)
     return model
 
 
-def _load_foreign(path: Path, hints: ArchitectureHints) -> Model:
+def _load_foreign(path: Path, hints: ArchitectureHints, weights: str | None, allow_nonfinite: bool) -> Model:
     try:
-        family, file = detect_family(read_hub_folder(path) if path.is_dir() else read_checkpoint(path))
+        family, file = read_checkpoint(path, weights, allow_nonfinite=allow_nonfinite)
         config = family.read_config(file, hints)
         if hints.norm_eps is not None:
             config = _with_eps(config, hints.norm_eps)
-        model = build_model(config)
-        table = family.table(config, file)
-        model.load_state_dict(read_table(table, file.weights, model.state_dict(), file.source))
+        model = build_empty(config, file.weights, file.source)
+        fill(model, family.table(config, file), file.weights, file.source)
         card = family.read_card(file, config)
     except UserError as error:
         # Errors about a setting's range do not name the file.
@@ -161,6 +186,8 @@ def _load_foreign(path: Path, hints: ArchitectureHints) -> Model:
         "members": sorted(file.others),
         "clip": "assumed: as in the published recipes",
     }
+    if "weights" in file.others:
+        provenance["weights"] = file.others["weights"]
     model.card = replace(card, provenance=provenance)
     return model
 
@@ -182,6 +209,8 @@ def _resized(model: Model, hints: ArchitectureHints, source: Path | str) -> Mode
     if (image_size, frames) == (old.image_size, old.frames):
         return model
     try:
+        encoder = replace(old, image_size=image_size, frames=frames)
+        require_tokens(encoder.grid, f"image_size={image_size} and frames={frames}")
         resized = resize_model(model, image_size=image_size, frames=frames)
     except ValueError as error:
         raise UserError(f"{source} cannot be resized: {error}") from None

@@ -1,38 +1,122 @@
 """Tubelet's own model folder: `model.safetensors`, and `config.json` with the architecture and the card."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
-from tubelet.checkpoints.read_file import read_json
-from tubelet.checkpoints.tables import Rename, read_table
+from tubelet.checkpoints.other_files import describe_other_folder
+from tubelet.checkpoints.read_file import float_tensors, read_json
+from tubelet.checkpoints.tables import Entry, Rename, read_table
+from tubelet.checkpoints.tensor_file import read_tensors, write_tensors
 from tubelet.errors import UserError
-from tubelet.files import replacing, write_json
+from tubelet.files import write_json
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
+from tubelet.models.heads import LinearHeadConfig
+from tubelet.patches import Size3
 from tubelet.settings import parse, to_plain
 
 Model = MaskedAutoencoder | VideoClassifier
+Config = AutoencoderConfig | ClassifierConfig
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT_VERSION = 1
 """Of config.json, its member `tubelet`."""
+MAX_TOKENS = 1 << 17
+"""Of a clip that a model is loaded for; a fixed position table of that size has 400 MB at 768 features."""
+_SLACK = 16
+"""Up to this many times the largest matrix a model is built anyway, so that the message names tensors."""
 BAD_SIZE_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What sizes raise that do not make a model; there are too many combinations to check each of them."""
-_CONFIGS: dict[Any, Any] = {"autoencoder": AutoencoderConfig, "classifier": ClassifierConfig}
+_CONFIGS: dict[str, Any] = {"autoencoder": AutoencoderConfig, "classifier": ClassifierConfig}
 
 
-def build_model(config: AutoencoderConfig | ClassifierConfig) -> Model:
+def build_model(config: Config) -> Model:
     """Return a model with random weights."""
     return MaskedAutoencoder(config) if isinstance(config, AutoencoderConfig) else VideoClassifier(config)
 
 
+def build_empty(config: Config, weights: Mapping[str, Tensor], source: str) -> Model:
+    """Return a model for the weights of a file, without memory for its parameters; `fill` gives them theirs.
+
+    Args:
+        config: the architecture.
+        weights: the tensors of the file.
+        source: what has the architecture, for messages.
+
+    Raises:
+        UserError: the sizes do not fit each other, or the weights are far too small for them.
+    """
+    try:
+        _require_possible(config, weights, source)
+        with torch.device("meta"):  # Fixed position tables are computed all the same.
+            return build_model(config)
+    except UserError:
+        raise
+    except BAD_SIZE_ERRORS as error:
+        raise UserError(f"{source}: its sizes do not fit each other: {error}") from None
+
+
+def fill(model: Model, table: Iterable[Entry], weights: Mapping[str, Tensor], source: str) -> None:
+    """Give an empty model the weights of a file.
+
+    Args:
+        model: the model, from `build_empty`.
+        table: an entry for each tensor of the file.
+        weights: the tensors of the file, which stay as they are.
+        source: the file, for messages.
+
+    Raises:
+        UserError: the tensors do not fit the architecture.
+    """
+    ours = read_table(table, weights, model.state_dict(), source)
+    own = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in ours.items()}
+    model.load_state_dict(own, assign=True)
+
+
+def _require_possible(config: Config, weights: Mapping[str, Tensor], source: str) -> None:
+    """Compare the sizes that cost memory or time with the weights, before a model is built."""
+    encoder, decoder = config.encoder, config.decoder
+    head = config.head if isinstance(config, ClassifierConfig) else None
+    parts = [part for part in (encoder, decoder, head) if part and not isinstance(part, LinearHeadConfig)]
+    depth = max(part.depth for part in parts)
+    if depth > len(weights):
+        raise UserError(
+            f"{source}: expected no more blocks than its {len(weights)} tensors, found depth={depth}"
+        )
+    largest = max((tensor.numel() for tensor in weights.values()), default=0)
+    kernel = encoder.dim * encoder.patch_values
+    if max(kernel, *(part.dim**2 for part in parts)) > _SLACK * largest:
+        raise UserError(
+            f"{source}: its settings need larger matrices than the weights have, whose largest has {largest} "
+            f"numbers; found dim={encoder.dim}, tubelet={encoder.tubelet} and patch_size={encoder.patch_size}"
+            + (f", decoder.dim={decoder.dim}" if decoder else "")
+        )
+    for table in (encoder.grid, encoder.position_grid, decoder and decoder.position_grid):
+        if table:
+            require_tokens(Size3(*table), source)
+
+
+def require_tokens(grid: Size3, source: object) -> None:
+    """Raise a UserError if a clip has more tokens than any model can attend to."""
+    if grid.volume > MAX_TOKENS:
+        raise UserError(
+            f"{source}: expected clips of at most {MAX_TOKENS:,} tokens, found {grid.t:,} x {grid.h:,} x "
+            f"{grid.w:,}: give fewer frames or a smaller image size"
+        )
+
+
 def write_model(folder: Path, model: Model, weights: Mapping[str, Tensor]) -> None:
-    """Write a model with the given weights, such as an average over training, instead of its weights."""
+    """Write a model with the given weights, such as an average over training, in place of those it has.
+
+    Raises:
+        UserError: the card does not fit the model.
+    """
+    _check_card(model.card, model.config, "the model")
     config = {
         "tubelet": FORMAT_VERSION,
         "kind": "autoencoder" if isinstance(model, MaskedAutoencoder) else "classifier",
@@ -40,8 +124,7 @@ def write_model(folder: Path, model: Model, weights: Mapping[str, Tensor]) -> No
         "card": to_plain(model.card),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / WEIGHTS) as path:
-        path.write_bytes(save({name: tensor.contiguous() for name, tensor in weights.items()}))
+    write_tensors(folder / WEIGHTS, weights)
     write_json(folder / CONFIG, config)
 
 
@@ -52,31 +135,35 @@ def is_model_folder(path: Path) -> bool:
     return not (path / CONFIG).is_file() or "model_type" not in read_json(path / CONFIG)
 
 
-def read_model(folder: Path) -> Model:
+def read_model(folder: Path, *, allow_nonfinite: bool = False) -> Model:
     """Read a model.
 
     Raises:
-        UserError: the folder has no model, or it is damaged or of another version.
+        UserError: the folder has no model, or it is damaged, of another version or not of finite numbers.
     """
     config = _read_config(folder)
     source = str(folder / CONFIG)
     architecture = _parse_architecture(config, source)
+    card: ModelCard = parse(ModelCard, config.get("card", {}), source)
     try:
-        model = build_model(architecture)
-    except BAD_SIZE_ERRORS as error:
-        raise UserError(f"{source}: its sizes do not fit each other: {error}") from None
-    model.card = parse(ModelCard, config.get("card", {}), source)
-    try:
-        weights = load_file(folder / WEIGHTS)
+        weights = float_tensors(
+            read_tensors(folder / WEIGHTS), str(folder / WEIGHTS), allow_nonfinite=allow_nonfinite
+        )
     except (SafetensorError, OSError) as error:
         raise UserError(f"{folder / WEIGHTS} cannot be read: {error}") from error
-    expected = model.state_dict()
-    same_names = [Rename(name, name) for name in expected]
-    model.load_state_dict(read_table(same_names, weights, expected, str(folder / WEIGHTS)))
+    model = build_empty(architecture, weights, source)
+    model.card = card
+    fill(model, [Rename(name, name) for name in model.state_dict()], weights, str(folder / WEIGHTS))
+    _check_card(card, architecture, source)
     return model
 
 
-def read_architecture(folder: Path) -> AutoencoderConfig | ClassifierConfig:
+def _check_card(card: ModelCard, config: Config, source: str) -> None:
+    classes = config.classes if isinstance(config, ClassifierConfig) else 0
+    card.require_fit(frames=config.encoder.frames, classes=classes, source=source)
+
+
+def read_architecture(folder: Path) -> Config:
     """Read the architecture of the model in a folder, without its weights.
 
     Raises:
@@ -90,15 +177,18 @@ def _read_config(folder: Path) -> dict[str, Any]:
         return read_json(folder / CONFIG)
     if (folder / "recipe.yaml").is_file():
         raise UserError(f"the run in {folder} has not saved a model yet: repeat its command to resume it")
-    raise UserError(f"no model in {folder}: expected a folder with {CONFIG} and {WEIGHTS}")
+    raise UserError(
+        describe_other_folder(folder)
+        or f"no model in {folder}: expected a folder with {CONFIG} and {WEIGHTS}"
+    )
 
 
-def _parse_architecture(config: Mapping[str, Any], source: str) -> AutoencoderConfig | ClassifierConfig:
-    if config.get("tubelet") != FORMAT_VERSION or config.get("kind") not in _CONFIGS:
+def _parse_architecture(config: Mapping[str, Any], source: str) -> Config:
+    version, kind = config.get("tubelet"), config.get("kind")
+    if version != FORMAT_VERSION or not isinstance(kind, str) or kind not in _CONFIGS:
         raise UserError(
             f"{source} is not a model that this version reads: expected tubelet={FORMAT_VERSION} and a kind "
-            f"of {', '.join(_CONFIGS)}, found tubelet={config.get('tubelet')} and kind={config.get('kind')}"
+            f"of {', '.join(_CONFIGS)}, found tubelet={version} and kind={kind}"
         )
-    architecture: AutoencoderConfig | ClassifierConfig
-    architecture = parse(_CONFIGS[config["kind"]], config.get("model", {}), source)
+    architecture: Config = parse(_CONFIGS[kind], config.get("model", {}), source)
     return architecture

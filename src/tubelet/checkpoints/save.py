@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from tubelet.checkpoints.families import writing_family
@@ -16,6 +15,7 @@ from tubelet.checkpoints.model_folder import WEIGHTS, Model, write_model
 from tubelet.checkpoints.read_file import Checkpoint
 from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import write_table
+from tubelet.checkpoints.tensor_file import write_tensors
 from tubelet.clips import Views
 from tubelet.errors import UserError
 from tubelet.files import replacing, write_json
@@ -61,8 +61,7 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
         path.mkdir(parents=True, exist_ok=True)
         for name, settings in file.others.items():
             write_json(path / name, settings)
-        with replacing(path / WEIGHTS) as temporary:
-            temporary.write_bytes(save(file.weights, metadata={"format": "pt"}))
+        write_tensors(path / WEIGHTS, file.weights)
     else:
         _require_file(path, layout)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,4 +146,5 @@ def _lost(card: ModelCard, stored: ModelCard) -> Iterator[str]:
     if card.clip not in (None, stored.clip):
         yield f"clip={to_plain(card.clip)}"
     if card.views not in (None, Views(), stored.views):
-        yield f"views={to_plain(card.views)}"
+        given = {name: value for name, value in to_plain(card.views).items() if value is not None}
+        yield f"views={given}"

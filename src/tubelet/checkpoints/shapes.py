@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.errors import UserError
+from tubelet.errors import UserError, require_at_least
 from tubelet.models.encoder import EncoderConfig
 from tubelet.patches import Size3
 
@@ -31,6 +31,13 @@ class ArchitectureHints:
     image_size: int | None = None
     frames: int | None = None
     norm_eps: float | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(
+            1, heads=self.heads, decoder_heads=self.decoder_heads, bridge_heads=self.bridge_heads
+        )
+        require_at_least(1, image_size=self.image_size, frames=self.frames)
+        require_at_least(0, norm_eps=self.norm_eps)
 
 
 def read_encoder(

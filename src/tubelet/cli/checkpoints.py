@@ -1,5 +1,6 @@
 """`tubelet inspect`, `tubelet convert` and `tubelet zoo`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -44,15 +45,57 @@ def convert(
 
 
 def zoo(
-    name: Annotated[str | None, typer.Argument(help="A checkpoint to describe in full.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...", help="Checkpoints to describe in full; with --verify, to verify."
+        ),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Download and load them (without names, all that can be), run each on a fixed clip, and "
+            "print its line of the catalogue with what was found. NAME=FILE takes a file instead.",
+        ),
+    ] = False,
 ) -> None:
-    """List the published checkpoints that can be loaded by name, or describe one."""
+    """List the published checkpoints that can be loaded by name, describe some, or verify them.
+
+    tubelet zoo --verify mae_st_large_k400 videomae_base_k400=checkpoint.pth
+    """
     from tubelet.checkpoints.catalogue import catalogue, published_checkpoint
 
-    if name:
-        print(published_checkpoint(name).describe())
+    if verify:
+        _verify(names or [row.name for row in catalogue().values() if row.source])
+        return
+    if names:
+        print("\n\n".join(published_checkpoint(name).describe() for name in names))
         return
     width = max(map(len, catalogue()))
     for row in catalogue().values():
         accuracy = f"{row.top1:5.1f} %" if row.top1 else "       "
         print(f"{row.name:{width}}  {row.contains:11}  {accuracy}  {row.license}")
+
+
+def _verify(names: list[str]) -> None:
+    """Verify one after the other; a problem is reported at once and the others follow."""
+    from tubelet.checkpoints.catalogue import published_checkpoint
+    from tubelet.run.verification import verify_published
+
+    failed = 0
+    for given in names:
+        name, _, file = given.partition("=")
+        try:
+            found = verify_published(published_checkpoint(name), Path(file) if file else None)
+        except UserError as error:
+            problems: tuple[str, ...] = (str(error),)
+        else:
+            print(found, flush=True)
+            problems = found.problems
+        for problem in problems:
+            print(f"tubelet: {name}: {problem}", file=sys.stderr)
+        failed += bool(problems)
+    if failed:
+        print(f"tubelet: {failed} of {len(names)} could not be verified", file=sys.stderr)
+        raise typer.Exit(1)

@@ -1,5 +1,6 @@
 """The `tubelet` command. A command imports what it needs when it is called, so that `--help` is instant."""
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typer.core import TyperGroup
 from tubelet.cli.bench import bench
 from tubelet.cli.checkpoints import convert, inspect, zoo
 from tubelet.cli.inference import evaluate, predict, visualize
-from tubelet.cli.options import Seed
+from tubelet.cli.options import Device, Precision, Seed
 from tubelet.cli.prepare import prepare
 from tubelet.cli.recipe import recipe
 from tubelet.cli.train import finetune, pretrain
@@ -27,11 +28,15 @@ def demo(
         bool, typer.Option(help="Run every step in about a minute, which is too short to learn.")
     ] = False,
     seed: Seed = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
 ) -> None:
     """Run the full pipeline on a generated data set: prepare, pre-train, fine-tune, test, and report."""
     from tubelet.demo.story import run_demo
+    from tubelet.train.runtime import RuntimeConfig
 
-    run_demo(out or Path("runs/demo-quick" if quick else "runs/demo"), quick=quick, seed=seed)
+    folder = out or Path("runs/demo-quick" if quick else "runs/demo")
+    run_demo(folder, quick=quick, seed=seed, runtime=RuntimeConfig(device=device, precision=precision))
 
 
 # The commands by panel of `tubelet --help`, in its order.
@@ -75,8 +80,16 @@ def tubelet(
     """Masked video autoencoders: pre-train, fine-tune, recognize actions, see reconstructions."""
 
 
+def _print_anything() -> None:
+    """Print what a terminal cannot show, such as names in other alphabets or that are not text, as `?`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's stream takes any text
+            stream.reconfigure(errors="replace")
+
+
 def main() -> None:
     """Run the command; an error that the user can fix is one message and exit code 2."""
+    _print_anything()
     code = 2
     try:
         app()

@@ -192,6 +192,14 @@ def _folder(
     unlabeled: Annotated[
         bool, typer.Option("--unlabeled", help="Folders are not classes: all videos are for pre-training.")
     ] = False,
+    group: Annotated[
+        str,
+        typer.Option(
+            metavar="PATTERN",
+            help="A regular expression with one group on the relative paths, such as '(subject\\d+)': videos "
+            "of one subject get one split.",
+        ),
+    ] = "",
 ) -> "PreparePlan":
     """Your own videos: a folder for each class, also in train, val and test folders; or just videos.
 
@@ -200,7 +208,7 @@ def _folder(
     from tubelet.prepare.find_files import find_videos
     from tubelet.prepare.plan_folder import plan_folder
 
-    return plan_folder(find_videos(source, out), seed=split_seed, unlabeled=unlabeled)
+    return plan_folder(find_videos(source, out), seed=split_seed, unlabeled=unlabeled, group=group)
 
 
 @_verb("list")
@@ -219,14 +227,34 @@ def _list(
         typer.Option(
             help="The lists' format, if it is not detected: paths, videomae, videomae_frames, "
             "videomaev2_pretrain, mae_st, mar, pyslowfast, mmaction2, mmaction2_frames, mmaction2_offset "
-            "(each of mmaction2 also with _multi_label), csv or json."
+            "(each of mmaction2 also with _multi_label), ava, csv or json."
         ),
     ] = "",
     columns: Annotated[
-        str, typer.Option(help="Instead of a format: the fields of a line, such as path,frames,label...")
+        str,
+        typer.Option(
+            help="Instead of a format: the fields of a line, such as path,frames,label... or "
+            "path,start,end,label."
+        ),
     ] = "",
+    label: Annotated[
+        str,
+        typer.Option(metavar="COLUMN", help="The column of a table that contains the labels, if unusual."),
+    ] = "",
+    group: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN|PATTERN",
+            help="Videos of one group, such as a subject, get one split: the column of the groups, or a "
+            "regular expression with one group on the relative paths, such as '(subject\\d+)'. Draws the "
+            "splits if the lists do not specify them.",
+        ),
+    ] = "",
+    split_seed: Annotated[int, typer.Option(min=0, help="Of the splits that --group draws.")] = 0,
 ) -> "PreparePlan":
-    """The lists of VideoMAE, MMAction2, MAR, MAE-ST and PySlowFast; CSV, TSV, JSON and JSONL.
+    """Lists of VideoMAE, MMAction2, MAR, MAE-ST, PySlowFast, ActivityNet, Charades, EPIC-KITCHENS and AVA.
+
+    Also CSV, TSV, JSON and JSONL. With columns such as start and end each line is a segment of its video.
 
     tubelet prepare list kinetics400_train_list_videos.txt kinetics400_val_list_videos.txt
     --root /data/kinetics400 --classes kinetics_class2ind.txt --out data/k400
@@ -235,4 +263,5 @@ def _list(
     from tubelet.prepare.plan_lists import plan_lists
 
     names = read_classes(classes) if classes else ()
-    return plan_lists(sources, root, names, columns.split(",") if columns else (), format)
+    fields = columns.split(",") if columns else ()
+    return plan_lists(sources, root, names, fields, format, label=label, group=group, seed=split_seed)

@@ -15,7 +15,8 @@ from tubelet.clips import AnyClip, Views
 from tubelet.data.augment import Augment, mirrored_classes
 from tubelet.data.crash_guard import CrashGuard
 from tubelet.data.manifest import Manifest, Sample
-from tubelet.video.crop import spread_crops
+from tubelet.errors import UserError
+from tubelet.video.crop import GEOMETRIES, spread_crops
 from tubelet.video.reader import Crop, IndexChanged, Video, VideoError, open_video
 
 _MAX_FAILED = 10  # videos of one item that cannot be read
@@ -32,7 +33,7 @@ class Batch:
             true for each class that the video shows.
         seed: (B,) int64, a random number of each clip, on the CPU.
         index: (B,) int64, the video's number in its manifest.
-        names: each clip's video, as in the manifest.
+        names: each clip's sample, as `Sample.name`.
         failures: the reason by name, for videos that could not be read.
     """
 
@@ -132,9 +133,10 @@ class TrainDataset(Dataset[Batch]):
             path = self.manifest.locate(sample)
             try:
                 with self.crash_guard.decoding(index, path):
-                    return read_item(path, partial(self._item, key, num_replaced, failures))
+                    read = partial(self._item, key, num_replaced, failures)
+                    return read_item(path, read, start=sample.start, end=sample.end)
             except VideoError as error:
-                failures[sample.path] = str(error)
+                failures[sample.name] = str(error)
                 failed.add(index)
                 num_replaced += 1
         return _no_rows(self.clip, self.size, self.num_classes, failures)
@@ -156,7 +158,7 @@ class TrainDataset(Dataset[Batch]):
             label=label_rows([classes for _, classes in clips], self.num_classes),
             seed=torch.from_numpy(rng.integers(2**62, size=self.num_clips)),
             index=_repeat(index, self.num_clips),
-            names=[sample.path] * self.num_clips,
+            names=[sample.name] * self.num_clips,
             failures=failures,
         )
 
@@ -214,56 +216,78 @@ class ViewDataset(Dataset[Batch]):
         count, path = self.views.count, self.manifest.locate(sample)
         try:
             with self.crash_guard.decoding(index, path):
-                video = read_views(path, self.clip, self.views, self.size)
+                video = read_views(path, self.clip, self.views, self.size, start=sample.start, end=sample.end)
         except VideoError as error:
-            return _no_rows(self.clip, self.size, self.num_classes, {sample.path: str(error)})
+            return _no_rows(self.clip, self.size, self.num_classes, {sample.name: str(error)})
         return Batch(
             video=video,
             label=label_rows([sample.classes] * count, self.num_classes),
             seed=torch.zeros(count, dtype=torch.int64),
             index=_repeat(index, count),
-            names=[sample.path] * count,
+            names=[sample.name] * count,
             failures={},
         )
 
 
-def read_views(path: str | Path, clip: AnyClip, views: Views, size: int) -> Tensor:
+def read_views(
+    path: str | Path,
+    clip: AnyClip,
+    views: Views,
+    size: int,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+) -> Tensor:
     """Read all views of a video: clips evenly spread over its length, crops along its longer side.
 
-    The shorter side of the frames is scaled to `size`, and square crops are cut from the result. The file is
-    decoded once.
+    The shorter side of the frames is scaled to `size`, and square crops are cut from the result, in the
+    geometry of `views`. The file is decoded once.
 
     Args:
         path: a file, a folder of numbered images, or the URL of a file.
         clip: which frames make a clip.
         views: how many clips, and crops of each.
         size: side of the crops in pixels.
+        start: seconds at which the segment to read begins; None for the start of the video.
+        end: seconds at which it ends (exclusive); None for the end of the video.
 
     Returns:
         uint8 (clips * crops, T, C=3, size, size), RGB, clip by clip.
 
     Raises:
-        VideoError: the video cannot be read.
+        VideoError: the video cannot be read, whatever it is that its content makes fail.
         FetchError: it is remote and could not be fetched; a VideoError, too.
     """
 
+    geometry = GEOMETRIES[views.geometry or "default"]
+
     def read(video: Video) -> list[Tensor]:
         index = video.index
-        short = min(index.height, index.width)
-        scaled = int(index.height * size / short), int(index.width * size / short)
+        scaled = geometry.scaled(index.height, index.width, size)
         frames = [clip.view(len(index), k, views.clips, index.fps or None) for k in range(views.clips)]
-        return video.read_crops([Crop(numbers, None, scaled) for numbers in frames])
+        return video.read_crops([Crop(n, None, scaled, scaling=geometry.scaling) for n in frames])
 
-    return torch.cat([spread_crops(part, views.crops) for part in read_item(path, read)])
+    try:
+        parts = read_item(path, read, start=start, end=end)
+        return torch.cat([spread_crops(part, views.crops, geometry) for part in parts])
+    except UserError:
+        raise
+    except Exception as error:  # no file may stop the others of a test, even if it is broken in a new way
+        reason = f"{type(error).__name__}: {error}"
+        raise VideoError(f"{path}: cannot be read as a video ({reason})") from error
 
 
-def read_clip(path: str | Path, clip: AnyClip, *, size: int) -> Tensor:
-    """Read the central clip of a video, and of its frames the central square.
+def read_clip(
+    path: str | Path, clip: AnyClip, *, size: int, start: float | None = None, end: float | None = None
+) -> Tensor:
+    """Read the central clip of a video or of a segment of it, and of its frames the central square.
 
     Args:
         path: a file, a folder of numbered images, or the URL of a file.
         clip: which frames make a clip.
         size: side of the clip in pixels, to which the frames' shorter side is scaled.
+        start: seconds at which the segment begins; None for the start of the video.
+        end: seconds at which it ends (exclusive); None for the end of the video.
 
     Returns:
         uint8 (T, C=3, size, size), RGB.
@@ -272,22 +296,30 @@ def read_clip(path: str | Path, clip: AnyClip, *, size: int) -> Tensor:
         VideoError: the video cannot be read.
         FetchError: it is remote and could not be fetched; a VideoError, too.
     """
-    return read_views(path, clip, Views(), size)[0]
+    return read_views(path, clip, Views(), size, start=start, end=end)[0]
 
 
-def read_item(path: str | Path, read: Callable[[Video], _T]) -> _T:
+def read_item(
+    path: str | Path,
+    read: Callable[[Video], _T],
+    *,
+    start: float | None = None,
+    end: float | None = None,
+) -> _T:
     """Open a video and read an item from it, and once again if the video's header turns out to be wrong.
 
     Args:
         path: a file, a folder of numbered images, or the URL of a file.
         read: looks at `video.index`, chooses frames and crops, and reads them. It starts from scratch when it
             is called again.
+        start: seconds at which the segment to read begins; None for the start of the video.
+        end: seconds at which it ends (exclusive); None for the end of the video.
 
     Raises:
-        VideoError: the video cannot be read.
+        VideoError: the video cannot be read, or has no frame in the segment.
         Exception: what `read` raises.
     """
-    with open_video(path) as video:
+    with open_video(path, start=start, end=end) as video:
         try:
             return read(video)
         except IndexChanged:

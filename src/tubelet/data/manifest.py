@@ -5,38 +5,41 @@
 
 Paths are relative to ROOT, absolute or URLs, with forward slashes; they may contain spaces and commas
 (standard CSV quoting). Multi-label data sets have a column `labels` instead of `label`: 3;17; there an empty
-cell means that a video shows none of the classes. Only `path` is required: pre-training needs no label, and
-unknown properties stay empty.
+cell means that a video shows none of the classes. With the columns `start` and `end` a sample is a segment of
+the video, in seconds. Only `path` is required: pre-training needs no label, and unknown cells stay empty.
 """
 
 import csv
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
-from tubelet.errors import UserError, did_you_mean, plural
+from tubelet.errors import UserError, did_you_mean, excerpt, plural
 from tubelet.files import read_text, replacing
 from tubelet.video.remote import remote_url
 
 SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One video of a manifest; None stands for what is unknown.
 
     Attributes:
         path: relative to the manifest's root, absolute, or a URL.
         label: class index, from 0; None without a label and in multi-label data sets.
-        frames: number of frames that decode.
+        frames: number of frames that decode, of the segment if it is one.
         fps: frames per second.
         width: in pixels as shown.
         height: in pixels as shown.
         codec: FFmpeg's name of it.
         labels: class indices in a multi-label data set.
+        start: seconds after the first frame at which the sample begins; None for the start of the video.
+        end: seconds at which it ends (exclusive); None for the end of the video.
     """
 
     path: str
@@ -47,6 +50,13 @@ class Sample:
     height: int | None = None
     codec: str | None = None
     labels: tuple[int, ...] = ()
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Its path, and the times of a segment: `a.mp4#t=2.5,7`, as in the W3C's media fragments."""
+        return segment_name(self.path, self.start, self.end)
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -76,7 +86,7 @@ class Manifest:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the class names, videos and their classes in order: 64 hexadecimal digits."""
-        listed = [self.classes, *((sample.path, sample.classes) for sample in self.samples)]
+        listed = [self.classes, *((sample.name, sample.classes) for sample in self.samples)]
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
     def locate(self, sample: Sample) -> Path | str:
@@ -90,7 +100,7 @@ class Manifest:
 
     def require_labels(self) -> None:
         """Raise a UserError if a video has no label, unless the data set is multi-label."""
-        unlabeled = [sample.path for sample in self.samples if not sample.classes]
+        unlabeled = [sample.name for sample in self.samples if not sample.classes]
         if unlabeled and not self.multi_label:
             have = "has" if len(unlabeled) == 1 else "have"
             raise UserError(
@@ -99,16 +109,40 @@ class Manifest:
             )
 
 
+def segment_name(path: str, start: float | None, end: float | None) -> str:
+    """Return the name of a segment of a video; None is the start or the end of the video."""
+    if start is None and end is None:
+        return path
+    return f"{path}#t={'' if start is None else seconds_text(start)}" + (
+        "" if end is None else f",{seconds_text(end)}"
+    )
+
+
+def seconds_text(seconds: float) -> str:
+    """Return seconds as short as they are exact to the microsecond: `12.5`, `7`."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
+
+
 COLUMNS = tuple(field.name for field in fields(Sample))
+_OPTIONAL_COLUMNS = ("labels", "start", "end")  # written only if a sample has them
 
 
 def _class_indices(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(";"))
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise ValueError(text)
+    return seconds
+
+
 _NUMBERS: dict[str, Callable[[str], int | float | tuple[int, ...]]] = {
     "label": int, "frames": int, "fps": float, "width": int, "height": int, "labels": _class_indices,
+    "start": _seconds, "end": _seconds,
 }  # fmt: skip
+_EXPECTED = {"labels": "numbers separated by ;", "start": "seconds from 0 on", "end": "seconds from 0 on"}
 
 
 def read_manifest(root: Path | str, split: str) -> Manifest:
@@ -138,10 +172,17 @@ def write_manifest(root: Path, split: str, samples: Iterable[Sample], classes: I
 
     Raises:
         OSError: they cannot be written, for example because the disk is full.
+        UserError: a class name has a line break.
         UnicodeEncodeError: a path or a name is not valid text.
     """
     samples, names = list(samples), list(classes)
-    columns = [column for column in COLUMNS if column != "labels" or any(s.labels for s in samples)]
+    for name in names:
+        require_one_line(name, str(root / "classes.txt"))
+    columns = [
+        column
+        for column in COLUMNS
+        if column not in _OPTIONAL_COLUMNS or any(getattr(s, column) not in (None, ()) for s in samples)
+    ]
     root.mkdir(parents=True, exist_ok=True)
     with replacing(root / f"{split}.csv") as path:
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -166,7 +207,7 @@ def _read_samples(path: Path, classes: tuple[str, ...]) -> tuple[Sample, ...]:
         header = rows.fieldnames or ()
         for column in header:
             if column not in COLUMNS:
-                raise UserError(f"{path}: unknown column '{column}'{did_you_mean(column, COLUMNS)}")
+                raise UserError(f"{path}: unknown column '{excerpt(column)}'{did_you_mean(column, COLUMNS)}")
         if "path" not in header:
             raise UserError(
                 f"{path}: expected column names with 'path' in the first line, found {', '.join(header)}"
@@ -183,8 +224,8 @@ def _sample(row: dict[str, str], where: str, classes: tuple[str, ...]) -> Sample
         try:
             values |= {column: convert(text)} if text else {}
         except ValueError:
-            expected = "numbers separated by ;" if column == "labels" else "a number"
-            raise UserError(f"{where}: {column}: expected {expected}, found '{text}'") from None
+            expected = _EXPECTED.get(column, "a number")
+            raise UserError(f"{where}: {column}: expected {expected}, found '{excerpt(text)}'") from None
     if not values.get("path"):
         raise UserError(f"{where}: the path is empty")
     sample = Sample(**values)  # type: ignore[arg-type]
@@ -195,6 +236,8 @@ def _sample(row: dict[str, str], where: str, classes: tuple[str, ...]) -> Sample
                 if classes
                 else f"{where}: label {label} needs a class name in classes.txt, which is missing"
             )
+    if sample.end is not None and sample.end <= (sample.start or 0.0):
+        raise UserError(f"{where}: end: expected seconds after the start, found '{row['end']}'")
     if sample.labels and sample.label is not None:
         raise UserError(f"{where}: both label and labels are filled in: use one of them for all videos")
     return sample
@@ -230,12 +273,21 @@ def located_lines(path: Path, text: str) -> list[tuple[str, str]]:
 
 
 def distinct_names(located: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Return class names, each given after its location, unless one is empty or there twice."""
+    """Return class names, each given after its location, unless one is empty, broken or there twice."""
     first: dict[str, str] = {}
     for where, name in located:
+        require_one_line(name, where)
         if not name:
             raise UserError(f"{where}: an empty name among the classes; fill it in, as line numbers count")
         if name in first:
-            raise UserError(f"{where}: '{name}' is a class already ({first[name]}); give each its own name")
+            raise UserError(
+                f"{where}: '{excerpt(name)}' is a class already ({first[name]}); give each its own name"
+            )
         first[name] = where
     return tuple(first)
+
+
+def require_one_line(name: str, where: str) -> None:
+    """Raise a UserError if a class name has a line break, which in classes.txt would shift all later ones."""
+    if "\n" in name or "\r" in name:
+        raise UserError(f"{where}: the class name {excerpt(name)!r} has a line break; write it in one line")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tubelet.clips import AnyClip, Views
+from tubelet.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,3 +27,27 @@ class ModelCard:
     views: Views | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     license: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.classes:
+            if "\n" in name or "\r" in name:
+                raise UserError(f"a class name must be one line, found {name!r}")
+
+    def require_fit(self, *, frames: int, classes: int, source: str) -> None:
+        """Raise a UserError if the names are not as many as the classes, or clips have other frames.
+
+        Args:
+            frames: frames of the model's clips.
+            classes: number of its classes; 0 if it is not a classifier.
+            source: what has this card, for the message.
+        """
+        if classes and self.classes and len(self.classes) != classes:
+            raise UserError(
+                f"{source}: expected as many class names (card.classes) as classes ({classes}), "
+                f"found {len(self.classes)}"
+            )
+        if self.clip and self.clip.frames != frames:
+            raise UserError(
+                f"{source}: expected clips (card.clip) of the model's {frames} frames, found "
+                f"frames={self.clip.frames}"
+            )

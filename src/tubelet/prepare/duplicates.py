@@ -1,7 +1,9 @@
-"""Videos of the same content: one split if splits are drawn, and reported if lists separate them."""
+"""Videos of the same content or group: one split if splits are drawn, and reported if lists separate them."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from tubelet.data.manifest import SPLITS
 from tubelet.prepare.video import Video
@@ -10,24 +12,96 @@ _HELD_OUT = 0.1  # of each class for validation, and as much for testing
 
 
 def draw_splits(videos: Sequence[Video], seed: int) -> None:
-    """Draw the split of each video: of each class a tenth for validation and a tenth for testing.
+    """Draw the split of each video: of each class about a tenth for validation and a tenth for testing.
 
-    Videos of the same content count once, with the first name's class, and get the same split. A class of
-    three or more has at least one in each split. A video's split depends on the seed and its name, so that
-    adding a video moves few others.
+    Videos of the same content and videos of one group get the same split: they are one unit. Copies count
+    once, with the first name's class. A class in three or more units has at least one in each split, unless
+    that needs groups that would make a split more than twice as large. A unit's split depends on the seed and
+    its first name, so that adding a video moves few others.
     """
-    by_content: dict[str, list[Video]] = {}
-    for video in sorted(videos, key=lambda video: video.listed.name):
-        by_content.setdefault(video.content, []).append(video)
-    by_class: dict[int, list[list[Video]]] = {}
-    for copies in by_content.values():
-        by_class.setdefault(copies[0].listed.labels[0], []).append(copies)
-    for groups in by_class.values():
-        groups.sort(key=lambda copies: _hash(copies[0].listed.name, seed))
-        held_out = max(round(len(groups) * _HELD_OUT), 1) if len(groups) > 2 else 0
-        for k, copies in enumerate(groups):
-            for video in copies:
-                video.split = "val" if k < held_out else "test" if k < 2 * held_out else "train"
+    units = _units(sorted(videos, key=lambda video: video.listed.name))
+    units.sort(key=lambda unit: _hash(unit.name, seed))
+    for video in videos:
+        video.split = "train"
+    wanted = _held_out(units)
+    for split in ("val", "test"):
+        chosen = _choose(units, wanted)
+        for unit in chosen:
+            for video in unit.videos:
+                video.split = split
+        units = [unit for unit in units if unit not in chosen]
+
+
+@dataclass(eq=False)
+class _Unit:
+    """Videos that get the same split, in the order of their names; `counts` by class, without copies."""
+
+    videos: list[Video]
+
+    def __post_init__(self) -> None:
+        self.name = self.videos[0].listed.name
+        first = {video.clip: video.listed.labels[:1] for video in reversed(self.videos)}
+        self.counts = Counter(first.values())
+
+
+def _units(videos: Sequence[Video]) -> list[_Unit]:
+    """Join the videos that share their content or group, also over others."""
+    parent: dict[object, object] = {}
+
+    def root(key: object) -> object:
+        while parent.setdefault(key, key) != key:
+            parent[key] = key = parent[parent[key]]
+        return key
+
+    for video in videos:
+        if video.listed.group:
+            parent[root(("content", video.content))] = root(("group", video.listed.group))
+    found: dict[object, list[Video]] = {}
+    for video in videos:
+        found.setdefault(root(("content", video.content)), []).append(video)
+    return [_Unit(unit) for unit in found.values()]
+
+
+def _held_out(units: Sequence[_Unit]) -> Counter[tuple[int, ...]]:
+    """Return how many videos of each class a held-out split should have: 0 of a class in one or two units."""
+    counts: dict[tuple[int, ...], list[int]] = {}
+    for unit in units:
+        for label, count in unit.counts.items():
+            counts.setdefault(label, []).append(count)
+    return Counter(
+        {
+            label: max(round(sum(of_class) * _HELD_OUT), min(of_class))
+            for label, of_class in counts.items()
+            if len(of_class) > 2
+        }
+    )
+
+
+def _choose(units: Sequence[_Unit], wanted: Counter[tuple[int, ...]]) -> set[_Unit]:
+    """Choose the units of a held-out split, in order: first those with more of the missing than beyond it."""
+    missing, chosen = Counter(wanted), set()
+
+    def gain(unit: _Unit) -> int:
+        return sum(min(count, 2 * missing[label] - count) for label, count in unit.counts.items())
+
+    def take(unit: _Unit) -> None:
+        chosen.add(unit)
+        for label, count in unit.counts.items():
+            missing[label] = max(missing[label] - count, 0)
+
+    for unit in units:
+        if gain(unit) > 0:
+            take(unit)
+    size = sum(unit.counts.total() for unit in chosen)
+    for label in wanted.keys() - {label for unit in chosen for label in unit.counts}:
+        rest = [unit for unit in units if unit not in chosen and label in unit.counts]
+        if len(rest) < 2 or missing[label] < wanted[label]:  # the last one is for training
+            continue
+        best = max(rest, key=gain)
+        if not chosen or size + best.counts.total() <= 2 * wanted.total():
+            take(best)
+            size += best.counts.total()
+    return chosen
 
 
 def _hash(name: str, seed: int) -> bytes:
@@ -38,14 +112,37 @@ def in_two_splits(videos: Iterable[Video], *, val_is_test: bool) -> dict[str, st
     """Return the splits, by the names of videos of which the same content is in more than one split."""
     found = {}
     for copies in _same_clips(videos):
-        by_split: dict[str, str] = {}
-        for video in copies:
-            split = "test" if val_is_test and video.split == "val" else video.split
-            by_split.setdefault(split or "", video.listed.name)
+        by_split = _by_split(copies, val_is_test=val_is_test)
         if len(by_split) > 1:
-            names = " = ".join(dict.fromkeys(by_split.values()))
-            found[names] = " and ".join(split for split in SPLITS if split in by_split)
+            found[" = ".join(dict.fromkeys(by_split.values()))] = _all_of(by_split)
     return found
+
+
+def groups_in_two_splits(videos: Iterable[Video], *, val_is_test: bool) -> dict[str, str]:
+    """Return the splits, with a video of each, by the groups that are in more than one split."""
+    groups: dict[str, list[Video]] = {}
+    for video in videos:
+        if video.listed.group:
+            groups.setdefault(video.listed.group, []).append(video)
+    by_split = {name: _by_split(group, val_is_test=val_is_test) for name, group in groups.items()}
+    return {
+        name: f"{_all_of(splits)}, such as {' and '.join(splits.values())}"
+        for name, splits in by_split.items()
+        if len(splits) > 1
+    }
+
+
+def _by_split(videos: Iterable[Video], *, val_is_test: bool) -> dict[str, str]:
+    """Return the first name in each split."""
+    found: dict[str, str] = {}
+    for video in videos:
+        split = "test" if val_is_test and video.split == "val" else video.split
+        found.setdefault(split or "", video.listed.full_name)
+    return found
+
+
+def _all_of(splits: Collection[str]) -> str:
+    return " and ".join(split for split in SPLITS if split in splits)
 
 
 def in_two_classes(videos: Iterable[Video], classes: Sequence[str]) -> list[str]:
@@ -55,7 +152,7 @@ def in_two_classes(videos: Iterable[Video], classes: Sequence[str]) -> list[str]
         by_labels: dict[tuple[int, ...], str] = {}
         for video in copies:
             if video.listed.labels:
-                by_labels.setdefault(video.listed.labels, video.listed.name)
+                by_labels.setdefault(video.listed.labels, video.listed.full_name)
         if len({frozenset(labels) for labels in by_labels}) > 1:
             found.append(
                 " = ".join(
@@ -67,10 +164,8 @@ def in_two_classes(videos: Iterable[Video], classes: Sequence[str]) -> list[str]
 
 
 def _same_clips(videos: Iterable[Video]) -> list[list[Video]]:
-    """Return the groups of videos of the same content and, in image folders, of the same images."""
+    """Return the groups of videos of the same content and of the same part of it."""
     found: dict[object, list[Video]] = {}
     for video in videos:
-        offset = video.listed.offset
-        key = (video.content, offset, video.listed.frames if offset is not None else None)
-        found.setdefault(key, []).append(video)
+        found.setdefault(video.clip, []).append(video)
     return [copies for copies in found.values() if len(copies) > 1]

@@ -4,7 +4,6 @@ The functions raise a UserError for a folder that does not exist or cannot be li
 """
 
 import os
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from tubelet.errors import UserError
 from tubelet.prepare.lists.class_names import normalized
-from tubelet.prepare.lists.row import Row, split_of
+from tubelet.prepare.lists.row import Row, seconds_in_name, split_of
 from tubelet.prepare.paths import path_below
 from tubelet.prepare.stamps import Stamp
 from tubelet.video.image_folder import is_image
@@ -22,7 +21,6 @@ from tubelet.video.remote import list_below, lists_files, remote_url, require_pa
 from tubelet.video.sources import VIDEO_SUFFIXES
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl")
-_CUT = re.compile(r"(.+)_(\d+)_(\d+)")  # a YouTube id, first and last second
 
 
 @dataclass
@@ -67,7 +65,8 @@ class FoundFiles:
                 f"{self.root}: lists and annotations must be on this machine; copy them here, "
                 f"and specify the folder of the videos with --root {self.root}"
             )
-        return [Path(self.root, path) for path in self.others if Path(path).suffix.lower() in LIST_SUFFIXES]
+        found = [Path(self.root, path) for path in self.others]
+        return [path for path in found if path.suffix.lower() in LIST_SUFFIXES and path.is_file()]
 
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
@@ -76,8 +75,10 @@ class FoundFiles:
         for path in self.videos:
             stem = _normal(Path(path).stem)
             found.setdefault(stem, []).append(path)
-            if match := _CUT.fullmatch(stem):
-                found.setdefault(match[1], []).append(path)
+            if cut := seconds_in_name(stem):
+                found.setdefault(cut[0], []).append(path)
+            if stem.startswith("v_"):  # as ActivityNet's files are named
+                found.setdefault(stem.removeprefix("v_"), []).append(path)
         for path in () if remote_url(self.root) else self.images:  # remote image folders are not read
             found.setdefault(_normal(Path(path).name), []).append(path)
         return found
@@ -88,8 +89,9 @@ class FoundFiles:
         stem = Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else name
         found = self._by_stem.get(stem, [])
         if row.start is not None and row.end is not None:
-            cut = [path for path in found if _seconds(path, stem) == (int(row.start), int(row.end))]
-            return cut or [path for path in found if _normal(Path(path).stem) == stem]
+            times = (stem, int(row.start), int(row.end))
+            cut = [path for path in found if seconds_in_name(_normal(path)) == times]
+            return cut or [path for path in found if (seconds_in_name(_normal(path)) or ("",))[0] != stem]
         return [path for path in found if _normal(Path(path).name) == name] or found
 
 
@@ -214,11 +216,6 @@ def _best_matches(row: Row, candidates: list[str], classes: Sequence[str], *, un
 
 def _key(row: Row) -> tuple[str, float | None]:
     return _normal(Path(row.name).stem), row.start
-
-
-def _seconds(path: str, stem: str) -> tuple[int, int] | None:
-    match = _CUT.fullmatch(_normal(Path(path).stem))
-    return (int(match[2]), int(match[3])) if match and match[1] == stem else None
 
 
 def _normal(text: str) -> str:

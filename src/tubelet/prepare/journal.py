@@ -1,7 +1,8 @@
 """The journal of a data set's folder: finished work, so that an interrupted preparation resumes.
 
-Each line of `prepare.jsonl` is one check or one encoding and is written at once. The last line about a file
-counts; a line that a crash cut off is ignored. A folder is tied to the command that created it.
+Each line of `prepare.jsonl` is one check, the segments of one file, or one encoding, and is written at once.
+The last line about a file counts; a line that a crash cut off is ignored. A folder is tied to the command
+that created it.
 """
 
 import json
@@ -16,6 +17,7 @@ from tubelet.errors import UserError
 from tubelet.files import exclusive
 from tubelet.prepare.check import Checked
 from tubelet.prepare.encode import Encoded, EncodeJob
+from tubelet.prepare.segments import Segments, SegmentsJob
 from tubelet.prepare.stamps import Stamp
 
 _TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}  # file names may not be text
@@ -49,6 +51,7 @@ class Journal:
         self._path = out / "prepare.jsonl"
         self._checks: dict[str, tuple[Stamp, Checked]] = {}
         self._encoded: dict[str, tuple[dict[str, Any], Encoded | None]] = {}
+        self._segments: dict[SegmentsJob, tuple[Stamp, Segments]] = {}
         self._files: set[str] = set()
         self._origin: list[str] = []
         text = self._path.read_text(**_TEXT) if self._path.is_file() else ""
@@ -62,9 +65,16 @@ class Journal:
         if "check" in entry and current:
             check = Checked(**entry["check"])
             self._checks[check.path] = Stamp(**entry["stamp"]), check
+        elif "segments" in entry and current:
+            job, result = entry["segments"], entry["result"]
+            spans = tuple((start, end) for start, end in job["spans"])
+            self._segments[SegmentsJob(job["path"], spans, job["num_frames"])] = (
+                Stamp(**entry["stamp"]),
+                Segments(tuple(result["frames"]), tuple(result["errors"]), result["duration_s"]),
+            )
         elif "encode" in entry:
-            result = Encoded(**entry["result"]) if current else None
-            self._encoded[entry["encode"]["target"]] = entry["encode"], result
+            encoded = Encoded(**entry["result"]) if current else None
+            self._encoded[entry["encode"]["target"]] = entry["encode"], encoded
         elif "files" in entry:
             self._files, self._origin = set(entry["files"]), entry["origin"]
 
@@ -104,6 +114,16 @@ class Journal:
     def add_check(self, check: Checked, stamp: Stamp) -> None:
         """Record the check of a file."""
         self._append({"check": asdict(check), "stamp": asdict(stamp), "version": _VERSION})
+
+    def segments_of(self, job: SegmentsJob, stamp: Stamp) -> Segments | None:
+        """Return the measured segments of a file unless it has changed since."""
+        known, segments = self._segments.get(job, (None, None))
+        return segments if known == stamp else None
+
+    def add_segments(self, job: SegmentsJob, stamp: Stamp, segments: Segments) -> None:
+        """Record the measured segments of a file."""
+        entry = {"segments": asdict(job), "result": asdict(segments), "stamp": asdict(stamp)}
+        self._append({**entry, "version": _VERSION})
 
     @property
     def copies(self) -> dict[str, int]:

@@ -1,12 +1,13 @@
 """Prepare a data set: check every video of a plan, encode it if requested, write the manifest and a report.
 
-Each video has one record, which passes through the steps: stamped, checked, split, encoded, listed.
+Each video has one record, which passes through the steps: stamped, checked, measured (segments), split,
+encoded, listed.
 """
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,10 +19,11 @@ from tubelet.prepare.check import Checked, check_file
 from tubelet.prepare.duplicates import draw_splits
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file, targets_of
 from tubelet.prepare.journal import Journal, open_journal
-from tubelet.prepare.plan import PreparePlan
+from tubelet.prepare.plan import ListedVideo, PreparePlan
 from tubelet.prepare.pool import JobFailed, run_jobs
 from tubelet.prepare.preview import save_preview
 from tubelet.prepare.report import PrepareReport
+from tubelet.prepare.segments import Segments, SegmentsJob, end_note, is_cut, measure_segments
 from tubelet.prepare.stamps import Stamp, stamps_of
 from tubelet.prepare.video import REASONS, Outcome, Video
 from tubelet.progress import Bar
@@ -88,6 +90,7 @@ def prepare(plan: PreparePlan, out: Path, config: PrepareConfig) -> PrepareRepor
         _mark_repeated(videos)
         _stamp(videos)
         _check(videos, journal, config)
+        _measure(videos, journal, config)
         if plan.split_seed is not None:
             draw_splits(_pending(videos), plan.split_seed)
         if config.encode:
@@ -168,12 +171,66 @@ def _check(videos: Sequence[Video], journal: Journal, config: PrepareConfig) -> 
             video.checked = result
             if result.error:
                 video.fail(result.error)
-            elif config.encode:
                 continue
-            elif result.size_changes:
+            _settle_part(video, result)
+            if config.encode or video.outcome is not Outcome.PENDING:
+                continue
+            if result.size_changes:
                 video.outcome = Outcome.SIZE_CHANGES
             elif video.listed.offset is not None and frames is not None and frames < result.frames:
                 video.outcome = Outcome.PART_OF_FOLDER
+
+
+def _settle_part(video: Video, checked: Checked) -> None:
+    """Keep what a line says of its kind of file: seconds of a video, numbers of images in a folder."""
+    listed = video.listed
+    if Path(listed.path).is_dir():
+        if listed.is_segment and listed.offset is None:
+            video.fail(f"a folder of images has no times; list its first image and their number{_at(listed)}")
+        video.listed = replace(listed, start=None, end=None)
+    elif listed.is_segment:
+        video.listed = replace(listed, offset=None, frames=None)
+    elif listed.offset is not None:
+        last = checked.frames if listed.frames is None else listed.offset + listed.frames
+        if listed.offset > 1 or last < checked.frames:
+            video.fail(
+                f"frames {listed.offset} to {last - 1} of a video file, which has {checked.frames}; "
+                f"list the start and end of a segment in seconds{_at(listed)}"
+            )
+        video.listed = replace(listed, offset=None, frames=None)
+
+
+def _at(listed: ListedVideo) -> str:
+    return f" ({listed.where})" if listed.where else ""
+
+
+def _measure(videos: Sequence[Video], journal: Journal, config: PrepareConfig) -> None:
+    """Count the frames of each segment; one without frames cannot be used."""
+    jobs: dict[SegmentsJob, list[Video]] = {}
+    for path, group in _by_path(v for v in _pending(videos) if v.listed.is_segment).items():
+        spans = tuple(dict.fromkeys((v.listed.start, v.listed.end) for v in group))
+        checked = group[0].checked
+        jobs[SegmentsJob(path, spans, checked.frames if checked else 0)] = group
+    if not jobs:
+        return
+    stamps = _stamps(jobs)
+    known = {job: found for job, stamp in stamps.items() if (found := journal.segments_of(job, stamp))}
+    for job, segments in _results(
+        "measuring segments", measure_segments, jobs, known, config, lambda _: _CHECK_LIMIT_S
+    ):
+        if isinstance(segments, Segments) and job not in known:
+            journal.add_segments(job, stamps[job], segments)
+        for video in jobs[job]:
+            if isinstance(segments, JobFailed):
+                video.fail(segments.reason)
+            elif is_cut(video.listed, segments.duration_s):
+                video.listed = replace(video.listed, start=None, end=None)
+            else:
+                number = job.spans.index((video.listed.start, video.listed.end))
+                video.segment_frames = segments.frames[number]
+                video.segment_note = end_note(video.listed, segments.duration_s)
+                if error := segments.errors[number]:
+                    video.fail(error)
 
 
 def _encode(videos: Sequence[Video], journal: Journal, out: Path, config: PrepareConfig) -> None:
@@ -183,7 +240,10 @@ def _encode(videos: Sequence[Video], journal: Journal, out: Path, config: Prepar
     jobs: dict[EncodeJob, list[Video]] = {}
     for video in pending:
         target = str(targets[video.listed])
-        job = EncodeJob(video.listed.path, target, config.short_side, video.listed.part)
+        listed = video.listed
+        job = EncodeJob(
+            listed.path, target, config.short_side, listed.part, start=listed.start, end=listed.end
+        )
         jobs.setdefault(job, []).append(video)
     stamps = _stamps(jobs)
     known = {job: result for job, stamp in stamps.items() if (result := journal.encoding_of(job, stamp))}

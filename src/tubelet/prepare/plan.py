@@ -4,14 +4,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from tubelet.prepare.lists.row import Row
+from tubelet.data.manifest import segment_name
+from tubelet.prepare.lists.row import Row, is_cut_to
 from tubelet.prepare.stamps import Stamp
 from tubelet.video.index import VideoIndex
 
 
 @dataclass(frozen=True)
 class ListedVideo:
-    """A video that the manifest should list.
+    """A video, or a segment of one, that the manifest should list.
 
     Attributes:
         path: the file or image folder: an absolute path or a URL.
@@ -20,6 +21,10 @@ class ListedVideo:
         labels: class numbers.
         offset: number of the first image, in an image folder.
         frames: number of images from `offset` on.
+        start: seconds at which the segment begins; None for the start of the video.
+        end: seconds at which it ends; None for the end of the video.
+        may_be_cut: the file may be that segment already: it is if the video is not longer, or ends before it.
+        group: what must not be in two splits, such as the subject; empty if it is not specified.
         where: the list and the line that name it; empty if no list does.
         stamp: the file's stamp, if it is known already.
     """
@@ -30,14 +35,41 @@ class ListedVideo:
     labels: tuple[int, ...] = ()
     offset: int | None = None
     frames: int | None = None
+    start: float | None = None
+    end: float | None = None
+    may_be_cut: bool = False
+    group: str = field(default="", compare=False)
     where: str = field(default="", compare=False)
     stamp: Stamp | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, row: Row, path: str, name: str, stamp: Stamp | None = None) -> Self:
         """Return the video of a list's row, whose labels are numbers."""
-        labels = tuple(label for label in row.labels if isinstance(label, int))
-        return cls(path, name, row.split or "train", labels, row.offset, row.frames, row.where, stamp)
+        is_cut = is_cut_to(name, row)
+        return cls(
+            path,
+            name,
+            row.split,
+            tuple(label for label in row.labels if isinstance(label, int)),
+            row.offset,
+            row.frames,
+            None if is_cut else row.start,
+            None if is_cut else row.end,
+            row.may_be_cut,
+            row.group,
+            row.where,
+            stamp,
+        )
+
+    @property
+    def full_name(self) -> str:
+        """Its name, with the times of a segment."""
+        return segment_name(self.name, self.start, self.end)
+
+    @property
+    def is_segment(self) -> bool:
+        """Whether it is a segment of the video in seconds."""
+        return self.start is not None or self.end is not None
 
     @property
     def part(self) -> tuple[int, int] | None:

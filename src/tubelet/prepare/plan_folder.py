@@ -3,12 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tubelet.data.manifest import SPLITS
 from tubelet.errors import UserError, plural
 from tubelet.prepare.find_files import FoundFiles
+from tubelet.prepare.groups import groups_of, with_group_notes
+from tubelet.prepare.lists.class_names import require_class_name
 from tubelet.prepare.lists.row import split_of
 from tubelet.prepare.paths import absolute_path
 from tubelet.prepare.plan import ListedVideo, PreparePlan
@@ -22,17 +24,29 @@ Folders = tuple[str, ...]
 """The folders that contain a video, the outermost first."""
 
 
-def plan_folder(files: FoundFiles, *, seed: int = 0, unlabeled: bool = False) -> PreparePlan:
-    """Plan the videos of a folder: its folders are classes, or splits with classes in them, or neither.
-
-    A class folder is the outermost that directly contains videos; common parent folders are ignored. The
-    class has the folder's name or, if class folders are at different depths or share a name, its path.
-    Without folders for the splits, they are drawn.
+def plan_folder(files: FoundFiles, *, seed: int = 0, unlabeled: bool = False, group: str = "") -> PreparePlan:
+    """Plan the videos of a folder by its layout, with the group that is in each relative path.
 
     Args:
         files: the files of the folder.
         seed: of the draw.
         unlabeled: folders are not classes: all videos are for pre-training.
+        group: a regular expression with one group in parentheses; empty for none.
+    """
+    plan = _plan_layout(files, seed=seed, unlabeled=unlabeled)
+    if not group:
+        return plan
+    groups = groups_of([video.name for video in plan.videos], group)
+    videos = tuple(replace(video, group=name) for video, name in zip(plan.videos, groups, strict=True))
+    return with_group_notes(replace(plan, videos=videos), group)
+
+
+def _plan_layout(files: FoundFiles, *, seed: int, unlabeled: bool) -> PreparePlan:
+    """Plan the videos of a folder: its folders are classes, or splits with classes in them, or neither.
+
+    A class folder is the outermost that directly contains videos; common parent folders are ignored. The
+    class has the folder's name or, if class folders are at different depths or share a name, its path.
+    Without folders for the splits, they are drawn.
     """
     if not files.videos:
         raise UserError(
@@ -46,6 +60,8 @@ def plan_folder(files: FoundFiles, *, seed: int = 0, unlabeled: bool = False) ->
         kind = f"videos without classes ({reason}), for pre-training"
         splits = {path: layout.splits.get(path, "train") for path in files.videos}
         return PreparePlan(kind, _videos(files, splits, {}), ignored=ignored)
+    for folder, name in classes.names.items():
+        require_class_name(name, f"{files.root}: folder {'/'.join(folder)!r}")
     names = tuple(sorted(set(classes.names.values())))
     labels = {path: names.index(classes.names[folder]) for path, folder in classes.folder_of.items()}
     kind = f"a folder for each of {len(names)} classes"

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from tubelet.data.manifest import read_names
 from tubelet.errors import UserError, plural
 from tubelet.prepare.find_files import LIST_SUFFIXES, FoundFiles, find_videos, match_rows
+from tubelet.prepare.groups import groups_of, is_column, with_group_notes
 from tubelet.prepare.lists.annotations import Annotations
 from tubelet.prepare.lists.class_names import number_labels
 from tubelet.prepare.lists.row import Row, split_of
@@ -53,8 +54,14 @@ def plan_lists(
     classes: Sequence[str] = (),
     columns: Sequence[str] = (),
     list_format: str = "",
+    *,
+    label: str = "",
+    group: str = "",
+    seed: int = 0,
 ) -> PreparePlan:
     """Plan the videos of lists; a list's name is its split unless its lines specify one.
+
+    With groups, and without any split in the lines and the lists' names, the splits are drawn.
 
     Args:
         sources: the lists, or one folder that contains them.
@@ -63,18 +70,30 @@ def plan_lists(
         classes: names in the order of their numbers.
         columns: what the fields of a line are; detected if empty.
         list_format: the format of the lists; detected if empty.
+        label: the column that contains the labels; detected if empty.
+        group: the column that contains the groups, or a pattern of them in the paths; empty for none.
+        seed: of the draw.
     """
     paths = _list_files(sources)
     rows: list[Row] = []
-    kinds = []
+    kinds: list[str] = []
+    list_notes: list[str] = []
+    column = group if is_column(group) else ""
     for source in paths:
-        content = read_list(source, columns, list_format)
-        split = split_of(source.stem) or "train"
+        content = read_list(source, columns, list_format, label=label, group=column)
+        split = split_of(source.stem)
         rows += [row if row.split else replace(row, split=split) for row in content.rows]
+        list_notes += content.notes
         kinds.append(f"{source.name}: {content.kind}, {plural(len(content.rows), 'video')}")
     class_file = paths[0].parent / "classes.txt"
     if not classes and class_file.is_file():
         classes = read_names(class_file)
+    draws = bool(group) and not any(row.split for row in rows)
+    if not draws:
+        rows = [row if row.split else replace(row, split="train") for row in rows]
+    if group and not column:
+        found_groups = groups_of([row.name for row in rows], group)
+        rows = [replace(row, group=name) for row, name in zip(rows, found_groups, strict=True)]
     rows, names, notes = number_labels(rows, classes)
     for url in {url.partition(":")[0]: url for row in rows if (url := remote_url(row.name))}.values():
         require_package(url)
@@ -96,16 +115,18 @@ def plan_lists(
             f"nor any of the other {len(rows) - 1}; specify with --root the folder that paths are relative to"
         )
     short = short_names((path for _, path, _ in located), absolute_path(root) if root else None)
-    return PreparePlan(
+    plan = PreparePlan(
         "; ".join(kinds),
         tuple(ListedVideo.of(row, path, short[path], stamp) for row, path, stamp in located),
         names,
         any(len(row.labels) > 1 for row in rows),
+        seed if draws else None,
         missing=tuple(
             f"{row.name} ({row.where})" for row, location in zip(rows, found, strict=True) if not location
         ),
-        notes=tuple(notes),
+        notes=(*list_notes, *notes),
     )
+    return with_group_notes(plan, group) if group else plan
 
 
 def _list_files(sources: Sequence[Path]) -> list[Path]:
@@ -115,7 +136,8 @@ def _list_files(sources: Sequence[Path]) -> list[Path]:
         )
     if len(sources) > 1 or not sources[0].is_dir():
         return list(sources)
-    files = [path for path in sorted(sources[0].iterdir()) if path.suffix.lower() in LIST_SUFFIXES]
+    inside = sorted(sources[0].iterdir())
+    files = [path for path in inside if path.suffix.lower() in LIST_SUFFIXES and path.is_file()]
     found = {path: split for path in files if (split := split_of(path.stem))}
     if not found:
         raise UserError(f"{sources[0]} has no list named after train, val or test; give the list's file")

@@ -36,7 +36,7 @@ def save_preview(manifest: Manifest, path: Path) -> None:
         top = row * (_TITLE_PX + _SIDE_PX + _GAP_PX)
         sample = manifest.samples[int(batch.index[row])]
         names = ", ".join(manifest.classes[label] for label in sample.classes)
-        title = " - ".join(filter(None, (names, Path(sample.path).name)))
+        title = " - ".join(filter(None, (names, Path(sample.name).name)))
         draw.text((2, top + 2), title, fill="black", font=font)
         for k, frame in enumerate(clip.permute(0, 2, 3, 1).numpy()):
             sheet.paste(Image.fromarray(frame), (k * (_SIDE_PX + _GAP_PX), top + _TITLE_PX))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tubelet.data.manifest import SPLITS, Sample
+from tubelet.data.manifest import SPLITS, Sample, seconds_text, segment_name
 from tubelet.errors import plural
 from tubelet.files import replacing
-from tubelet.prepare.duplicates import in_two_classes, in_two_splits
+from tubelet.prepare.duplicates import groups_in_two_splits, in_two_classes, in_two_splits
 from tubelet.prepare.plan import ListedVideo, PreparePlan
 from tubelet.prepare.video import Outcome, Video
 
@@ -66,7 +66,7 @@ class PrepareReport:
         return self._with_lines(Outcome.REPEATED)
 
     def _with_lines(self, outcome: Outcome) -> list[str]:
-        return [f"{v.listed.name} ({v.listed.where})" for v in self.videos if v.outcome is outcome]
+        return [f"{v.listed.full_name} ({v.listed.where})" for v in self.videos if v.outcome is outcome]
 
     @property
     def unusual(self) -> dict[str, str]:
@@ -94,6 +94,11 @@ class PrepareReport:
         return in_two_splits(self.listed, val_is_test=self.plan.val_is_test)
 
     @property
+    def groups_in_two_splits(self) -> dict[str, str]:
+        """Splits, by the groups of which videos are in more than one of them."""
+        return groups_in_two_splits(self.listed, val_is_test=self.plan.val_is_test)
+
+    @property
     def in_two_classes(self) -> list[str]:
         """Names and classes of videos of which the same content is in more than one of them."""
         return in_two_classes(self.listed, self.plan.classes)
@@ -105,7 +110,9 @@ class PrepareReport:
         distinct = {listed: _part_name(listed) for listed in found}
         counts = Counter(distinct.values())
         return {
-            listed: f"{name} ({listed.where})" if counts[name] > 1 and listed.where else name
+            listed: f"{name} ({listed.where})"
+            if listed.where and (counts[name] > 1 or listed.is_segment)
+            else name
             for listed, name in distinct.items()
         }
 
@@ -140,8 +147,14 @@ class PrepareReport:
         yield from _listing("the same content in different classes", self.in_two_classes, limit)
         splits = [f"{names}: {splits}" for names, splits in self.in_two_splits.items()]
         yield from _listing("the same content in different splits", splits, limit)
+        groups = [f"{name}: {splits}" for name, splits in self.groups_in_two_splits.items()]
+        yield from _listing("groups in different splits", groups, limit)
         if plan.classes:
-            no_label = [video.path for video in self.listed if not video.listed.labels]
+            no_label = [
+                segment_name(video.path, video.listed.start, video.listed.end)
+                for video in self.listed
+                if not video.listed.labels
+            ]
             yield from _listing(
                 "in none of the classes" if plan.multi_label else "without a label", no_label, limit
             )
@@ -157,7 +170,7 @@ class PrepareReport:
             yield f"note: {note}"
 
     def _notes(self) -> Iterable[str]:
-        num_copies = len(self.listed) - len({video.content for video in self.listed})
+        num_copies = len(self.listed) - len({video.clip for video in self.listed})
         if self.plan.split_seed is not None and num_copies:
             copies = plural(num_copies, "copy is", "copies are")
             yield f"{copies} in the split of the video with the same content"
@@ -176,6 +189,9 @@ class PrepareReport:
 
 
 def _part_name(listed: ListedVideo) -> str:
+    if listed.is_segment:
+        end = "its end" if listed.end is None else f"{seconds_text(listed.end)} s"
+        return f"{listed.name}, {seconds_text(listed.start or 0.0)} s to {end}"
     if listed.part is None:
         return listed.name
     first, count = listed.part

@@ -40,6 +40,8 @@ class Video:
         stamp: the file's size and version.
         checked: the result of the check.
         encoded: the result of encoding it.
+        segment_frames: the number of frames, if it is a segment.
+        segment_note: what is unusual about the segment.
         path: its path in the manifest.
     """
 
@@ -50,6 +52,8 @@ class Video:
     stamp: Stamp | None = None
     checked: Checked | None = None
     encoded: Encoded | None = None
+    segment_frames: int = 0
+    segment_note: str = ""
     path: str = ""
 
     def fail(self, error: str) -> None:
@@ -62,6 +66,13 @@ class Video:
         return self.checked.content if self.checked else ""
 
     @property
+    def clip(self) -> tuple[object, ...]:
+        """The same for videos of the same content and, in segments and image folders, of the same part."""
+        listed = self.listed
+        frames = listed.frames if listed.offset is not None else None
+        return self.content, listed.offset, frames, listed.start, listed.end
+
+    @property
     def reason(self) -> str:
         """Why it is left out."""
         return self.error or REASONS.get(self.outcome, "")
@@ -71,6 +82,8 @@ class Video:
         """What is unusual about it although it is in the manifest."""
         if self.encoded and self.encoded.note:
             return self.encoded.note
+        if self.segment_note:
+            return self.segment_note
         if self.checked is None:
             return ""
         images, listed = self.checked.frames, self.listed.frames
@@ -86,13 +99,16 @@ class Video:
         found: VideoProperties | None = self.encoded or self.checked
         assert found is not None
         labels = self.listed.labels
+        segment = self.listed if self.listed.is_segment and not self.encoded else None  # a copy is cut
         return Sample(
             self.path,
             label=labels[0] if labels and not multi_label else None,
-            frames=found.frames,
+            frames=self.segment_frames if segment else found.frames,
             fps=found.fps or None,
             width=found.width,
             height=found.height,
             codec=found.codec,
             labels=labels if multi_label else (),
+            start=segment.start if segment else None,
+            end=segment.end if segment else None,
         )

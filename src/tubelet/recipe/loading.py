@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
-from tubelet.errors import UserError, did_you_mean
+from tubelet.errors import UserError, did_you_mean, excerpt
 from tubelet.files import read_text
 from tubelet.recipe.schema import TASKS, EvaluateRecipe, Recipe
+from tubelet.recipe.yaml_text import YamlError, parse_yaml, plain_value
 from tubelet.settings import parse, to_plain
 
 
@@ -21,16 +22,17 @@ def load_recipe(name: str, *overrides: str) -> Recipe:
 
     Args:
         name: a shipped recipe (`tubelet recipe list`) or a YAML file.
-        overrides: settings to change, as "key.subkey=value"; values are YAML.
+        overrides: settings to change, as "key.subkey=value". A value that begins with a bracket, a brace or a
+            quotation mark is YAML, `null` is nothing, and any other value is taken literally.
 
     Raises:
         UserError: the recipe is not found, or a setting is unknown, missing or wrong.
     """
-    text = _read(name)
     try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{name} is not valid YAML: {error}") from None
+        settings = parse_yaml(_read(name))
+    except YamlError as error:
+        where = f"{name}:{error.line}" if error.line else name
+        raise UserError(f"{where} is not valid YAML: {error}") from None
     if not isinstance(settings, dict):
         raise UserError(f"{name} must contain settings as `key: value`, found {type(settings).__name__}")
     for override in overrides:
@@ -68,7 +70,8 @@ def _read(name: str) -> str:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise UserError(f"there is no recipe file at {path}")
+            found = ": it is a folder" if path.is_dir() else ""
+            raise UserError(f"there is no recipe file at {path}{found}")
         return read_text(path, "a recipe")
     shipped = _shipped() / f"{name}.yaml"
     if not shipped.is_file():
@@ -91,10 +94,22 @@ def _set(settings: dict[str, Any], override: str) -> None:
         settings = settings[parent]
         if not isinstance(settings, dict):
             raise UserError(f"{key}: '{parent}' is a single setting without settings in it")
+    settings[last] = _parse_value(key, text)
+
+
+def _parse_value(key: str, text: str) -> Any:
+    if not text:
+        raise UserError(f"'{key}=' has no value: add one, or write {key}=null for none")
+    if "\0" in text:
+        raise UserError(f"{key}: a NUL character cannot be in a setting")
+    if text.startswith("~/"):  # shells only expand it at the beginning of a word
+        return str(Path(text).expanduser())
+    if text[0] not in "[{\"'":
+        return plain_value(text)
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"{key}: '{text}' is not a valid YAML value") from None
-    if isinstance(value, str) and value.startswith("~/"):  # shells only expand it at the beginning of a word
-        value = str(Path(value).expanduser())
-    settings[last] = value
+        return parse_yaml(text)
+    except YamlError as error:
+        raise UserError(
+            f"{key}: '{excerpt(text)}' is not a valid YAML value: {error}. Text that begins with {text[0]} "
+            "needs quotation marks"
+        ) from None

@@ -31,14 +31,16 @@ class Training:
     Attributes:
         task: what to train.
         loader: the clips of this process.
-        validate: the validation after an epoch; None is no validation.
+        validate: the validation after an epoch; None: without validation.
         score: its metric that selects the best weights.
+        validated_on: identifies its videos and labels.
     """
 
     task: PretrainTask | ClassifyTask
     loader: TrainLoader
     validate: Validate | None = None
     score: str = "top1"
+    validated_on: str = ""
 
 
 @contextmanager

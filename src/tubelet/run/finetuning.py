@@ -7,7 +7,6 @@ from torch import nn
 
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import CONFIG, Model, read_architecture
-from tubelet.clips import Views
 from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.errors import UserError
 from tubelet.models.card import ModelCard
@@ -66,6 +65,7 @@ def build_finetuning(recipe: FinetuneRecipe, runtime: Runtime, begun: Path | Non
         loader=loader,
         validate=_validation(recipe, model, validation, runtime) if validation else None,
         score="mAP" if manifest.multi_label else "top1",
+        validated_on=validation.fingerprint if validation else "",
     )
 
 
@@ -103,7 +103,7 @@ def _validation(
             model,
             manifest,
             clip=recipe.data.clip,
-            views=Views(),
+            views=replace(recipe.views, clips=1, crops=1),
             runtime=runtime,
             workers=recipe.data.workers,
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import WEIGHTS, Model
+from tubelet.checkpoints.read_file import is_finite
 from tubelet.masking import RunningCellMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.flops import gflops_per_view, parameter_count
@@ -46,6 +47,8 @@ def inspect_checkpoint(
     image_size: int | None = None,
     frames: int | None = None,
     norm_eps: float | None = None,
+    weights: str | None = None,
+    allow_nonfinite: bool = False,
 ) -> Inspection:
     """Describe any model that `load_model` reads; see there for the arguments.
 
@@ -60,6 +63,8 @@ def inspect_checkpoint(
         image_size=image_size,
         frames=frames,
         norm_eps=norm_eps,
+        weights=weights,
+        allow_nonfinite=allow_nonfinite,
     )
     if isinstance(model, MaskedAutoencoder):
         kind = "autoencoder"
@@ -90,6 +95,8 @@ def _has_optimizer(source: Path | str, model: Model) -> bool:
 
 def _describe(model: Model) -> Iterator[tuple[str, str]]:
     encoder, grid, card = model.config.encoder, model.grid, model.card
+    if chosen := card.provenance.get("weights"):
+        yield "weights", f"{chosen}; the file has others"
     patch = f"{encoder.patch_size} x {encoder.patch_size}"
     yield "clip", f"{encoder.frames} frames of {encoder.image_size} x {encoder.image_size} pixels"
     if card.clip:
@@ -121,6 +128,9 @@ def _describe(model: Model) -> Iterator[tuple[str, str]]:
     used = parameter_count(model)
     also = f" ({used:,} without the decoder)" if used != total else ""
     yield "parameters", f"{total:,}{also}"
+    diverged = [tensor for tensor in model.state_dict().values() if not is_finite(tensor)]
+    if bad := sum(int((~tensor.isfinite()).sum()) for tensor in diverged):
+        yield "not finite", f"{bad:,} numbers are NaN or infinite"
     yield "GFLOPs", f"{', '.join(_costs(model))}; one multiply-add counts as one"
     if card.license:
         yield "license", card.license

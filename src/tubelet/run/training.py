@@ -1,5 +1,6 @@
 """The verb of both pre-training and fine-tuning: run a recipe in a folder, to its end."""
 
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -9,7 +10,7 @@ import torch
 
 from tubelet.checkpoints.model_folder import write_model
 from tubelet.errors import UserError, plural
-from tubelet.files import exclusive, replacing, write_json
+from tubelet.files import exclusive, held_open, replacing, write_json
 from tubelet.recipe.loading import load_recipe, to_yaml
 from tubelet.recipe.schema import FinetuneRecipe, Recipe
 from tubelet.run.finetuning import build_finetuning
@@ -19,6 +20,11 @@ from tubelet.train.checkpoint import CheckpointStore
 from tubelet.train.loggers import Console, JsonLines, Logger, Logs, TensorBoard
 from tubelet.train.loop import fit
 from tubelet.train.runtime import Runtime
+
+_WAYS_OUT = (
+    "Choose another folder with --out, or write the run's recipe.yaml again from its recipe and settings: "
+    "`tubelet recipe show RECIPE [KEY=VALUE ...]` prints it"
+)
 
 
 def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
@@ -46,7 +52,9 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
 
         task, loader = training.task, training.loader
         store = CheckpointStore(
-            out, export=lambda folder, weights: write_model(folder, task.model, task.model_weights(weights))
+            out,
+            export=lambda folder, weights: write_model(folder, task.model, task.model_weights(weights)),
+            is_in_place=run_folder.is_in_place,
         )
         try:
             with Logs(*make_loggers(recipe, out, runtime)) as logs:
@@ -62,9 +70,10 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
                     seed=recipe.seed,
                     validate=training.validate,
                     score=training.score,
+                    validated_on=training.validated_on,
                 )
         finally:  # also if the run stops because of them
-            if runtime.is_main and loader.failures:
+            if runtime.is_main and loader.failures and run_folder.is_in_place():
                 write_json(out / "failures.json", loader.failures)
         if runtime.is_main and loader.failures:
             videos = plural(len(loader.failures), "video was", "videos were")
@@ -97,6 +106,7 @@ class RunFolder:
         self.recipe = recipe
         self._lock = ExitStack()
         self._claimed = False
+        self._is_same: Callable[[], bool] = lambda: True
 
     def __enter__(self) -> Self:
         return self
@@ -115,11 +125,12 @@ class RunFolder:
         if not self.path.is_dir():
             return
         self._lock.enter_context(exclusive(self.path))
+        self._is_same = self._lock.enter_context(held_open(self.path))
         self._claimed = True
         if (self.path / "recipe.yaml").exists():
             self._require_same_recipe()
         elif (self.path / "last.pt").exists():
-            raise UserError(f"{self.path} has a run without recipe.yaml; choose another folder with --out")
+            raise UserError(f"{self.path} has a run without recipe.yaml. {_WAYS_OUT}")
 
     def begin(self) -> None:
         """Make and claim the folder, if it is new, and write the recipe into it."""
@@ -130,13 +141,15 @@ class RunFolder:
             with replacing(self.path / "recipe.yaml") as temporary:
                 temporary.write_text(to_yaml(self.recipe), encoding="utf-8")
 
+    def is_in_place(self) -> bool:
+        """Return whether the folder that `begin` claimed still has its path and its recipe."""
+        return self._is_same() and (self.path / "recipe.yaml").exists()
+
     def _require_same_recipe(self) -> None:
         try:
             old = _identity(load_recipe(str(self.path / "recipe.yaml")))
         except UserError as error:
-            raise UserError(
-                f"the run in {self.path} cannot be resumed: {error}\nChoose another folder with --out"
-            ) from None
+            raise UserError(f"the run in {self.path} cannot be resumed: {error}\n{_WAYS_OUT}") from None
         changed = difference(old, _identity(self.recipe))
         if changed:
             listed = "\n  ".join(changed)

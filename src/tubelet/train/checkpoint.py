@@ -1,9 +1,10 @@
 """Saving and resuming: complete files, in one format for any number of processes."""
 
+import math
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,8 +18,9 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from tubelet.errors import UserError, plural, require_at_least
-from tubelet.files import replacing, write_json
+from tubelet.errors import UserError, excerpt, plural, require_at_least
+from tubelet.files import ChecksumWriter, checksum_matches, replacing, write_json
+from tubelet.settings import parse
 from tubelet.train.ema import WeightAverage
 
 Weights = dict[str, Tensor]
@@ -42,6 +44,95 @@ class SaveConfig:
     def __post_init__(self) -> None:
         require_at_least(1, every_epochs=self.every_epochs)
         require_at_least(0, every_seconds=self.every_seconds)
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far a run is; saved with the weights.
+
+    Attributes:
+        steps_per_epoch: optimizer steps in an epoch.
+        step: finished optimizer steps.
+        epoch: finished epochs, validation included.
+        best: best validation score so far.
+        validated_on: identifies the videos of the validation that `best` is from.
+        metrics: the newest value of everything logged.
+    """
+
+    steps_per_epoch: int
+    step: int = 0
+    epoch: int = 0
+    best: float = -math.inf
+    validated_on: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerState:
+    """The optimizer's part of a checkpoint.
+
+    Attributes:
+        state: the moments and the step count of each parameter that had a gradient, by name.
+        param_groups: the settings of each group and, as `params`, the names of its parameters.
+    """
+
+    state: dict[str, dict[str, Tensor]]
+    param_groups: list[dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(group.get("params"), list) for group in self.param_groups):
+            raise UserError("a group has no list params")
+
+    @property
+    def trained(self) -> set[str]:
+        """The names of all parameters."""
+        return {str(name) for group in self.param_groups for name in group["params"]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """The content of `last.pt`; its parts must belong to the same model.
+
+    Attributes:
+        model: all weights and buffers.
+        optimizer: its moments.
+        ema: the averaged weights, if the run averages them.
+        loader: what the loader needs to resume.
+        progress: how far the run is.
+    """
+
+    model: Weights
+    optimizer: OptimizerState
+    ema: Weights | None = None
+    loader: dict[str, Any]
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        moments, trained = self.optimizer.state, self.optimizer.trained
+        shapes = _shapes(self.model)
+        if not trained or not trained <= shapes.keys() or not moments.keys() <= trained:
+            raise UserError("optimizer has other parameters than model")
+        if self.progress.step and not moments:
+            raise UserError("optimizer.state has no moments")
+        for name, tensors in moments.items():
+            expected = {"step": torch.Size(), "exp_avg": shapes[name], "exp_avg_sq": shapes[name]}
+            _require_shapes(f"optimizer.state.{name}", tensors, expected)
+        if self.ema is not None:
+            _require_shapes("ema", self.ema, {name: shapes[name] for name in trained})
+
+
+def _require_shapes(part: str, tensors: Weights, expected: Mapping[str, torch.Size]) -> None:
+    if differing := _differing(_shapes(tensors), expected):
+        raise UserError(f"{part} has other tensors than expected: {differing[0]}")
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def _differing(first: Mapping[str, torch.Size], second: Mapping[str, torch.Size]) -> list[str]:
+    """Return the names of the tensors that only one side has or that have different shapes."""
+    return sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
 
 
 def full_weights(module: nn.Module) -> Weights:
@@ -78,9 +169,7 @@ def restore(
     Raises:
         UserError: the state is of another model.
     """
-    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    saved = {name: tensor.shape for name, tensor in state["model"].items()}
-    if differing := sorted(name for name in shapes | saved if shapes.get(name) != saved.get(name)):
+    if differing := _differing(_shapes(module.state_dict()), _shapes(state["model"])):
         raise UserError(
             f"the checkpoint is of another model: {plural(len(differing), 'tensor')} with other names or "
             f"shapes, such as {differing[0]}; resume with the checkpoint's recipe, or start in another folder"
@@ -106,22 +195,39 @@ class CheckpointStore:
         export: `export(folder, weights)` writes the shareable model into a folder. Its weights are the
             averaged ones if the run has them, and it should replace files through `replacing`. Without it
             there is no shareable last model, and the best is `best/weights.pt`.
+        is_in_place: returns whether the folder is still that of the run; once it is not, nothing is written.
     """
 
-    def __init__(self, folder: Path, export: Export | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        export: Export | None = None,
+        is_in_place: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.folder = folder
         self.export = export
+        self._is_in_place = is_in_place
 
     @property
     def last(self) -> Path:
         """The file to resume from."""
         return self.folder / "last.pt"
 
+    def require_in_place(self) -> None:
+        """Raise a UserError if the folder was deleted, moved or replaced by another one."""
+        if not self._is_in_place():
+            raise UserError(
+                f"{self.folder} was deleted, moved or replaced during the run, which has stopped. Put it "
+                "back and run the same command again to resume from its last checkpoint; without it the "
+                "same command starts from the beginning"
+            )
+
     def save_last(self, state: dict[str, Any]) -> None:
         """Write the shareable model, then `last.pt`; `state` contains that of `full_state`.
 
         Raises:
-            UserError: the disk is full or the folder cannot be written; the previous `last.pt` is intact.
+            UserError: the disk is full, or the folder cannot be written or was deleted; the previous
+                `last.pt`, if it is still there, is intact.
         """
         with self._writing(self.folder):
             if self.export is not None:  # first, so that the model is never older than last.pt
@@ -142,25 +248,55 @@ class CheckpointStore:
         """Return the state of `save_last`, on the CPU, or None without a checkpoint; every process reads it.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: the file cannot be read, or it is not as it was written.
         """
         if not self.last.exists():
             return None
         try:
+            if not checksum_matches(self.last):
+                raise self._damaged("its checksum does not match")
             state: dict[str, Any] = torch.load(self.last, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-            raise UserError(
-                f"{self.last} is damaged and cannot be resumed ({type(error).__name__}): remove it to start "
-                "again in this folder, or start in another folder"
-            ) from error
+        except OSError as error:
+            raise UserError(f"{self.last} cannot be read: {error.strerror or error}") from error
+        except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            raise self._damaged(type(error).__name__) from error
         return state
+
+    def load_run(self, *, averaged: bool) -> dict[str, Any] | None:
+        """Return the result of `load_last` if it is a `RunState`, with its progress as `Progress`.
+
+        Args:
+            averaged: whether the run averages its weights, so that its state has `ema`.
+
+        Raises:
+            UserError: the file cannot be read, is not as it was written or is not the state of such a run.
+        """
+        state = self.load_last()
+        if state is None:
+            return None
+        try:
+            run = parse(RunState, state, str(self.last))
+        except UserError as error:
+            raise self._damaged(excerpt(str(error).splitlines()[1].strip())) from None
+        if averaged and run.ema is None:
+            raise self._damaged("ema is missing")
+        return state | {"progress": run.progress}
+
+    def _damaged(self, reason: str) -> UserError:
+        return UserError(
+            f"{self.last} is damaged or is not a Tubelet checkpoint, so the run cannot be resumed "
+            f"({reason}): restore it from a copy, remove it to start again in this folder, or start in "
+            "another folder"
+        )
 
     @contextmanager
     def _writing(self, folder: Path) -> Iterator[None]:
+        self.require_in_place()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             yield
         except OSError as error:
+            self.require_in_place()
             raise UserError(
                 f"cannot write to {folder}: {error}. Files written before are intact: free space or repair "
                 "the folder, then run the same command again"
@@ -170,7 +306,8 @@ class CheckpointStore:
 def _save(value: Any, path: Path) -> None:
     with replacing(path) as temporary:
         try:
-            with temporary.open("wb") as file:  # given a path, torch.save does not report the system's error
+            with ChecksumWriter(temporary) as file:
                 torch.save(value, file)
+                file.finish()
         except RuntimeError as error:  # torch.save's error for a failed write
             raise (error.__context__ if isinstance(error.__context__, OSError) else OSError(error)) from error

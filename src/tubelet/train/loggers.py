@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -67,17 +68,22 @@ class JsonLines:
         Raises:
             UserError: the disk is full, or the folder does not exist.
         """
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
-        except OSError as error:
-            raise UserError(
-                f"{self.path} cannot be written: {error.strerror}. Free space or repair the folder, then run "
-                "the same command again: it resumes from the last checkpoint"
-            ) from error
+        with _writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
 
     def close(self) -> None:
         """Do nothing: the file is only open while a line is written."""
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}. Free space or repair the folder, then run the same "
+            "command again: it resumes from the last checkpoint"
+        ) from error
 
 
 def _step_of(line: str) -> float:
@@ -101,20 +107,28 @@ class TensorBoard:
 
     def resume(self, step: int) -> None:
         """Hide the points of an interrupted run after `step`."""
-        self._writer = self._make_writer(str(self._folder), purge_step=step + 1)
+        with _writing(self._folder):
+            self._writer = self._make_writer(str(self._folder), purge_step=step + 1)
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Add a point to each curve."""
+        """Add a point to each curve, and write them.
+
+        Raises:
+            UserError: the disk is full, or the folder does not exist.
+        """
         if self._writer is None:
             self.resume(0)
         assert self._writer is not None
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        with _writing(self._folder):
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
 
     def close(self) -> None:
-        """Write buffered points."""
+        """Close the event file; its points are written, so an error is without consequence."""
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):
+                self._writer.close()
 
 
 class Console:

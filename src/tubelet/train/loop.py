@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from types import FrameType, TracebackType
@@ -20,13 +20,21 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from tubelet.errors import UserError
-from tubelet.train.checkpoint import CheckpointStore, SaveConfig, full_state, full_weights, restore
+from tubelet.train.checkpoint import (
+    CheckpointStore,
+    Progress,
+    SaveConfig,
+    full_state,
+    full_weights,
+    restore,
+)
 from tubelet.train.ema import WeightAverage
 from tubelet.train.loggers import LogConfig, Logs, Meter
 from tubelet.train.optim import OptimConfig, learning_rate, make_optimizer, scaled_lr, set_lr
 from tubelet.train.runtime import Movable, Runtime
+from tubelet.train.task import Task
 
-Validate = Callable[[nn.Module], dict[str, float]]
+Validate = Callable[[Task], dict[str, float]]
 Gather = Callable[[Any], list[Any]]
 
 
@@ -60,27 +68,8 @@ class Loader(Protocol):
         """Restore such a state or raise a UserError; every process calls it before the first batch."""
 
 
-@dataclass(kw_only=True)
-class Progress:
-    """How far a run is; saved with the weights.
-
-    Attributes:
-        steps_per_epoch: optimizer steps in an epoch.
-        step: finished optimizer steps.
-        epoch: finished epochs, validation included.
-        best: best validation score so far.
-        metrics: the newest value of everything logged.
-    """
-
-    steps_per_epoch: int
-    step: int = 0
-    epoch: int = 0
-    best: float = -math.inf
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
 def fit(
-    task: nn.Module,
+    task: Task,
     loader: Loader,
     optim: OptimConfig,
     runtime: Runtime,
@@ -92,16 +81,15 @@ def fit(
     seed: int = 0,
     validate: Validate | None = None,
     score: str = "top1",
+    validated_on: str = "",
 ) -> dict[str, float]:
     """Train `task` to the end of the schedule, from `store`'s last checkpoint if there is one.
 
     A resumed run takes exactly the steps of an uninterrupted one; a finished run returns at once.
 
     Args:
-        task: its forward(batch) returns scalar tensors by name, the one to minimize as "loss". It may offer
-            `no_weight_decay`, `layer_of`, `num_layers` (see `parameter_groups`) and `blocks` (see
-            `Runtime.prepare`). It is moved and changed in place and ends with the last weights, not the
-            averaged ones.
+        task: what to train. It is moved and changed in place and ends with the last weights, not the averaged
+            ones.
         loader: the micro-batches; `optim.accumulate` of them are a step, the remainder of an epoch is
             dropped.
         optim: optimizer and schedule.
@@ -114,13 +102,15 @@ def fit(
         validate: is called with the task in evaluation mode, without gradients, under autocast, with averaged
             weights if there are any; returns metrics, the same in every process.
         score: the validation metric that selects the best weights; higher is better.
+        validated_on: identifies the videos and labels of the validation; after a change of it scores cannot
+            be compared, so the selection of the best weights starts again.
 
     Returns:
         The newest value of everything logged; validation metrics are `val/NAME`, the best score `best/SCORE`.
 
     Raises:
-        UserError: the loss is not finite, the disk is full, the checkpoint does not fit, or there are too few
-            videos.
+        UserError: the loss is not finite, the disk is full, the checkpoint does not fit, the run's folder is
+            gone, or there are too few videos.
         Interrupted: after SIGTERM or Ctrl-C, once the current step is finished and saved.
     """
     save, log = save or SaveConfig(), log or LogConfig()
@@ -137,11 +127,16 @@ def fit(
 
     # --- Resume --------------------------------------------------------------------------------------------
     progress = Progress(steps_per_epoch=steps_per_epoch)
-    if (state := store.load_last()) is not None:
-        progress = _progress_of(state, steps_per_epoch)
+    if (state := store.load_run(averaged=average is not None)) is not None:
+        progress = state["progress"]
+        _require_same_steps(progress, steps_per_epoch)
         restore(state, task, optimizer, average)
         loader.resume(state["loader"])
         del state
+        if progress.validated_on != validated_on and progress.best > -math.inf:
+            runtime.on_main(_report_other_validation)
+            progress.best = -math.inf
+    progress.validated_on = validated_on
     if progress.epoch >= optim.epochs:
         return progress.metrics
     runtime.on_main(partial(logs.resume, progress.step))
@@ -152,8 +147,12 @@ def fit(
         runtime.on_main(lambda: store.save_last(state | {"progress": asdict(progress)}))
 
     def log_values(values: dict[str, float]) -> None:
+        def write() -> None:
+            store.require_in_place()
+            logs.log(progress.step, values)
+
         progress.metrics |= values
-        runtime.on_main(partial(logs.log, progress.step, values))
+        runtime.on_main(write)
 
     # --- Train ---------------------------------------------------------------------------------------------
     meter = Meter(runtime)
@@ -281,14 +280,21 @@ def _steps_per_epoch(loader: Loader, optim: OptimConfig) -> int:
     return steps
 
 
-def _progress_of(state: dict[str, Any], steps_per_epoch: int) -> Progress:
-    progress = Progress(**state["progress"])
+def _report_other_validation() -> None:
+    print(
+        "the validation list has other videos or labels than before, so its scores cannot be compared: the "
+        "next validation starts best/ again",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _require_same_steps(progress: Progress, steps_per_epoch: int) -> None:
     if progress.steps_per_epoch != steps_per_epoch:
         raise UserError(
             f"the checkpoint is of a run with {progress.steps_per_epoch} steps in an epoch, now there are "
             f"{steps_per_epoch}: resume with the same videos and batch_size, or start in another folder"
         )
-    return progress
 
 
 def _whole(value: Tensor) -> Tensor:

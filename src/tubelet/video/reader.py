@@ -8,6 +8,7 @@ A video is a file, a folder of numbered images, or a remote file (s3://, gs://, 
 https://). A read decodes each frame once, however many crops show it, and as few other frames as possible.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,10 +18,11 @@ from typing import Protocol
 import av
 from torch import Tensor
 
+from tubelet.video.demux import ReadableFrames, frame_packets, rewind
 from tubelet.video.image_folder import ImageFolder
 from tubelet.video.index import VideoIndex as VideoIndex
 from tubelet.video.index import header_index, scan_index, video_stream
-from tubelet.video.packets import Decoding, WrongIndexError
+from tubelet.video.packets import Decoding, FewerFramesError, WrongIndexError
 from tubelet.video.pixels import Crop as Crop
 from tubelet.video.pixels import CropConverter, FrameConverter, Orientation
 from tubelet.video.remote import remote_url
@@ -32,14 +34,15 @@ _OTHER_FRAMES = "its header describes other frames than it has; choose frames an
 
 
 class Video(Protocol):
-    """An open video, from `open_video`.
+    """An open video, from `open_video`."""
 
-    Attributes:
-        index: the number, times, rate and size of the frames, by which to choose what to read. It comes from
-            the file's header where that is regular, and reading may mend it.
-    """
+    @property
+    def index(self) -> VideoIndex:
+        """The number, times, rate and size of the frames, by which to choose what to read.
 
-    index: VideoIndex
+        It comes from the file's header where that is regular, and reading may mend it.
+        """
+        ...
 
     @property
     def stated_duration_s(self) -> float:
@@ -55,7 +58,8 @@ class Video(Protocol):
             numbers: frame numbers from 0, in any order, repeats allowed.
 
         Returns:
-            uint8 (len(numbers), C=3, H, W), RGB, rotated as the file specifies.
+            uint8 (len(numbers), C=3, H, W), RGB, rotated as the file specifies, and not stretched where pixels
+            are not square.
 
         Raises:
             IndexChanged: the header was wrong about the frames, and `index` is mended: choose again.
@@ -66,7 +70,7 @@ class Video(Protocol):
         ...
 
     def read_crops(self, crops: Sequence[Crop]) -> list[Tensor]:
-        """Decode frames, each once, and cut out and scale parts of them, bilinearly with antialiasing.
+        """Decode frames, each once, and cut out and scale parts of them.
 
         Args:
             crops: which part of which frames, and how large.
@@ -83,7 +87,14 @@ class Video(Protocol):
 
 
 @contextmanager
-def open_video(path: Path | str, *, exact: bool = False, limit: float = TIME_LIMIT_S) -> Iterator[Video]:
+def open_video(
+    path: Path | str,
+    *,
+    exact: bool = False,
+    limit: float = TIME_LIMIT_S,
+    start: float | None = None,
+    end: float | None = None,
+) -> Iterator[Video]:
     """Open a video for reading and close it at the end of the `with` block.
 
     Args:
@@ -91,15 +102,24 @@ def open_video(path: Path | str, *, exact: bool = False, limit: float = TIME_LIM
         exact: index the video by reading every packet and decoding a frame, so that reading need not mend
             the index; otherwise a regular MP4 is indexed by its header, which is faster.
         limit: seconds from opening after which reading fails.
+        start: seconds after the first frame at which the segment to read begins; None for the whole video.
+        end: seconds at which it ends: the frame that is shown from then on is not part of it. Frame 0 of the
+            open video is then the first of the segment.
 
     Yields:
         The open video: see `Video`.
 
     Raises:
-        VideoError: the file is missing, is not a video, has no frames, or does not open in time.
+        VideoError: the file is missing, is not a video, has no frames (in the segment), or does not open in
+            time.
         FetchError: it is remote and could not be fetched.
     """
-    deadline = Deadline(path, limit)
+    with _open_whole(path, Deadline(path, limit), exact) as video:
+        yield video if start is None and end is None else VideoSegment(video, path, start, end)
+
+
+@contextmanager
+def _open_whole(path: Path | str, deadline: Deadline, exact: bool) -> Iterator[Video]:
     if not remote_url(path) and Path(path).is_dir():
         yield ImageFolder(Path(path), deadline)
         return
@@ -119,12 +139,16 @@ class VideoFile:
             header = None if exact else header_index(container, self._stream)
             self._from_header = header is not None
             self.index = header or scan_index(container, self._stream, deadline)
-            if exact:
+            if exact or not self._size_is_known:
                 self._mend_size(*self._shown_size())
+        if not self._size_is_known:
+            raise VideoError(f"{deadline.path}: cannot be read as a video (none of its frames decode)")
 
     @property
     def stated_duration_s(self) -> float:
         """The shorter of the durations that the video stream and the whole file state, in seconds."""
+        if self.index.parts:
+            return 0.0  # FFmpeg's estimate takes the file for one recording
         stream = self._stream
         of_stream = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         of_file = (self._container.duration or 0) / av.time_base
@@ -166,21 +190,29 @@ class VideoFile:
         except WrongIndexError:
             self._mend_index()
             yield from self._decoding(wanted).frames()
+        except FewerFramesError as error:
+            self._shorten_index(error.num_frames)
 
     def _decoding(self, wanted: set[int]) -> Decoding:
         if not self._at_start:
-            self._container.seek(0)
+            rewind(self._container)
         self._at_start = False
         return Decoding(self._container, self._stream, self.index, wanted, self._deadline, self._from_header)
 
     def _mend_index(self) -> None:
         """Index the file by its packets; raise IndexChanged where its header's index was another."""
         before, self._from_header = self.index, False
-        self._container.seek(0)
+        rewind(self._container)
         self.index = scan_index(self._container, self._stream, self._deadline)
         self._mend_size(*self._shown_size())
         if self.index != before:
             raise IndexChanged(f"{self._deadline.path}: {_OTHER_FRAMES}")
+
+    def _shorten_index(self, num_frames: int) -> None:
+        """Leave the last frames out of the index, and raise IndexChanged."""
+        keys = tuple(key for key in self.index.keys if key < num_frames)
+        self.index = replace(self.index, times=self.index.times[:num_frames], keys=keys)
+        raise IndexChanged(f"{self._deadline.path}: {_OTHER_FRAMES}")
 
     def _mend_size(self, height: int, width: int) -> bool:
         """Set the size of the frames as shown; return whether the index had another, as of rotated video."""
@@ -189,12 +221,70 @@ class VideoFile:
             self.index = replace(self.index, height=height, width=width)
         return changed
 
+    @property
+    def _size_is_known(self) -> bool:
+        return self.index.height > 0 < self.index.width
+
     def _shown_size(self) -> tuple[int, int]:
-        """Return the (height, width) of the first frame as shown, or the index's where it does not decode."""
+        """Return (height, width) as shown of the first frame that decodes, or the index's if none does."""
         self._at_start = False
         self._stream.codec_context.skip_frame = "DEFAULT"
-        try:
-            first = next(self._container.decode(self._stream), None)
-        except (av.FFmpegError, ValueError):
-            first = None  # others may decode
+        packets = frame_packets(self._container, self._stream, self.index.parts)
+        first = next(iter(ReadableFrames(packets, self._deadline)), None)
         return Orientation.of(first).size(first) if first else (self.index.height, self.index.width)
+
+
+class VideoSegment:
+    """The frames of an open video in [start, end) seconds, numbered from 0; see `Video`.
+
+    Raises:
+        VideoError: no frame is in the segment.
+    """
+
+    def __init__(self, video: Video, path: Path | str, start: float | None, end: float | None) -> None:
+        self._video = video
+        self._path = path
+        self._start, self._end = start, end
+        self._frames()
+
+    @property
+    def index(self) -> VideoIndex:
+        """The index of the segment only; decoding its first frames may begin before them."""
+        whole, frames = self._video.index, self._frames()
+        within = slice(bisect_right(whole.keys, frames.start), bisect_left(whole.keys, frames.stop))
+        keys = (0, *(key - frames.start for key in whole.keys[within]))
+        times = whole.times[frames.start : frames.stop]
+        return replace(whole, times=times, keys=keys, parts=(), key_positions=())
+
+    @property
+    def stated_duration_s(self) -> float:
+        """The duration that the whole file states, in seconds."""
+        return self._video.stated_duration_s
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        """See `Video.read`."""
+        return self._video.read(self._in_whole(numbers))
+
+    def read_crops(self, crops: Sequence[Crop]) -> list[Tensor]:
+        """See `Video.read_crops`."""
+        return self._video.read_crops([replace(crop, frames=self._in_whole(crop.frames)) for crop in crops])
+
+    def _in_whole(self, numbers: Sequence[int]) -> list[int]:
+        """Return the numbers of the segment's frames in the whole video."""
+        first = self._frames().start
+        self.index.require(numbers, self._path)
+        return [first + number for number in numbers]
+
+    def _frames(self) -> range:
+        frames = self._video.index.frames_between(self._start, self._end)
+        if not frames:
+            raise VideoError(f"{self._path}: {no_frames_between(self._video.index, self._start, self._end)}")
+        return frames
+
+
+def no_frames_between(index: VideoIndex, start: float | None, end: float | None) -> str:
+    """Return why a segment has no frames."""
+    if not index.tick_s:
+        return "a folder of images has no times, so that no segment in seconds can be read from it"
+    ends = "its end" if end is None else f"{end:g} s"
+    return f"no frame between {start or 0:g} s and {ends}; the video lasts {index.duration_s:.2f} s"

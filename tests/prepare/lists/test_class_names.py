@@ -1,5 +1,6 @@
 """Class names: every project's file is read, and labels get numbers."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,39 @@ def test_a_label_matches_the_only_similar_class(tmp_path: Path):
 def test_numbers_and_names_do_not_mix():
     with pytest.raises(UserError, match=r"x.txt:2"):
         number_labels(rows(0, "run", 2))
+
+
+def test_a_class_name_is_one_line_of_text(tmp_path: Path):
+    for name in ("a\nb", "a\rb", "a\r\nb", "\ud800"):
+        text = json.dumps(["run", name])
+        with pytest.raises(UserError, match=r"names.json: entry 2: the class name '"):
+            read_classes(write(tmp_path / "names.json", text))
+        with pytest.raises(UserError, match=r"names.json: 1: the class name '"):
+            read_classes(write(tmp_path / "names.json", json.dumps({"0": "run", "1": name})))
+        with pytest.raises(UserError, match=r"x.txt:2: the class name '"):
+            number_labels(rows("run", name))
+
+
+def test_codes_stand_for_the_classes_that_begin_with_them(tmp_path: Path):
+    classes = read_classes(write(tmp_path / "Charades_v1_classes.txt", "c000 Holding clothes\nc001 Run\n"))
+    assert classes == ("c000 Holding clothes", "c001 Run")
+    numbered, _, _ = number_labels(rows("c001", "c000"), classes)
+    assert [row.labels for row in numbered] == [(1,), (0,)]
+    with pytest.raises(UserError, match=r"x.txt:1: 'c002' is not among"):
+        number_labels(rows("c002"), classes)
+
+
+def test_a_table_of_classes_may_have_more_columns(tmp_path: Path):
+    text = "id,key,instances\n1,put,\"['put', 'place']\"\n0,take,\"['take', 'grab']\"\n"
+    assert read_classes(write(tmp_path / "EPIC_100_verb_classes.csv", text)) == ("take", "put")
+
+
+def test_odd_class_files_are_one_message(tmp_path: Path):
+    for name, text, message in [
+        ("deep.json", "[" * 100_000, "nested too deeply"),
+        ("deep.json", "[" * 900 + "]" * 900, "deep.json"),
+        ("x.txt", f"{'1' * 5000} run\n1 walk\n2 jump\n", "x.txt:1"),
+        ("x.json", f'{{"run": {"1" * 5000}}}', "x.json"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            pytest.fail(f"{text:.60} is read as {read_classes(write(tmp_path / name, text))}")

@@ -313,3 +313,71 @@ def test_names_contain_splits():
         ("everything", None),
     ]:
         assert split_of(name) == split, name
+
+
+def test_an_unknown_header_is_named(tmp_path: Path):
+    for text, found in [
+        ("clip_name,class_id\na.mp4,0\nb.mp4,1\n", "clip_name, class_id"),
+        ("clip_name,klass\na.mp4,run\nb.mp4,walk\n", "clip_name, klass"),
+        ("clip_name\tklass\na\t3\nb\t1\n", "clip_name, klass"),
+        ('"clip name";"class id"\n"a; b.mp4";1\n', "clip name, class id"),
+        ("movie klass\na 3\nb 1\n", "movie, klass"),
+    ]:
+        with pytest.raises(UserError, match=rf"train.csv:1: .*video_path, .* found {found}\."):
+            pytest.fail(f"{text!r} is read as {rows_of(tmp_path, text)}")
+    for text in ("running fast,run\nwalking slow,walk\n", "my clip,0\nb,1\n", "a.mp4,run\nb.mp4,jump\n"):
+        assert len(rows_of(tmp_path, text)) == 2, text
+
+
+def test_columns_that_are_not_used_are_named(tmp_path: Path):
+    path = tmp_path / "train.csv"
+    path.write_text("path,klass,mood,fps\na.mp4,run,good,25\n")
+    unused, no_label = read_list(path).notes
+    assert unused == "train.csv: columns that are not used: klass, mood"
+    assert "--label COLUMN" in no_label
+    found = read_list(path, label="Klass")
+    assert found.rows[0].labels == ("run",)
+    assert found.notes == ("train.csv: columns that are not used: mood",)
+    for option in ("label", "group"):
+        with pytest.raises(
+            UserError, match=rf"train.csv: no column 'x' for --{option}; there are path, klass"
+        ):
+            read_list(path, **{option: "x"})
+    (tmp_path / "lines.txt").write_text("a.mp4 1\n")
+    with pytest.raises(UserError, match=r"lines.txt: --group subject names a column"):
+        read_list(tmp_path / "lines.txt", group="subject")
+
+
+def test_times_in_named_columns(tmp_path: Path):
+    for header, cells in [
+        ("start,end", "1.5,3"),
+        ("time_start,time_end", "1.5,3.0"),
+        ("start_timestamp,stop_timestamp", "00:00:01.50,00:00:03"),
+        ("start_time,end_time", "0:1.5,0:03"),
+        ("Start,End", "1.50,3"),
+    ]:
+        (row,) = rows_of(tmp_path, f"path,{header}\na.mp4,{cells}\n")
+        assert (row.start, row.end) == (1.5, 3), header
+    (row,) = rows_of(tmp_path, '[{"path": "a.mp4", "label": 1, "segment": [1.5, 3]}]', "x.json")
+    assert (row.start, row.end, row.labels) == (1.5, 3, (1,))
+    path = tmp_path / "train.csv"
+    path.write_text("path,start,end\na.mp4,soon,3\nb.mp4,1,3\n")
+    assert "1 line with a start or end that is not a time" in read_list(path).notes[-1]
+    assert "train.csv:2" in read_list(path).notes[-1]
+
+
+def test_deeply_nested_json_is_one_message(tmp_path: Path):
+    for depth in (500, 900, 3000, 100_000):
+        nested = "[" * depth + "]" * depth
+        for text in (
+            nested,
+            f'{{"a.mp4": {nested}}}',
+            f'[{{"path": {nested}}}]',
+            "[" * depth,
+            '{"a":' * depth,
+        ):
+            for name in ("x.json", "x.jsonl"):
+                with pytest.raises(UserError, match=r"x.json"):
+                    pytest.fail(f"read as {rows_of(tmp_path, text, name)!r:.60}")
+    (tmp_path / "x.txt").write_text("[" * 100_000)
+    assert read_list(tmp_path / "x.txt").rows[0].labels == ()

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from tubelet.checkpoints.families.family import Config, Family
+from tubelet.checkpoints.families.preprocessor import pixel_statistics
 from tubelet.checkpoints.hub import HUB_CONFIG, HUB_PREPROCESSOR, HUB_WEIGHTS
 from tubelet.checkpoints.read_file import Checkpoint
 from tubelet.checkpoints.shapes import ArchitectureHints
@@ -54,7 +55,7 @@ _DECODER_SETTINGS = {
 
 
 class HuggingFace(Family):
-    """Hugging Face's port of VideoMAE, whose settings are in config.json and preprocessor_config.json."""
+    """Hugging Face's port of VideoMAE, whose settings are in config.json and its preprocessor files."""
 
     name = "huggingface"
     title = "Hugging Face"
@@ -67,7 +68,7 @@ class HuggingFace(Family):
         return "videomae.embeddings.patch_embeddings.projection.weight" in weights
 
     def read_config(self, file: Checkpoint, hints: ArchitectureHints) -> Config:
-        """Return the architecture, from the two settings files, with transformers' defaults.
+        """Return the architecture, from the settings files, with transformers' defaults.
 
         Raises:
             UserError: the settings are missing, or ask for what these models do not have.
@@ -86,15 +87,16 @@ class HuggingFace(Family):
             )
         is_classifier = "classifier.weight" in weights
         eps = settings.get("layer_norm_eps", 1e-12)
-        preprocessor = file.others.get(HUB_PREPROCESSOR, {})
+        mean, std = pixel_statistics(file.others, source)
         encoder = EncoderConfig(
             **_read_settings(settings, _ENCODER_SETTINGS, source) | _hinted(heads=hints.heads),
             final_norm="videomae.layernorm.weight" in weights and not is_classifier,
             norm_eps=eps,
-            mean=tuple(preprocessor.get("image_mean", IMAGENET_MEAN)),
-            std=tuple(preprocessor.get("image_std", IMAGENET_STD)),
+            mean=mean,
+            std=std,
         )
         if is_classifier:
+            _check_problem_type(settings, len(weights["classifier.weight"]), source)
             mean_pooling = "fc_norm.weight" in weights
             head = LinearHeadConfig(
                 pool="mean" if mean_pooling else "first", norm_eps=_HEAD_EPS if mean_pooling else eps
@@ -111,6 +113,12 @@ class HuggingFace(Family):
             final_norm_eps=_HEAD_EPS,
         )
         target = PixelTarget(normalize="channel" if settings.get("norm_pix_loss", True) else None)
+        if target.normalize is None and (mean, std) != (IMAGENET_MEAN, IMAGENET_STD):
+            # Transformers computes this target with ImageNet's statistics, whatever the pixels' are.
+            raise UserError(
+                f"{source}: norm_pix_loss false needs ImageNet's pixel statistics, found mean {mean} and "
+                f"deviation {std}"
+            )
         return AutoencoderConfig(encoder=encoder, decoder=decoder, target=target)
 
     def read_card(self, file: Checkpoint, config: Config) -> ModelCard:
@@ -119,13 +127,7 @@ class HuggingFace(Family):
         if not isinstance(config, ClassifierConfig):
             return card
         settings = file.others[HUB_CONFIG]
-        named = settings.get("id2label") or {}
-        classes = tuple(named[key] for key in sorted(named, key=int))
-        if classes and len(classes) != config.classes:
-            raise UserError(
-                f"{file.source}/{HUB_CONFIG}: id2label names {len(classes)} classes, but the classifier has "
-                f"{config.classes}"
-            )
+        classes = _class_names(settings, config.classes, f"{file.source}/{HUB_CONFIG}")
         return replace(
             card,
             classes=() if classes == _numbered(len(classes)) else classes,
@@ -165,11 +167,40 @@ def _read_settings(settings: Mapping[str, Any], names: Mapping[str, str], source
     read = {}
     for theirs in names.keys() & settings.keys():
         value = settings[theirs]
-        sides = set(value) if isinstance(value, list) else {value}
-        if len(sides) != 1:
+        side, *others = value if isinstance(value, list) and value else [value]
+        if any(other != side for other in others):
             raise UserError(f"{source}: expected {theirs} to be square, found {value}")
-        read[names[theirs]] = sides.pop()
+        if type(side) is not int or side < 1:
+            raise UserError(
+                f"{source}/{HUB_CONFIG}: expected {theirs} to be a whole number from 1, found {value!r}"
+            )
+        read[names[theirs]] = side
     return read
+
+
+def _check_problem_type(settings: Mapping[str, Any], classes: int, source: str) -> None:
+    """Transformers trains a model of one class as a regression if its settings say nothing else."""
+    found = settings.get("problem_type") or ("regression" if classes == 1 else None)
+    if found not in (None, "single_label_classification", _MULTI_LABEL):
+        raise UserError(
+            f"{source}/{HUB_CONFIG}: expected problem_type single_label_classification or {_MULTI_LABEL}, "
+            f"found {found}, which Tubelet has no head for; use transformers for this model"
+        )
+
+
+def _class_names(settings: Mapping[str, Any], count: int, source: str) -> tuple[str, ...]:
+    """The names by class, or nothing if the settings have none."""
+    named = settings.get("id2label") or {}
+    if not named:
+        return ()
+    names = [named.get(str(i)) for i in range(count)] if isinstance(named, dict) else []
+    wrong = [f"{i}: {name!r}" for i, name in enumerate(names) if not isinstance(name, str)]
+    if len(named) != count or wrong or not names:
+        raise UserError(
+            f"{source}: id2label names {len(named)} classes, but the classifier has {count}; expected a text "
+            f"for each number from 0, found {', '.join(wrong[:4]) or f'{len(named)} entries'}"
+        )
+    return tuple(map(str, names))
 
 
 def _hinted(**hints: int | None) -> dict[str, Any]:

@@ -78,6 +78,12 @@ def _with_hub_config(hints: ArchitectureHints, file: Checkpoint) -> Architecture
     settings = file.others.get(HUB_CONFIG, {}).get("model_config") or {}
     if not isinstance(settings, dict):
         raise UserError(f"{file.source}/{HUB_CONFIG}: expected settings under model_config")
+    for name in ("num_heads", "img_size", "num_frames"):
+        if name in settings and (type(settings[name]) is not int or settings[name] < 1):
+            raise UserError(
+                f"{file.source}/{HUB_CONFIG}: expected {name} to be a whole number from 1, found "
+                f"{settings[name]!r}"
+            )
     return replace(
         hints,
         heads=hints.heads or settings.get("num_heads"),

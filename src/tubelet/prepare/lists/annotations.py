@@ -4,14 +4,13 @@ Each reader gets the text files beside the videos, recognizes its own by name an
 video its split and its class number. It raises a UserError if a file is missing or a line is broken.
 """
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tubelet.errors import UserError
-from tubelet.files import csv_rows, read_text
+from tubelet.errors import UserError, excerpt
+from tubelet.files import csv_rows, parse_json, read_text
 from tubelet.prepare.lists.class_names import number_labels, read_classes
 from tubelet.prepare.lists.row import Row, split_of
 from tubelet.prepare.lists.tables import read_list
@@ -142,11 +141,13 @@ def read_hmdb51(files: Iterable[Path], fold: int = 1) -> Annotations:
         for number, line in enumerate(read_text(path, "a list of videos").split("\n"), start=1):
             if not line.strip():
                 continue
-            match = re.fullmatch(r"(.*\S)\s+([012])", line.strip())
-            if match is None:
-                raise UserError(f"{path}:{number}: expected `name.avi 0`, 1 or 2, found '{line.strip()}'")
-            for split in _HMDB51_SPLITS[match[2]]:
-                rows.append(Row(f"{name}/{match[1]}", f"{path}:{number}", split=split, labels=(label,)))
+            file, use = line.rsplit(None, 1) if len(line.split(None, 1)) == 2 else (line, "")
+            if use not in _HMDB51_SPLITS:
+                raise UserError(
+                    f"{path}:{number}: expected `name.avi 0`, 1 or 2, found '{excerpt(line.strip())}'"
+                )
+            for split in _HMDB51_SPLITS[use]:
+                rows.append(Row(f"{name}/{file.strip()}", f"{path}:{number}", split=split, labels=(label,)))
     notes = [_VAL_IS_TEST]
     if len(classes) != 51:
         notes.append(f"{len(classes)} classes are annotated; HMDB51 has 51")
@@ -157,11 +158,7 @@ def _label_numbers(path: Path) -> dict[str, int]:
     """Return the numbers of the templates; empty if the file is not such a table."""
     if not _first_line(path).lstrip().startswith("{"):
         return {}
-    text = read_text(path, "the numbers of the templates")
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
+    content = parse_json(path, read_text(path, "the numbers of the templates"))
     if not all(isinstance(number, int) or str(number).isdecimal() for number in content.values()):
         return {}
     return {re.sub(r"[\[\]]", "", template): int(number) for template, number in content.items()}

@@ -1,17 +1,18 @@
 """Lines of a path and fields behind it, as training scripts read them: `path label` and similar.
 
 A line is split from the right, or after the suffix of a video's name, so that a path may contain blanks and
-commas. What the fields are is given as column names, or detected from all lines together.
+commas. What the fields are is given as column names, or detected from all lines together. A line is read in
+time that is linear in its length, whatever it contains.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tubelet.errors import UserError
-from tubelet.prepare.lists.row import Row, labels_in, number_in, split_of
+from tubelet.errors import UserError, excerpt
+from tubelet.prepare.lists.row import Row, labels_in, number_in, seconds_in, split_of
 from tubelet.video.sources import VIDEO_SUFFIXES
 
 Columns = tuple[str, ...]
@@ -37,12 +38,15 @@ LINE_FORMATS: dict[str, Columns] = {
     "mmaction2_offset_multi_label": ("path", "offset", "frames", "label..."),
 }
 
+_TIMES: Columns = ("path", "start", "end", "label")
+
 _SUFFIX = "|".join(sorted(re.escape(suffix) for suffix in VIDEO_SUFFIXES))
-_VIDEO = re.compile(rf".*(?:{_SUFFIX})(?:\?[^\s,;]*)?", re.IGNORECASE)  # a web address may have a query
-_REST = r"(?:[ \t]*[,;\t ][ \t]*(?P<rest>.*))?"
-_QUOTED_LINE = re.compile(rf'"(?P<path>(?:[^"]|"")*)"{_REST}')
-_VIDEO_LINE = re.compile(rf"(?P<path>{_VIDEO.pattern}){_REST}", re.IGNORECASE)
-_NUMBERS_AT_END = re.compile(r"(?:[ \t]*[,;\t ][ \t]*-?\d+)*$")
+# The end of a video's name; a web address may have a query.
+_VIDEO_END = re.compile(rf"(?:{_SUFFIX})(?:\?[^\s,;]*)?(?=[\s,;]|$)", re.IGNORECASE)
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+_WORD = re.compile(r"[^\s,;]+")
+_WHOLE_NUMBER = re.compile(r"-?\d+")
+_TIME = re.compile(r"\d+(?::\d+)*(?:\.\d*)?|-\d+")  # or a number
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,11 @@ def read_lines(path: Path, text: str, columns: Sequence[str] = ()) -> tuple[Colu
         UserError: a line is broken or ambiguous.
     """
     numbered = enumerate((line.strip() for line in text.split("\n")), start=1)
-    lines = [_split(f"{path}:{number}", line) for number, line in numbered if line]
+    located = [(f"{path}:{number}", line) for number, line in numbered if line]
+    if not columns and _have_times(_split(where, line, _TIME) for where, line in located):
+        columns = _TIMES
+    number = _number_in(columns)
+    lines = [_split(where, line, number) for where, line in located]
     found = tuple(columns) or _detect(lines)
     if found[0] != "path" or "label..." in found[:-1]:
         raise UserError(
@@ -72,20 +80,78 @@ def read_lines(path: Path, text: str, columns: Sequence[str] = ()) -> tuple[Colu
     return found, list(_rows(lines, found))
 
 
-def _split(where: str, text: str) -> _Line:
-    if match := _QUOTED_LINE.fullmatch(text) or _VIDEO_LINE.fullmatch(text):
-        name = match["path"].replace('""', '"') if text.startswith('"') else match["path"]
-        rest = (match["rest"] or "").strip()
-        if re.fullmatch(r"-?\d+(?: +-?\d+)*", rest):
-            fields = rest.split()
-        else:  # class names may contain blanks
-            fields = re.split(r"[ \t]*[,;\t][ \t]*", rest) if rest else []
-        return _Line(where, text, name, tuple(fields), _VIDEO.fullmatch(name) is not None)
-    numbers = _NUMBERS_AT_END.search(text)
-    end = numbers.start() if numbers else len(text)
-    if end == len(text) and len(parts := re.split(r"[,;\t]", text)) == 2:  # a name and a class name
+def _number_in(columns: Sequence[str]) -> re.Pattern[str]:
+    """Return what the numbers behind a path are."""
+    return _TIME if {"start", "end"} & set(columns) else _WHOLE_NUMBER
+
+
+def _split(where: str, text: str, number: re.Pattern[str]) -> _Line:
+    """Split a line into a path and fields, which are numbers unless the path ends as a video's does."""
+    if (found := _quoted(text) or _video(text)) is not None:
+        name, rest = found
+        words = rest.split()
+        fields = words if all(map(number.fullmatch, words)) else _cells(rest)  # class names have blanks
+        return _Line(where, text, name, tuple(fields), _ends_as_video(name))
+    name, fields = _numbers_at_end(text, number)
+    if not fields and len(parts := re.split(r"[,;\t]", text)) == 2:  # a name and a class name
         return _Line(where, text, parts[0].strip(), (parts[1].strip(),))
-    return _Line(where, text, text[:end], tuple(re.findall(r"-?\d+", text[end:])))
+    return _Line(where, text, name, tuple(fields))
+
+
+def _ends_as_video(name: str) -> bool:
+    return any(match.end() == len(name) for match in _VIDEO_END.finditer(name))
+
+
+def _quoted(text: str) -> tuple[str, str] | None:
+    """Return the path in quotes with which a line begins, and the rest."""
+    match = _QUOTED.match(text)
+    if match is None or (rest := _behind(text, match.end())) is None:
+        return None
+    return match[1].replace('""', '"'), rest
+
+
+def _video(text: str) -> tuple[str, str] | None:
+    """Return the longest beginning of a line that ends as a video's name does, and the rest."""
+    ends = [match.end() for match in _VIDEO_END.finditer(text)]
+    if not ends or (rest := _behind(text, ends[-1])) is None:
+        return None
+    return text[: ends[-1]], rest
+
+
+def _behind(text: str, end: int) -> str | None:
+    """Return what follows a path and one delimiter; None if no delimiter follows."""
+    rest = text[end:]
+    if rest and not rest[0].isspace() and rest[0] not in ",;":
+        return None
+    rest = rest.lstrip()
+    return rest[1:].lstrip() if rest[:1] in (",", ";") else rest
+
+
+def _cells(text: str) -> list[str]:
+    """Return the fields between commas, semicolons and tabs, without blanks around them."""
+    blanks = re.sub(r"[ \t]+", lambda run: "\t" if "\t" in run[0] else " ", text)
+    return re.split(r"[ \t]?[,;\t][ \t]?", blanks)
+
+
+def _numbers_at_end(text: str, number: re.Pattern[str], most: int | None = None) -> tuple[str, list[str]]:
+    """Return a path, and the numbers behind it (at most `most`); the first word is part of the path."""
+    words = list(_WORD.finditer(text))
+    first = len(words)
+    while first > 1 and number.fullmatch(words[first - 1][0]) and (most is None or len(words) - first < most):
+        first -= 1
+    path = text[: words[first - 1].end()] if words and first < len(words) else text
+    return path, [word[0] for word in words[first:]]
+
+
+def _have_times(lines: Iterable[_Line]) -> bool:
+    """Return whether all lines are `path start end label`, and a time of the first is not a whole number."""
+    for number, line in enumerate(lines):
+        *times, label = line.fields or ("",)
+        if len(times) != 2 or not all(map(_TIME.fullmatch, times)) or not _WHOLE_NUMBER.fullmatch(label):
+            return False
+        if number == 0 and not set(".:") & set("".join(times)):
+            return False
+    return True
 
 
 def _detect(lines: Sequence[_Line]) -> Columns:
@@ -136,14 +202,14 @@ def _require_alike(lines: Sequence[_Line], usual: int, columns: Columns) -> None
         option = _option((*columns[:-1], "label..."))
         raise UserError(
             f"{longer[0].where}: expected `{' '.join(columns)}` as in the other lines, found "
-            f"'{longer[0].text}'; if videos have more than one class use {option}"
+            f"'{excerpt(longer[0].text)}'; if videos have more than one class use {option}"
         )
 
 
 def _ambiguous(lines: Sequence[_Line], usual: int, *choices: Columns) -> UserError:
     example = next(line for line in lines if len(line.fields) == usual)
     options = ", or ".join(map(_option, choices))
-    return UserError(f"{example.where}: '{example.text}' is ambiguous; use {options}")
+    return UserError(f"{example.where}: '{excerpt(example.text)}' is ambiguous; use {options}")
 
 
 def _option(columns: Columns) -> str:
@@ -159,11 +225,12 @@ def _rows(lines: Sequence[_Line], columns: Columns) -> Iterator[Row]:
         path, fields = line.path, line.fields
         extra = len(fields) - len(names)
         if extra > 0 and not line.is_video and not multi_label:  # numbers at the end of a folder's name
-            path = re.sub(rf"(?:[ \t]*[,;\t ][ \t]*-?\d+){{{len(names)}}}$", "", line.text)
+            path, _ = _numbers_at_end(line.text, _number_in(names), len(names))
             fields, extra = fields[extra:], 0
         if extra < 0 or (extra and not multi_label):
             raise UserError(
-                f"{line.where}: expected `{' '.join(columns)}` as in the other lines, found '{line.text}'"
+                f"{line.where}: expected `{' '.join(columns)}` as in the other lines, found "
+                f"'{excerpt(line.text)}'"
             )
         yield _row(
             line.where, path, fields, (*names[:-1], *["label"] * (extra + 1)) if multi_label else names
@@ -173,13 +240,30 @@ def _rows(lines: Sequence[_Line], columns: Columns) -> Iterator[Row]:
 def _row(where: str, path: str, fields: Sequence[str], names: Sequence[str]) -> Row:
     cells = dict(zip(names, fields, strict=True))
     numbers: dict[str, int] = {}
-    for name in {"first", "offset", "frames"} & cells.keys():
+    for name in {"first", "offset", "frames", "last"} & cells.keys():
         number = number_in(cells[name])
         if not isinstance(number, int):
-            raise UserError(f"{where}: expected a whole number, found '{cells[name]}'")
+            raise UserError(f"{where}: expected a whole number, found '{excerpt(cells[name])}'")
         numbers["offset" if name == "first" else name] = number + (name == "offset")  # images count from 1
+    if (last := numbers.pop("last", None)) is not None:
+        numbers["frames"] = last + 2 - numbers.get("offset", 1)
     if numbers.get("frames", 0) < 0:  # the whole video
         numbers = {}
+    times: dict[str, float] = {}
+    for name in {"start", "end"} & cells.keys():
+        seconds = seconds_in(cells[name])
+        if seconds is None:
+            raise UserError(f"{where}: expected a time in seconds, found '{excerpt(cells[name])}'")
+        times[name] = seconds
     labels = (labels_in(field) for name, field in zip(names, fields, strict=True) if name == "label")
     split = split_of(cells["split"]) if "split" in cells else None
-    return Row(path, where, split, tuple(label for found in labels for label in found), **numbers)
+    return Row(
+        path,
+        where,
+        split,
+        tuple(label for found in labels for label in found),
+        numbers.get("offset"),
+        numbers.get("frames"),
+        times.get("start"),
+        times.get("end"),
+    )

@@ -3,41 +3,58 @@
 The format is detected from the content unless it is given.
 """
 
-import json
+import csv
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as short_repr
 from typing import Any
 
-from tubelet.errors import UserError, did_you_mean
-from tubelet.files import csv_rows, read_text
-from tubelet.prepare.lists.lines import LINE_FORMATS, read_lines
-from tubelet.prepare.lists.row import COLUMN_NAMES, Row, labels_in, split_of
+from tubelet.data.manifest import COLUMNS
+from tubelet.errors import UserError, did_you_mean, excerpt, plural
+from tubelet.files import csv_rows, parse_json, read_text
+from tubelet.prepare.lists.lines import LINE_FORMATS, Columns, read_lines
+from tubelet.prepare.lists.row import (
+    COLUMN_NAMES,
+    KNOWN_NAMES,
+    Row,
+    is_plain,
+    labels_in,
+    seconds_in,
+    split_of,
+)
+from tubelet.prepare.lists.segments import is_ava, read_ava, segments_of
 from tubelet.video.sources import VIDEO_SUFFIXES
 
-FORMATS = (*LINE_FORMATS, "csv", "json")
+FORMATS = (*LINE_FORMATS, "ava", "csv", "json")
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "blanks"}
-_KNOWN_NAMES = {name for names in COLUMN_NAMES.values() for name in names}
+_HEADER_LINES = 20  # that decide whether the first of them is a header
+_MAX_NAMED = 8  # unknown columns in a note
 _Record = tuple[str, Any]  # where it is, and a JSON value or the cells by column
 
 
 @dataclass(frozen=True)
 class VideoList:
-    """The rows of a list, and its format in a few words."""
+    """The rows of a list, its format in a few words, and what of it is not understood or not used."""
 
     rows: tuple[Row, ...]
     kind: str
+    notes: tuple[str, ...] = ()
 
 
-def read_list(path: Path, columns: Sequence[str] = (), list_format: str = "") -> VideoList:
+def read_list(
+    path: Path, columns: Sequence[str] = (), list_format: str = "", *, label: str = "", group: str = ""
+) -> VideoList:
     """Read a list.
 
     Args:
         path: the list.
         columns: what the fields of a line are: names in COLUMN_NAMES, "label..." for any number of labels.
         list_format: one of FORMATS; detected if empty.
+        label: the named column that contains the labels; detected if empty.
+        group: the named column that contains the groups; empty for none.
 
     Raises:
         UserError: a line is broken or ambiguous; the message names the file and the line.
@@ -57,27 +74,68 @@ def read_list(path: Path, columns: Sequence[str] = (), list_format: str = "") ->
     if not text.strip():
         raise UserError(f"{path} is empty; it should list videos")
     if list_format == "json" or (not list_format and _is_json(path, text)):
-        return _from_records(path, "JSON", _json_records(path, text))
-    delimiter = None if columns or list_format in LINE_FORMATS else _header_delimiter(text)
+        return _from_records(path, "JSON", _json_records(path, text), label, group)
+    delimiter = None if columns or list_format in LINE_FORMATS else _header_delimiter(path, text)
     if delimiter:
         kind = f"table with named columns, separated by {_DELIMITERS[delimiter]}"
-        return _from_records(path, kind, _table_records(path, text, delimiter))
+        return _from_records(path, kind, _table_records(path, text, delimiter), label, group)
     if list_format == "csv":
         raise UserError(f"{path}: the first line must name the columns: path, label, ...")
+    if option := f"--label {label}" if label else f"--group {group}" if group else "":
+        raise UserError(f"{path}: {option} names a column, but the list's first line does not name columns")
+    if list_format == "ava" or (not columns and not list_format and is_ava(text)):
+        note = "AVA's boxes are not used: each time is a segment of 3 s with the classes of all persons"
+        return VideoList(tuple(read_ava(path, text)), "AVA's lines", (note,))
     found, rows = read_lines(path, text, LINE_FORMATS.get(list_format, columns))
-    return VideoList(tuple(rows), f"lines of `{' '.join(found)}`")
+    return VideoList(tuple(rows), _kind(tuple(found)))
 
 
-def _header_delimiter(text: str) -> str | None:
-    """Return the delimiter of the first line if that names columns."""
-    line = text.lstrip().splitlines()[0]
-    for delimiter in _DELIMITERS:
-        cells = {cell.strip().strip('"').lower() for cell in line.split(delimiter)}
-        if any(Path(cell).suffix in VIDEO_SUFFIXES for cell in cells):
+def _kind(columns: Columns) -> str:
+    """Describe the format of lines by their columns and by its name."""
+    names = [name for name, known in LINE_FORMATS.items() if known == columns]
+    multi_label = ", multi-label" if columns[-1] == "label..." else ""
+    return f"lines of `{' '.join(columns)}`{multi_label}" + (f" (--format {names[0]})" if names else "")
+
+
+def _header_delimiter(path: Path, text: str) -> str | None:
+    """Return the delimiter of the first line if that names columns.
+
+    Raises:
+        UserError: it names columns, and none that is known to contain the videos.
+    """
+    first, *others = text.strip().split("\n", _HEADER_LINES)[:_HEADER_LINES]
+    cells_by = {mark: [cell.strip().strip('"') for cell in first.split(mark)] for mark in _DELIMITERS}
+    for delimiter, cells in cells_by.items():
+        names = {cell.lower() for cell in cells}
+        if any(Path(name).suffix in VIDEO_SUFFIXES for name in names):
             return None
-        if cells & set(COLUMN_NAMES["path"]) and (delimiter != " " or cells <= _KNOWN_NAMES):
+        if names & set(COLUMN_NAMES["path"]) and (delimiter != " " or names <= KNOWN_NAMES):
             return delimiter
+    for delimiter, cells in cells_by.items():
+        if _is_header(cells, list(csv.reader(others, delimiter=delimiter)), delimiter):
+            raise UserError(
+                f"{path}:1: no column of this header is known to contain the videos: expected one of "
+                f"{', '.join(COLUMN_NAMES['path'])}, found {excerpt(', '.join(cells))}. "
+                "Rename the column, or remove the header and specify the fields with --columns"
+            )
     return None
+
+
+def _is_header(cells: Sequence[str], others: Sequence[Sequence[str]], delimiter: str) -> bool:
+    """Return whether the first line's cells are names and those of the other lines are values."""
+    if len(cells) < 2 or not others or any(len(line) != len(cells) for line in others):
+        return False
+    if not all(re.fullmatch(r"[^\W\d][\w ().#-]*", cell) for cell in cells):
+        return False
+    names = {cell.lower() for cell in cells}
+    if names <= KNOWN_NAMES or (names & KNOWN_NAMES and delimiter != " "):
+        return True
+    return any(all(map(_is_value, column)) for column in zip(*others, strict=True))
+
+
+def _is_value(cell: str) -> bool:
+    """Return whether a cell is a number or a video, which no column is called."""
+    return seconds_in(cell) is not None or Path(cell.strip().strip('"')).suffix.lower() in VIDEO_SUFFIXES
 
 
 def _table_records(path: Path, text: str, delimiter: str) -> Iterable[_Record]:
@@ -96,8 +154,8 @@ def _is_json(path: Path, text: str) -> bool:
 
     def parses(part: str) -> bool:
         try:
-            json.loads(part)
-        except ValueError:
+            parse_json(path, part)
+        except UserError:
             return False
         return True
 
@@ -111,59 +169,97 @@ def _json_records(path: Path, text: str) -> Iterable[_Record]:
     """Return the objects of an array, the values of an object by video, or one object a line."""
     lines = [(f"{path}:{n}", line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
     try:
-        content = json.loads(text)
-    except ValueError as error:
+        content = parse_json(path, text)
+    except UserError:
         if len(lines) < 2 or not text.lstrip().startswith("{"):
-            raise UserError(f"{path} is not valid JSON: {error}") from None
-        return [(where, _parse(where, line)) for where, line in lines]
+            raise
+        return [(where, parse_json(where, line)) for where, line in lines]
+    if isinstance(content, dict) and isinstance(content.get("database"), dict):  # ActivityNet, HACS, THUMOS
+        content = content["database"]
     if not isinstance(content, dict):
         entries = content if isinstance(content, list) else [content]
         return [(f"{path}: entry {n}", entry) for n, entry in enumerate(entries, start=1)]
-    if any(isinstance(content.get(name), str) for name in _KNOWN_NAMES):  # JSONL of a single line
+    if any(isinstance(content.get(name), str) for name in KNOWN_NAMES):  # JSONL of a single line
         return [(f"{path}: entry 1", content)]
-    return [(f"{path}: {name}", {**_fields(value), "path": name}) for name, value in content.items()]
+    return [
+        (f"{path}: {name}", {**(value if isinstance(value, dict) else {"label": value}), "path": name})
+        for name, value in content.items()
+    ]
 
 
-def _parse(where: str, line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where} is not valid JSON: {error}") from None
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    """Return the fields of a JSON object's value: an object, also with `annotations` inside, or a label."""
-    if not isinstance(value, dict):
-        return {"label": value}
-    nested = value.get("annotations")
-    return {**value, **(nested if isinstance(nested, dict) else {})}
-
-
-def _from_records(path: Path, kind: str, records: Iterable[_Record]) -> VideoList:
-    rows = tuple(_row(where, record) for where, record in records)
+def _from_records(path: Path, kind: str, records: Iterable[_Record], label: str, group: str) -> VideoList:
+    rows: list[Row] = []
+    found: dict[str, None] = {}  # all columns, in order
+    without_segment, no_times = [], []
+    for where, value in records:
+        if not isinstance(value, dict):
+            raise UserError(f"{where} must be an object with named fields, found {short_repr(value)}")
+        record = {str(name).strip().lower(): cell for name, cell in value.items()}
+        entries = segments_of(record)
+        without_segment += [] if entries else [where]
+        for entry in entries:
+            found |= dict.fromkeys(entry)
+            rows.append(_row(where, entry, label.lower(), group.lower()))
+            no_times += [where] if _no_time(entry) else []
     if not rows:
         raise UserError(f"{path} lists no video")
-    return VideoList(rows, kind)
+    for option, name in (("--label", label), ("--group", group)):
+        if name and name.lower() not in found:
+            raise UserError(f"{path}: no column '{name}' for {option}; there are {', '.join(found)}")
+    notes = []
+    if unknown := [
+        name for name in found if name not in {*KNOWN_NAMES, *COLUMNS, label.lower(), group.lower()}
+    ]:
+        more = f" and {len(unknown) - _MAX_NAMED} more" if len(unknown) > _MAX_NAMED else ""
+        notes.append(f"{path.name}: columns that are not used: {', '.join(unknown[:_MAX_NAMED])}{more}")
+        if not any(row.labels for row in rows):
+            notes.append(f"{path.name}: no column is known to contain the labels; --label COLUMN names it")
+    if not label and {"verb_class", "noun_class"} <= found.keys():
+        notes.append(f"{path.name}: the labels are verb_class; --label noun_class uses the nouns")
+    if without_segment:
+        lines = plural(len(without_segment), "video")
+        notes.append(f"{lines} without a segment, left out, such as {without_segment[0]}")
+    if no_times:
+        lines = plural(len(no_times), "line")
+        notes.append(f"{lines} with a start or end that is not a time, ignored, such as {no_times[0]}")
+    return VideoList(tuple(rows), kind, tuple(notes))
 
 
-def _row(where: str, record: Any) -> Row:
-    if not isinstance(record, dict):
-        raise UserError(f"{where} must be an object with named fields, found {str(record)[:60]}")
-    record = {name.strip().lower(): cell for name, cell in record.items()}
-    cells = {
+def _cells(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the first filled cell of each known column; None if there is no such cell."""
+    return {
         column: next((record[name] for name in names if record.get(name) not in (None, "")), None)
         for column, names in COLUMN_NAMES.items()
     }
+
+
+def _no_time(record: Mapping[str, Any]) -> bool:
+    cells = _cells(record)
+    return any(cells[name] is not None and seconds_in(cells[name]) is None for name in ("start", "end"))
+
+
+def _row(where: str, record: Mapping[str, Any], label: str, group: str) -> Row:
+    cells = _cells(record)
     if cells["path"] is None:
         raise UserError(
             f"{where}: no video named; a column path (or id) is required, found {', '.join(record)}"
         )
     split = split_of(str(cells["split"]))
     if cells["split"] is not None and split is None:
-        raise UserError(f"{where}: the split must be train, val or test, found '{cells['split']}'")
-    if cells["label"] is not None and cells["label"] == record.get("template"):
+        raise UserError(f"{where}: the split must be train, val or test, found {short_repr(cells['split'])}")
+    if label:
+        cells["label"] = record.get(label)
+    elif cells["label"] is not None and cells["label"] == record.get("template"):
         cells["label"] = re.sub(r"[\[\]]", "", str(cells["label"]))  # Something-Something's placeholders
-    offset, frames = _number(cells["offset"]), _number(cells["frames"])
+    labels = cells["label"] if isinstance(cells["label"], list) else [cells["label"]]
+    for column, values in (("path", [cells["path"]]), ("label", labels)):
+        if not all(map(is_plain, values)):
+            raise UserError(
+                f"{where}: expected text or a number as {column}, found {short_repr(cells[column])}"
+            )
+    offset, frames, last = (_number(cells[name]) for name in ("offset", "frames", "last"))
+    if frames is None and last is not None:
+        frames = last - (offset or 0) + 1
     return Row(
         name=str(cells["path"]),
         where=where,
@@ -171,8 +267,10 @@ def _row(where: str, record: Any) -> Row:
         labels=labels_in(cells["label"]),
         offset=None if offset is None else int(offset),
         frames=None if frames is None else int(frames),
-        start=_number(cells["start"]),
-        end=_number(cells["end"]),
+        start=seconds_in(cells["start"]),
+        end=seconds_in(cells["end"]),
+        may_be_cut="youtube_id" in record,
+        group="" if record.get(group) is None else str(record[group]).strip(),
     )
 
 

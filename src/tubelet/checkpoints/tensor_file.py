@@ -1,0 +1,51 @@
+"""Files of safetensors: written with a CRC-32 of all tensors in their header, which reading verifies."""
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from tubelet.errors import UserError
+from tubelet.files import replacing
+
+_CRC = "tubelet_crc32"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Replace a file; its header stores the CRC-32 of what is written."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(plain, metadata={"format": "pt", _CRC: crc32(plain)}))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a file of safetensors; if it was written by `write_tensors`, its CRC-32 is verified.
+
+    Raises:
+        SafetensorError: the file is truncated or malformed.
+        OSError: it cannot be read.
+        UserError: its tensors are not those that were written.
+    """
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+        expected = (file.metadata() or {}).get(_CRC)
+    if expected is not None and (found := crc32(tensors)) != expected:
+        raise UserError(
+            f"{path} cannot be read, it is damaged: expected the CRC-32 {expected}, found {found}. Copy or "
+            "download it again"
+        )
+    return tensors
+
+
+def crc32(tensors: Mapping[str, Tensor]) -> str:
+    """Return the CRC-32 of the names, dtypes, shapes and values, in the order of the names."""
+    crc = 0
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
+        crc = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, crc)
+    return f"{crc:08x}"
