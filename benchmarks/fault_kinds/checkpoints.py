@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fault_kinds.data import motion_data, tiny_models, tiny_recipe
+from fault_kinds.data import motion_data, tensors_digest, tiny_models, tiny_recipe
 from fault_kinds.mutations import DAMAGES, one_flipped_bit
 from fault_kinds.trial import Case, Failure, LimitedProcesses, pick, require
 from tubelet.checkpoints.load import load_model
@@ -255,7 +255,7 @@ def _file_content(files: list[Path], rng: np.random.Generator, folder: Path) -> 
     itself: dict[str, Any] = dict(outer)
     itself["again"] = itself
     nested: Any = weights
-    for _ in range(800):
+    for _ in range(200):
         nested = {"model": nested}
     contents: list[Any] = [
         None, [], {}, "text", 3.5, weights[name], list(weights.values()), [outer], itself, nested,
@@ -341,7 +341,7 @@ def resume_or_refuse(recipe: Path, folder: Path, whole: Path) -> None:
         require(len(str(error)) < 3000, f"a message of {len(str(error)):,} characters")
         return
     for name in ("model.safetensors", "best/model.safetensors"):
-        same = (folder / name).read_bytes() == (whole / name).read_bytes()
+        same = tensors_digest(folder / name) == tensors_digest(whole / name)
         require(same, f"resumed, and {name} is another than that of an uninterrupted run")
 
 
@@ -364,9 +364,9 @@ def _last_parts(data: bytes, rng: np.random.Generator) -> bytes:
     return _with_checksum(content.getvalue(), data)
 
 
-_PYTHON_VALUES: tuple[Any, ...] = (
-    None, [], {}, (), "x", True, -1, 10**9, 10**30, 1e300, math.nan, [1, "x"], {"x": 1}, {1: {}},
-    torch.zeros(()), torch.zeros(3), torch.full((), math.nan), torch.zeros(0, dtype=torch.int8),
+_PYTHON_VALUES: tuple[Any, ...] = (  # no numbers: another one may be right
+    None, [], {}, (), "x", math.nan, [1, "x"], {"x": 1}, {1: {}}, torch.zeros(3), torch.full((), math.nan),
+    torch.zeros(0, dtype=torch.int8),
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 
-from fault_kinds.data import TASKS, motion_data, tiny_models, tiny_recipe
+from fault_kinds.data import TASKS, motion_data, tensors_digest, tiny_models, tiny_recipe
 from fault_kinds.trial import COMMAND_LIMIT_S, Failure, TubeletProcess, require
 from tubelet.checkpoints.save import save_model
 
@@ -192,10 +192,11 @@ def _num_frames(path: Path) -> int | None:
 
 def _models_and_log(out: Path) -> Results:
     """The models, the losses and scores of every step, and temporary files that should not be there."""
-    files = [*out.rglob("*.safetensors"), *out.rglob("*.partial")]
+    models = {path.relative_to(out).as_posix(): tensors_digest(path) for path in out.rglob("*.safetensors")}
+    partials = {path.relative_to(out).as_posix(): "" for path in out.rglob("*.partial")}
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     values = [{key: value for key, value in line.items() if key not in _SPEEDS} for line in lines]
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in files} | {"log.jsonl": values}
+    return {**models, **partials, "log.jsonl": values}
 
 
 def _probabilities(out: Path) -> Results:

@@ -1,9 +1,11 @@
 """Small data, models and recipes that the kinds damage."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from tubelet.checkpoints.model_folder import Model
 from tubelet.clips import SegmentClip
@@ -17,8 +19,6 @@ from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
 from tubelet.models.heads import BridgingHeadConfig
 
-HINTS = {"heads": 2, "image_size": 32, "frames": 4}
-"""What foreign files of the models here do not record."""
 _ENCODER = "{frames: 4, image_size: 32, patch_size: 8, dim: 32, depth: 2, heads: 2, mlp_dim: 64}"
 _RECIPES = {
     "pretrain": f"""
@@ -42,6 +42,15 @@ runtime: {{threads: 1}}
 """,
 }
 TASKS = tuple(_RECIPES)
+
+
+def tensors_digest(path: Path) -> str:
+    """Return a hash of the tensors of a file of safetensors: their names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(load_file(path).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def motion_data(folder: Path) -> Path:

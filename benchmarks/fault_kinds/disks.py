@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from fault_kinds.commands import Command, Results, WholeRun, commands, require_same, used_bytes, whole_run
+from fault_kinds.data import tensors_digest
 from fault_kinds.trial import Case, LimitedProcesses, Once, Unavailable, require
 from tubelet.train.checkpoint import CheckpointStore
 
@@ -36,7 +37,8 @@ def cases(folder: Path, processes: LimitedProcesses) -> list[Case]:
 def _conversion(layout: str, model: Path) -> Command:
     def results(out: Path) -> Results:
         files = [path for path in (out / "converted").rglob("*") if path.is_file()]
-        return {path.name: path.read_bytes() for path in files}
+        weights = {path.name: tensors_digest(path) for path in files if path.suffix == ".safetensors"}
+        return {path.name: path.read_bytes() for path in files} | weights
 
     return Command(
         f"convert --to {layout}",
