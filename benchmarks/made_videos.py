@@ -9,7 +9,7 @@ import numpy as np
 
 from tubelet.files import replacing
 from tubelet.video.encode import require_x264, rgb_frames, write_frames
-from tubelet.video.transcode import ReadableFrames, write_training_video
+from tubelet.video.transcode import write_training_video
 
 KINETICS, RE_ENCODED, SSV2 = "kinetics-like", "kinetics-like, re-encoded", "ssv2-like"
 _FILES = {KINETICS: ("kinetics", ".mp4"), RE_ENCODED: ("kinetics-encoded", ".mp4"), SSV2: ("ssv2", ".webm")}
@@ -41,8 +41,7 @@ def write_made_videos(folder: Path, count: int, *, seconds: float = 10) -> dict[
         if not encoded.exists():
             with replacing(encoded) as part, av.open(str(original)) as container:
                 stream = container.streams.video[0]
-                frames = ReadableFrames(container, stream)
-                write_training_video(part, frames, 256, Fraction(30), stream.time_base)
+                write_training_video(part, container.decode(stream), 256, Fraction(30), stream.time_base)
         if not webm.exists():
             with replacing(webm) as part, av.open(str(part), "w", format="webm") as output:
                 pictures = rgb_frames(_scene(seed + 1000, int(seconds * 0.4 * 12), 240, 427), Fraction(12))

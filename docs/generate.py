@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tubelet.checkpoints.catalogue import catalogue
+from tubelet.clips import AnyClip, DenseClip, ScoresName, Views
+from tubelet.data.protocols import PROTOCOLS, EvaluationProtocol
 from tubelet.masking import RunningCellMasking
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
@@ -13,6 +16,8 @@ from tubelet.models.flops import gflops_per_view, parameter_count
 from tubelet.models.heads import BridgingHeadConfig, LinearHeadConfig
 from tubelet.models.sizes import SizeName
 from tubelet.recipe.help import explain
+from tubelet.settings import to_plain
+from tubelet.video.crop import GEOMETRIES, Scaling
 
 DOCS = Path(__file__).parent
 
@@ -108,6 +113,44 @@ def zoo() -> Iterator[str]:
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+FILTERS: dict[Scaling, str] = {
+    "one_step": "with antialiasing, in one step",
+    "antialias": "with antialiasing",
+    "bilinear": "without antialiasing",
+}
+
+AVERAGES: dict[ScoresName, str] = {"mean_probability": "probabilities", "mean_logit": "logits"}
+
+
+def protocols() -> Iterator[str]:
+    """Yield the lines of the table of test protocols, and of the default."""
+    titles = ("`protocol=`", "`data.clip`", "clips x crops", "scaled to", "three crops at", "a single one at")
+    yield f"| {' | '.join((*titles, 'bilinear', 'average of', 'source'))} |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    usual = EvaluationProtocol(clip=DenseClip(), views=Views(crops=3), source="")
+    for name, protocol in (PROTOCOLS | {"": usual}).items():
+        settings = {"kind": protocol.clip.kind} | difference_from_defaults(protocol.clip)
+        views, geometry = protocol.views, GEOMETRIES[protocol.views.geometry or "default"]
+        height, width = geometry.scaled(256, 340, 224)
+        cells = (
+            f"`{name}`" if name else "the default",
+            f"`{{{', '.join(f'{key}: {value}' for key, value in settings.items())}}}`" if name else "",
+            f"{views.clips} x {views.crops}" if name else "",
+            f"{height} x {width}",
+            ", ".join(map(str, geometry.starts(width - height, 3))) if views.crops > 1 else "",
+            str(geometry.starts(width - height, 1)[0]),
+            FILTERS[geometry.scaling],
+            AVERAGES[views.scores or "mean_probability"],
+            protocol.source,
+        )
+        yield "| " + " | ".join(cells) + " |"
+
+
+def difference_from_defaults(clip: AnyClip) -> dict[str, Any]:
+    """Return the settings of a clip that are not its kind's defaults."""
+    return {key: value for key, value in to_plain(clip).items() if value != to_plain(type(clip)())[key]}
+
+
 def settings() -> str:
     """Return `settings.md`: every setting of every kind of recipe, as tables."""
     lines = [
@@ -124,17 +167,27 @@ def settings() -> str:
 
 def models() -> str:
     """Return `models.md` with new tables; the text between them is written by hand."""
-    page = (DOCS / "models.md").read_text(encoding="utf-8")
-    for name, lines in (("costs", costs()), ("zoo", zoo())):
-        before, found, rest = page.partition(f"<!-- {name} -->\n")
-        _, also_found, after = rest.partition(f"<!-- end of {name} -->\n")
+    return with_tables("models.md", {"costs": costs(), "zoo": zoo()})
+
+
+def training() -> str:
+    """Return `training.md` with a new table; the text around it is written by hand."""
+    return with_tables("training.md", {"protocols": protocols()})
+
+
+def with_tables(name: str, tables: dict[str, Iterator[str]]) -> str:
+    """Return a page with new tables at their marks."""
+    page = (DOCS / name).read_text(encoding="utf-8")
+    for table, lines in tables.items():
+        before, found, rest = page.partition(f"<!-- {table} -->\n")
+        _, also_found, after = rest.partition(f"<!-- end of {table} -->\n")
         if not (found and also_found):
-            raise ValueError(f"docs/models.md has no marks of the table {name}")
-        page = before + found + "\n".join(lines) + "\n" + f"<!-- end of {name} -->\n" + after
+            raise ValueError(f"docs/{name} has no marks of the table {table}")
+        page = before + found + "\n".join(lines) + "\n" + f"<!-- end of {table} -->\n" + after
     return page
 
 
-PAGES = {"settings.md": settings, "models.md": models}
+PAGES = {"settings.md": settings, "models.md": models, "training.md": training}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

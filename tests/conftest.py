@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from multiprocessing import current_process
 from pathlib import Path
 from textwrap import dedent
 
@@ -37,6 +38,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def daemonic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mark this process as daemonic, as task queues do: Python then refuses to start children."""
+    monkeypatch.setitem(vars(current_process())["_config"], "daemon", True)
 
 
 @pytest.fixture

@@ -3,12 +3,20 @@
 import os
 import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 from tubelet.errors import UserError
-from tubelet.machine import available_cores, cores_per_process, process_rank, processor
+from tubelet.machine import (
+    _report_daemonic,
+    allowed_workers,
+    available_cores,
+    cores_per_process,
+    process_rank,
+    processor,
+)
 
 NAMES = (
     "LOCAL_WORLD_SIZE",
@@ -127,3 +135,19 @@ exit_process(3)
     )
     assert ended.returncode == 3, ended.stderr
     assert ended.stdout == "written registered\n" + ("" if launcher else "freed\n")
+
+
+def test_a_daemonic_process_has_no_workers_and_says_so_once(
+    daemonic: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    _report_daemonic.cache_clear()
+    with pytest.raises(AssertionError, match="daemonic"):
+        get_context("spawn").Process().start()
+    assert [allowed_workers(count) for count in (0, 2, 7)] == [0, 0, 0]
+    (notice,) = [record.getMessage() for record in caplog.records]
+    assert "workers=0" in notice
+
+
+def test_another_process_has_the_workers_that_are_wanted(caplog: pytest.LogCaptureFixture) -> None:
+    assert [allowed_workers(count) for count in (0, 2)] == [0, 2]
+    assert not caplog.records

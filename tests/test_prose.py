@@ -14,7 +14,7 @@ PHRASES = {
     r"several(?= ?[:=(\[])": "multi_label, num_classes",
     r"elsewhere": "remote; or say where",
     r"there (is|are|was|were) none|could not be had|lacks?": "missing, not found, there is no X, has no X",
-    r"(?<!there )(?<!null )(?<!none )(?<!\d )(is|are|was|were) no(?! (longer|more|less|fewer)\b)": "is not a",
+    r"(?<!there )(?<!\d )(is|are|was|were) no(?! (longer|more|less|fewer)\b)": "is not a",
     r"(?<!\.)(tells?|telling)(?!\()|told|untold": "record, specify, report, indicate; distinguish A from B",
     r"lies?|lying": "be, be in, be at, be stored in",
     r"(go|goes|going|gone|went) on": "resume, continue",

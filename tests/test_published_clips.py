@@ -8,13 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import VideoMAEVideoProcessor
+from transformers.video_utils import VideoMetadata
 
 from tubelet.clips import (
     AnyClip,
     DenseClip,
     FixedDurationClip,
+    HuggingFaceClip,
     MARSegmentClip,
     MMAction2Clip,
+    MMAction2DenseClip,
+    MMAction2UniformClip,
+    MMAction2UniformFramesClip,
     VideoMAEClip,
     VideoMAESegmentClip,
 )
@@ -26,8 +32,13 @@ PUBLISHED: list[AnyClip] = [
     VideoMAESegmentClip(),
     VideoMAESegmentClip(pad="front"),
     FixedDurationClip(),
+    FixedDurationClip(middle="floor"),
     MARSegmentClip(),
     MMAction2Clip(),
+    MMAction2DenseClip(),
+    MMAction2UniformClip(),
+    MMAction2UniformFramesClip(),
+    HuggingFaceClip(),
 ]
 
 
@@ -63,7 +74,7 @@ def test_frames_are_inside_the_video():
             assert len(numbers) == 16, (length, clip)
             assert all(type(number) is int for number in numbers), (length, clip)
             assert 0 <= min(numbers) <= max(numbers) < length, (length, clip)
-            if clip.kind != "mmaction2":
+            if not clip.kind.startswith("mmaction2"):
                 assert numbers == sorted(numbers), (length, clip)
 
 
@@ -76,12 +87,14 @@ def test_the_same_generator_gives_the_same_clip_and_another_one_another():
 
 def test_views_move_forward():
     for clip in PUBLISHED:
+        if clip.kind == "mmaction2_uniform_frames":
+            continue  # its test frames are random
         starts = [clip.view(1000, k, 7)[0] for k in range(7)]
         assert all(a < b for a, b in pairwise(starts)), clip
 
 
 def test_clips_without_frames_are_refused():
-    for kind in [VideoMAEClip, VideoMAESegmentClip, FixedDurationClip, MARSegmentClip, MMAction2Clip]:
+    for kind in map(type, PUBLISHED):
         with pytest.raises(ValueError, match="frames must be at least 1, found 0"):
             kind(frames=0)
 
@@ -94,9 +107,9 @@ def test_a_target_rate_of_nothing_is_refused():
 # ------------------------------------------------------------------------------- VideoMAE, pre-training
 
 
-def pretraining_by_hand(length: int, stride: int) -> list[int]:
-    """A video shorter than the span: step on while the next frame is still before the last one."""
-    numbers, position = [], 0
+def pretraining_by_hand(length: int, stride: int, start: int = 0) -> list[int]:
+    """Step on while the next frame is still before the last one."""
+    numbers, position = [], start
     for _ in range(16):
         numbers.append(position)
         if position + stride < length - 1:
@@ -119,9 +132,13 @@ def test_videomae_pretraining_takes_any_start_that_fits_in_a_longer_one():
         for length in (16 * stride, 16 * stride + 1, 100):
             rng = np.random.default_rng(0)
             found = {tuple(clip.sample(length, rng)) for _ in range(2000)}
-            assert found == {
-                tuple(range(start, start + 16 * stride, stride)) for start in range(length - 16 * stride + 1)
-            }, stride
+            starts = range(length - 16 * stride + 1)
+            assert found == {tuple(pretraining_by_hand(length, stride, start)) for start in starts}, stride
+
+
+def test_videomae_pretraining_at_stride_1_shows_the_frame_before_the_last_one_twice():
+    assert DenseClip(stride=1, pad="before_last").sample(16, np.random.default_rng(0)) == [*range(15), 14]
+    assert DenseClip(stride=1).sample(16, np.random.default_rng(0)) == list(range(16))
 
 
 # --------------------------------------------------------------------------------- VideoMAE on Kinetics
@@ -281,6 +298,12 @@ def test_a_single_interval_view_is_in_the_middle():
     for length in LENGTHS:
         middle = Fraction(max(length - 64, 0), 2)
         assert FixedDurationClip().view(length, 0, 1) == interval_by_hand(middle, length, Fraction(30))
+        whole = Fraction(math.floor(middle))
+        clip = FixedDurationClip(middle="floor")
+        assert clip.view(length, 0, 1) == interval_by_hand(whole, length, Fraction(30))
+    assert FixedDurationClip(middle="exact").view(301, 0, 1)[3] == 131  # 118.5 + 12.6
+    assert FixedDurationClip(middle="floor").view(301, 0, 1)[3] == 130
+    assert FixedDurationClip(middle="floor").view(250, 0, 1, 25.0)[0] == 98  # slack 196.67
 
 
 def test_interval_starts_spread_evenly_over_the_slack():
@@ -356,3 +379,109 @@ def test_published_floating_point_is_kept_where_it_decides():
     for start in range(0, 400, 7):
         published = torch.linspace(start, start + 63, 16).clamp(0, 999).long().tolist()
         assert FixedDurationClip().sample(1000, Fixed(float(start))) == published
+
+
+def test_mmaction2_dense_clips_start_where_its_range_fits():
+    clip = MMAction2DenseClip()
+    rng = np.random.default_rng(0)
+    for length, last in [(1, 0), (40, 0), (64, 0), (65, 0), (66, 1), (80, 15)]:
+        drawn = [clip.sample(length, rng) for _ in range(400)]
+        assert {numbers[0] for numbers in drawn} == set(range(last + 1)), length  # never length - 64
+        assert all(n == [(n[0] + 4 * k) % length for k in range(16)] for n in drawn), length
+
+
+def test_mmaction2_dense_tests_ten_positions():
+    for length, positions in product(LENGTHS, [1, 2, 10]):
+        slack = max(length - 64, 0)
+        for k in range(positions):
+            start = k * slack // (positions - 1) if positions > 1 else 0
+            expected = [(start + 4 * i) % length for i in range(16)]
+            found = MMAction2DenseClip().view(length, k, positions)
+            assert found == expected, (length, positions)
+    assert [MMAction2DenseClip().view(300, k, 10)[0] for k in range(10)] == [
+        0, 26, 52, 78, 104, 131, 157, 183, 209, 236,
+    ]  # fmt: skip
+
+
+def uniform_borders_by_hand(length: int) -> list[int]:
+    return [half_to_even(Fraction((length - 1) * k, 16)) for k in range(17)]
+
+
+def test_mmaction2_uniform_draws_a_frame_of_each_segment_with_its_borders():
+    for length in [1, 2, 15, 16, 17, 40, 66]:
+        borders = uniform_borders_by_hand(length)
+        rng = np.random.default_rng(0)
+        found = np.array([MMAction2UniformClip().sample(length, rng) for _ in range(200)])
+        for k in range(16):
+            assert set(found[:, k]) == set(range(borders[k], borders[k + 1] + 1)), (length, k)
+
+
+def test_mmaction2_uniform_tests_between_the_borders():
+    for length, clips in product(LENGTHS, [1, 2, 3]):
+        borders = uniform_borders_by_hand(length)
+        for k in range(clips):
+            offset = math.floor(Fraction((length - 1) * (k + 1), 16 * (clips + 1)))
+            found = MMAction2UniformClip().view(length, k, clips)
+            assert found == [border + offset for border in borders[:16]], (length, clips)
+    assert MMAction2UniformClip().view(33, 0, 1) == list(range(1, 33, 2))
+
+
+def test_mmaction2_uniform_frames_take_one_frame_of_each_segment():
+    clip = MMAction2UniformFramesClip()
+    for length in [32, 33, 100, 300]:
+        rng = np.random.default_rng(0)
+        found = np.array([clip.sample(length, rng) for _ in range(400)])
+        for k in range(16):
+            first, end = length * k // 16, length * (k + 1) // 16
+            assert set(found[:, k]) == set(range(first, end)), (length, k)
+
+
+def test_mmaction2_uniform_frames_leave_out_frames_of_a_short_video():
+    clip = MMAction2UniformFramesClip()
+    rng = np.random.default_rng(0)
+    for length in [16, 17, 24, 31]:
+        drawn = [clip.sample(length, rng) for _ in range(300)]
+        # A gap is at most one frame, before the first, between two, or after the last.
+        assert all(b - a in (1, 2) for numbers in drawn for a, b in pairwise(numbers)), length
+        assert all(numbers[0] <= 1 and numbers[-1] >= length - 2 for numbers in drawn), length
+        assert (
+            len({tuple(numbers) for numbers in drawn}) == min(math.comb(17, length - 16), 300) or length > 17
+        )
+
+
+def test_mmaction2_uniform_frames_repeat_a_video_with_fewer_frames():
+    clip = MMAction2UniformFramesClip()
+    rng = np.random.default_rng(0)
+    drawn = [clip.sample(5, rng) for _ in range(100)]
+    assert {tuple(numbers) for numbers in drawn} == {
+        tuple((start + k) % 5 for k in range(16)) for start in range(5)
+    }
+    assert [clip.view(5, k, 2)[0] for k in range(2)] == [0, 2]
+    assert [clip.view(2, k, 3)[0] for k in range(3)] == [0, 1, 0]
+
+
+def test_mmaction2_uniform_frames_are_those_of_numpys_global_seed_in_tests():
+    for length in [20, 100, 301]:
+        np.random.seed(255)
+        for k in range(3):
+            if length < 32:
+                left_out = np.random.choice(17, length - 16, replace=False)
+                expected = [i + sum(int(gap) <= i for gap in left_out) for i in range(16)]
+            else:
+                starts = [length * i // 16 for i in range(17)]
+                drawn = np.random.randint([b - a for a, b in pairwise(starts)])
+                expected = [start + int(offset) for start, offset in zip(starts, drawn, strict=False)]
+            assert MMAction2UniformFramesClip().view(length, k, 3) == expected, (length, k)
+    assert MMAction2UniformFramesClip(seed=1).view(300, 0, 1) != MMAction2UniformFramesClip().view(300, 0, 1)
+
+
+# ----------------------------------------------------------------------------------------- Hugging Face
+
+
+def test_hugging_face_takes_the_first_frame_of_each_segment():
+    processor = VideoMAEVideoProcessor()
+    for length, frames in product([16, 17, 40, 100, 300], [8, 12, 16]):
+        metadata = VideoMetadata(total_num_frames=length)
+        theirs = processor.sample_frames(metadata, num_frames=frames)
+        assert HuggingFaceClip(frames=frames).view(length, 0, 1) == theirs.tolist(), length
+    assert HuggingFaceClip().view(5, 0, 1) == [5 * k // 16 for k in range(16)]

@@ -4,8 +4,12 @@ from tubelet.checkpoints.save import save_model as save_model
 from tubelet.clips import AnyClip as AnyClip
 from tubelet.clips import DenseClip as DenseClip
 from tubelet.clips import FixedDurationClip as FixedDurationClip
+from tubelet.clips import HuggingFaceClip as HuggingFaceClip
 from tubelet.clips import MARSegmentClip as MARSegmentClip
 from tubelet.clips import MMAction2Clip as MMAction2Clip
+from tubelet.clips import MMAction2DenseClip as MMAction2DenseClip
+from tubelet.clips import MMAction2UniformClip as MMAction2UniformClip
+from tubelet.clips import MMAction2UniformFramesClip as MMAction2UniformFramesClip
 from tubelet.clips import SegmentClip as SegmentClip
 from tubelet.clips import VideoMAEClip as VideoMAEClip
 from tubelet.clips import VideoMAESegmentClip as VideoMAESegmentClip
@@ -14,6 +18,8 @@ from tubelet.data.dataset import read_clip as read_clip
 from tubelet.data.manifest import Manifest as Manifest
 from tubelet.data.manifest import Sample as Sample
 from tubelet.data.manifest import read_manifest as read_manifest
+from tubelet.data.protocols import PROTOCOLS as PROTOCOLS
+from tubelet.data.protocols import EvaluationProtocol as EvaluationProtocol
 from tubelet.errors import UserError as UserError
 from tubelet.masking import BlockMasking as BlockMasking
 from tubelet.masking import DualMasking as DualMasking

@@ -6,7 +6,8 @@ take the video's length in frames and its frames per second, which may be unknow
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -112,12 +113,15 @@ class FixedDurationClip:
         frames: frames of a clip.
         stride: frames at the target rate for one frame of the clip.
         target_fps: the target rate in frames per second, also used for videos of unknown rate.
+        middle: a single clip of a test starts `exact`ly in the middle (MAR), or there rounded down to a whole
+            frame (`floor`, MAE-ST).
     """
 
     kind: Literal["fixed_duration"] = "fixed_duration"
     frames: int = 16
     stride: int = 4
     target_fps: float = 30.0
+    middle: Literal["exact", "floor"] = "exact"
 
     def __post_init__(self) -> None:
         require_at_least(1, frames=self.frames, stride=self.stride)
@@ -130,10 +134,13 @@ class FixedDurationClip:
         return self._from(rng.uniform(0, max(length - window, 0)), window, length)
 
     def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
-        """Return one of `clips` clips, whole frames apart; a single one is in the middle (MAR)."""
+        """Return one of `clips` clips, whole frames apart; a single one is in the middle."""
         window = self._window(fps)
         slack = max(length - window, 0)
-        start = slack / 2 if clips == 1 else clip * math.floor(slack / (clips - 1))
+        if clips > 1:
+            start: float = clip * math.floor(slack / (clips - 1))
+        else:
+            start = math.floor(slack / 2) if self.middle == "floor" else slack / 2
         return self._from(start, window, length)
 
     def _window(self, fps: float | None) -> float:
@@ -204,14 +211,155 @@ class MMAction2Clip:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MMAction2DenseClip:
+    """MMAction2's `DenseSampleFrames`: clips that start where `sample_range` frames fit.
+
+    Training never starts at the last such frame, as published. Past the end a clip continues at frame 0.
+
+    Attributes:
+        frames: frames of a clip.
+        stride: frames of the video from one frame of the clip to the next.
+        sample_range: frames of the video to keep after a start.
+    """
+
+    kind: Literal["mmaction2_dense"] = "mmaction2_dense"
+    frames: int = 16
+    stride: int = 4
+    sample_range: int = 64
+
+    def __post_init__(self) -> None:
+        require_at_least(1, frames=self.frames, stride=self.stride, sample_range=self.sample_range)
+
+    def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
+        """Return a clip that starts at random."""
+        return self._from(int(rng.integers(max(length - self.sample_range, 1))), length)
+
+    def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
+        """Return one of `clips` clips, evenly spaced over the starts; a single one is at the first frame."""
+        starts = np.linspace(0, max(length - self.sample_range, 0), clips, dtype=int)
+        return self._from(int(starts[clip]), length)
+
+    def _from(self, start: int, length: int) -> list[int]:
+        return [(start + k * self.stride) % length for k in range(self.frames)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MMAction2UniformClip:
+    """MMAction2's `UniformSample`, and PySlowFast's sampling on Something-Something v2.
+
+    The frames before the last one are divided into equal segments, whose borders are rounded half to even.
+    In a video with fewer frames than segments, frames are repeated.
+
+    Attributes:
+        frames: frames of a clip, which is also the number of segments.
+    """
+
+    kind: Literal["mmaction2_uniform"] = "mmaction2_uniform"
+    frames: int = 16
+
+    def __post_init__(self) -> None:
+        require_at_least(1, frames=self.frames)
+
+    def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
+        """Return a random frame of each segment, both borders included."""
+        borders = self._borders(length)
+        return rng.integers(borders[:-1], borders[1:] + 1).tolist()
+
+    def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
+        """Return the frame at (clip + 1) / (clips + 1) of each segment."""
+        offset = int(self._width(length) / (clips + 1) * (clip + 1))
+        return (self._borders(length)[:-1] + offset).tolist()
+
+    def _width(self, length: int) -> float:
+        return (length - 1) / self.frames
+
+    def _borders(self, length: int) -> np.ndarray:
+        return np.rint(self._width(length) * np.arange(self.frames + 1)).astype(int)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MMAction2UniformFramesClip:
+    """MMAction2's `UniformSampleFrames`: a random frame of each segment, in tests too, from a fixed seed.
+
+    A video with fewer frames than segments is repeated from a random start; one with fewer than twice as many
+    loses random frames.
+
+    Attributes:
+        frames: frames of a clip, which is also the number of segments.
+        seed: of the frames of a test.
+    """
+
+    kind: Literal["mmaction2_uniform_frames"] = "mmaction2_uniform_frames"
+    frames: int = 16
+    seed: int = 255
+
+    def __post_init__(self) -> None:
+        require_at_least(1, frames=self.frames)
+        require_at_least(0, seed=self.seed)
+
+    def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
+        """Return a random frame of each segment."""
+        if length < self.frames:
+            return self._looped(int(rng.integers(length)), length)
+        return self._one_each(length, rng.choice, rng.integers)
+
+    def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
+        """Return the frames that the seed draws for one of `clips` clips, which are drawn one by one."""
+        if length < self.frames:
+            return self._looped(clip if length < clips else clip * length // clips, length)
+        rng = np.random.RandomState(self.seed)  # what np.random.seed, as published, sets the state of
+        return [self._one_each(length, rng.choice, rng.randint) for _ in range(clip + 1)][clip]
+
+    def _looped(self, start: int, length: int) -> list[int]:
+        return [(start + k) % length for k in range(self.frames)]
+
+    def _one_each(
+        self, length: int, choice: Callable[..., np.ndarray], integers: Callable[..., np.ndarray]
+    ) -> list[int]:
+        if length < 2 * self.frames:
+            skips = np.zeros(self.frames + 1, int)
+            skips[choice(self.frames + 1, length - self.frames, replace=False)] = 1
+            return (np.arange(self.frames) + skips.cumsum()[:-1]).tolist()
+        borders = np.arange(self.frames + 1) * length // self.frames
+        return (borders[:-1] + integers(np.diff(borders))).tolist()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFaceClip:
+    """The sampling of Hugging Face's video processors: the first frame of each of equal segments.
+
+    No training is published with it; here it takes a random frame of each segment, as `SegmentClip` does. A
+    video with fewer frames than segments, which their code refuses, repeats frames.
+
+    Attributes:
+        frames: frames of a clip, which is also the number of segments.
+    """
+
+    kind: Literal["huggingface"] = "huggingface"
+    frames: int = 16
+
+    def __post_init__(self) -> None:
+        require_at_least(1, frames=self.frames)
+
+    def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
+        """Return a random frame of each segment."""
+        return SegmentClip(frames=self.frames).sample(length, rng)
+
+    def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
+        """Return the frame at clip / clips of each segment."""
+        return [(k * clips + clip) * length // (self.frames * clips) for k in range(self.frames)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DenseClip:
     """Frames a fixed stride apart (VideoMAE's and V2's pre-training, arXiv 2203.12602, section 4.1).
 
     Attributes:
         frames: frames of a clip.
         stride: frames of the video from one frame of the clip to the next.
-        pad: a video shorter than frames * stride repeats the last frame that the stride reaches; `last`
-            counts the video's last frame as reachable, `before_last` does not (VideoMAE's code).
+        pad: a clip that does not fit repeats the last frame that the stride reaches; `last` counts the
+            video's last frame as reachable, `before_last` does not (VideoMAE's code, in which a clip of
+            stride 1 at the end of a video therefore shows the frame before the last one twice).
     """
 
     kind: Literal["dense"] = "dense"
@@ -235,10 +383,8 @@ class DenseClip:
         return max(length - self.frames * self.stride, 0)
 
     def _from(self, start: int, length: int) -> list[int]:
-        reach = length - 1 - start
-        if self.pad == "before_last" and length < self.frames * self.stride:
-            reach = max(length - 2, 0)
-        last = start + reach // self.stride * self.stride
+        end = length - 2 if self.pad == "before_last" else length - 1
+        last = start + max(end - start, 0) // self.stride * self.stride
         return [min(start + k * self.stride, last) for k in range(self.frames)]
 
 
@@ -276,22 +422,36 @@ AnyClip = Annotated[
     | VideoMAESegmentClip
     | FixedDurationClip
     | MARSegmentClip
-    | MMAction2Clip,
+    | MMAction2Clip
+    | MMAction2DenseClip
+    | MMAction2UniformClip
+    | MMAction2UniformFramesClip
+    | HuggingFaceClip,
     BY_KIND,
 ]
+
+GeometryName = Literal["default", "videomae", "mae_st", "mar", "mmaction2", "huggingface"]
+ScoresName = Literal["mean_probability", "mean_logit", "max_probability"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """The views of a video in a test: class probabilities are averaged over clips x crops views.
+    """The views of a video in a test: its class scores are averaged over clips x crops views.
 
     Attributes:
         clips: clips, evenly spaced over the video.
         crops: square crops, evenly spaced along the longer side of each clip.
+        geometry: whose way of scaling frames and placing crops to reproduce; null is that of the test's
+            protocol or the model's card, or else `default`.
+        scores: how the views' scores are combined: the mean of their probabilities, the probability of their
+            mean logits, or each class's highest probability (PySlowFast on multi-label data sets); null is as
+            for `geometry`, or else `mean_probability`.
     """
 
     clips: int = 1
     crops: int = 1
+    geometry: GeometryName | None = None
+    scores: ScoresName | None = None
 
     def __post_init__(self) -> None:
         require_at_least(1, clips=self.clips, crops=self.crops)
@@ -300,3 +460,7 @@ class Views:
     def count(self) -> int:
         """The number of views of a video."""
         return self.clips * self.crops
+
+    def with_defaults_of(self, other: "Views") -> "Views":
+        """Return these views, with the geometry and the scores of others where these have none."""
+        return replace(self, geometry=self.geometry or other.geometry, scores=self.scores or other.scores)

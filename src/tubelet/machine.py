@@ -1,15 +1,20 @@
 """The machine: the rank of this process, its cores, its processor."""
 
 import atexit
+import logging
 import os
 import platform
 import re
 import sys
+from functools import cache
 from importlib import metadata
+from multiprocessing import current_process
 from pathlib import Path
 from typing import NoReturn
 
 from tubelet.errors import UserError
+
+_log = logging.getLogger("tubelet")
 
 
 def process_rank() -> tuple[int, int, int]:
@@ -67,6 +72,25 @@ def cores_per_process() -> int:
         return cores
     share = _count("SLURM_CPUS_PER_TASK") or (_count("SLURM_CPUS_ON_NODE") or cores) // tasks
     return max(1, min(cores, share))  # a task that is bound to its share sees only that share
+
+
+def allowed_workers(workers: int) -> int:
+    """Return how many of the wanted worker processes may be started: 0, with a notice, if this is daemonic.
+
+    Python does not let a daemonic process have children. Task queues such as Celery, and the processes of a
+    `multiprocessing.Pool`, run their functions in one.
+    """
+    if workers and current_process().daemon:
+        _report_daemonic()
+        return 0
+    return workers
+
+
+@cache
+def _report_daemonic() -> None:
+    _log.warning(
+        "this process is daemonic and may not start worker processes: it reads the videos itself (workers=0)"
+    )
 
 
 def _count(name: str) -> int:

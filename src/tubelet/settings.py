@@ -121,8 +121,9 @@ def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
         at = f"{key}: " if key else ""
         kinds = [option.kind for option in options if hasattr(option, "kind")]
         match detail["type"]:
-            case "missing" if isinstance(given, Mapping):
-                hint = did_you_mean(name, [str(other) for other in given if other != name])
+            case "missing":
+                others = given if isinstance(given, Mapping) else ()
+                hint = did_you_mean(name, [str(other) for other in others if other != name])
                 yield f"{key} is missing{hint.replace('did you mean', 'is it meant by')}"
             case "unexpected_keyword_argument" if any(name in settings_of(owner) for owner in owners[1:]):
                 of_another_kind.setdefault((".".join(parents), owners[0].kind), []).append(key)

@@ -3,14 +3,17 @@
 import errno
 import json
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 import typer
 from PIL import Image
 
@@ -27,6 +30,7 @@ from tubelet.recipe.loading import recipe_names
 from tubelet.run import evaluation
 from tubelet.run.inference import on_device
 from tubelet.train.runtime import Runtime, RuntimeConfig
+from tubelet.video.reader import Crop, VideoFile
 
 
 def test_help_needs_no_torch() -> None:
@@ -270,6 +274,84 @@ def test_predict_names_what_it_cannot_read_and_predicts_the_others(
     assert "broken.mp4" in err
     assert "gone.mp4: no such file" in err
     assert "2 of 3 videos could not be read" in err
+
+
+def test_a_video_that_fails_in_a_new_way_does_not_stop_the_others(
+    tubelet, trained: Path, motion: Path, monkeypatch
+) -> None:
+    videos = sorted((motion / "videos/test").iterdir())[:3]
+    read = VideoFile.read_crops
+
+    def fail(video: VideoFile, crops: Sequence[Crop]) -> list[torch.Tensor]:
+        if video._deadline.path == videos[1]:
+            raise ZeroDivisionError("division by zero")
+        return read(video, crops)
+
+    monkeypatch.setattr(VideoFile, "read_crops", fail)
+    code, out, err = tubelet("predict", trained / "finetune", *videos, "--json")
+    assert code == 2
+    assert [json.loads(line)["video"] for line in out.splitlines()] == [str(videos[0]), str(videos[2])]
+    assert f"{videos[1]}: " in err
+    assert "1 of 3 videos could not be read" in err
+
+
+def test_a_model_with_broken_weights_predicts_nothing(
+    tubelet, trained: Path, motion: Path, tmp_path: Path
+) -> None:
+    model = load_model(trained / "finetune")
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    broken = tmp_path / "broken"
+    save_model(model, broken)
+    videos = sorted((motion / "videos/test").iterdir())[:2]
+    code, out, err = tubelet("predict", broken, *videos, "--json")
+    assert (code, out) == (2, "")
+    assert "not finite" in err or "NaN" in err
+
+
+def test_the_results_of_a_test_are_kept_beside_its_output(
+    tubelet, trained: Path, motion: Path, tmp_path: Path
+) -> None:
+    ignored = shutil.ignore_patterns("evaluations")
+    run = shutil.copytree(trained / "finetune", tmp_path / "run", ignore=ignored)
+    model = load_model(run)
+    save_model(model, tmp_path / "x.pth", "videomae")
+    common = (f"data.root={motion}", "data.workers=0", "data.clip={kind: segment, frames: 4}")
+    hints = ("--heads", 2, "--image-size", 32, "--frames", 4)
+    for words, folder in (
+        ((run, *common), run / "evaluations"),
+        ((run, *common, "--out", tmp_path / "out"), tmp_path / "out"),
+        ((run, *common, "--dump", tmp_path / "a.npz", "views.crops=2"), run / "evaluations"),
+        ((tmp_path / "x.pth", *common, *hints, "--dump", tmp_path / "b.npz"), tmp_path / "b.npz.evaluations"),
+    ):
+        before = set(folder.rglob("*.npy"))
+        first, again = tubelet("evaluate", *words), tubelet("evaluate", *words)
+        assert (first[0], again[0]) == (0, 0), words
+        assert len(set(folder.rglob("*.npy")) - before) == 1, words
+        assert "12 videos of these were tested by an earlier run" in again[1]
+    files = set(tmp_path.iterdir())
+    assert tubelet("evaluate", tmp_path / "x.pth", *common, *hints)[0] == 0
+    assert set(tmp_path.iterdir()) == files
+
+
+def test_a_test_stopped_by_ctrl_c_says_where_its_results_are(
+    tubelet, trained: Path, motion: Path, tmp_path: Path, monkeypatch
+) -> None:
+    compute, num_batches = evaluation._probabilities, iter(range(100))
+
+    def stop(*arguments: Any) -> torch.Tensor:
+        if next(num_batches) == 2:
+            raise KeyboardInterrupt
+        return compute(*arguments)
+
+    monkeypatch.setattr(evaluation, "_probabilities", stop)
+    words = (trained / "finetune", f"data.root={motion}", "data.workers=0", "batch_size=2")
+    code, out, err = tubelet("evaluate", *words, "--out", tmp_path / "kept")
+    assert (code != 0, out) == (True, "")
+    assert f"{tmp_path / 'kept'} has the results" in err
+    code, out, _ = tubelet("evaluate", *words, "--out", tmp_path / "kept")
+    assert code == 0
+    assert "4 videos of these were tested by an earlier run" in out
 
 
 def test_predict_prints_at_least_one_class(tubelet, trained: Path, motion: Path) -> None:

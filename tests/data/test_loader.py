@@ -6,14 +6,16 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tubelet.clips import DenseClip, Views
 from tubelet.data.augment import Augment
 from tubelet.data.dataset import Batch, TrainDataset, ViewDataset
-from tubelet.data.loader import TrainLoader, default_workers, view_batches
+from tubelet.data.loader import TrainLoader, default_workers, view_order
 from tubelet.data.manifest import Manifest
+from tubelet.data.workers import Workers
 from tubelet.errors import UserError
 
 MakeManifest = Callable[..., Manifest]
@@ -261,7 +263,7 @@ def test_ten_failures_in_a_row_stop_the_run_within_the_limit(manifest: MakeManif
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_evaluation_has_every_video_once_in_order(manifest: MakeManifest, workers: int):
     dataset = ViewDataset(manifest(7), CLIP, Views(clips=2), size=16)
-    batches = list(view_batches(dataset, batch=3, workers=workers))
+    batches = list(Workers(dataset, workers).batches(view_order(np.zeros(7, dtype=bool), batch=3)))
     assert [index for batch in batches for index in batch.index.tolist()] == [
         k for k in range(7) for _ in "ab"
     ]
@@ -269,22 +271,24 @@ def test_an_evaluation_has_every_video_once_in_order(manifest: MakeManifest, wor
 
 def test_an_evaluation_leaves_broken_videos_out_and_names_them(manifest: MakeManifest):
     dataset = ViewDataset(manifest(4, {0: "gone.mp4", 2: "not a video.mp4"}), CLIP, Views(), size=16)
-    batches = list(view_batches(dataset, batch=2))
+    batches = list(Workers(dataset, 0).batches(view_order(np.zeros(6, dtype=bool), batch=2)))
     assert [name for batch in batches for name in batch.names] == ["0.mp4", "1.mp4", "2.mp4", "3.mp4"]
     assert [name for batch in batches for name in batch.failures] == ["gone.mp4", "not a video.mp4"]
 
 
-def test_processes_share_an_evaluation_without_overlap(manifest: MakeManifest):
-    dataset = ViewDataset(manifest(7), CLIP, Views(), size=16)
-    shares = [
-        [
-            index
-            for batch in view_batches(dataset, batch=2, rank=rank, world=3)
-            for index in batch.index.tolist()
-        ]
-        for rank in range(3)
-    ]
-    assert shares == [[0, 3, 6], [1, 4], [2, 5]]
+def test_the_batches_of_an_evaluation_are_the_same_whoever_makes_them():
+    done = np.zeros(11, dtype=bool)
+    whole = view_order(done, batch=3)
+    assert whole == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10]]
+    assert [view_order(done, batch=3, rank=rank, world=3) for rank in range(3)] == [
+        [whole[0], whole[3]], [whole[1]], [whole[2]]
+    ]  # fmt: skip
+    done[[0, 1, 2, 7]] = True
+    assert view_order(done, batch=3) == [[3, 4, 5], [6, 8], [9, 10]]
+    assert [view_order(done, batch=3, rank=rank, world=2) for rank in range(2)] == [
+        [[3, 4, 5], [9, 10]], [[6, 8]]
+    ]  # fmt: skip
+    assert view_order(np.ones(11, dtype=bool), batch=3) == []
 
 
 def test_there_is_always_a_worker():

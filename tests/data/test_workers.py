@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from tubelet.clips import DenseClip, Views
 from tubelet.data.augment import Augment
 from tubelet.data.dataset import Batch, TrainDataset, ViewDataset
-from tubelet.data.loader import TrainLoader, view_batches
+from tubelet.data.loader import TrainLoader
 from tubelet.data.manifest import Manifest
 from tubelet.data.workers import Workers
 from tubelet.errors import UserError
@@ -79,6 +79,12 @@ def test_a_video_that_crashes_or_hangs_is_replaced_like_one_that_cannot_be_read(
     assert named[f"{BAD}.mp4"].endswith("hung for 10 s" if does == "hang" else "crashed")
 
 
+def test_a_daemonic_process_makes_the_batches_itself(manifest: MakeManifest, daemonic: None):
+    order = [[(0, k)] for k in range(3)]
+    wanted = Workers(training(manifest, "raise"), 2).batches(order)
+    assert all(map(same, wanted, Workers(training(manifest, "raise"), 0).batches(order)))
+
+
 @pytest.mark.slow
 def test_it_is_refused_in_later_epochs_and_counts_as_unreadable(manifest: MakeManifest):
     loader = TrainLoader(training(manifest, "SIGSEGV"), batch=4, workers=2, max_failures=0.1)
@@ -90,7 +96,7 @@ def test_it_is_refused_in_later_epochs_and_counts_as_unreadable(manifest: MakeMa
 @pytest.mark.slow
 def test_an_evaluation_continues_without_it_and_names_it(manifest: MakeManifest):
     dataset = ViewDataset(manifest(6), DeadlyClip(does="SIGSEGV"), Views(), size=32)
-    batches = list(view_batches(dataset, batch=2, workers=2))
+    batches = list(Workers(dataset, 2).batches([[0, 1], [2, 3], [4, 5]]))
     assert [name for batch in batches for name in batch.names] == [f"{k}.mp4" for k in range(6) if k != BAD]
     assert [name for batch in batches for name in batch.failures] == [f"{BAD}.mp4"]
 
@@ -112,10 +118,40 @@ def test_ended_processes_leave_no_files_open(manifest: MakeManifest):
     def read() -> int:
         list(Workers(training(manifest, "raise"), 2).batches([[(0, 0)], [(0, 1)]]))
         gc.collect()
-        return len(list(Path("/proc/self/fd").iterdir()))
+        return open_files()
 
     first = read()
     assert min(read() for _ in range(4)) <= first  # some files are closed a moment later
+
+
+class TinyClips(TrainDataset):
+    """Items of a few bytes, without a file."""
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        return Batch(
+            video=torch.zeros(1, 1, 3, 2, 2, dtype=torch.uint8),
+            label=torch.tensor([key[0]]),
+            seed=torch.tensor([key[0]]),
+            index=torch.tensor([key[1]]),
+            names=["x.mp4"],
+            failures={},
+        )
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux")
+def test_what_is_kept_of_a_batch_but_its_video_keeps_no_file_open(manifest: MakeManifest):
+    dataset = TinyClips(manifest(12), DenseClip(), Augment(), size=32)
+    order = [[(0, k % 12), (0, k)] for k in range(2000)]
+    kept, counts = [], []
+    for batch in Workers(dataset, 2).batches(order):
+        kept.append((batch.label[:1], batch.seed[:1], batch.index[1:], batch.names, batch.failures))
+        counts.append(open_files())
+    assert [int(index) for *_, index, _, _ in kept] == list(range(2000))
+    assert max(counts[1000:]) < max(counts[:100]) + 100  # the batches on their way differ
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import decode_all, index_of, moving_frames, write_video
+from tests.conftest import decode_all, index_of, moving_frames, read_frames, write_video
 from tests.prepare.files import FAST, cut, small, upright, write_audio, write_rotated
 from tubelet.errors import UserError
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
@@ -66,20 +66,34 @@ def test_odd_and_small_sizes_become_even_ones(tmp_path: Path):
         assert (result.width, result.height) == size, (height, width)
 
 
-def test_pixels_that_are_not_square_become_square(tmp_path: Path):
-    path = tmp_path / "a.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options=FAST)
-        assert isinstance(stream, av.VideoStream)
-        stream.height, stream.width, stream.pix_fmt = 48, 48, "yuv420p"
-        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
-        for picture in moving_frames(4, 48, 48):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-        container.mux(stream.encode(None))
-    target, result = encode(path, 48)
-    assert (result.width, result.height) == (64, 48)
-    with av.open(str(target)) as container:
-        assert (container.streams.video[0].sample_aspect_ratio or 1) == 1
+def test_pixels_that_are_not_square_stay_as_they_are_stored(tmp_path: Path):
+    frames = moving_frames(4, 48, 64)
+    for degrees, size, ratio in ((0, (64, 48), Fraction(4, 3)), (90, (48, 64), Fraction(3, 4))):
+        path = tmp_path / f"{degrees}.mp4"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=25, options={**FAST, "crf": "4"})
+            assert isinstance(stream, av.VideoStream)
+            stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+            stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+            stream.set_display_rotation(degrees)
+            for picture in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            container.mux(stream.encode(None))
+        target, result = encode(path, 48)
+        assert (result.width, result.height) == size
+        assert difference(decode_all(target), read_frames(path, range(4)).permute(0, 2, 3, 1).numpy()) < 8
+        with av.open(str(target)) as container:
+            assert container.streams.video[0].sample_aspect_ratio == ratio  # for players
+
+
+def test_untagged_colors_of_high_definition_are_those_that_reading_gives(tmp_path: Path):
+    path = tmp_path / "a.mkv"
+    frames = np.full((2, 720, 64, 3), (200, 40, 40), dtype=np.uint8)
+    write_video(path, frames, codec="libx264", options={"crf": "4"})
+    target, _ = encode(path, 64)
+    read = read_frames(path, [0])[0].permute(1, 2, 0).numpy()
+    assert difference(read, frames[0]) < 3
+    assert difference(decode_all(target)[0], read) < 3
 
 
 def test_variable_times_are_kept(tmp_path: Path):

@@ -38,6 +38,10 @@ def test_every_job_gets_its_result(workers: int):
     assert dict(run_jobs(double, range(20), workers=workers)) == {k: 2 * k for k in range(20)}
 
 
+def test_a_daemonic_process_does_the_jobs_itself(daemonic: None):
+    assert dict(run_jobs(double, range(3), workers=2)) == {0: 0, 1: 2, 2: 4}
+
+
 def test_an_empty_list_of_jobs_has_no_results():
     assert list(run_jobs(double, [], workers=2)) == []
 

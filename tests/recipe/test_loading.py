@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from tubelet.checkpoints.catalogue import published_checkpoint
-from tubelet.clips import DenseClip, SegmentClip, VideoMAESegmentClip
+from tubelet.clips import DenseClip, SegmentClip, VideoMAESegmentClip, Views
 from tubelet.data.augment import RandomErasing, ResizedCrop
 from tubelet.data.mixing import Mixing
+from tubelet.data.protocols import PROTOCOLS
 from tubelet.data.randaugment import RandAugment
 from tubelet.errors import UserError
 from tubelet.masking import RandomMasking, RunningCellMasking, TubeMasking
@@ -280,6 +281,19 @@ def test_published_recipes_have_the_published_numbers():
             assert recipe.mixing == Mixing(mixup=0.8, cutmix=1.0, switch=0.5, probability=1.0), name
             assert recipe.label_smoothing == 0.1, name
             assert recipe.data.augment.erasing is not None, name
+
+
+def test_published_recipes_are_tested_by_their_protocols():
+    for name, protocol in (
+        ("videomae/finetune_k400_base", "videomae_k400"),
+        ("videomae/finetune_ssv2_base", "videomae_ssv2"),
+        ("mae_st/finetune_k400_large", "mae_st_k400"),
+        ("mar/finetune_k400_base_50", "mar_k400"),
+        ("mar/finetune_ssv2_base_50", "mar_ssv2"),
+    ):
+        recipe, published = finetuning(name), PROTOCOLS[protocol]
+        assert recipe.data.clip == published.clip, name
+        assert recipe.views.with_defaults_of(Views(scores="mean_probability")) == published.views, name
 
 
 def test_published_results_are_data_of_the_recipes():

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
 from tubelet.run.accuracy import Evaluation
 from tubelet.run.evaluation import evaluate
+from tubelet.video.reader import Crop, VideoFile
 
 
 @pytest.fixture
@@ -116,6 +117,55 @@ def test_a_broken_video_is_listed_and_never_replaced(
     np.testing.assert_allclose(outcome.probabilities, whole.probabilities[kept], atol=1e-6)
     assert "of 11 videos" in outcome.summary()
     assert "00004.mp4" in outcome.summary()
+
+
+def test_whatever_fails_while_a_video_is_read_is_a_fault_of_that_video(
+    tested: Callable[..., Evaluation], motion: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = (ZeroDivisionError("x"), KeyError("x"), MemoryError(), RuntimeError("x"), AssertionError("x"))
+    read = VideoFile.read_crops
+
+    def fail(video: VideoFile, crops: Sequence[Crop]) -> list[torch.Tensor]:
+        number = int(Path(video._deadline.path).stem)
+        if number % 2 == 0 and number // 2 < len(errors):
+            raise errors[number // 2]
+        return read(video, crops)
+
+    monkeypatch.setattr(VideoFile, "read_crops", fail)
+    outcome = tested(motion, batch_size=2)
+    assert list(outcome.broken) == [f"videos/test/{2 * k:05d}.mp4" for k in range(len(errors))]
+    for error, (name, reason) in zip(errors, outcome.broken.items(), strict=True):
+        assert name in reason
+        assert type(error).__name__ in reason
+    assert len(outcome.names) == 12 - len(errors)
+
+
+def test_a_model_with_broken_weights_stops_the_test_with_the_first_videos_name(
+    model: VideoClassifier, tested: Callable[..., Evaluation], motion: Path, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    for out in (None, tmp_path):
+        with pytest.raises(UserError, match=r"videos/test/00000\.mp4: .* not finite"):
+            tested(motion, out=out)
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux")
+def test_a_test_of_2000_batches_keeps_no_more_files_open_than_a_short_one(
+    tested: Callable[..., Evaluation], motion: Path
+) -> None:
+    manifest = read_manifest(motion, "test")
+    many = replace(manifest, samples=(manifest.samples * 167)[:2000])
+    counts: list[int] = []
+
+    def count(done: int, total: int) -> None:
+        counts.append(len(list(Path("/proc/self/fd").iterdir())))
+
+    outcome = tested(many, batch_size=1, workers=2, progress=count)
+    assert len(outcome.names) == len(counts) == 2000
+    assert max(counts[1000:]) < max(counts[:100]) + 100  # the batches on their way differ
 
 
 def test_videos_of_the_same_name_in_different_folders_stay_apart(

@@ -54,6 +54,18 @@ def test_other_views_give_other_probabilities(trained: Path, video: Path) -> Non
     assert not np.allclose(one.probabilities, tubelet.predict(model, video).probabilities)
 
 
+def test_probabilities_that_are_not_finite_are_an_error_that_names_the_video(
+    trained: Path, video: Path
+) -> None:
+    for value in (float("nan"), float("inf")):
+        model = load_model(trained / "finetune")
+        with torch.no_grad():
+            next(model.parameters()).fill_(value)
+        with pytest.raises(UserError, match=rf"{video}: .* not finite.*precision=fp32") as error:
+            tubelet.predict(model, video, precision="fp32")
+        assert not isinstance(error.value, tubelet.VideoError)
+
+
 def test_classes_without_names_are_numbers(trained: Path, video: Path) -> None:
     model = load_model(trained / "finetune")
     model.card = ModelCard(clip=model.card.clip)

@@ -14,6 +14,15 @@ from tubelet.train.optim import (
     scaled_lr,
     set_lr,
 )
+from tubelet.train.task import Task
+
+
+class Linear(Task):
+    """One matrix, which declares nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(1, 1, bias=False)
 
 
 def test_linear_scaling() -> None:
@@ -49,9 +58,9 @@ def test_vectors_and_listed_names_are_not_decayed() -> None:
     names = {id(parameter): name for name, parameter in task.named_parameters()}
     assert {names[id(p)] for p in decayed["params"]} == {
         "embed.weight",
-        "blocks.0.linear.weight",
-        "blocks.1.linear.weight",
-        "blocks.2.linear.weight",
+        "stack.0.linear.weight",
+        "stack.1.linear.weight",
+        "stack.2.linear.weight",
         "head.weight",
     }
     assert len(decayed["params"]) + len(undecayed["params"]) == len(names)
@@ -62,11 +71,11 @@ def test_layer_decay_scales_from_the_head_down() -> None:
     groups = parameter_groups(task, 0.1, layer_decay=0.5)
     assert len(groups) == 10  # five layers, decayed and not
     scale = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
-    expected = {"embed": 0.5**4, "blocks.0.linear": 0.5**3, "blocks.2.linear": 0.5, "norm": 1.0, "head": 1.0}
+    expected = {"embed": 0.5**4, "stack.0.linear": 0.5**3, "stack.2.linear": 0.5, "norm": 1.0, "head": 1.0}
     for name, value in expected.items():
         assert scale[id(task.get_parameter(f"{name}.weight"))] == value
-    with pytest.raises(ValueError, match="layer_of"):
-        parameter_groups(nn.Linear(1, 1), 0.1, layer_decay=0.5)
+    with pytest.raises(ValueError, match="num_layers"):
+        parameter_groups(Linear(), 0.1, layer_decay=0.5)
 
 
 def test_frozen_parameters_are_left_out() -> None:
@@ -87,9 +96,10 @@ def test_set_lr_applies_the_scale() -> None:
 
 
 def test_a_step_is_adamw_by_hand() -> None:
-    linear = nn.Linear(1, 1, bias=False)
+    task = Linear()
+    linear = task.linear
     nn.init.constant_(linear.weight, 2.0)
-    optimizer = make_optimizer(linear, OptimConfig(base_lr=0.1, batch_size=256, weight_decay=0.5))
+    optimizer = make_optimizer(task, OptimConfig(base_lr=0.1, batch_size=256, weight_decay=0.5))
     linear(torch.ones(1, 1)).sum().backward()
     optimizer.step()
     assert linear.weight.item() == pytest.approx(2.0 * (1 - 0.1 * 0.5) - 0.1)  # decay, then one unit of sign

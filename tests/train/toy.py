@@ -26,6 +26,7 @@ from tubelet.train.loggers import JsonLines, LogConfig, Logs
 from tubelet.train.loop import Interrupted, fit
 from tubelet.train.optim import OptimConfig
 from tubelet.train.runtime import Runtime, RuntimeConfig
+from tubelet.train.task import Task
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +58,7 @@ class Block(nn.Module):
         return x + self.dropout(F.gelu(self.linear(x)))
 
 
-class ToyTask(nn.Module):
+class ToyTask(Task):
     """Regression of a number from four; the names of its parts are a transformer's."""
 
     def __init__(self, dropout: float = 0.0) -> None:
@@ -66,7 +67,7 @@ class ToyTask(nn.Module):
             torch.manual_seed(0)
             self.token = nn.Parameter(torch.randn(1, 6))
             self.embed = nn.Linear(4, 6)
-            self.blocks = nn.ModuleList(Block(dropout) for _ in range(3))
+            self.stack = nn.ModuleList(Block(dropout) for _ in range(3))
             self.norm = nn.LayerNorm(6)
             self.head = nn.Linear(6, 1)
 
@@ -76,7 +77,7 @@ class ToyTask(nn.Module):
 
     def predict(self, x: Tensor) -> Tensor:
         x = self.embed(x) + self.token
-        for block in self.blocks:
+        for block in self.stack:
             x = block(x)
         out: Tensor = self.head(self.norm(x))[:, 0]
         return out
@@ -86,11 +87,17 @@ class ToyTask(nn.Module):
 
     def layer_of(self, name: str) -> int:
         part = name.split(".")
-        return {"token": 0, "embed": 0, "blocks": int(part[1]) + 1 if part[0] == "blocks" else 0}.get(
+        return {"token": 0, "embed": 0, "stack": int(part[1]) + 1 if part[0] == "stack" else 0}.get(
             part[0], 4
         )
 
-    num_layers = 5
+    @property
+    def num_layers(self) -> int:
+        return 5
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return list(self.stack)
 
 
 def item(index: int) -> tuple[Tensor, Tensor]:

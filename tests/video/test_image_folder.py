@@ -3,14 +3,17 @@
 import os
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from tests.conftest import index_of, moving_frames, read_frames
-from tubelet.video.crop import Box
+from tubelet.video.crop import Box, Scaling
 from tubelet.video.reader import Crop, IndexChanged, VideoError, open_video
+
+SCALINGS: tuple[Scaling, ...] = ("antialias", "bilinear")
 
 
 @pytest.fixture(params=["img_{:05d}.jpg", "image_000{:03d}.png", "{}.PNG"])
@@ -55,6 +58,17 @@ def test_frames_of_a_folder_are_cropped_like_a_videos(folder: Path):
     assert (small - halved).abs().mean() < 6
 
 
+def test_frames_of_a_folder_are_scaled_as_asked(folder: Path):
+    with open_video(folder) as video:
+        whole = video.read([4])
+        one_step, antialias, bilinear = video.read_crops(
+            [Crop([4], None, (16, 21)), *(Crop([4], None, (16, 21), scaling=s) for s in SCALINGS)]
+        )
+    assert torch.equal(one_step, antialias)
+    plain = torch.nn.functional.interpolate(whole.float(), (16, 21), mode="bilinear")
+    assert torch.equal(bilinear, plain.round().to(torch.uint8))
+
+
 @pytest.mark.parametrize("kind", ["empty", "broken", "sizes"])
 def test_a_folder_that_is_not_a_video_is_named(tmp_path: Path, kind: str):
     path = tmp_path / "video"
@@ -90,6 +104,69 @@ def test_a_folder_whose_first_image_differs_in_size_is_read_by_the_others(tmp_pa
         (clip,) = video.read_crops([crop])
         assert clip[:, 0, 0, 0].tolist() == [1, 2, 3]
         assert video.read([0]).shape == (1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_images_of_16_bits_are_scaled_to_8(tmp_path: Path, suffix: str):
+    ramps = [np.linspace(low, high, 64).astype(np.uint16) for low, high in ((500, 4000), (0, 65535))]
+    for k, ramp in enumerate(ramps):
+        Image.fromarray(np.broadcast_to(ramp, (32, 64)).copy()).save(tmp_path / f"{k}.{suffix}")
+    frames = read_frames(tmp_path, [0, 1])
+    for frame, ramp in zip(frames, ramps, strict=True):
+        assert np.abs(frame.numpy() - ramp / 257).max() <= 0.5
+
+
+def test_color_of_16_bits_is_scaled_to_8(tmp_path: Path):
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16)
+    written = np.stack([ramp, ramp[::-1], ramp // 2], -1)[None].repeat(32, 0)
+    frame = av.VideoFrame.from_ndarray(written, format="rgb48le")
+    with av.open(str(tmp_path / "0.png"), "w", format="image2") as container:
+        stream = container.add_stream("png", rate=1)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width, stream.pix_fmt = 32, 64, "rgb48be"
+        container.mux(stream.encode(frame))
+    with Image.open(tmp_path / "0.png") as image:
+        assert image.info or image.size == (64, 32)
+    assert np.abs(read_frames(tmp_path, [0])[0].permute(1, 2, 0).numpy() - written / 257).max() <= 1
+
+
+@pytest.mark.parametrize("values", [np.array([[0.0, 0.5]], np.float32), np.array([[0, 70000]], np.int32)])
+def test_other_depths_are_refused(tmp_path: Path, values: np.ndarray):
+    Image.fromarray(values).save(tmp_path / "0.tif")
+    with pytest.raises(VideoError, match=r"0.tif: .*16 bits per channel"):
+        read_frames(tmp_path, [0])
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_images_are_turned_as_their_exif_orientation_specifies(tmp_path: Path, suffix: str):
+    stored = Image.fromarray(moving_frames(1)[0])
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        path = tmp_path / str(orientation) / f"0.{suffix}"
+        path.parent.mkdir()
+        stored.save(path, exif=exif, quality=95)
+        with Image.open(path) as image:
+            expected = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        with open_video(path.parent) as video:
+            frame = video.read([0])[0].permute(1, 2, 0).numpy()
+            np.testing.assert_array_equal(frame, expected, err_msg=str(orientation))
+            assert (video.index.height, video.index.width) == expected.shape[:2]
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_an_image_with_broken_exif_is_read_as_stored(tmp_path: Path):
+    Image.fromarray(moving_frames(1)[0]).save(tmp_path / "0.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    np.testing.assert_array_equal(read_frames(tmp_path, [0])[0].permute(1, 2, 0), moving_frames(1)[0])
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(VideoError, match=f"^{tmp_path}: .*Permission denied"):
+        read_frames(tmp_path, [0])
 
 
 def test_what_is_not_a_regular_file_among_the_images_is_refused(tmp_path: Path):

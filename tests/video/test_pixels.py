@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional
 
 from tests.conftest import index_of, read_crops, read_frames, write_video
 from tubelet.video import pixels
-from tubelet.video.crop import Box
+from tubelet.video.crop import Box, Scaling, crop_resize
 from tubelet.video.reader import Crop, IndexChanged, VideoError, open_video
 
 # Luma weights of red and blue.
@@ -141,6 +141,25 @@ def test_formats_without_chroma_planes_are_right(tmp_path: Path, layout: str):
     assert (clip[0].float() - expected).abs().mean() < 1.0
 
 
+DEEP = [
+    "gray10le", "gray12le", "gray16le", "rgb48le", "gbrp10le", "gbrp16le", "yuv420p12le", "yuv422p10le",
+    "yuv444p16le", "yuv420p10le",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", DEEP)
+def test_more_than_8_bits_are_scaled_to_8(tmp_path: Path, layout: str):
+    ramp = np.linspace(4, 250, 128).astype(np.uint8)
+    written = np.broadcast_to(ramp[None, None, :, None], (2, 96, 128, 3)).copy()
+    path = write_video(tmp_path / "a.mkv", written, codec="ffv1", pixels=layout)
+    (clip,) = read_crops(path, [Crop([1], Box(8, 0, 64, 128), (64, 128))])
+    whole = read_frames(path, [1])
+    for frames in (clip, whole):
+        error = frames[0].permute(1, 2, 0).numpy().astype(int) - ramp[None, :, None]
+        assert np.abs(error).max() <= 3
+        assert abs(error.mean()) < 2  # whole frames are not accurately rounded
+
+
 def tagged(path: Path, images: np.ndarray, **tags: Any) -> Path:
     """Write a video with tagged matrix and range, and frames converted by them."""
     with av.open(str(path), "w") as container:
@@ -159,14 +178,15 @@ def tagged(path: Path, images: np.ndarray, **tags: Any) -> Path:
     ("tags", "height", "weights", "full"),
     [
         ({}, 96, BT601, False),
-        ({}, 720, BT709, False),
+        ({}, 720, BT601, False),
         ({"colorspace": 1, "color_range": 1}, 96, BT709, False),
+        ({"colorspace": 1, "color_range": 1}, 720, BT709, False),
         ({"colorspace": 1, "color_range": 2}, 96, BT709, True),
         ({"colorspace": 6, "color_range": 2}, 96, BT601, True),
         ({"colorspace": 5, "color_range": 1}, 720, BT601, False),
     ],
 )
-def test_matrix_and_range_are_tagged_or_follow_from_the_height(
+def test_matrix_and_range_are_those_of_the_tags_or_the_same_at_every_height(
     tmp_path: Path, tags: dict[str, int], height: int, weights: tuple[float, float], full: bool
 ):
     path = tagged(tmp_path / "a.mp4", smooth_frames(2, height, 128), **tags)
@@ -194,6 +214,21 @@ def test_a_box_of_the_wanted_size_is_cut_without_scaling(waves: Path):
     frames = [exact_rgb(frame, BT601, full=False) for frame in decode(waves)]
     (clip,) = read_crops(waves, [Crop([5], Box(8, 4, 40, 60), (40, 60))])
     assert (clip[0] - frames[5][:, 8:48, 4:64]).abs().mean() < 1.0
+
+
+@pytest.mark.parametrize("scaling", ["antialias", "bilinear"])
+def test_whole_frames_are_converted_before_they_are_scaled(tmp_path: Path, scaling: Scaling):
+    path = turned(tmp_path / "a.mp4", 90, "across")
+    crops = [
+        Crop([5, 2, 5], box, size, flip=flip, scaling=scaling)
+        for box, size in ((None, (40, 33)), (Box(3, 5, 48, 32), (24, 40)), (Box(0, 0, 20, 20), (20, 20)))
+        for flip in (False, True)
+    ]
+    frames = read_frames(path, [5, 2, 5])
+    for crop, clip in zip(crops, read_crops(path, crops), strict=True):
+        box = crop.box or Box(0, 0, *frames.shape[-2:])
+        expected = crop_resize(frames, box, crop.size, antialias=scaling == "antialias")
+        assert torch.equal(clip, expected.flip(-1) if crop.flip else expected), crop
 
 
 def test_the_frames_of_all_crops_are_decoded_once_and_each_crop_gets_its_own(waves: Path):

@@ -146,4 +146,5 @@ def _lost(card: ModelCard, stored: ModelCard) -> Iterator[str]:
     if card.clip not in (None, stored.clip):
         yield f"clip={to_plain(card.clip)}"
     if card.views not in (None, Views(), stored.views):
-        yield f"views={to_plain(card.views)}"
+        given = {name: value for name, value in to_plain(card.views).items() if value is not None}
+        yield f"views={given}"

@@ -1,12 +1,24 @@
 """`tubelet evaluate`, `tubelet predict` and `tubelet visualize`: what a trained model is used for."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tubelet.cli.options import Device, Hints, ModelSource, Precision, Seed, Settings, with_hints
+from tubelet.cli.options import (
+    Device,
+    Hints,
+    ModelSource,
+    Precision,
+    Seed,
+    Settings,
+    with_hints,
+    with_runtime,
+)
 from tubelet.errors import UserError
 from tubelet.machine import is_main_process
 
@@ -19,10 +31,21 @@ def evaluate(
     device: Device = "auto",
     precision: Precision = "auto",
     dump: Annotated[Path | None, typer.Option(help="Write the probabilities of all videos (.npz).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that keeps the results of finished videos (default: evaluations in the model's "
+            "folder; if MODEL is not a folder that can be written, beside the file of --dump)."
+        ),
+    ] = None,
 ) -> None:
     """Test a classifier on a list of labeled videos, with multi-view (clips x crops) testing.
 
+    A test that was interrupted resumes when the command is repeated, on any number of processes.
+
     tubelet evaluate runs/demo-finetune_mar data.root=data/motion views.clips=5 views.crops=3
+
+    tubelet evaluate runs/mar data.root=data/k400 protocol=mar_k400
     """
     from tubelet.checkpoints.load import load_model
     from tubelet.files import require_writable
@@ -30,28 +53,29 @@ def evaluate(
     from tubelet.recipe.loading import evaluate_recipe
     from tubelet.run.evaluation import evaluate
     from tubelet.run.inference import require_classifier
+    from tubelet.run.prediction import clip_and_views
 
-    recipe = evaluate_recipe(*settings or ())
-    runtime = recipe.runtime
-    chosen_device = _only("device", device, runtime.device)
-    chosen_precision = _only("precision", precision, runtime.precision)
+    recipe = evaluate_recipe(*with_runtime(settings, device, precision))
     if dump and is_main_process():
         require_writable(dump)
     classifier = require_classifier(load_model(model, **hints), model)
-    with Bar("testing") as bar:
+    clip, views = clip_and_views(classifier, protocol=recipe.protocol, clip=recipe.data.clip)
+    folder = out or _results_folder(model, dump)
+    with _say_what_is_kept(folder), Bar("testing") as bar:
         result = evaluate(
             classifier,
             recipe.data.root,
             split=recipe.data.split,
-            clip=recipe.data.clip,
-            views=recipe.views,
+            clip=clip,
+            views=recipe.views.over(views),
             masking=recipe.masking,
             complementary=recipe.complementary,
             batch_size=recipe.batch_size,
             workers=recipe.data.workers,
-            device=chosen_device,
-            precision=chosen_precision,
-            threads=runtime.threads,
+            device=recipe.runtime.device,
+            precision=recipe.runtime.precision,
+            threads=recipe.runtime.threads,
+            out=folder,
             progress=bar.show if is_main_process() else None,
         )
     if is_main_process():
@@ -60,11 +84,25 @@ def evaluate(
             result.save(dump)
 
 
-def _only(name: str, option: str, setting: str) -> str:
-    """Return the value of an option that is also a setting; raise a UserError if the two contradict."""
-    if "auto" not in (option, setting) and option != setting:
-        raise UserError(f"--{name} {option} and runtime.{name}={setting} differ: give only one of them")
-    return setting if option == "auto" else option
+@contextmanager
+def _say_what_is_kept(folder: Path | None) -> Iterator[None]:
+    """On Ctrl-C, print where the results of finished videos are."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder and is_main_process():
+            print(
+                f"tubelet: {folder} has the results of the finished videos: repeat the command to resume",
+                file=sys.stderr,
+            )
+        raise
+
+
+def _results_folder(model: str, dump: Path | None) -> Path | None:
+    """Return where the results of a test are kept by default."""
+    if Path(model).is_dir() and os.access(model, os.W_OK):
+        return Path(model) / "evaluations"
+    return dump.with_name(f"{dump.name}.evaluations") if dump else None
 
 
 @with_hints
@@ -100,9 +138,10 @@ def predict(
             print(f"tubelet: {error}", file=sys.stderr)
             continue
         if json:
-            print(dumps({"video": str(video), "top": [{"class": c, "probability": p} for c, p in best]}))
+            entries = [{"class": name, "probability": probability} for name, probability in best]
+            print(dumps({"video": str(video), "top": entries}, allow_nan=False), flush=True)
         else:
-            print(f"{video}\n" + "\n".join(f"  {p:6.1%}  {c}" for c, p in best))
+            print(f"{video}\n" + "\n".join(f"  {p:6.1%}  {c}" for c, p in best), flush=True)
     if num_broken:
         raise UserError(f"{num_broken} of {len(videos)} videos could not be read")
 

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from tubelet.cli.bench import bench
 from tubelet.cli.checkpoints import convert, inspect, zoo
 from tubelet.cli.inference import evaluate, predict, visualize
-from tubelet.cli.options import Seed
+from tubelet.cli.options import Device, Precision, Seed
 from tubelet.cli.prepare import prepare
 from tubelet.cli.recipe import recipe
 from tubelet.cli.train import finetune, pretrain
@@ -28,11 +28,15 @@ def demo(
         bool, typer.Option(help="Run every step in about a minute, which is too short to learn.")
     ] = False,
     seed: Seed = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
 ) -> None:
     """Run the full pipeline on a generated data set: prepare, pre-train, fine-tune, test, and report."""
     from tubelet.demo.story import run_demo
+    from tubelet.train.runtime import RuntimeConfig
 
-    run_demo(out or Path("runs/demo-quick" if quick else "runs/demo"), quick=quick, seed=seed)
+    folder = out or Path("runs/demo-quick" if quick else "runs/demo")
+    run_demo(folder, quick=quick, seed=seed, runtime=RuntimeConfig(device=device, precision=precision))
 
 
 # The commands by panel of `tubelet --help`, in its order.

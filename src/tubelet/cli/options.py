@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tubelet.cli.completion import complete_recipe, complete_setting
+from tubelet.errors import UserError
 
 RecipeName = Annotated[
     str,
@@ -40,6 +41,24 @@ Precision = Annotated[
     Literal["auto", "fp32", "bf16"],
     typer.Option(help="Number format; auto is that of the model's recipe, fp32 if it has none."),
 ]
+
+
+def with_runtime(settings: list[str] | None, device: str, precision: str) -> list[str]:
+    """Return the settings with those of --device and --precision.
+
+    Raises:
+        UserError: an option and the setting of the same name differ.
+    """
+    given = list(settings or ())
+    for name, option in (("device", device), ("precision", precision)):
+        key = f"runtime.{name}="
+        values = [setting.removeprefix(key) for setting in given if setting.startswith(key)]
+        if option != "auto" and any(value not in ("auto", option) for value in values):
+            raise UserError(f"--{name} {option} and {key}{values[-1]} differ: give only one of them")
+        if option != "auto":
+            given.append(key + option)
+    return given
+
 
 Hints = dict[str, Any]
 _PANEL = "What a checkpoint may not record"

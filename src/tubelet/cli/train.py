@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tubelet.cli.options import RecipeName, Settings
+from tubelet.cli.options import Device, Precision, RecipeName, Settings, with_runtime
 from tubelet.errors import UserError
 from tubelet.machine import is_main_process
 
@@ -17,31 +17,43 @@ RunFolder = Annotated[
 ]
 
 
-def pretrain(recipe: RecipeName, settings: Settings = None, out: RunFolder = None) -> None:
+def pretrain(
+    recipe: RecipeName,
+    settings: Settings = None,
+    out: RunFolder = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
     """Pre-train a masked autoencoder on videos without labels.
 
     If the run was interrupted, the same command resumes it.
 
     tubelet pretrain demo/pretrain data.root=data/motion
     """
-    _train("pretrain", recipe, settings, out)
+    _train("pretrain", recipe, with_runtime(settings, device, precision), out)
 
 
-def finetune(recipe: RecipeName, settings: Settings = None, out: RunFolder = None) -> None:
+def finetune(
+    recipe: RecipeName,
+    settings: Settings = None,
+    out: RunFolder = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
     """Train a classifier: from a pre-trained model (init=MODEL) or from random weights.
 
     If the run was interrupted, the same command resumes it.
 
     tubelet finetune demo/finetune_mar init=runs/demo-pretrain data.root=data/motion
     """
-    _train("finetune", recipe, settings, out)
+    _train("finetune", recipe, with_runtime(settings, device, precision), out)
 
 
-def _train(task: str, name: str, settings: list[str] | None, out: Path | None) -> None:
+def _train(task: str, name: str, settings: list[str], out: Path | None) -> None:
     from tubelet.recipe.loading import load_recipe
     from tubelet.run.training import run_recipe
 
-    loaded = load_recipe(name, *settings or ())
+    loaded = load_recipe(name, *settings)
     if loaded.task != task:
         raise UserError(f"{name} is a recipe of `tubelet {loaded.task}`: use `tubelet {loaded.task} {name}`")
     out = out or Path("runs") / Path(name).with_suffix("").as_posix().strip("/").replace("/", "-")

@@ -17,6 +17,7 @@ from tubelet.video.crop import Box, crop_resize
 
 _OPPOSITES = {"left": "right", "right": "left", "anticlockwise": "clockwise", "counterclockwise": "clockwise"}
 _OPPOSITES_OF_CLOCKWISE = ("anticlockwise", "counterclockwise")
+_BUT_RIGHT_OUT = r"(?!(?<=right) out\b(?! of\b))"
 
 
 def mirrored_classes(names: Sequence[str]) -> tuple[int | None, ...]:
@@ -24,24 +25,32 @@ def mirrored_classes(names: Sequence[str]) -> tuple[int | None, ...]:
 
     The words `left` and `right`, and `clockwise` and `anticlockwise` or `counterclockwise`, are swapped in
     each name, in any case. A name without them is its own mirror image. None where no class has the swapped
-    name, so its videos must not be mirrored. On Something-Something v2 this swaps the three pairs that MAR
-    swaps: pulling, pushing and turning the camera (arXiv 2207.11660).
+    name, so its videos must not be mirrored. "Right out" (not "right out of") is not a side, unless a class
+    has the swapped name.
+
+    On Something-Something v2 this is what MAR does (arXiv 2207.11660): the classes of pulling something,
+    pushing something and turning the camera to one side are swapped (86 and 87, 93 and 94, 166 and 167), and
+    all others are their own mirror image, also 50, "... but pulling it right out as you remove your hand".
     """
     numbers = {name: number for number, name in enumerate(names)}
     return tuple(_mirror_of(name, numbers) for name in names)
 
 
 def _mirror_of(name: str, numbers: dict[str, int]) -> int | None:
-    mirrored = (_swap(name, _OPPOSITES | {"clockwise": word}) for word in _OPPOSITES_OF_CLOCKWISE)
+    mirrored = (
+        _swap(name, _OPPOSITES | {"clockwise": word}, but)
+        for but in ("", _BUT_RIGHT_OUT)
+        for word in _OPPOSITES_OF_CLOCKWISE
+    )
     return next((numbers[image] for image in mirrored if image in numbers), None)
 
 
-def _swap(name: str, words: dict[str, str]) -> str:
+def _swap(name: str, words: dict[str, str], but: str) -> str:
     def change(found: re.Match[str]) -> str:
         word = words[found[0].lower()]
         return word.upper() if found[0].isupper() else word.title() if found[0].istitle() else word
 
-    return re.sub(rf"\b({'|'.join(words)})\b", change, name, flags=re.IGNORECASE)
+    return re.sub(rf"\b({'|'.join(words)})\b{but}", change, name, flags=re.IGNORECASE)
 
 
 _ERASING_ATTEMPTS = 100
@@ -194,13 +203,13 @@ class Augment:
     """The random changes to a training clip, in this order.
 
     Attributes:
-        randaugment: random operations on colors and geometry; null has none.
+        randaugment: random operations on colors and geometry; null: none.
         crop: how the part of the frame that is kept is drawn.
         flip: probability of a mirror image; 0 where left and right matter.
         flip_labels: a flipped clip may `keep` its classes, or `swap` each for the one whose name has left and
-            right swapped; clips of a class without such a counterpart are not flipped (MAR on
-            Something-Something).
-        erasing: noise over a random box; null has none.
+            right swapped, as MAR does on Something-Something; clips of a class whose name has a side, but no
+            such counterpart, are not flipped.
+        erasing: noise over a random box; null: none.
     """
 
     randaugment: RandAugment | None = None

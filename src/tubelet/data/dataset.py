@@ -15,7 +15,8 @@ from tubelet.clips import AnyClip, Views
 from tubelet.data.augment import Augment, mirrored_classes
 from tubelet.data.crash_guard import CrashGuard
 from tubelet.data.manifest import Manifest, Sample
-from tubelet.video.crop import spread_crops
+from tubelet.errors import UserError, require_at_least
+from tubelet.video.crop import GEOMETRIES, spread_crops
 from tubelet.video.reader import Crop, IndexChanged, Video, VideoError, open_video
 
 _MAX_FAILED = 10  # videos of one item that cannot be read
@@ -239,8 +240,8 @@ def read_views(
 ) -> Tensor:
     """Read all views of a video: clips evenly spread over its length, crops along its longer side.
 
-    The shorter side of the frames is scaled to `size`, and square crops are cut from the result. The file is
-    decoded once.
+    The shorter side of the frames is scaled to `size`, and square crops are cut from the result, in the
+    geometry of `views`. The file is decoded once.
 
     Args:
         path: a file, a folder of numbered images, or the URL of a file.
@@ -254,20 +255,27 @@ def read_views(
         uint8 (clips * crops, T, C=3, size, size), RGB, clip by clip.
 
     Raises:
-        VideoError: the video cannot be read.
+        VideoError: the video cannot be read, whatever it is that its content makes fail.
         FetchError: it is remote and could not be fetched; a VideoError, too.
     """
 
+    require_at_least(1, size=size)
+    geometry = GEOMETRIES[views.geometry or "default"]
+
     def read(video: Video) -> list[Tensor]:
         index = video.index
-        short = min(index.height, index.width)
-        scaled = int(index.height * size / short), int(index.width * size / short)
+        scaled = geometry.scaled(index.height, index.width, size)
         frames = [clip.view(len(index), k, views.clips, index.fps or None) for k in range(views.clips)]
-        return video.read_crops([Crop(numbers, None, scaled) for numbers in frames])
+        return video.read_crops([Crop(n, None, scaled, scaling=geometry.scaling) for n in frames])
 
-    return torch.cat(
-        [spread_crops(part, views.crops) for part in read_item(path, read, start=start, end=end)]
-    )
+    try:
+        parts = read_item(path, read, start=start, end=end)
+        return torch.cat([spread_crops(part, views.crops, geometry) for part in parts])
+    except UserError:
+        raise
+    except Exception as error:  # no file may stop the others of a test, even if it is broken in a new way
+        reason = f"{type(error).__name__}: {error}"
+        raise VideoError(f"{path}: cannot be read as a video ({reason})") from error
 
 
 def read_clip(

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tubelet.data.dataset import Batch, TrainDataset, ViewDataset
+from tubelet.data.dataset import Batch, TrainDataset
 from tubelet.data.workers import Workers
 from tubelet.errors import UserError
 from tubelet.machine import cores_per_process
@@ -166,13 +166,23 @@ class TrainLoader:
         raise UserError("\n  ".join([f"{failed}, {reason}. The first:", *list(self.failures.values())[:5]]))
 
 
-def view_batches(
-    dataset: ViewDataset, *, batch: int, rank: int = 0, world: int = 1, workers: int = 0, pin: bool = False
-) -> Iterator[Batch]:
-    """Yield every video of a test set once, in order: this process's are rank, rank + world, …"""
-    numbers = range(rank, len(dataset), world)
-    order = [numbers[first : first + batch] for first in range(0, len(numbers), batch)]
-    yield from Workers(dataset, workers, pin=pin).batches(order)
+def view_order(done: np.ndarray, *, batch: int, rank: int = 0, world: int = 1) -> list[list[int]]:
+    """Return the numbers of the videos in each batch of a test, of this process.
+
+    A batch is made of neighbors in the list, whatever is done of other batches and however many processes
+    there are: results may depend on a batch's size in their last digits.
+
+    Args:
+        done: (N,) bool, the videos to leave out.
+        batch: largest number of videos in a batch.
+        rank: this process, from 0.
+        world: number of processes.
+    """
+    blocks = [
+        (first + np.flatnonzero(~done[first : first + batch])).tolist()
+        for first in range(0, len(done), batch)
+    ]
+    return [block for block in blocks if block][rank::world]
 
 
 def default_workers(device: str) -> int:

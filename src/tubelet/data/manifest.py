@@ -25,7 +25,7 @@ from tubelet.video.remote import remote_url
 SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One video of a manifest; None stands for what is unknown.
 

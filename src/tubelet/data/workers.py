@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader
 from tubelet.data.crash_guard import HANG_LIMIT_S, CrashGuard
 from tubelet.data.dataset import Batch, TrainDataset, ViewDataset, collate
 from tubelet.errors import UserError
+from tubelet.machine import allowed_workers
 
 _HUNG_EXIT_CODE = 1  # of a process that the crash guard ended
 _CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
@@ -35,7 +37,8 @@ class Workers:
 
     Args:
         dataset: the items; its `crash_guard` is replaced.
-        num_workers: worker processes; 0 makes the batches in this process, which a crash then ends.
+        num_workers: worker processes; 0, or any number in a daemonic process, makes the batches in this
+            process, which a crash then ends.
         pin: use page-locked memory, for copies to a GPU.
         limit_s: seconds after which a process that decodes one video is ended.
     """
@@ -49,10 +52,10 @@ class Workers:
         limit_s: float = HANG_LIMIT_S,
     ) -> None:
         self._dataset = dataset
-        self._num_workers = num_workers
+        self._num_workers = allowed_workers(num_workers)
         self._pin = pin
         self._order: list[list[Any]] = []
-        dataset.crash_guard = CrashGuard(num_workers, limit_s)
+        dataset.crash_guard = CrashGuard(self._num_workers, limit_s)
         self._loader = self._make_loader()
 
     def batches(self, order: Sequence[Sequence[Any]]) -> Iterator[Batch]:
@@ -74,7 +77,7 @@ class Workers:
                 atexit.register(_kill, weakref.ref(process))
             try:
                 for batch in batches:
-                    yield batch
+                    yield batch if self._pin else _without_shared_memory(batch)  # pinned ones are copies
                     done += 1
             except RuntimeError:  # PyTorch's, when a process has ended
                 if not self._refuse_videos(processes):
@@ -134,6 +137,15 @@ def _keep_child_handler() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread() and handler is not None:
             signal.signal(signal.SIGCHLD, handler)
+
+
+def _without_shared_memory(batch: Batch) -> Batch:
+    """Return the batch with copies of all but its video.
+
+    Each tensor from a worker process, or a view of it, keeps a file descriptor open as long as it exists, and
+    a process may have only about a thousand.
+    """
+    return replace(batch, label=batch.label.clone(), seed=batch.seed.clone(), index=batch.index.clone())
 
 
 def _kill(process: "weakref.ref[multiprocessing.process.BaseProcess]") -> None:

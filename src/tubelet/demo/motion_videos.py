@@ -21,7 +21,7 @@ from tubelet.data.manifest import SPLITS, Sample, write_manifest
 from tubelet.demo.motion_clips import CLASSES, draw_length, render
 from tubelet.errors import UserError, require_at_least
 from tubelet.files import discard_partials, exclusive, is_disk_full, replacing, write_json
-from tubelet.machine import available_cores
+from tubelet.machine import allowed_workers, available_cores
 from tubelet.settings import difference
 from tubelet.video.encode import require_x264, write_h264
 
@@ -163,10 +163,11 @@ def _sample(clip: _Clip, out: Path, config: SyntheticConfig) -> Sample:
 
 def _write_clips(clips: list[_Clip], config: SyntheticConfig, workers: int) -> Iterable[None]:
     write = partial(_write_clip, config=config)
-    if min(workers, len(clips)) <= 1:
+    workers = allowed_workers(min(workers, len(clips)))
+    if workers <= 1:
         yield from map(write, clips)
         return
-    pool = ProcessPoolExecutor(min(workers, len(clips)), mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
         yield from pool.map(write, clips)
     finally:

@@ -39,7 +39,7 @@ from tubelet.run.prediction import clip_of, views_of
 from tubelet.run.training import run_recipe
 from tubelet.run.visualize import film_strip, reconstruction
 from tubelet.settings import to_plain
-from tubelet.train.runtime import Runtime
+from tubelet.train.runtime import Runtime, RuntimeConfig
 
 MAR_RATIOS = (0.0, 0.25, 0.5, 0.75)  # fractions of the tokens masked when MAR is tested
 RECONSTRUCTION_RATIOS = (0.75, 0.9, 0.95)
@@ -59,6 +59,7 @@ class DemoSettings:
 
     data: SyntheticConfig
     overrides: tuple[str, ...]
+    runtime: RuntimeConfig
 
 
 @dataclass(frozen=True)
@@ -88,24 +89,26 @@ TESTS = (
 )
 
 
-def demo_settings(*, quick: bool, seed: int) -> DemoSettings:
+def demo_settings(*, quick: bool, seed: int, runtime: RuntimeConfig | None = None) -> DemoSettings:
     """Return the settings of the full demo, or of the quick one, which is too short to learn."""
+    runtime = runtime or RuntimeConfig()
+    data = SyntheticConfig(seed=seed)
+    short: tuple[str, ...] = ()
     if quick:
-        return DemoSettings(
-            SyntheticConfig(train=96, val=24, test=24, seed=seed),
-            ("optim.epochs=1", "optim.batch_size=32", "optim.warmup_epochs=0", f"seed={seed}"),
-        )
-    return DemoSettings(SyntheticConfig(seed=seed), (f"seed={seed}",))
+        data = SyntheticConfig(train=96, val=24, test=24, seed=seed)
+        short = ("optim.epochs=1", "optim.batch_size=32", "optim.warmup_epochs=0")
+    where = (f"runtime.device={runtime.device}", f"runtime.precision={runtime.precision}")
+    return DemoSettings(data, (*short, f"seed={seed}", *where), runtime)
 
 
-def run_demo(out: Path, *, quick: bool = False, seed: int = 0) -> Path:
+def run_demo(out: Path, *, quick: bool = False, seed: int = 0, runtime: RuntimeConfig | None = None) -> Path:
     """Run the demo in the folder `out` and return the path of its report.
 
     Raises:
         UserError: `out` contains a demo with other settings; the message lists the differences.
     """
     out = Path(out)
-    settings = demo_settings(quick=quick, seed=seed)
+    settings = demo_settings(quick=quick, seed=seed, runtime=runtime)
     recipes = {run: _recipe(run, out, settings) for run in _TRAINING_STEPS}
     record_settings(
         out / "demo.json",
@@ -123,7 +126,7 @@ def run_demo(out: Path, *, quick: bool = False, seed: int = 0) -> Path:
             _announce(step, _TRAINING_STEPS[run])
             run_recipe(recipe, out / run)
         _announce(len(recipes) + 2, "test on videos that no training has used")
-        evaluations = _run_tests(out)
+        evaluations = _run_tests(out, settings.runtime)
         _announce(len(recipes) + 3, "write the report")
         write_report(_report(out, settings, recipes, evaluations, seconds()), report)
     print(f"\nOpen the report in a browser: {report.resolve()}")
@@ -166,11 +169,11 @@ def _stopwatch(path: Path) -> Iterator[Callable[[], float]]:
         write_json(path, seconds())
 
 
-def _run_tests(out: Path) -> list[tuple[Evaluation, Result]]:
+def _run_tests(out: Path, config: RuntimeConfig) -> list[tuple[Evaluation, Result]]:
     """Evaluate and describe the model of each test; evaluations of the same weights are read from disk."""
     manifest = read_manifest(out / "data", "test")
     found = []
-    with Runtime() as runtime:
+    with Runtime(config) as runtime:
         for test in TESTS:
             model = load_model(out / test.run)
             assert isinstance(model, VideoClassifier)

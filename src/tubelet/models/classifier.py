@@ -25,7 +25,7 @@ class ClassifierConfig:
         classes: number of classes K; with 0 there is no last layer and the output is the normalized mean of
             the tokens (D), as in published encoders without a classifier.
         masking: the model classifies only the visible tokens of this masking; null is all tokens.
-        decoder: the decoder that MAR trains beside the head; null is no decoder.
+        decoder: the decoder that MAR trains beside the head; null: without a decoder.
         target: what the decoder predicts.
     """
 

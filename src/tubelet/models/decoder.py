@@ -29,10 +29,10 @@ class DecoderConfig:
         positions: the positions, as in the encoder.
         position_grid: the grid that a fixed table is computed for, as in the encoder.
         class_token: `learned` is the decoder's own (MAE-ST's public code), `encoder` is the output of the
-            encoder's class token (MAE-ST's released models); null is no class token.
+            encoder's class token (MAE-ST's released models); null: without a class token.
         embed_bias: whether the map from the encoder's width has a bias: MAE-ST's has.
         key_bias: whether keys have a bias: MAE-ST's do, VideoMAE's do not.
-        layer_scale: first value of learned factors on the blocks' branches; null is no factors.
+        layer_scale: first value of learned factors on the blocks' branches; null: without factors.
         norm_eps: epsilon of the blocks' LayerNorms.
         final_norm_eps: epsilon of the LayerNorm after the last block.
     """

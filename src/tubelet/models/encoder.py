@@ -38,7 +38,7 @@ class EncoderConfig:
             is resized to the clip's grid; null is the clip's grid.
         class_token: whether a learned token comes before the others (MAE-ST).
         key_bias: whether keys have a bias: MAE-ST's do, VideoMAE's do not.
-        layer_scale: first value of learned factors on the blocks' branches; null is no factors.
+        layer_scale: first value of learned factors on the blocks' branches; null: without factors.
         final_norm: whether a LayerNorm follows the last block. Pre-trained encoders and MAR's have it;
             classifiers that normalize the mean of the tokens instead do not.
         norm_eps: epsilon of the LayerNorms.

@@ -121,7 +121,7 @@ class Transformer(nn.Module):
         heads: attention heads of a block.
         mlp_dim: hidden width of a block's MLP.
         key_bias: whether keys have a bias.
-        layer_scale: first value of the branches' learned factors; None is no factors.
+        layer_scale: first value of the branches' learned factors; None: without factors.
         norm_eps: epsilon of the LayerNorms.
         drop_path: drop-path rate of the last block.
     """

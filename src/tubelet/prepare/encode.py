@@ -1,33 +1,40 @@
 """Encode videos in the form that trains fastest: small upright H.264 with a key frame every sixteen frames.
 
-The short side is scaled down, rotation flags and pixel aspect ratios are applied, time stamps are kept, and
-colors become eight bits of limited range with their tags; there is no sound. docs/data.md has the reasons.
+The short side is scaled down, rotation flags are applied, the pixel aspect ratio and time stamps are kept,
+and colors become eight bits of limited range with their tags; sound is left out. docs/data.md says why.
 """
 
 import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from math import inf
 from pathlib import Path, PurePosixPath
 
 import av
-from PIL import Image
 
 from tubelet.data.manifest import seconds_text
 from tubelet.errors import UserError
 from tubelet.files import is_disk_full, replacing
 from tubelet.prepare.plan import ListedVideo, VideoProperties
 from tubelet.prepare.pool import JobFailed
-from tubelet.video.encode import require_x264
-from tubelet.video.image_folder import folder_images
-from tubelet.video.index import header_index, scan_index, times_are_guesses, video_stream
-from tubelet.video.packets import Decoding, WrongIndexError
+from tubelet.video.demux import (
+    ReadableFrames,
+    frame_packets,
+    longest_step,
+    stated_rate,
+    times_are_guesses,
+)
+from tubelet.video.encode import SQUARE, require_x264
+from tubelet.video.image_folder import folder_images, read_image
+from tubelet.video.index import header_index, scan_index, video_stream
+from tubelet.video.packets import Decoding, FewerFramesError, WrongIndexError
 from tubelet.video.reader import VideoError, no_frames_between, open_video
 from tubelet.video.sources import Deadline, FetchError, open_source
-from tubelet.video.transcode import ReadableFrames, write_training_video
+from tubelet.video.transcode import write_training_video
 
 _READ_AHEAD = 2**22  # bytes of a remote file, all of which is needed
 
@@ -117,15 +124,20 @@ def _write(job: EncodeJob, part: Path, *, exact: bool) -> tuple[int, str]:
         av.open(opened, metadata_errors="replace") as container,
     ):
         stream = video_stream(container, job.source)
-        whole = ReadableFrames(container, stream)
+        whole = ReadableFrames(frame_packets(container, stream), deadline)
         if job.start is None and job.end is None:
             frames: Iterable[av.VideoFrame] = whole
         else:
             frames = _segment(job, container, stream, deadline, exact=exact)
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        base = None if times_are_guesses(container) else stream.time_base
-        aspect = float(stream.sample_aspect_ratio or 1)
-        written = write_training_video(part, frames, job.short_side, rate, base, aspect)
+        written = write_training_video(
+            part,
+            frames,
+            job.short_side,
+            stated_rate(container, stream) or stream.guessed_rate or Fraction(25),
+            None if times_are_guesses(container) else stream.time_base,
+            longest_step(container, stream),
+            stream.sample_aspect_ratio or SQUARE,
+        )
     bad = whole.num_bad_packets
     return written, f"{bad} of its packets do not decode and are left out" if bad else ""
 
@@ -145,8 +157,9 @@ def _segment(
     if not numbers:
         raise VideoError(no_frames_between(index, job.start, job.end))
     decoding = Decoding(container, stream, index, set(numbers), deadline, from_header=header is not None)
-    for _, frame in decoding.frames():
-        yield frame
+    with suppress(FewerFramesError):  # the last frames do not decode
+        for _, frame in decoding.frames():
+            yield frame
 
 
 def _images(job: EncodeJob) -> Iterator[av.VideoFrame]:
@@ -156,11 +169,7 @@ def _images(job: EncodeJob) -> Iterator[av.VideoFrame]:
         first, count = job.part
         paths = [path for path in paths if first <= _number(path) < first + count]
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                yield av.VideoFrame.from_image(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise VideoError(f"{path.name} cannot be read as an image ({error})") from error
+        yield av.VideoFrame.from_ndarray(read_image(path), format="rgb24")
 
 
 def _number(path: Path) -> int:

@@ -20,6 +20,7 @@ from typing import TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from tubelet.errors import UserError
+from tubelet.machine import allowed_workers
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -44,13 +45,15 @@ def run_jobs(
     Args:
         function: defined in a module, so that other processes can import it.
         jobs: the arguments.
-        workers: number of processes; 0 calls the function in this process, without protection.
+        workers: number of processes; 0, or any number in a daemonic process, calls the function in this
+            process, without protection.
         limit_s: seconds that a job may take.
 
     Raises:
         UserError: the function raised it, or the processes do not start.
         RuntimeError: the function raised another error in a worker; the message contains it and the job.
     """
+    workers = allowed_workers(workers)
     if workers < 1:
         for job in jobs:
             yield job, function(job)

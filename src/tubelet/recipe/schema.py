@@ -1,12 +1,13 @@
 """The settings of a run, composed of the settings that are defined beside each component."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from tubelet.clips import AnyClip, DenseClip, Views
+from tubelet.clips import AnyClip, DenseClip, GeometryName, ScoresName, Views
 from tubelet.data.augment import Augment
 from tubelet.data.mixing import Mixing
+from tubelet.data.protocols import named_protocol
 from tubelet.errors import UserError, require_at_least
 from tubelet.masking import AnyMasking, RunningCellMasking, TubeMasking
 from tubelet.models.autoencoder import AutoencoderConfig
@@ -17,7 +18,7 @@ from tubelet.models.target import PixelTarget
 from tubelet.train.checkpoint import SaveConfig
 from tubelet.train.loggers import LogConfig
 from tubelet.train.optim import OptimConfig
-from tubelet.train.runtime import RuntimeConfig
+from tubelet.train.runtime import ComputeConfig, RuntimeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ class FinetuneDataConfig(DataConfig):
     """Where the clips to train and to validate on come from.
 
     Attributes:
-        val: list to validate on after each epoch; null is no validation.
+        val: list to validate on after each epoch; null does not validate.
     """
 
     val: str | None = "val"
@@ -202,7 +203,8 @@ class EvaluateDataConfig:
     Attributes:
         root: folder of the data set, with its lists (test.csv, …) and classes.txt.
         split: list to test on.
-        clip: which frames of a video make a clip; null is as in the model's training.
+        clip: which frames of a video make a clip; null is as in the protocol or, without it, in the model's
+            training.
         workers: decoding processes for each testing process; null is one for each core, or half of the cores
             if the model computes on the CPU too.
     """
@@ -217,12 +219,39 @@ class EvaluateDataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ViewsConfig:
+    """The views of a test; what is null is as in the protocol or, without a protocol, in the model's recipe.
+
+    Attributes:
+        clips: clips, evenly spaced over the video.
+        crops: square crops, evenly spaced along the longer side of each clip.
+        geometry: whose way of scaling frames and placing crops to reproduce.
+        scores: how the views' scores are combined: the mean of their probabilities, the probability of their
+            mean logits, or each class's highest probability (PySlowFast on multi-label data sets).
+    """
+
+    clips: int | None = None
+    crops: int | None = None
+    geometry: GeometryName | None = None
+    scores: ScoresName | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(1, clips=self.clips, crops=self.crops)
+
+    def over(self, views: Views) -> Views:
+        """Return views with the parts changed that are given here."""
+        return replace(views, **{name: value for name, value in asdict(self).items() if value is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateRecipe:
     """The test of a classifier on a list of videos.
 
     Attributes:
         data: the videos and their labels.
-        views: clips and crops of a video that are averaged over; null is as in the model's recipe.
+        protocol: the published test to reproduce, such as mar_k400, with its clips and views, of which
+            data.clip and views change single parts; null is as in the model's recipe.
+        views: clips and crops of a video that are averaged over.
         masking: classify the visible tokens of this masking; null is as in the model's training.
         complementary: whether to average the class scores over masks in which each token is visible once (two
             at ratio 0.5, four at 0.75), as in MAR's complementary test.
@@ -232,14 +261,17 @@ class EvaluateRecipe:
 
     task: Literal["evaluate"] = "evaluate"
     data: EvaluateDataConfig
-    views: Views | None = None
+    protocol: str | None = None
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     masking: RunningCellMasking | None = None
     complementary: bool = False
     batch_size: int = 8
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    runtime: ComputeConfig = field(default_factory=ComputeConfig)
 
     def __post_init__(self) -> None:
         require_at_least(1, batch_size=self.batch_size)
+        if self.protocol is not None:
+            named_protocol(self.protocol)
 
 
 Recipe = PretrainRecipe | FinetuneRecipe

@@ -1,17 +1,28 @@
 """The result of a test: accuracy, confusion and average precision."""
 
+import mmap
+import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
 from tubelet.errors import plural
 from tubelet.files import replacing
 
+_ROW_BYTES = 2**23  # of a matrix, looked at together
+_COLUMN_BYTES = 2**25
+_NAMES_TOGETHER = 4096
+
 
 @dataclass(frozen=True)
 class Evaluation:
     """The result of a test.
+
+    The matrices may be memory-mapped files: all methods look at a part of them at a time.
 
     Attributes:
         names: the N tested samples, as `Sample.name`: a path, and the times of a segment.
@@ -19,7 +30,8 @@ class Evaluation:
         probabilities: (N, K) float32, averaged over the views.
         broken: videos that could not be read, with the reason; they are not part of any number here.
         views_per_second: speed of the model without decoding, summed over the processes; from the median
-            batch, because the first batches warm up.
+            batch, because the first batches warm up. 0 if all results are of earlier runs.
+        reused: how many of the videos an earlier run of this test had finished.
     """
 
     names: list[str]
@@ -27,6 +39,7 @@ class Evaluation:
     probabilities: np.ndarray
     broken: dict[str, str]
     views_per_second: float
+    reused: int = 0
 
     @property
     def multi_label(self) -> bool:
@@ -57,8 +70,12 @@ class Evaluation:
         """
         if not self.multi_label:
             raise ValueError("each video has one class: use top1, top5 or top(k)")
-        present = np.flatnonzero(self.labels.any(0))
-        each = [average_precision(self.probabilities[:, k], self.labels[:, k]) for k in present]
+        return self._mean_average_precision
+
+    @cached_property
+    def _mean_average_precision(self) -> float:
+        columns = zip(_columns(self.probabilities), _columns(self.labels), strict=True)
+        each = [average_precision(scores, labels) for scores, labels in columns if labels.any()]
         return float(np.mean(each)) if each else 0.0
 
     def top(self, k: int) -> float:
@@ -68,17 +85,29 @@ class Evaluation:
             ValueError: the test is multi-label.
         """
         self._require_single_label()
-        if not self.names:
-            return 0.0
-        best = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
-        return float((best == self.labels[:, None]).any(1).mean())
+        return float((self._ranks < k).mean()) if self.names else 0.0
+
+    @cached_property
+    def _ranks(self) -> np.ndarray:
+        """How many classes come before each video's own, (N,); of equal probabilities the first is first."""
+        ranks = np.empty(len(self.labels), dtype=np.int64)
+        for rows in row_blocks(self.probabilities):
+            own = self.labels[rows, None]
+            scores = self.probabilities[rows]
+            score = np.take_along_axis(scores, own, axis=1)
+            earlier = np.arange(scores.shape[1]) < own
+            ranks[rows] = ((scores > score) | ((scores == score) & earlier)).sum(1)
+        return ranks
 
     def confusion(self) -> np.ndarray:
         """Return counts, int64 (K, K), true class by row, predicted class by column; raises as `top`."""
         self._require_single_label()
         num_classes = self.probabilities.shape[1]
-        pairs = self.labels * num_classes + self.probabilities.argmax(1)
-        return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+        counts = np.zeros(num_classes**2, dtype=np.int64)
+        for rows in row_blocks(self.probabilities):
+            pairs = self.labels[rows] * num_classes + self.probabilities[rows].argmax(1)
+            counts += np.bincount(pairs, minlength=num_classes**2)
+        return counts.reshape(num_classes, num_classes)
 
     def _require_single_label(self) -> None:
         if self.multi_label:
@@ -88,14 +117,18 @@ class Evaluation:
         """Return the result in a few lines, with the denominators and the broken videos."""
         videos = plural(len(self.names), "video")
         if self.multi_label:
-            num_present, num_classes = int(self.labels.any(0).sum()), self.labels.shape[1]
+            num_present, num_classes = self._num_present, self.labels.shape[1]
             present = "" if num_present == num_classes else f"the {num_present} present of "
             result = (
                 f"mAP {self.mean_average_precision():.2%}  of {videos}, over {present}{num_classes} classes"
             )
         else:
             result = f"top-1 {self.top1:.2%}  top-5 {self.top5:.2%}  of {videos}"
-        lines = [f"{result}  ({self.views_per_second:.1f} views/s)"]
+        speed = f"  ({self.views_per_second:.1f} views/s)" if self.views_per_second else ""
+        lines = [f"{result}{speed}"]
+        if self.reused:
+            were = "was" if self.reused == 1 else "were"
+            lines.append(f"{plural(self.reused, 'video')} of these {were} tested by an earlier run")
         if self.broken:
             are = "is" if len(self.broken) == 1 else "are"
             lines.append(
@@ -104,17 +137,31 @@ class Evaluation:
             lines.extend(f"  {reason}" for reason in self.broken.values())
         return "\n".join(lines)
 
+    @cached_property
+    def _num_present(self) -> int:
+        """How many classes the tested videos have."""
+        present = np.zeros(self.labels.shape[1], dtype=bool)
+        for rows in row_blocks(self.labels):
+            present |= self.labels[rows].any(0)
+        return int(present.sum())
+
     def save(self, path: str | Path) -> None:
         """Write all of it to a compressed .npz file with exactly this name."""
-        with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                names=np.array(self.names),
-                labels=self.labels,
-                probabilities=self.probabilities,
-                broken=np.array(list(self.broken.items()), dtype=str).reshape(-1, 2),
-                views_per_second=self.views_per_second,
-            )
+        name_type = np.dtype((np.str_, max(map(len, self.names), default=1)))
+        broken = np.array(list(self.broken.items()), dtype=str).reshape(-1, 2)
+        with (
+            replacing(Path(path)) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            parts = range(0, len(self.names), _NAMES_TOGETHER)
+            names = (np.array(self.names[k : k + _NAMES_TOGETHER], name_type) for k in parts)
+            _write_member(archive, "names", name_type, (len(self.names),), names)
+            for name in ("labels", "probabilities"):
+                matrix: np.ndarray = getattr(self, name)
+                blocks = (matrix[rows] for rows in row_blocks(matrix))
+                _write_member(archive, name, matrix.dtype, matrix.shape, blocks)
+            for name, array in (("broken", broken), ("views_per_second", np.array(self.views_per_second))):
+                _write_member(archive, name, array.dtype, array.shape, [array])
 
     @classmethod
     def load(cls, path: str | Path) -> "Evaluation":
@@ -127,6 +174,57 @@ class Evaluation:
                 broken=dict(saved["broken"].tolist()),
                 views_per_second=float(saved["views_per_second"]),
             )
+
+
+def write_array(
+    file: IO[bytes], dtype: np.dtype, shape: tuple[int, ...], blocks: Iterable[np.ndarray]
+) -> None:
+    """Write an array in NumPy's format (.npy), given in blocks along its first axis."""
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for block in blocks:
+        file.write(block.tobytes())
+
+
+def _write_member(
+    archive: zipfile.ZipFile,
+    name: str,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    blocks: Iterable[np.ndarray],
+) -> None:
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+        write_array(file, dtype, shape, blocks)
+
+
+def row_blocks(matrix: np.ndarray) -> Iterator[slice]:
+    """Yield slices of an array along its first axis; each one's memory is released before the next."""
+    num_rows = max(1, _ROW_BYTES // max(1, matrix[:1].nbytes))
+    for first in range(0, len(matrix), num_rows):
+        yield slice(first, first + num_rows)
+        _release(matrix)
+
+
+def _columns(matrix: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the columns of a matrix, each in memory that later ones overwrite; many from one reading."""
+    num_rows, num_columns = matrix.shape
+    together = min(num_columns, max(1, _COLUMN_BYTES // max(1, num_rows * matrix.itemsize)))
+    columns = np.empty((together, num_rows), matrix.dtype)
+    for first in range(0, num_columns, together):
+        count = min(together, num_columns - first)
+        for rows in row_blocks(matrix):
+            columns[:count, rows] = matrix[rows, first : first + count].T
+        yield from columns[:count]
+
+
+def _release(matrix: np.ndarray) -> None:
+    """Drop the pages of a memory-mapped file that is only read; they are read again when they are needed."""
+    mapping: Any = matrix
+    while isinstance(mapping, np.ndarray):
+        mapping = mapping.base
+    read_only = isinstance(matrix, np.memmap) and matrix.mode == "r"
+    if read_only and isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -31,7 +31,7 @@ class Training:
     Attributes:
         task: what to train.
         loader: the clips of this process.
-        validate: the validation after an epoch; None is no validation.
+        validate: the validation after an epoch; None: without validation.
         score: its metric that selects the best weights.
         validated_on: identifies its videos and labels.
     """

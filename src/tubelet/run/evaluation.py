@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,15 +14,25 @@ from torch import Tensor
 from tubelet.checkpoints.model_folder import Model
 from tubelet.clips import AnyClip, Views
 from tubelet.data.dataset import Batch, ViewDataset, label_rows
-from tubelet.data.loader import default_workers, view_batches
-from tubelet.data.manifest import Manifest, read_manifest
-from tubelet.errors import UserError
+from tubelet.data.loader import default_workers, view_order
+from tubelet.data.manifest import Manifest, Sample, read_manifest
+from tubelet.data.workers import Workers
+from tubelet.errors import UserError, require_at_least
+from tubelet.machine import version
 from tubelet.masking import RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.encoder import EncoderConfig
 from tubelet.run.accuracy import Evaluation
-from tubelet.run.inference import inference, on_device, require_classifier
-from tubelet.run.prediction import clip_of, views_of
+from tubelet.run.inference import (
+    combined_probabilities,
+    inference,
+    on_device,
+    require_classifier,
+    require_finite,
+)
+from tubelet.run.prediction import clip_and_views
+from tubelet.run.results import CollectedResults, Results, stored_labels, stored_results, weights_digest
+from tubelet.settings import to_plain
 from tubelet.train.runtime import Runtime
 
 
@@ -29,6 +41,7 @@ def evaluate(
     data: str | Path | Manifest,
     *,
     split: str = "test",
+    protocol: str | None = None,
     clip: AnyClip | None = None,
     views: Views | None = None,
     masking: RunningCellMasking | None = None,
@@ -38,9 +51,14 @@ def evaluate(
     device: str | torch.device | None = None,
     precision: str | None = None,
     threads: int | None = None,
+    out: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Test a classifier on a list of videos, each under clips x crops views.
+
+    With `out`, finished videos are kept there: after an interruption the same call tests only the others, on
+    any number of processes. A video that has changed is tested again, and another model or other settings are
+    another test. Videos that could not be read are tried again.
 
     Under torchrun every process calls it with the same arguments: each tests its share of the videos, and
     all return the whole result.
@@ -49,8 +67,11 @@ def evaluate(
         model: a classifier, or anything that `load_model` reads.
         data: the folder of a data set, with its lists (test.csv, ...) and classes.txt, or a manifest.
         split: the list of that folder to test on.
-        clip: which frames make a clip; None is what the model's card says.
-        views: clips and crops of each video to average over; None is what the model's card says.
+        protocol: the published test to reproduce, such as "mar_k400" (a key of `PROTOCOLS`): its clips and
+            views, of which `clip` and `views` replace parts; None is as the model's card says.
+        clip: which frames make a clip; None is what the protocol or the card says.
+        views: clips and crops of each video to average over; None is what the protocol or the card says. The
+            geometry and scores are also theirs unless they are given.
         masking: classify by the tokens that this leaves visible; None is as the model was trained.
         complementary: average the class scores over masks that together show every token once, as MAR does.
         batch_size: videos at a time in each process.
@@ -61,27 +82,34 @@ def evaluate(
             best device.
         precision: "fp32" or "bf16"; None is that of the model's recipe, fp32 if its card has no recipe.
         threads: CPU threads of each process; None is half of its cores.
-        progress: called with (finished videos, all videos) of this process.
+        out: folder for the results of finished videos; None keeps them in memory.
+        progress: called with (finished videos, all videos) of this process in this call.
 
     Raises:
-        UserError: the model is not a classifier or does not fit the classes or the clip, a video has no
-            label, no video can be read, there are no complementary masks, the device or precision is not
-            available, or the model or the manifest cannot be read.
+        UserError: an argument is out of range, the model is not a classifier or does not fit the classes or
+            the clip, a video has no label, no video can be read, there is no such protocol, there are no
+            complementary masks, the device or precision is not available, the model or the manifest cannot be
+            read, the model's probabilities are not finite, or the same test is running with this `out`.
+        OSError: `out` cannot be written.
     """
+    require_at_least(1, batch_size=batch_size)
+    require_at_least(0, workers=workers)
     source = model if isinstance(model, str | Path) else "the model"
     loaded, runtime = on_device(model, device, precision, threads)
     classifier = require_classifier(loaded, source)
+    clip, views = clip_and_views(classifier, protocol=protocol, clip=clip, views=views)
     with runtime:
         return evaluate_model(
             classifier,
             data if isinstance(data, Manifest) else read_manifest(data, split),
-            clip=clip or clip_of(classifier),
-            views=views or views_of(classifier),
+            clip=clip,
+            views=views,
             runtime=runtime,
             masking=masking,
             complementary=complementary,
             batch_size=batch_size,
             workers=workers,
+            out=out,
             progress=progress,
         )
 
@@ -97,6 +125,7 @@ def evaluate_model(
     complementary: bool = False,
     batch_size: int = 8,
     workers: int | None = None,
+    out: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Test a classifier on the runtime's device; the other arguments and errors are those of `evaluate`."""
@@ -104,36 +133,59 @@ def evaluate_model(
     _check_classes(model, manifest)
     require_frames(clip, model.config.encoder)
     dataset = ViewDataset(manifest, clip, views, size=model.config.encoder.image_size)
-    batches = view_batches(
-        dataset,
-        batch=batch_size,
-        rank=runtime.rank,
-        world=runtime.world,
-        workers=default_workers(runtime.device.type) if workers is None else workers,
-        pin=runtime.device.type == "cuda",
-    )
-    num_mine = len(range(runtime.rank, len(dataset), runtime.world))
-    share = _Share()
-    for batch in batches:
-        share.broken |= batch.failures
-        if len(batch):
-            started = time.perf_counter()
-            share.probabilities.append(_probabilities(model, batch, views, runtime, masking, complementary))
-            share.seconds_per_view.append((time.perf_counter() - started) / len(batch))
-            share.indices.append(batch.index[:: views.count])
-        if progress:
-            progress(sum(map(len, share.indices)) + len(share.broken), num_mine)
-    return _join(runtime.gather(share), model, manifest)
+    if out is None:
+        kept: AbstractContextManager[Results] = nullcontext(
+            CollectedResults(len(manifest), model.config.classes)
+        )
+    else:
+        asked = _asked(model, clip, views, masking, complementary, runtime)
+        kept = stored_results(Path(out), asked, manifest, model.config.classes, runtime)
+    with kept as results:
+        order = view_order(results.done, batch=batch_size, rank=runtime.rank, world=runtime.world)
+        num_workers = default_workers(runtime.device.type) if workers is None else workers
+        num_mine, num_finished, share = sum(map(len, order)), 0, _Share()
+        for batch in Workers(dataset, num_workers, pin=runtime.device.type == "cuda").batches(order):
+            share.broken |= batch.failures
+            if len(batch):
+                started = time.perf_counter()
+                found = _probabilities(model, batch, views, runtime, masking, complementary)
+                share.seconds_per_view.append((time.perf_counter() - started) / len(batch))
+                require_finite(found, batch.names[:: views.count])
+                results.add(batch.index[:: views.count].numpy(), found.numpy())
+            num_finished += len(batch) // views.count + len(batch.failures)
+            if progress:
+                progress(num_finished, num_mine)
+        return _join(results, runtime.gather(share), model, manifest, runtime)
 
 
 @dataclass
 class _Share:
-    """What one process has found: per batch, the videos by number, their probabilities and the time."""
+    """What one process notes besides the probabilities: the time of its batches and the broken videos."""
 
-    indices: list[Tensor] = field(default_factory=list)
-    probabilities: list[Tensor] = field(default_factory=list)
     seconds_per_view: list[float] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
+
+
+def _asked(
+    model: VideoClassifier,
+    clip: AnyClip,
+    views: Views,
+    masking: RunningCellMasking | None,
+    complementary: bool,
+    runtime: Runtime,
+) -> dict[str, Any]:
+    """Return what the probabilities of a video depend on, as plain data."""
+    return {
+        "tubelet": version(),
+        "weights": weights_digest(model),
+        "model": to_plain(model.config),
+        "card": to_plain(replace(model.card, provenance={})),
+        "clip": to_plain(clip),
+        "views": to_plain(views),
+        "masking": to_plain(masking),
+        "complementary": complementary,
+        "precision": str(runtime.dtype),
+    }
 
 
 def _probabilities(
@@ -149,29 +201,39 @@ def _probabilities(
     with inference(model, runtime):
         video = batch.video.to(runtime.device, non_blocking=True)
         logits = torch.stack([model(video, mask) for mask in masks]).mean(0)
-        return model.probabilities(logits).unflatten(0, (-1, views.count)).mean(1).cpu()
+        return combined_probabilities(model, logits, views).cpu()
 
 
-def _join(shares: Sequence[_Share], model: VideoClassifier, manifest: Manifest) -> Evaluation:
+def _join(
+    results: Results, shares: Sequence[_Share], model: VideoClassifier, manifest: Manifest, runtime: Runtime
+) -> Evaluation:
     """Return the result over all processes, in the order of the manifest."""
     broken = {name: reason for share in shares for name, reason in share.broken.items()}
-    indices = [index for share in shares for index in share.indices]
-    if not indices:
+    index, probabilities = results.join(runtime)
+    if not len(index):
         reason = next(iter(broken.values()))
         raise UserError(f"none of the {len(manifest)} videos can be read; the first: {reason}")
-    index = torch.cat(indices)
-    order = index.argsort()
-    samples = [manifest.samples[i] for i in index[order].tolist()]
+    samples = [manifest.samples[i] for i in index.tolist()]
     num_classes = model.config.classes if model.card.multi_label else None
     return Evaluation(
         names=[sample.name for sample in samples],
-        labels=label_rows([sample.classes for sample in samples], num_classes).numpy(),
-        probabilities=torch.cat([part for share in shares for part in share.probabilities])[order].numpy(),
+        labels=_labels(samples, num_classes, results.folder),
+        probabilities=probabilities,
         broken=broken,
         views_per_second=sum(
-            1 / max(float(np.median(share.seconds_per_view)), 1e-9) for share in shares if share.indices
+            1 / max(float(np.median(share.seconds_per_view)), 1e-9)
+            for share in shares
+            if share.seconds_per_view
         ),
+        reused=int(results.done.sum()),
     )
+
+
+def _labels(samples: Sequence[Sample], num_classes: int | None, folder: Path | None) -> np.ndarray:
+    classes = [sample.classes for sample in samples]
+    if num_classes is None or folder is None:
+        return label_rows(classes, num_classes).numpy()
+    return stored_labels(classes, num_classes, folder)
 
 
 def require_frames(clip: AnyClip, encoder: EncoderConfig, other: str = "") -> None:

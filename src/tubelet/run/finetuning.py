@@ -7,7 +7,6 @@ from torch import nn
 
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import CONFIG, Model, read_architecture
-from tubelet.clips import Views
 from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.errors import UserError
 from tubelet.models.card import ModelCard
@@ -104,7 +103,7 @@ def _validation(
             model,
             manifest,
             clip=recipe.data.clip,
-            views=Views(),
+            views=replace(recipe.views, clips=1, crops=1),
             runtime=runtime,
             workers=recipe.data.workers,
         )

@@ -1,14 +1,16 @@
 """A model that computes without training: on its device, in its precision, in evaluation mode."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, cast
 
 import torch
+from torch import Tensor
 
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import Model
+from tubelet.clips import Views
 from tubelet.errors import UserError
 from tubelet.models.classifier import VideoClassifier
 from tubelet.train.runtime import Runtime, RuntimeConfig, choose_device
@@ -71,6 +73,25 @@ def inference(model: Model, runtime: Runtime) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def require_finite(probabilities: Tensor, names: Sequence[str]) -> None:
+    """Raise a UserError that names the first video whose probabilities (videos, K) are not finite."""
+    finite = probabilities.isfinite().all(1).tolist()
+    if not all(finite):
+        raise UserError(
+            f"{names[finite.index(False)]}: the model's probabilities of this video are not finite: its "
+            "weights are NaN or infinite, or too large for the precision. Check the checkpoint, and try "
+            "precision=fp32"
+        )
+
+
+def combined_probabilities(model: VideoClassifier, logits: Tensor, views: Views) -> Tensor:
+    """Return the class probabilities (videos, K) of videos from the logits of all views (videos * V, K)."""
+    if views.scores == "mean_logit":
+        return model.probabilities(logits.float().unflatten(0, (-1, views.count)).mean(1))
+    probabilities = model.probabilities(logits).unflatten(0, (-1, views.count))
+    return probabilities.amax(1) if views.scores == "max_probability" else probabilities.mean(1)
 
 
 def require_classifier(model: Model, source: object = "the model") -> VideoClassifier:

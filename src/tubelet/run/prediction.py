@@ -1,6 +1,6 @@
 """Video files in, class names out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,16 @@ import torch
 from tubelet.checkpoints.model_folder import Model
 from tubelet.clips import AnyClip, Views
 from tubelet.data.dataset import read_views
+from tubelet.data.protocols import named_protocol
 from tubelet.errors import UserError
 from tubelet.models.classifier import VideoClassifier
-from tubelet.run.inference import inference, on_device, require_classifier
+from tubelet.run.inference import (
+    combined_probabilities,
+    inference,
+    on_device,
+    require_classifier,
+    require_finite,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ def predict(
     model: Model | str | Path,
     path: str | Path,
     *,
+    protocol: str | None = None,
     views: Views | None = None,
     start: float | None = None,
     end: float | None = None,
@@ -48,7 +56,9 @@ def predict(
     Args:
         model: a classifier, or anything that `load_model` reads (for many videos, load it once).
         path: the video.
-        views: clips and crops to average over; None is what the model's card says.
+        protocol: the published test whose clips and views to take, as for `evaluate`; None is as the model's
+            card says.
+        views: clips and crops to average over; None is what the protocol or the card says.
         start: seconds at which the segment to recognize begins; None for the start of the video.
         end: seconds at which it ends (exclusive); None for the end of the video.
         device: "auto" (CUDA, else MPS, else the CPU), "cpu", "mps", "cuda" or a certain GPU such as "cuda:1".
@@ -57,20 +67,44 @@ def predict(
         precision: "fp32" or "bf16"; None is that of the model's recipe, fp32 if its card has no recipe.
 
     Raises:
-        UserError: the model is not a classifier, its card does not say how clips are sampled, the device or
-            precision is not available, or the model cannot be read.
+        UserError: the model is not a classifier, its card does not say how clips are sampled, there is no
+            such protocol, the device or precision is not available, the model cannot be read, or its
+            probabilities are not finite.
         VideoError: the video cannot be read.
     """
     source = model if isinstance(model, str | Path) else "the model"
     loaded, runtime = on_device(model, device, precision)
     classifier = require_classifier(loaded, source)
+    clip, views = clip_and_views(classifier, protocol=protocol, views=views)
     size = classifier.config.encoder.image_size
-    chosen = views or views_of(classifier)
-    video = read_views(path, clip_of(classifier), chosen, size, start=start, end=end)
+    video = read_views(path, clip, views, size, start=start, end=end)
     with inference(classifier, runtime):
         logits = classifier(video.to(runtime.device))
-    probabilities = classifier.probabilities(logits).mean(0).cpu().numpy()
+    combined = combined_probabilities(classifier, logits, views).cpu()
+    require_finite(combined, [str(path)])
+    probabilities = combined[0].numpy()
     return Prediction(probabilities, classifier.card.classes or tuple(map(str, range(len(probabilities)))))
+
+
+def clip_and_views(
+    model: VideoClassifier,
+    *,
+    protocol: str | None = None,
+    clip: AnyClip | None = None,
+    views: Views | None = None,
+) -> tuple[AnyClip, Views]:
+    """Return which clips and views a test takes: those given, else the protocol's, else the card's.
+
+    Raises:
+        UserError: there is no such protocol, or no clip is given and the card has none.
+    """
+    if protocol is None:
+        usual = views_of(model)
+    else:
+        named = named_protocol(protocol)
+        usual = named.views
+        clip = clip or replace(named.clip, frames=model.config.encoder.frames)
+    return clip or clip_of(model), views.with_defaults_of(usual) if views else usual
 
 
 def clip_of(model: Model) -> AnyClip:

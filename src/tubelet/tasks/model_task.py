@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
+from tubelet.train.task import Task
 
 Trained = TypeVar("Trained", MaskedAutoencoder, VideoClassifier)
 
 
-class ModelTask(nn.Module, Generic[Trained]):
+class ModelTask(Task, Generic[Trained]):
     """A task that trains one model; the model's parameters are called `model.NAME` in it.
 
     Args:

@@ -32,8 +32,9 @@ from tubelet.train.ema import WeightAverage
 from tubelet.train.loggers import LogConfig, Logs, Meter
 from tubelet.train.optim import OptimConfig, learning_rate, make_optimizer, scaled_lr, set_lr
 from tubelet.train.runtime import Movable, Runtime
+from tubelet.train.task import Task
 
-Validate = Callable[[nn.Module], dict[str, float]]
+Validate = Callable[[Task], dict[str, float]]
 Gather = Callable[[Any], list[Any]]
 
 
@@ -68,7 +69,7 @@ class Loader(Protocol):
 
 
 def fit(
-    task: nn.Module,
+    task: Task,
     loader: Loader,
     optim: OptimConfig,
     runtime: Runtime,
@@ -87,10 +88,8 @@ def fit(
     A resumed run takes exactly the steps of an uninterrupted one; a finished run returns at once.
 
     Args:
-        task: its forward(batch) returns scalar tensors by name, the one to minimize as "loss". It may offer
-            `no_weight_decay`, `layer_of`, `num_layers` (see `parameter_groups`) and `blocks` (see
-            `Runtime.prepare`). It is moved and changed in place and ends with the last weights, not the
-            averaged ones.
+        task: what to train. It is moved and changed in place and ends with the last weights, not the averaged
+            ones.
         loader: the micro-batches; `optim.accumulate` of them are a step, the remainder of an epoch is
             dropped.
         optim: optimizer and schedule.

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from tubelet.errors import UserError, require_above, require_at_least
+from tubelet.train.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,38 +76,32 @@ def learning_rate(
     return floor + (peak - floor) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
-def parameter_groups(
-    module: nn.Module, weight_decay: float, layer_decay: float = 1.0
-) -> list[dict[str, Any]]:
+def parameter_groups(task: Task, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
     """Return the trainable parameters as AdamW's groups, one per learning-rate scale and weight decay.
 
-    Vectors, scalars and the names in the module's `no_weight_decay()`, if it has that method, are not
-    decayed. With `layer_decay` the module says by `layer_of(name)` to which of its `num_layers` layers, from
-    0 (input) up, a parameter belongs, and its rate is scaled by layer_decay ** (num_layers - 1 - layer), as
-    in BEiT (arXiv 2106.08254).
+    Vectors, scalars and the names in `task.no_weight_decay()` are not decayed. With `layer_decay` the rate of
+    a parameter is scaled by layer_decay ** (num_layers - 1 - layer), as in BEiT (arXiv 2106.08254).
 
     Raises:
-        ValueError: layer_decay is not 1 and the module does not number its layers.
+        ValueError: layer_decay is not 1 and the task has only one layer.
     """
-    offers: Any = module  # a task need not import this file
-    if layer_decay != 1 and not hasattr(module, "layer_of"):
-        raise ValueError(f"layer_decay needs layer_of() and num_layers, {type(module).__name__} has neither")
-    not_decayed: set[str] = offers.no_weight_decay() if hasattr(module, "no_weight_decay") else set()
+    if layer_decay != 1 and task.num_layers == 1:
+        raise ValueError(f"layer_decay={layer_decay} needs layers, {type(task).__name__}.num_layers is 1")
+    not_decayed = task.no_weight_decay()
     groups: dict[tuple[float, float], dict[str, Any]] = {}
-    for name, parameter in module.named_parameters():
+    for name, parameter in task.named_parameters():
         if not parameter.requires_grad:
             continue
-        below = 0 if layer_decay == 1 else offers.num_layers - 1 - offers.layer_of(name)
-        scale = layer_decay**below
+        scale = 1.0 if layer_decay == 1 else layer_decay ** (task.num_layers - 1 - task.layer_of(name))
         decay = 0.0 if parameter.ndim <= 1 or name in not_decayed else weight_decay
         group = groups.setdefault((scale, decay), {"params": [], "lr_scale": scale, "weight_decay": decay})
         group["params"].append(parameter)
     return list(groups.values())
 
 
-def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """Return AdamW (arXiv 1711.05101) over the module's groups; every group keeps its `lr_scale`."""
-    groups = parameter_groups(module, config.weight_decay, config.layer_decay)
+def make_optimizer(task: Task, config: OptimConfig) -> torch.optim.AdamW:
+    """Return AdamW (arXiv 1711.05101) over the task's groups; every group keeps its `lr_scale`."""
+    groups = parameter_groups(task, config.weight_decay, config.layer_decay)
     if not groups:
         raise UserError("nothing to train: every parameter of the model is frozen")
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)

@@ -20,8 +20,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from tubelet.errors import UserError, plural
+from tubelet.errors import UserError, plural, require_at_least
 from tubelet.machine import cores_per_process, process_rank
+from tubelet.train.task import Task
 
 
 class Movable(Protocol):
@@ -39,30 +40,38 @@ _groups = itertools.count()  # process groups that this process has joined
 
 
 @dataclass(frozen=True, kw_only=True)
-class RuntimeConfig:
-    """Where and how the arithmetic runs.
+class ComputeConfig:
+    """Where and in what precision a model computes.
 
     Attributes:
         device: kind of device; `auto` is CUDA, else MPS (one process only), else the CPU.
         precision: type of the matrix products; `auto` is bf16 on GPUs and CPUs that have it in hardware, else
             fp32. Weights, their averages and the optimizer's state are always fp32.
-        parallel: how processes share the work: `ddp` copies the weights to each, `fsdp` shards them (FSDP2).
-        compile: whether to compile the transformer blocks with `torch.compile`.
-        recompute: whether to keep only the blocks' inputs for the backward pass and recompute the rest
-            (activation checkpointing): a third more computing, a fraction of the memory.
         threads: CPU threads of each process; null is half of its cores, as the other half decodes.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    parallel: Literal["ddp", "fsdp"] = "ddp"
-    compile: bool = False
-    recompute: bool = False
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"threads must be at least 1 or null, found {self.threads}")
+        require_at_least(1, threads=self.threads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig(ComputeConfig):
+    """Where and how training runs.
+
+    Attributes:
+        parallel: how processes share the work: `ddp` copies the weights to each, `fsdp` shards them (FSDP2).
+        compile: whether to compile the transformer blocks with `torch.compile`.
+        recompute: whether to keep only the blocks' inputs for the backward pass and recompute the rest
+            (activation checkpointing): a third more computing, a fraction of the memory.
+    """
+
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    compile: bool = False
+    recompute: bool = False
 
 
 class Runtime:
@@ -126,17 +135,16 @@ class Runtime:
         if self._joined:
             dist.destroy_process_group()
 
-    def prepare(self, task: nn.Module) -> nn.Module:
+    def prepare(self, task: Task) -> nn.Module:
         """Return the module to call in training: `task` on the device, compiled and parallel as configured.
 
         `task` itself stays usable: its parameters are trained, under their names without a wrapper's prefix.
-        The modules in its `blocks`, if it has that attribute, are compiled one by one and are FSDP2's shards.
+        Its `blocks` are compiled one by one and are FSDP2's shards.
         All processes start from rank 0's weights.
         """
         task.to(self.device)
-        blocks: list[nn.Module] = list(getattr(task, "blocks", ()))
         if self.config.compile:
-            for module in blocks or [task]:  # in place; blocks of the same shape share one compilation
+            for module in task.blocks or [task]:  # in place; blocks of the same shape share one compilation
                 module.compile()
         if self.world == 1:
             return task
@@ -145,7 +153,7 @@ class Runtime:
         for tensor in [*task.parameters(), *task.buffers()]:
             dist.broadcast(tensor.data, src=0)
         mesh = init_device_mesh(self.device.type, (self.world,))
-        for module in [*blocks, task]:
+        for module in [*task.blocks, task]:
             fully_shard(module, mesh=mesh)
         return task
 
@@ -281,10 +289,9 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     is_certain = kind == "cuda" and number != ""
     if not available.get(kind) or (is_certain and number not in map(str, range(gpus))):
         found = ", ".join(name for name, is_available in available.items() if is_available)
-        raise UserError(
-            f"device={device} is not available for {plural(world, 'process', 'processes')}: this machine has "
-            f"{found}" + (f" ({plural(gpus, 'GPU')})" if is_certain else "")
-        )
+        together = f" for {world} processes" if world > 1 else ""
+        gpus_found = f" ({plural(gpus, 'GPU')})" if is_certain else ""
+        raise UserError(f"device {device} is not available{together}: this machine has {found}{gpus_found}")
     if kind != "cuda":
         return torch.device(kind)
     if is_certain:

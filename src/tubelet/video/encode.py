@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from tubelet.errors import UserError
 
+SQUARE = Fraction(1)
+"""The aspect ratio of square pixels."""
+
 
 def require_x264() -> None:
     """Raise a UserError if PyAV cannot encode H.264: not every build of FFmpeg includes libx264."""
@@ -61,10 +64,12 @@ def write_frames(
     *,
     codec: str = "libx264",
     options: Mapping[str, str] | None = None,
+    pixel_aspect: Fraction = SQUARE,
 ) -> int:
     """Encode frames as a new 4:2:0 video stream of an open file, and return their number.
 
-    The first frame decides size, time base and color tags.
+    The first frame decides size, time base and color tags. `pixel_aspect` is the width of a pixel divided by
+    its height; players use it, readers here do not.
     """
     stream = container.add_stream(codec, rate=rate, options=dict(options or {}))
     assert isinstance(stream, av.VideoStream)
@@ -73,6 +78,7 @@ def write_frames(
         if not count:
             context.width, context.height, context.pix_fmt = frame.width, frame.height, "yuv420p"
             context.time_base = frame.time_base or 1 / rate
+            context.sample_aspect_ratio = pixel_aspect
             context.colorspace, context.color_range = int(frame.colorspace), int(frame.color_range)
         container.mux(stream.encode(frame))
         count += 1

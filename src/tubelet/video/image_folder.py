@@ -2,20 +2,28 @@
 
 import os
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from tubelet.video.crop import Box, crop_resize
 from tubelet.video.index import VideoIndex
 from tubelet.video.pixels import Crop
-from tubelet.video.sources import Deadline, IndexChanged, VideoError
+from tubelet.video.sources import Deadline, IndexChanged, VideoError, video_errors
 
+_MAX_16_BITS = 2**16 - 1
+# How to show a stored image by its EXIF orientation: mirror it left to right or not, then turn it by so many
+# quarters counterclockwise.
+_UPRIGHT = 1
+_TURNS = {
+    2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1),
+}  # fmt: skip
 _SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"))
 
 
@@ -49,7 +57,7 @@ class ImageFolder:
     It has the methods of `tubelet.video.reader.Video`.
 
     Raises:
-        VideoError: there are no images, or the first is broken.
+        VideoError: there are no images, one is not a regular file, or the first is broken.
     """
 
     stated_duration_s = 0.0
@@ -57,8 +65,9 @@ class ImageFolder:
     def __init__(self, folder: Path, deadline: Deadline) -> None:
         self._folder = folder
         self._deadline = deadline
-        self._paths = folder_images(folder)
-        height, width = _read_image(self._paths[0]).shape[:2]
+        with video_errors(deadline):
+            self._paths = folder_images(folder)
+        height, width = read_image(self._paths[0]).shape[:2]
         every = range(len(self._paths))
         self.index = VideoIndex(every, every, 0.0, width, height, self._paths[0].suffix.lower().lstrip("."))
 
@@ -82,7 +91,7 @@ class ImageFolder:
         frames = {}
         for number in sorted(self.index.require(numbers, self._folder)):
             self._deadline.check()
-            frames[number] = torch.from_numpy(_read_image(self._paths[number])).permute(2, 0, 1)
+            frames[number] = torch.from_numpy(read_image(self._paths[number])).permute(2, 0, 1)
         if len({frame.shape for frame in frames.values()}) > 1:
             raise VideoError(f"{self._folder}: the frames' size changes within the folder")
         return frames
@@ -90,16 +99,49 @@ class ImageFolder:
 
 def _crop(frames: dict[int, Tensor], crop: Crop) -> Tensor:
     clip = torch.stack([frames[number] for number in crop.frames])
-    clip = crop_resize(clip, crop.box or Box(0, 0, *clip.shape[-2:]), crop.size)
+    box = crop.box or Box(0, 0, *clip.shape[-2:])
+    clip = crop_resize(clip, box, crop.size, antialias=crop.scaling != "bilinear")
     return clip.flip(-1) if crop.flip else clip
 
 
-def _read_image(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
+    """Read an image as uint8 (H, W, 3), RGB: 16 bits scaled to 8, turned as its EXIF orientation specifies.
+
+    Raises:
+        VideoError: it is broken, or its pixels are neither of 8 nor of 16 bits.
+    """
     try:
         with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
+            image.load()  # only then are all formats' orientations known, and TIFF's applied
+            pixels = _rgb(image)
+            orientation = _orientation(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise VideoError(f"{path}: cannot be read as an image ({error})") from error
+    if orientation in _TURNS:
+        mirrored, turns = _TURNS[orientation]
+        pixels = np.ascontiguousarray(np.rot90(pixels[:, ::-1] if mirrored else pixels, turns))
+    return pixels
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode == "F":
+        raise ValueError("expected 8 or 16 bits per channel, found floating-point numbers")
+    if not image.mode.startswith("I"):
+        return np.array(image.convert("RGB"))
+    deep = np.array(image)  # gray of more than 8 bits, which `convert` would clip
+    if deep.min() < 0 or deep.max() > _MAX_16_BITS:
+        raise ValueError(
+            f"expected at most 16 bits per channel, found values from {deep.min()} to {deep.max()}"
+        )
+    gray = np.rint(deep * (255 / _MAX_16_BITS)).astype(np.uint8)
+    return gray[..., None].repeat(3, axis=-1)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):  # the pixels are readable
+        return _UPRIGHT
 
 
 def _natural_order(name: str) -> list[tuple[bool, int, str]]:

@@ -2,16 +2,33 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 import av
 from av.stream import Discard
 
+from tubelet.video.demux import (
+    Part,
+    ReadableFrames,
+    frame_packets,
+    has_no_times,
+    longest_step,
+    position_of,
+    rewind,
+    seeks_by_bytes,
+    stated_rate,
+    times_are_guesses,
+)
 from tubelet.video.sources import Deadline, VideoError
 
+_DEFAULT_RATE = Fraction(25)  # frames per second, as FFmpeg assumes
 _ROUNDING_TICKS = 1e-3  # a time in seconds is not exactly a number of ticks
 _VP8_SHOWN_BIT = 1 << 4  # in the first byte of a frame
 
@@ -21,7 +38,8 @@ class VideoIndex:
     """The frames of a video: how many, when each is shown, how large; `len(index)` is their number.
 
     Attributes:
-        times: presentation time of each frame, ascending, in ticks of the stream's time base.
+        times: presentation time of each frame, ascending, in ticks of the stream's time base. In a file that
+            was joined from several recordings, each continues the times of the one before.
         keys: numbers of the frames at which decoding can begin, ascending; the first is 0.
         fps: frames per second, 0 where the file does not specify them: the file's own number where the times
             differ from it only by rounding, as in WebM's milliseconds, and else the mean over all frames.
@@ -29,6 +47,9 @@ class VideoIndex:
         width: width in pixels as shown.
         codec: FFmpeg's name of the codec, such as `h264`; for a folder of images their suffix.
         tick_s: seconds of a tick; 0 in a folder of images, which has no times.
+        parts: the recordings from which the file was joined; empty where it is one recording.
+        key_positions: where to go in the file to decode from each of `keys`, in bytes; empty where that is
+            found by time.
     """
 
     times: Sequence[int]
@@ -38,6 +59,18 @@ class VideoIndex:
     height: int
     codec: str
     tick_s: float = 0.0
+    parts: Sequence[Part] = ()
+    key_positions: Sequence[int] = ()
+
+    @property
+    def frames(self) -> int:
+        """The number of frames."""
+        return len(self.times)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels as shown."""
+        return self.height, self.width
 
     def __len__(self) -> int:
         return len(self.times)
@@ -100,6 +133,10 @@ def video_stream(container: av.container.InputContainer, path: Path | str) -> av
         stream = None
     if not isinstance(stream, av.VideoStream):
         raise VideoError(f"{path}: no video in this file")
+    if container.format.name.endswith("_pipe") or container.format.name == "image2":
+        raise VideoError(
+            f"{path}: cannot be read as a video (FFmpeg finds one image in it, {stream.codec_context.name})"
+        )
     if stream.codec_context is None:
         raise VideoError(
             f"{path}: this build of PyAV has no decoder for it. Install its wheel: pip install av"
@@ -110,11 +147,6 @@ def video_stream(container: av.container.InputContainer, path: Path | str) -> av
     stream.thread_count = 1  # each worker has one core
     stream.codec_context.open()  # some decoders read skip_frame only when they open
     return stream
-
-
-def times_are_guesses(container: av.container.InputContainer) -> bool:
-    """Return whether frames have to be counted: AVI has no presentation times, and FFmpeg's guesses err."""
-    return container.format.name == "avi"
 
 
 def shows_frame(packet: av.Packet, stream: av.VideoStream) -> bool:
@@ -128,43 +160,101 @@ def scan_index(
     """Index any file by reading every packet, then seek back to the start.
 
     Not counted are the frames before the first key frame that do not decode, in a file that was cut out of
-    another, and a last frame that is incomplete.
+    another, and a last frame that is incomplete. Recordings that were joined end to end follow each other.
 
     Raises:
         VideoError: there are no frames, or the time limit is over.
     """
-    shown = []
+    frames, first_key = _read_frames(container, stream, deadline)
+    rewind(container)
+    if not frames:
+        raise VideoError(f"{deadline.path}: no frames in this file")
+    starts = [0] if times_are_guesses(container) else _part_starts(frames, longest_step(container, stream))
+    parts, frames = _continue_times(frames, starts)
+    if first_key is not None and frames[0].time < first_key and not has_no_times(container):
+        packets = frame_packets(container, stream, parts)
+        first = next(iter(ReadableFrames(packets, deadline)), None)
+        begin = first_key if first is None or first.pts is None else first.pts
+        frames = [frame for frame in frames if frame.time >= begin] or frames
+        rewind(container)
+    keys = [number for number, frame in enumerate(frames) if frame.is_key or not number]
+    if has_no_times(container):
+        keys = [0]
+    index = _index(container, stream, tuple(frame.time for frame in frames), keys)
+    key_positions = tuple(frames[key].position for key in keys) if seeks_by_bytes(container) else ()
+    return replace(index, parts=parts, key_positions=key_positions)
+
+
+class _Frame(NamedTuple):
+    """A frame's packet: when it is shown and decoded in ticks, where it is in the file in bytes."""
+
+    time: int
+    decoded: int | None
+    position: int
+    is_key: bool
+
+
+def _read_frames(
+    container: av.container.InputContainer, stream: av.VideoStream, deadline: Deadline
+) -> tuple[list[_Frame], int | None]:
+    """Return the frames in the order in which they decode, and the time of the first key frame."""
+    frames: list[_Frame] = []
     first_key: int | None = None
     last: av.Packet | None = None
-    for packet in container.demux(stream):
+    counted, step = has_no_times(container), _ticks_per_frame(container, stream)
+    position = 0
+    for packet in frame_packets(container, stream):
         deadline.check()
-        if packet.size and packet.pts is not None:
-            if packet.is_keyframe and first_key is None:
-                first_key = packet.pts
-            if not packet.is_discard and shows_frame(packet, stream):
-                shown.append((packet.pts, packet.is_keyframe))
-                last = packet
-    if last and last.is_corrupt and len(shown) > 1:
-        shown.pop()
-    container.seek(0)
-    if not shown:
-        raise VideoError(f"{deadline.path}: no frames in this file")
-    shown.sort()
-    if first_key is not None and shown[0][0] < first_key:
-        begin = _first_decoded_time(container, stream)
-        shown = [frame for frame in shown if frame[0] >= (first_key if begin is None else begin)] or shown
-    times = tuple(pts for pts, _ in shown)
-    return _index(stream, times, (number for number, (_, key) in enumerate(shown) if key))
+        time = len(frames) * step if counted else packet.pts
+        if not packet.size or time is None:
+            continue
+        if packet.is_keyframe and first_key is None:
+            first_key = time
+        if not packet.is_discard and shows_frame(packet, stream):
+            at = position_of(packet)
+            position = position if at is None else at
+            frames.append(_Frame(time, packet.dts, position, packet.is_keyframe))
+            last = packet
+    if last and last.is_corrupt and len(frames) > 1:
+        frames.pop()
+    return frames, first_key
 
 
-def _first_decoded_time(container: av.container.InputContainer, stream: av.VideoStream) -> int | None:
-    """Return the time of the first frame that decodes, then seek back to the start."""
-    try:
-        return next((frame.pts for frame in container.decode(stream)), None)
-    except (av.FFmpegError, ValueError):
-        return None
-    finally:
-        container.seek(0)
+def _part_starts(frames: Sequence[_Frame], longest_step: float) -> list[int]:
+    """Return which frames, in decoding order, begin a recording: times step back there, or far ahead."""
+    starts, latest = [0], frames[0].time
+    for number, (early, late) in enumerate(pairwise(frames), 1):
+        step = 0 if early.decoded is None or late.decoded is None else late.decoded - early.decoded
+        steps_back = step < 0 or (late.is_key and late.time < latest)
+        if (steps_back or step > longest_step) and late.position > frames[starts[-1]].position:
+            starts.append(number)
+            latest = late.time
+        latest = max(latest, late.time)
+    return starts
+
+
+def _continue_times(frames: Sequence[_Frame], starts: Sequence[int]) -> tuple[tuple[Part, ...], list[_Frame]]:
+    """Shift each recording's times to follow those of the one before; return the frames in shown order."""
+    shown = [
+        sorted(frames[start:end], key=itemgetter(0))
+        for start, end in zip(starts, [*starts[1:], None], strict=True)
+    ]
+    if len(shown) == 1:
+        return (), shown[0]
+    steps = [late.time - early.time for part in shown for early, late in pairwise(part)]
+    step = int(median(steps)) if steps else 1
+    parts: list[Part] = []
+    continued: list[_Frame] = []
+    for start, part in zip(starts, shown, strict=True):
+        shift = continued[-1].time + step - part[0].time if continued else 0
+        parts.append(Part(frames[start].position if continued else 0, shift))
+        continued += [frame._replace(time=frame.time + shift) for frame in part]
+    return tuple(parts), continued
+
+
+def _ticks_per_frame(container: av.container.InputContainer, stream: av.VideoStream) -> int:
+    rate, tick = stated_rate(container, stream) or _DEFAULT_RATE, stream.time_base
+    return max(1, round(1 / (rate * tick))) if tick else 1
 
 
 def header_index(container: av.container.InputContainer, stream: av.VideoStream) -> VideoIndex | None:
@@ -190,15 +280,22 @@ def header_index(container: av.container.InputContainer, stream: av.VideoStream)
     if any(step <= 0 for step in steps) or (len(steps) > 1 and stream.codec_context.has_b_frames):
         return None
     times = tuple(time - decoding[0] + start for time in decoding)
-    return _index(stream, times, (number for number, entry in enumerate(entries) if entry.is_keyframe))
+    return _index(
+        container, stream, times, (number for number, entry in enumerate(entries) if entry.is_keyframe)
+    )
 
 
-def _index(stream: av.VideoStream, times: tuple[int, ...], keys: Iterable[int]) -> VideoIndex:
+def _index(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    times: tuple[int, ...],
+    keys: Iterable[int],
+) -> VideoIndex:
     context = stream.codec_context
     return VideoIndex(
         times=times,
         keys=(0, *(number for number in keys if number)),
-        fps=_fps(times, stream),
+        fps=_fps(times, container, stream),
         width=context.width,
         height=context.height,
         codec=context.name,
@@ -206,8 +303,8 @@ def _index(stream: av.VideoStream, times: tuple[int, ...], keys: Iterable[int]) 
     )
 
 
-def _fps(times: tuple[int, ...], stream: av.VideoStream) -> float:
-    stated, tick = stream.average_rate, stream.time_base or 0
+def _fps(times: tuple[int, ...], container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    stated, tick = stated_rate(container, stream), stream.time_base or 0
     seconds = (times[-1] - times[0]) * tick
     if stated and abs(seconds - (len(times) - 1) / stated) <= 2 * tick:
         return float(stated)

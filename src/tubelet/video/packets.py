@@ -13,7 +13,8 @@ from itertools import chain
 
 import av
 
-from tubelet.video.index import VideoIndex, shows_frame, times_are_guesses
+from tubelet.video.demux import frame_packets, rewind, times_are_guesses
+from tubelet.video.index import VideoIndex, shows_frame
 from tubelet.video.sources import Deadline, VideoError
 
 _EXACT_SEEKS = {"mov", "matroska", "mpegts"}  # FFmpeg's names of the containers
@@ -23,6 +24,18 @@ _MAX_REORDERED_PACKETS = 16
 
 class WrongIndexError(Exception):
     """A packet is not where the header's index has it."""
+
+
+class FewerFramesError(Exception):
+    """A file without times was decoded to its end and had fewer frames than packets.
+
+    Attributes:
+        num_frames: how many it had.
+    """
+
+    def __init__(self, num_frames: int) -> None:
+        super().__init__(num_frames)
+        self.num_frames = num_frames
 
 
 @dataclass
@@ -56,15 +69,23 @@ class Decoding:
         """Frames of the video from the first key frame that is needed to the last wanted frame."""
         return max(self.wanted) - self.index.key_before(min(self.wanted)) + 1
 
+    @property
+    def _can_seek(self) -> bool:
+        index = self.index
+        if index.parts and not index.key_positions:
+            return False  # the file's own times are ambiguous
+        return index.times_are_unique and bool(_EXACT_SEEKS & set(self.container.format.name.split(",")))
+
     def frames(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield every wanted frame with its number, once, in the order in which they decode.
 
         Raises:
             VideoError: a wanted frame does not decode, or the time limit is over.
             WrongIndexError: the header's index is wrong; the frames yielded so far may have wrong numbers.
+            FewerFramesError: the index counts packets, and fewer frames decode.
         """
         missing = set(self.wanted)
-        if self.index.times_are_unique and _EXACT_SEEKS & set(self.container.format.name.split(",")):
+        if self._can_seek:
             for number, frame in self._decode_runs():
                 if number in missing:
                     missing.remove(number)
@@ -150,13 +171,26 @@ class Decoding:
 
     def _decode_from_start(self) -> Iterator[tuple[int | None, av.VideoFrame]]:
         """Decode every frame, without seeking to key frames."""
-        counted = times_are_guesses(self.container) or not self.index.times_are_unique
-        self.container.seek(0)
-        self.stream.codec_context.skip_frame = "DEFAULT"
-        for count, frame in enumerate(self.container.decode(self.stream)):
+        guessed = times_are_guesses(self.container)
+        counted = guessed or not self.index.times_are_unique
+        rewind(self.container)
+        context, count, has_begun = self.stream.codec_context, 0, False
+        context.skip_frame = "DEFAULT"
+        for packet in frame_packets(self.container, self.stream, self.index.parts):
             self.deadline.check()
-            self.num_decoded += 1
-            yield count if counted else self._number_of(frame), frame
+            has_begun |= packet.is_keyframe
+            try:
+                frames = context.decode(packet)
+            except av.FFmpegError:
+                if has_begun:
+                    raise
+                continue  # the file was cut out of another between key frames
+            for frame in frames:
+                yield count if counted else self._number_of(frame), frame
+                count += 1
+                self.num_decoded += 1
+        if guessed and 0 < count < len(self.index):
+            raise FewerFramesError(count)
 
     def _number_of(self, frame: av.VideoFrame) -> int | None:
         return self._by_time.get(frame.pts) if frame.pts is not None else None
@@ -184,8 +218,11 @@ class _PacketReader:
             return
         container, stream = self._decoding.container, self._decoding.stream
         if self._source is not None or key:
-            container.seek(time, stream=stream, backward=True)
-        self._source = container.demux(stream)
+            if self._index.key_positions:
+                container.seek(self._index.key_positions[group], unsupported_byte_offset=True)
+            else:
+                container.seek(time, stream=stream, backward=True)
+        self._source = frame_packets(container, stream, self._index.parts)
         self._keys_read = set()
 
     def packets(self) -> Iterator[av.Packet]:

@@ -16,14 +16,13 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from torch import Tensor
 
-from tubelet.video.crop import Box
+from tubelet.video.crop import Box, Scaling, crop_resize
 
 _ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 _LIMITED, _FULL = ColorRange.MPEG, ColorRange.JPEG
 _RGB_PLANES = (2, 0, 1)  # positions of R, G and B among the planes of FFmpeg's gbrp
-HIGH_DEFINITION = 720
-"""Lines from which on video without a tagged matrix is taken to be BT.709; below it is BT.601."""
-# From FFmpeg's AVColorSpace to its scaler's name of the same matrix.
+# From FFmpeg's AVColorSpace to its scaler's name of the same matrix. Video without a tagged matrix is taken
+# to be BT.601 whatever its size, as FFmpeg's scaler does, and with it PyAV, decord and TorchCodec.
 _MATRICES = {
     1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601,
     7: Colorspace.SMPTE240M, 9: Colorspace.BT2020, 10: Colorspace.BT2020,
@@ -45,12 +44,16 @@ class Crop:
         box: (top, left, height, width) of the part in pixels, of the frames as shown; None for whole frames.
         size: (height, width) in pixels to scale the part to.
         flip: mirror left to right.
+        scaling: `one_step` scales bilinearly with antialiasing while it converts to RGB; `antialias` does so
+            after whole frames are converted as by `Video.read`, which is slower; `bilinear` does this without
+            antialiasing.
     """
 
     frames: Sequence[int]
     box: Box | None
     size: tuple[int, int]
     flip: bool = False
+    scaling: Scaling = "one_step"
 
 
 class CropConverter:
@@ -77,6 +80,17 @@ class CropConverter:
         positions = self._positions.get(number)
         if not positions:
             return
+        if self._crop.scaling == "one_step":
+            self._convert_at_once(positions[0], frame, orientation)
+        else:
+            image = torch.from_numpy(_whole_rgb(self._scaler, frame, orientation)).permute(2, 0, 1)
+            box = self._crop.box or Box(0, 0, *image.shape[-2:])
+            image = crop_resize(image, box, self._crop.size, antialias=self._crop.scaling == "antialias")
+            self.clip[positions[0]] = image.flip(-1) if self._crop.flip else image
+        for position in positions[1:]:
+            self._pixels[position] = self._pixels[positions[0]]
+
+    def _convert_at_once(self, position: int, frame: av.VideoFrame, orientation: "Orientation") -> None:
         height, width = self._crop.size
         if orientation.turns % 2:
             height, width = width, height
@@ -87,9 +101,7 @@ class CropConverter:
             pixels = orientation.upright(_samples(planes[plane], 1))
             if self._crop.flip:  # torch flips far faster than numpy, and by channel faster than all at once
                 pixels = torch.from_numpy(pixels).flip(-1).numpy()
-            self._pixels[positions[0], channel] = pixels
-        for position in positions[1:]:
-            self._pixels[position] = self._pixels[positions[0]]
+            self._pixels[position, channel] = pixels
 
     def _part(self, frame: av.VideoFrame, box: Box) -> av.VideoFrame:
         """Return a frame of only the box, which the next call overwrites."""
@@ -120,10 +132,7 @@ class FrameConverter:
 
     def convert(self, number: int, frame: av.VideoFrame, orientation: "Orientation") -> None:
         """Convert and keep a frame."""
-        untagged = frame.colorspace not in _MATRICES and frame.format.name.startswith(("yuv", "nv", "p0"))
-        matrix = _matrix(frame) if untagged and frame.height >= HIGH_DEFINITION else None
-        rgb = self._scaler.reformat(frame, format="rgb24", threads=1, src_colorspace=matrix)
-        self._images[number] = orientation.upright(rgb.to_ndarray())
+        self._images[number] = _whole_rgb(self._scaler, frame, orientation)
 
     @property
     def clip(self) -> Tensor:
@@ -180,6 +189,11 @@ def full_range(frame: av.VideoFrame) -> bool:
     return frame.format.name.startswith("yuvj") or frame.color_range == _FULL
 
 
+def _whole_rgb(scaler: VideoReformatter, frame: av.VideoFrame, orientation: Orientation) -> np.ndarray:
+    """Return a frame as RGB (H, W, C=3), upright."""
+    return orientation.upright(scaler.reformat(frame, format="rgb24", threads=1).to_ndarray())
+
+
 def _reformat(
     scaler: VideoReformatter,
     part: av.VideoFrame,
@@ -191,17 +205,12 @@ def _reformat(
     """Convert a part of a frame to planar RGB, by the frame's matrix and range."""
     if not part.format.name.startswith(("yuv", "nv", "p0")):
         return scaler.reformat(part, width, height, "gbrp", interpolation=_ACCURATE, threads=1)
-    matrix = _matrix(frame)
+    matrix = _MATRICES.get(int(frame.colorspace), Colorspace.ITU601)
     return scaler.reformat(
         part, width, height, "gbrp",
         src_colorspace=matrix, dst_colorspace=matrix, interpolation=_ACCURATE,
         src_color_range=_FULL if full_range(frame) else _LIMITED, dst_color_range=_FULL, threads=1,
     )  # fmt: skip
-
-
-def _matrix(frame: av.VideoFrame) -> Colorspace:
-    untagged = Colorspace.ITU601 if frame.height < HIGH_DEFINITION else Colorspace.ITU709
-    return _MATRICES.get(int(frame.colorspace), untagged)
 
 
 def _samples(plane: av.video.plane.VideoPlane, bytes_each: int) -> np.ndarray:

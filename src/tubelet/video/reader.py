@@ -18,10 +18,11 @@ from typing import Protocol
 import av
 from torch import Tensor
 
+from tubelet.video.demux import ReadableFrames, frame_packets, rewind
 from tubelet.video.image_folder import ImageFolder
 from tubelet.video.index import VideoIndex as VideoIndex
 from tubelet.video.index import header_index, scan_index, video_stream
-from tubelet.video.packets import Decoding, WrongIndexError
+from tubelet.video.packets import Decoding, FewerFramesError, WrongIndexError
 from tubelet.video.pixels import Crop as Crop
 from tubelet.video.pixels import CropConverter, FrameConverter, Orientation
 from tubelet.video.remote import remote_url
@@ -57,7 +58,8 @@ class Video(Protocol):
             numbers: frame numbers from 0, in any order, repeats allowed.
 
         Returns:
-            uint8 (len(numbers), C=3, H, W), RGB, rotated as the file specifies.
+            uint8 (len(numbers), C=3, H, W), RGB, rotated as the file specifies. Pixels that are not square
+            are not stretched.
 
         Raises:
             IndexChanged: the header was wrong about the frames, and `index` is mended: choose again.
@@ -68,7 +70,7 @@ class Video(Protocol):
         ...
 
     def read_crops(self, crops: Sequence[Crop]) -> list[Tensor]:
-        """Decode frames, each once, and cut out and scale parts of them, bilinearly with antialiasing.
+        """Decode frames, each once, and cut out and scale parts of them.
 
         Args:
             crops: which part of which frames, and how large.
@@ -137,12 +139,16 @@ class VideoFile:
             header = None if exact else header_index(container, self._stream)
             self._from_header = header is not None
             self.index = header or scan_index(container, self._stream, deadline)
-            if exact:
+            if exact or not self._size_is_known:
                 self._mend_size(*self._shown_size())
+        if not self._size_is_known:
+            raise VideoError(f"{deadline.path}: cannot be read as a video (none of its frames decode)")
 
     @property
     def stated_duration_s(self) -> float:
         """The shorter of the durations that the video stream and the whole file state, in seconds."""
+        if self.index.parts:
+            return 0.0  # FFmpeg's estimate takes the file for one recording
         stream = self._stream
         of_stream = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         of_file = (self._container.duration or 0) / av.time_base
@@ -184,21 +190,29 @@ class VideoFile:
         except WrongIndexError:
             self._mend_index()
             yield from self._decoding(wanted).frames()
+        except FewerFramesError as error:
+            self._shorten_index(error.num_frames)
 
     def _decoding(self, wanted: set[int]) -> Decoding:
         if not self._at_start:
-            self._container.seek(0)
+            rewind(self._container)
         self._at_start = False
         return Decoding(self._container, self._stream, self.index, wanted, self._deadline, self._from_header)
 
     def _mend_index(self) -> None:
         """Index the file by its packets; raise IndexChanged where its header's index was another."""
         before, self._from_header = self.index, False
-        self._container.seek(0)
+        rewind(self._container)
         self.index = scan_index(self._container, self._stream, self._deadline)
         self._mend_size(*self._shown_size())
         if self.index != before:
             raise IndexChanged(f"{self._deadline.path}: {_OTHER_FRAMES}")
+
+    def _shorten_index(self, num_frames: int) -> None:
+        """Leave the last frames out of the index, and raise IndexChanged."""
+        keys = tuple(key for key in self.index.keys if key < num_frames)
+        self.index = replace(self.index, times=self.index.times[:num_frames], keys=keys)
+        raise IndexChanged(f"{self._deadline.path}: {_OTHER_FRAMES}")
 
     def _mend_size(self, height: int, width: int) -> bool:
         """Set the size of the frames as shown; return whether the index had another, as of rotated video."""
@@ -207,14 +221,16 @@ class VideoFile:
             self.index = replace(self.index, height=height, width=width)
         return changed
 
+    @property
+    def _size_is_known(self) -> bool:
+        return self.index.height > 0 < self.index.width
+
     def _shown_size(self) -> tuple[int, int]:
-        """Return the (height, width) of the first frame as shown, or the index's where it does not decode."""
+        """Return (height, width) as shown of the first frame that decodes, or the index's if none does."""
         self._at_start = False
         self._stream.codec_context.skip_frame = "DEFAULT"
-        try:
-            first = next(self._container.decode(self._stream), None)
-        except (av.FFmpegError, ValueError):
-            first = None  # others may decode
+        packets = frame_packets(self._container, self._stream, self.index.parts)
+        first = next(iter(ReadableFrames(packets, self._deadline)), None)
         return Orientation.of(first).size(first) if first else (self.index.height, self.index.width)
 
 
@@ -237,7 +253,8 @@ class VideoSegment:
         whole, frames = self._video.index, self._frames()
         within = slice(bisect_right(whole.keys, frames.start), bisect_left(whole.keys, frames.stop))
         keys = (0, *(key - frames.start for key in whole.keys[within]))
-        return replace(whole, times=whole.times[frames.start : frames.stop], keys=keys)
+        times = whole.times[frames.start : frames.stop]
+        return replace(whole, times=times, keys=keys, parts=(), key_positions=())
 
     @property
     def stated_duration_s(self) -> float:

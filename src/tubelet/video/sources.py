@@ -1,6 +1,7 @@
 """Open a local or remote (fsspec) video with a time limit, and name the file in every error."""
 
 import errno
+import os
 import stat
 import time
 from collections.abc import Iterator
@@ -11,11 +12,13 @@ from typing import Any
 import av
 
 from tubelet.errors import UserError
+from tubelet.video.mp4_header import count_samples, most_samples
 from tubelet.video.remote import RemoteError, open_remote, plain_errors, remote_url, require_package
 
 TIME_LIMIT_S = 60.0
 """Seconds in which an item of a video must have been read."""
 _READ_AHEAD_BYTES = 2**18  # a clip is in one piece of the file, the header in another
+_PEEK_BYTES = 2**15  # what FFmpeg reads at once
 _HEADER_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm")
 # Codecs whose frame size or reordering only the decoder finds.
 _DECODER_ONLY_CODECS = "mpeg4,h263,h261,mpeg2video,mpeg1video"
@@ -38,7 +41,8 @@ class IndexChanged(VideoError):  # noqa: N818 - reading again succeeds
     """Reading found that a file's header was wrong, and mended `video.index`.
 
     Frame numbers and crops that were computed from the old index may be wrong: compute them again, then read
-    again. With `open_video(path, exact=True)` only frames of another size than the first raise it.
+    again. With `open_video(path, exact=True)` it is raised only by frames of another size than the first, and
+    in AVI and elementary streams by frames that do not decode.
     """
 
 
@@ -89,6 +93,27 @@ def open_container(path: Path | str, deadline: Deadline) -> Iterator[av.containe
         yield container
 
 
+def _require_plausible_header(source: Any, deadline: Deadline) -> None:
+    """Raise a VideoError if FFmpeg's tables of an MP4 would be far larger than the file."""
+    if isinstance(source, _TimedFile):
+        size = source.seek(0, os.SEEK_END)
+        count = count_samples(source.peek, size)
+    else:
+        with open(source, "rb") as file:  # noqa: PTH123 - faster
+
+            def peek(start: int, count: int) -> bytes:
+                file.seek(start)
+                return file.read(count)
+
+            size = file.seek(0, os.SEEK_END)
+            count = count_samples(peek, size)
+    if count > most_samples(size):
+        raise VideoError(
+            f"{deadline.path}: cannot be read as a video (its header claims {count:,} samples, too many for"
+            f" {size:,} bytes)"
+        )
+
+
 @contextmanager
 def video_errors(deadline: Deadline) -> Iterator[None]:
     """Turn FFmpeg's and the system's errors, raised while a file is read, into VideoErrors that name it."""
@@ -113,13 +138,15 @@ def open_source(path: Path | str, deadline: Deadline, read_ahead: int = _READ_AH
         read_ahead: bytes to read ahead, of a remote file.
 
     Raises:
-        VideoError: it is not a regular file, or the package that fetches it is missing.
+        VideoError: it is not a regular file, its header claims more samples than it can have, or the package
+            that fetches it is missing.
         FetchError: it is remote and could not be fetched; reading from it raises this, too.
         OSError: it is missing.
     """
     if not (url := remote_url(path)):
         if not stat.S_ISREG(Path(path).stat().st_mode):  # opening a pipe would wait for its writer
             raise VideoError(f"{path}: neither a regular file nor a folder of images")
+        _require_plausible_header(str(path), deadline)
         yield str(path)
         return
     try:
@@ -131,7 +158,9 @@ def open_source(path: Path | str, deadline: Deadline, read_ahead: int = _READ_AH
     except UserError as error:
         raise VideoError(str(error)) from error
     with file:
-        yield _TimedFile(file, deadline)
+        source = _TimedFile(file, deadline)
+        _require_plausible_header(source, deadline)
+        yield source
 
 
 @contextmanager
@@ -149,13 +178,30 @@ class _TimedFile:
     def __init__(self, file: Any, deadline: Deadline) -> None:
         self._file = file
         self._deadline = deadline
+        self._peeked: list[tuple[int, bytes]] = []  # positions and what is there
         self.tell = file.tell
         self.name = "remote"
 
     def read(self, size: int) -> bytes:
         self._deadline.check()
+        position = self.tell()
+        for start, content in self._peeked:
+            if start <= position < start + len(content):
+                part = content[position - start :][:size]
+                self.seek(len(part), os.SEEK_CUR)
+                return part
         with _fetch_errors(self._deadline.path):
             return self._file.read(size)
+
+    def peek(self, start: int, count: int) -> bytes:
+        """Return bytes without moving; they are kept, so that reading them does not fetch them again."""
+        self.seek(start)
+        content = b""
+        while len(content) < max(count, _PEEK_BYTES) and (part := self.read(max(count, _PEEK_BYTES))):
+            content += part
+        self._peeked.append((start, content))
+        self.seek(0)
+        return content[:count]
 
     def seek(self, offset: int, whence: int = 0) -> int:
         with _fetch_errors(self._deadline.path):
@@ -172,7 +218,8 @@ def _reason(error: Exception) -> str:
 
 VIDEO_SUFFIXES = frozenset(
     (
-        ".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov",
-        ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+        ".264", ".265", ".3g2", ".3gp", ".asf", ".avc", ".avi", ".divx", ".f4v", ".flv", ".gif", ".h264",
+        ".h265", ".hevc", ".m1v", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg",
+        ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
     )
 )  # fmt: skip

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, pairwise
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import av
 from av.filter import Graph
 
-from tubelet.video.encode import write_frames
-from tubelet.video.pixels import HIGH_DEFINITION, Orientation, full_range
+from tubelet.video.encode import SQUARE, write_frames
+from tubelet.video.pixels import Orientation, full_range
 from tubelet.video.sources import VideoError
 
 # Few frames are between a key frame and those of a clip; three of four are B-frames that no other frame
@@ -27,31 +28,9 @@ _X264 = {
     "threads": "1",
 }
 _DEFAULT_RATE = Fraction(30)  # frames per second of a folder of images
-_BT601 = 6  # readers assume it for small videos, so that those that ignore tags are right as well
+_BT601 = 6  # as readers assume for untagged video, so that those that ignore tags are right as well
 _UNKNOWN = 2
 _LIMITED = 1
-
-
-class ReadableFrames:
-    """The frames of a stream that decode, in order; `num_bad_packets` counts the packets that do not."""
-
-    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
-        self.num_bad_packets = 0
-        self._packets = container.demux(stream)
-
-    def __iter__(self) -> Iterator[av.VideoFrame]:
-        while True:
-            try:
-                packet = next(self._packets)
-            except StopIteration:
-                return
-            except (av.FFmpegError, IndexError):  # IndexError: a new stream appears in the middle of the file
-                self.num_bad_packets += 1
-                return
-            try:
-                yield from packet.decode()
-            except av.FFmpegError:
-                self.num_bad_packets += 1
 
 
 def write_training_video(
@@ -60,7 +39,8 @@ def write_training_video(
     short_side: int,
     rate: Fraction = _DEFAULT_RATE,
     time_base: Fraction | None = None,
-    aspect: float = 1.0,
+    longest_step: float = inf,
+    pixel_aspect: Fraction = SQUARE,
 ) -> int:
     """Encode frames of any format and return their number.
 
@@ -70,50 +50,71 @@ def write_training_video(
         short_side: pixels; larger frames are scaled down.
         rate: frames per second.
         time_base: seconds per tick of the frames' own times, which are kept; None spaces frames evenly.
-        aspect: width of a pixel divided by its height.
+        longest_step: ticks that frames of one recording may be apart; where times are further apart or step
+            back, recordings were joined, and the second continues the times of the first.
+        pixel_aspect: width of a stored pixel divided by its height. Pixels are not stretched to be square:
+            the file specifies the same ratio.
 
     Raises:
         VideoError: there are no frames.
     """
     rate = rate.limit_denominator(1001)
+    clock = _Clock(rate, time_base, longest_step)
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        raise VideoError("no frames in this file")
+    if Orientation.of(first).turns % 2:
+        pixel_aspect = 1 / pixel_aspect
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as output:
-        converted = _converted(frames, short_side, rate, time_base, aspect)
-        count = write_frames(output, converted, rate, options=_X264)
-        if not count:
-            raise VideoError("no frames in this file")
-    return count
+        converted = _converted(chain([first], frames), short_side, clock)
+        return write_frames(output, converted, rate, options=_X264, pixel_aspect=pixel_aspect)
 
 
-def _converted(
-    frames: Iterable[av.VideoFrame],
-    short_side: int,
-    rate: Fraction,
-    time_base: Fraction | None,
-    aspect: float,
-) -> Iterator[av.VideoFrame]:
-    """Yield frames in the size and colors to write, timed from 0 in strictly increasing ticks."""
-    base = time_base or 1 / rate
-    step = max(1, round(1 / (rate * base)))
+class _Clock:
+    """Times to write, in strictly increasing ticks from 0.
+
+    Attributes:
+        base: seconds per tick.
+    """
+
+    def __init__(self, rate: Fraction, time_base: Fraction | None, longest_step: float) -> None:
+        self.base = time_base or 1 / rate
+        self._keeps_times = time_base is not None
+        self._longest_step = longest_step
+        self._step = max(1, round(1 / (rate * self.base)))
+        self._time = -self._step  # of the last frame
+        self._source_time: int | None = None  # of the last frame that has one
+        self._start = 0  # of the recording, in the source's times
+
+    def time(self, source_time: int | None) -> int:
+        """Return the time to write for the next frame, which has a time in the source or None."""
+        following = self._time + self._step
+        if not self._keeps_times or source_time is None:
+            self._time = following
+            return following
+        last = self._source_time
+        if last is None or not 0 <= source_time - last <= self._longest_step:
+            self._start = source_time - following
+        self._source_time = source_time
+        self._time = max(source_time - self._start, self._time + 1)
+        return self._time
+
+
+def _converted(frames: Iterable[av.VideoFrame], short_side: int, clock: _Clock) -> Iterator[av.VideoFrame]:
+    """Yield frames in the size and colors to write, and with their times."""
     converter: _Converter | None = None
-    first, time = 0, -1
-    for number, frame in enumerate(frames):
+    for frame in frames:
         if converter is None or not converter.fits(frame):
-            converter = _Converter(frame, converter.size if converter else _fit(frame, short_side, aspect))
-        if time_base and frame.pts is not None:
-            first = first if number else frame.pts
-            time = max(frame.pts - first, time + 1)
-        else:
-            time = time + step if number else 0
+            converter = _Converter(frame, converter.size if converter else _fit(frame, short_side))
         converted = converter(frame)
-        converted.pts, converted.time_base = time, base
+        converted.pts, converted.time_base = clock.time(frame.pts), clock.base
         yield converted
 
 
-def _fit(frame: av.VideoFrame, short_side: int, aspect: float) -> tuple[int, int]:
-    """Return the width and height to write: upright, with square pixels and even sides."""
-    width, height = frame.width * (aspect if aspect > 0 else 1.0), float(frame.height)
-    if Orientation.of(frame).turns % 2:
-        width, height = height, width
+def _fit(frame: av.VideoFrame, short_side: int) -> tuple[int, int]:
+    """Return the width and height to write: upright, with even sides."""
+    height, width = Orientation.of(frame).size(frame)
     scale = min(1.0, short_side / min(width, height))
     return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
 
@@ -138,9 +139,9 @@ class _Converter:
         if not frame.format.is_rgb:
             scale["in_range"] = "full" if full_range(frame) else "limited"
             if matrix in (_UNKNOWN, 0):
-                scale["in_color_matrix"] = "bt709" if frame.height >= HIGH_DEFINITION else "smpte170m"
+                scale["in_color_matrix"] = "smpte170m"  # as `pixels.py` assumes, too
         self._graph = Graph()
-        chain = [
+        filters = [
             self._graph.add(
                 "buffer",
                 f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1000:"
@@ -150,11 +151,11 @@ class _Converter:
         shown = Orientation.of(frame)
         for filter_and_options in (*(["vflip"] if shown.mirrored else []), *_TURNS[shown.turns]):
             name, _, options = filter_and_options.partition("=")
-            chain.append(self._graph.add(name, options))
-        chain.append(self._graph.add("scale", ":".join(f"{key}={value}" for key, value in scale.items())))
-        chain.append(self._graph.add("format", "pix_fmts=yuv420p"))
-        chain.append(self._graph.add("buffersink"))
-        for before, after in pairwise(chain):
+            filters.append(self._graph.add(name, options))
+        filters.append(self._graph.add("scale", ":".join(f"{key}={value}" for key, value in scale.items())))
+        filters.append(self._graph.add("format", "pix_fmts=yuv420p"))
+        filters.append(self._graph.add("buffersink"))
+        for before, after in pairwise(filters):
             before.link_to(after)
         self._graph.configure()
 

@@ -69,7 +69,7 @@ def split_of(name: str) -> str | None:
 
 
 def labels_in(cell: object) -> tuple[int | str, ...]:
-    """Return the classes in a cell: a number, a name, `3;17`, `run|jump` or a list; -1 is no class."""
+    """Return the classes in a cell: a number, a name, `3;17`, `run|jump` or a list; -1: without a class."""
     if cell is None:
         return ()
     parts = cell if isinstance(cell, list) else re.split(r"[;|]", str(cell))

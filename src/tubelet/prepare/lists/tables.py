@@ -15,7 +15,7 @@ from typing import Any
 from tubelet.data.manifest import COLUMNS
 from tubelet.errors import UserError, did_you_mean, excerpt, plural
 from tubelet.files import csv_rows, parse_json, read_text
-from tubelet.prepare.lists.lines import LINE_FORMATS, read_lines
+from tubelet.prepare.lists.lines import LINE_FORMATS, Columns, read_lines
 from tubelet.prepare.lists.row import (
     COLUMN_NAMES,
     KNOWN_NAMES,
@@ -87,7 +87,14 @@ def read_list(
         note = "AVA's boxes are not used: each time is a segment of 3 s with the classes of all persons"
         return VideoList(tuple(read_ava(path, text)), "AVA's lines", (note,))
     found, rows = read_lines(path, text, LINE_FORMATS.get(list_format, columns))
-    return VideoList(tuple(rows), f"lines of `{' '.join(found)}`")
+    return VideoList(tuple(rows), _kind(tuple(found)))
+
+
+def _kind(columns: Columns) -> str:
+    """Describe the format of lines by their columns and by its name."""
+    names = [name for name, known in LINE_FORMATS.items() if known == columns]
+    multi_label = ", multi-label" if columns[-1] == "label..." else ""
+    return f"lines of `{' '.join(columns)}`{multi_label}" + (f" (--format {names[0]})" if names else "")
 
 
 def _header_delimiter(path: Path, text: str) -> str | None:
