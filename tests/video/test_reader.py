@@ -4,14 +4,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.conftest import decode_all, index_of, moving_frames, read_frames, write_video
-from tubelet.video import packets
+from tubelet.clips import DenseClip
+from tubelet.data.dataset import read_clip
+from tubelet.video import packets, reader
+from tubelet.video.index import scan_index
 from tubelet.video.reader import IndexChanged, VideoError, VideoFile, VideoIndex, open_video
 
 TICKS = 512  # of a frame in an MP4 with 25 frames a second
@@ -486,6 +491,50 @@ def test_the_message_for_an_avi_that_begins_between_key_frames_is_about_seeking(
             target.mux(packet)
     with pytest.raises(VideoError, match=r"a.avi: cannot be read as a video \(seeking to its start"):
         index_of(path)
+
+
+def test_an_image_is_not_a_video(tmp_path: Path):
+    images = [Image.fromarray(frame) for frame in moving_frames(3)]
+    for kind in ("png", "jpeg", "bmp", "webp"):
+        path = tmp_path / f"{kind}.mp4"
+        images[0].save(path, format=kind)
+        with pytest.raises(
+            VideoError, match=rf"{kind}.mp4: cannot be read as a video \(FFmpeg finds one image"
+        ):
+            index_of(path)
+    images[0].save(tmp_path / "a.webp", save_all=True, append_images=images[1:])
+    with pytest.raises(VideoError, match=r"a.webp: cannot be read as a video \(FFmpeg finds one image"):
+        index_of(tmp_path / "a.webp")
+    images[0].save(tmp_path / "a.gif", save_all=True, append_images=images[1:], duration=40)
+    assert len(index_of(tmp_path / "a.gif")) == 3
+
+
+def test_a_file_of_which_no_frame_decodes_is_not_a_video(tmp_path: Path):
+    options = {"g": "250", "sc_threshold": "0", "bf": "2"}
+    whole = write_video(tmp_path / "whole.ts", moving_frames(30), options=options)
+    path = remux(whole, tmp_path / "a.ts", lambda position, packet: packet if position else None)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.width == 0
+    for exact in (False, True):
+        with (
+            pytest.raises(VideoError, match=r"a.ts: cannot be read as a video \(none of its frames decode\)"),
+            open_video(path, exact=exact),
+        ):
+            pass
+    with pytest.raises(VideoError, match=r"a.ts: "):
+        read_clip(path, DenseClip(frames=4, stride=2), size=32)
+
+
+def test_the_size_is_that_of_the_first_frame_that_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_video(tmp_path / "a.ts", moving_frames(30), options={"g": "10"})
+
+    def without_size(*arguments: Any) -> VideoIndex:
+        return replace(scan_index(*arguments), height=0, width=0)
+
+    monkeypatch.setattr(reader, "scan_index", without_size)
+    with open_video(path) as video:
+        assert (video.index.height, video.index.width) == (48, 64)
+    assert read_clip(path, DenseClip(frames=4, stride=2), size=32).shape == (4, 3, 32, 32)
 
 
 def test_a_missing_file_is_reported_as_missing(tmp_path: Path):

@@ -1,6 +1,7 @@
 """Slow and broken files, and errors while a file is open."""
 
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -44,6 +45,16 @@ def test_a_pipe_is_refused_rather_than_waited_for(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(VideoError, match=r"pipe.mp4: neither a regular file nor a folder"):
         read_frames(tmp_path / "pipe.mp4", [0])
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no such sockets on this system")
+def test_sockets_and_devices_are_refused(tmp_path: Path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s.mp4"))
+        (tmp_path / "zero.mp4").symlink_to("/dev/zero")
+        for path in (tmp_path / "s.mp4", tmp_path / "zero.mp4"):
+            with pytest.raises(VideoError, match=f"{path.name}: neither a regular file nor a folder"):
+                read_frames(path, [0])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from tubelet.cli.options import Device, Hints, ModelSource, Precision, Seed, Settings, with_hints
+from tubelet.cli.options import (
+    Device,
+    Hints,
+    ModelSource,
+    Precision,
+    Seed,
+    Settings,
+    with_hints,
+    with_runtime,
+)
 from tubelet.errors import UserError
 from tubelet.machine import is_main_process
 
@@ -46,10 +55,7 @@ def evaluate(
     from tubelet.run.inference import require_classifier
     from tubelet.run.prediction import clip_and_views
 
-    recipe = evaluate_recipe(*settings or ())
-    runtime = recipe.runtime
-    chosen_device = _only("device", device, runtime.device)
-    chosen_precision = _only("precision", precision, runtime.precision)
+    recipe = evaluate_recipe(*with_runtime(settings, device, precision))
     if dump and is_main_process():
         require_writable(dump)
     classifier = require_classifier(load_model(model, **hints), model)
@@ -66,9 +72,9 @@ def evaluate(
             complementary=recipe.complementary,
             batch_size=recipe.batch_size,
             workers=recipe.data.workers,
-            device=chosen_device,
-            precision=chosen_precision,
-            threads=runtime.threads,
+            device=recipe.runtime.device,
+            precision=recipe.runtime.precision,
+            threads=recipe.runtime.threads,
             out=folder,
             progress=bar.show if is_main_process() else None,
         )
@@ -97,13 +103,6 @@ def _results_folder(model: str, dump: Path | None) -> Path | None:
     if Path(model).is_dir() and os.access(model, os.W_OK):
         return Path(model) / "evaluations"
     return dump.with_name(f"{dump.name}.evaluations") if dump else None
-
-
-def _only(name: str, option: str, setting: str) -> str:
-    """Return the value of an option that is also a setting; raise a UserError if the two contradict."""
-    if "auto" not in (option, setting) and option != setting:
-        raise UserError(f"--{name} {option} and runtime.{name}={setting} differ: give only one of them")
-    return setting if option == "auto" else option
 
 
 @with_hints

@@ -15,7 +15,7 @@ from tubelet.clips import AnyClip, Views
 from tubelet.data.augment import Augment, mirrored_classes
 from tubelet.data.crash_guard import CrashGuard
 from tubelet.data.manifest import Manifest, Sample
-from tubelet.errors import UserError
+from tubelet.errors import UserError, require_at_least
 from tubelet.video.crop import GEOMETRIES, spread_crops
 from tubelet.video.reader import Crop, IndexChanged, Video, VideoError, open_video
 
@@ -259,6 +259,7 @@ def read_views(
         FetchError: it is remote and could not be fetched; a VideoError, too.
     """
 
+    require_at_least(1, size=size)
     geometry = GEOMETRIES[views.geometry or "default"]
 
     def read(video: Video) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """Encode videos in the form that trains fastest: small upright H.264 with a key frame every sixteen frames.
 
 The short side is scaled down, rotation flags are applied, the pixel aspect ratio and time stamps are kept,
-and colors become eight bits of limited range with their tags; there is no sound. docs/data.md has the reasons.
+and colors become eight bits of limited range with their tags; sound is left out. docs/data.md says why.
 """
 
 import itertools

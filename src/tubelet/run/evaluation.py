@@ -17,7 +17,7 @@ from tubelet.data.dataset import Batch, ViewDataset, label_rows
 from tubelet.data.loader import default_workers, view_order
 from tubelet.data.manifest import Manifest, Sample, read_manifest
 from tubelet.data.workers import Workers
-from tubelet.errors import UserError
+from tubelet.errors import UserError, require_at_least
 from tubelet.machine import version
 from tubelet.masking import RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
@@ -86,12 +86,14 @@ def evaluate(
         progress: called with (finished videos, all videos) of this process in this call.
 
     Raises:
-        UserError: the model is not a classifier or does not fit the classes or the clip, a video has no
-            label, no video can be read, there is no such protocol, there are no complementary masks, the
-            device or precision is not available, the model or the manifest cannot be read, the model's
-            probabilities are not finite, or the same test is running with this `out`.
+        UserError: an argument is out of range, the model is not a classifier or does not fit the classes or
+            the clip, a video has no label, no video can be read, there is no such protocol, there are no
+            complementary masks, the device or precision is not available, the model or the manifest cannot be
+            read, the model's probabilities are not finite, or the same test is running with this `out`.
         OSError: `out` cannot be written.
     """
+    require_at_least(1, batch_size=batch_size)
+    require_at_least(0, workers=workers)
     source = model if isinstance(model, str | Path) else "the model"
     loaded, runtime = on_device(model, device, precision, threads)
     classifier = require_classifier(loaded, source)

@@ -58,8 +58,8 @@ class Video(Protocol):
             numbers: frame numbers from 0, in any order, repeats allowed.
 
         Returns:
-            uint8 (len(numbers), C=3, H, W), RGB, rotated as the file specifies, and not stretched where pixels
-            are not square.
+            uint8 (len(numbers), C=3, H, W), RGB, rotated as the file specifies. Pixels that are not square
+            are not stretched.
 
         Raises:
             IndexChanged: the header was wrong about the frames, and `index` is mended: choose again.
