@@ -68,7 +68,7 @@ def run_kind(kind: str, *, seed: int, seconds: float, jobs: int) -> list[Outcome
             ends = reported + seconds
             while running or number == 0 or time.monotonic() < ends:
                 while len(running) < jobs and (number == 0 or time.monotonic() < ends):
-                    running.add(threads.submit(_run_trial, kind, cases, seed, number, Path(folder)))
+                    running.add(threads.submit(run_trial, kind, cases, seed, number, Path(folder)))
                     number += 1
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 outcomes += [future.result() for future in done]
@@ -85,16 +85,17 @@ def repeat_trial(kind: str, *, seed: int, number: int) -> Outcome:
     """Run a single trial and keep its files."""
     processes, folder = LimitedProcesses(1), Path(mkdtemp(prefix=f"faults-{kind}-{number}-"))
     try:
-        outcome = _run_trial(kind, KINDS[kind](folder, processes), seed, number, folder, keep=True)
+        outcome = run_trial(kind, KINDS[kind](folder, processes), seed, number, folder, keep=True)
     finally:
         processes.close()
     print(f"files: {folder}", file=sys.stderr)
     return outcome
 
 
-def _run_trial(
+def run_trial(
     kind: str, cases: Sequence[Case], seed: int, number: int, parent: Path, *, keep: bool = False
 ) -> Outcome:
+    """Run a trial in a folder of its own in `parent`; seed and number determine all of its choices."""
     case, folder = cases[number % len(cases)], parent / f"trial-{number}"
     rng = np.random.default_rng((seed, zlib.crc32(kind.encode()), number))
     folder.mkdir()
