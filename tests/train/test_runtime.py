@@ -162,7 +162,7 @@ def test_bf16_is_used_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch, capa
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
 def test_a_device_that_is_not_available() -> None:
-    with pytest.raises(UserError, match=r"device=cuda is not available .*cpu"):
+    with pytest.raises(UserError, match=r"device cuda is not available: .*cpu"):
         Runtime(RuntimeConfig(device="cuda"))
 
 

@@ -16,6 +16,7 @@ from tests.conftest import decode_all, index_of, moving_frames, read_frames, wri
 from tubelet.clips import DenseClip
 from tubelet.data.dataset import read_clip
 from tubelet.video import packets, reader
+from tubelet.video.index import scan_index
 from tubelet.video.reader import IndexChanged, VideoError, VideoFile, VideoIndex, open_video
 
 TICKS = 512  # of a frame in an MP4 with 25 frames a second
@@ -530,7 +531,6 @@ def test_the_size_is_that_of_the_first_frame_that_decodes(tmp_path: Path, monkey
     def without_size(*arguments: Any) -> VideoIndex:
         return replace(scan_index(*arguments), height=0, width=0)
 
-    scan_index = reader.scan_index
     monkeypatch.setattr(reader, "scan_index", without_size)
     with open_video(path) as video:
         assert (video.index.height, video.index.width) == (48, 64)

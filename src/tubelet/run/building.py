@@ -45,12 +45,12 @@ class Training:
 
 @contextmanager
 def model_errors() -> Iterator[None]:
-    """Raise a ValueError of a model's constructor as a UserError."""
+    """Raise an error of a model's constructor as a UserError; PyTorch raises RuntimeErrors for huge sizes."""
     try:
         yield
     except UserError:
         raise
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise UserError(f"the model's settings do not fit each other: {error}") from error
 
 

@@ -186,9 +186,9 @@ class Decoding:
                     raise
                 continue  # the file was cut out of another between key frames
             for frame in frames:
+                self.num_decoded += 1
                 yield count if counted else self._number_of(frame), frame
                 count += 1
-                self.num_decoded += 1
         if guessed and 0 < count < len(self.index):
             raise FewerFramesError(count)
 
