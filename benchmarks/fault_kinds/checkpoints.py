@@ -36,7 +36,7 @@ from tubelet.run.training import run_recipe
 from tubelet.train.checkpoint import CheckpointStore
 
 LIMIT_S = 60.0
-_HINTS = {"heads": 2, "decoder_heads": 1, "bridge_heads": 1, "image_size": 32, "frames": 4}
+_HINTS: dict[str, Any] = {"heads": 2, "decoder_heads": 1, "bridge_heads": 1, "image_size": 32, "frames": 4}
 _SAVES = 5  # before the training that is resumed was interrupted, in the second of its epochs
 _BYTES = {"one flipped bit": one_flipped_bit, **DAMAGES}
 Weights = dict[str, Any]

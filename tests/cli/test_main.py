@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -94,7 +94,7 @@ def test_the_shell_completes_commands_recipes_and_settings(
 
 def test_the_options_are_those_of_the_settings_and_of_load_model() -> None:
     for option, name in ((Device, "device"), (Precision, "precision")):
-        assert get_args(get_args(option)[0]) == get_args(RuntimeConfig.__annotations__[name])
+        assert get_args(get_args(option)[0]) == get_args(get_type_hints(RuntimeConfig)[name])
     hints = {name for name in signature(inspect).parameters if name != "model"}
     assert hints == {name for name in signature(load_model).parameters if name != "source"}
 

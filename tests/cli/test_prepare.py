@@ -340,7 +340,7 @@ def test_kinetics_with_the_lists_of_mmaction2(prepare: Prepare, tmp_path: Path):
     lists = ["kinetics400_train_list_videos.txt", "kinetics_val_list.txt"]
     code, out, _ = prepare("list", *lists, "--root", "k400", "--classes", classes, "--out", "data")
     assert code == 0
-    assert "kinetics_val_list.txt: lines of `path frames label`, 1 video" in out
+    assert "kinetics_val_list.txt: lines of `path frames label` (--format videomae_frames), 1 video" in out
     assert list(listed(tmp_path / "data").values()) == ["riding a bike", "making tea"]
     assert list(listed(tmp_path / "data", "val").values()) == ["riding a bike"]
     root = "k400/videos_train"

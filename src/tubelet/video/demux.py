@@ -3,7 +3,6 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import NamedTuple
 
 import av
 
@@ -15,34 +14,28 @@ _BROADCAST_FORMATS = {"mpegts", "mpeg"}
 _LONGEST_STEP_S = 1.0  # between frames of one recording, or ten frames where these are longer
 
 
-class Part(NamedTuple):
-    """A recording in a file to which several were joined end to end.
-
-    Attributes:
-        position: of its first packet in the file, in bytes.
-        shift: ticks that are added to its times so that they continue those of the recording before.
-    """
-
-    position: int
-    shift: int
-
-
 def frame_packets(
-    container: av.container.InputContainer, stream: av.VideoStream, parts: Sequence[Part] = ()
+    container: av.container.InputContainer, stream: av.VideoStream, parts: Sequence[tuple[int, int]] = ()
 ) -> Iterator[av.Packet]:
-    """Yield one packet for each frame from where the file is to its end, and then an empty one."""
+    """Yield one packet for each frame from where the file is to its end, and then an empty one.
+
+    Args:
+        container: the open file.
+        stream: its video stream.
+        parts: `VideoIndex.parts`, by which the packets' times are shifted.
+    """
     packets: Iterator[av.Packet] = container.demux(stream)
     if may_have_fields(stream):
         packets = one_packet_per_frame(packets, stream)
     return _continued(packets, parts) if parts else packets
 
 
-def _continued(packets: Iterable[av.Packet], parts: Sequence[Part]) -> Iterator[av.Packet]:
-    positions = [part.position for part in parts]
+def _continued(packets: Iterable[av.Packet], parts: Sequence[tuple[int, int]]) -> Iterator[av.Packet]:
+    positions = [position for position, _ in parts]
     shift = 0
     for packet in packets:
         if (position := position_of(packet)) is not None:
-            shift = parts[max(0, bisect_right(positions, position) - 1)].shift
+            _, shift = parts[max(0, bisect_right(positions, position) - 1)]
         if packet.pts is not None:
             packet.pts += shift
         if packet.dts is not None:

@@ -15,7 +15,6 @@ import av
 from av.stream import Discard
 
 from tubelet.video.demux import (
-    Part,
     ReadableFrames,
     frame_packets,
     has_no_times,
@@ -47,7 +46,8 @@ class VideoIndex:
         width: width in pixels as shown.
         codec: FFmpeg's name of the codec, such as `h264`; for a folder of images their suffix.
         tick_s: seconds of a tick; 0 in a folder of images, which has no times.
-        parts: the recordings from which the file was joined; empty where it is one recording.
+        parts: of each recording from which the file was joined, where its first packet is in bytes, and how
+            many ticks are added to its times to continue those before; empty where it is one recording.
         key_positions: where to go in the file to decode from each of `keys`, in bytes; empty where that is
             found by time.
     """
@@ -59,7 +59,7 @@ class VideoIndex:
     height: int
     codec: str
     tick_s: float = 0.0
-    parts: Sequence[Part] = ()
+    parts: Sequence[tuple[int, int]] = ()
     key_positions: Sequence[int] = ()
 
     @property
@@ -233,7 +233,9 @@ def _part_starts(frames: Sequence[_Frame], longest_step: float) -> list[int]:
     return starts
 
 
-def _continue_times(frames: Sequence[_Frame], starts: Sequence[int]) -> tuple[tuple[Part, ...], list[_Frame]]:
+def _continue_times(
+    frames: Sequence[_Frame], starts: Sequence[int]
+) -> tuple[tuple[tuple[int, int], ...], list[_Frame]]:
     """Shift each recording's times to follow those of the one before; return the frames in shown order."""
     shown = [
         sorted(frames[start:end], key=itemgetter(0))
@@ -243,11 +245,11 @@ def _continue_times(frames: Sequence[_Frame], starts: Sequence[int]) -> tuple[tu
         return (), shown[0]
     steps = [late.time - early.time for part in shown for early, late in pairwise(part)]
     step = int(median(steps)) if steps else 1
-    parts: list[Part] = []
+    parts: list[tuple[int, int]] = []
     continued: list[_Frame] = []
     for start, part in zip(starts, shown, strict=True):
         shift = continued[-1].time + step - part[0].time if continued else 0
-        parts.append(Part(frames[start].position if continued else 0, shift))
+        parts.append((frames[start].position if continued else 0, shift))
         continued += [frame._replace(time=frame.time + shift) for frame in part]
     return tuple(parts), continued
 
