@@ -95,7 +95,7 @@ def repeat_trial(kind: str, *, seed: int, number: int) -> Outcome:
 def run_trial(
     kind: str, cases: Sequence[Case], seed: int, number: int, parent: Path, *, keep: bool = False
 ) -> Outcome:
-    """Run a trial in a folder of its own in `parent`; seed and number determine all of its choices."""
+    """Run a trial in a new folder in `parent`; seed and number determine all of its choices."""
     case, folder = cases[number % len(cases)], parent / f"trial-{number}"
     rng = np.random.default_rng((seed, zlib.crc32(kind.encode()), number))
     folder.mkdir()
