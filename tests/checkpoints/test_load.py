@@ -405,3 +405,11 @@ def test_a_misspelled_name_of_the_zoo_is_one_line(tubelet: Command) -> None:
         code, _, err = tubelet(*words)
         assert code == 2
         assert "did you mean 'mae_st_large_k400'?" in err
+
+
+def test_hints_are_checked_by_name_and_range() -> None:
+    with pytest.raises(TypeError, match="'head'"):
+        load_model("x.pth", head=3)  # type: ignore[call-arg]
+    for name, wrong in (("heads", 0), ("decoder_heads", 0), ("frames", -1), ("norm_eps", -1e-6)):
+        with pytest.raises(UserError, match=f"{name} must be at least"):
+            load_model("x.pth", **{name: wrong})  # type: ignore[arg-type]

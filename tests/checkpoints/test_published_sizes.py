@@ -30,7 +30,6 @@ from tubelet.checkpoints.families.family import Config
 from tubelet.checkpoints.model_folder import build_model
 from tubelet.checkpoints.read_file import Checkpoint
 from tubelet.checkpoints.save import write_foreign
-from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import Weights, read_table
 from tubelet.checkpoints.weight_sets import find_sets
 from tubelet.models.autoencoder import AutoencoderConfig
@@ -78,7 +77,7 @@ def read_meta(shapes: Shapes, sizes: Sizes = BASE) -> tuple[Config, Weights]:
     """Read a file's names and shapes, without the numbers."""
     [found] = find_sets(with_constants(meta_weights(shapes), sizes), "file.pth")
     family, file = found.family, Checkpoint("file.pth", dict(found.weights))
-    config = family.read_config(file, ArchitectureHints())
+    config = family.read_config(file, {})
     return config, read_table(family.table(config, file), file.weights, our_weights(config), file.source)
 
 

@@ -17,6 +17,7 @@ import torch
 import typer
 from PIL import Image
 
+from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import Model
 from tubelet.checkpoints.save import save_model
@@ -95,8 +96,9 @@ def test_the_shell_completes_commands_recipes_and_settings(
 def test_the_options_are_those_of_the_settings_and_of_load_model() -> None:
     for option, name in ((Device, "device"), (Precision, "precision")):
         assert get_args(get_args(option)[0]) == get_args(get_type_hints(RuntimeConfig)[name])
-    hints = {name for name in signature(inspect).parameters if name != "model"}
-    assert hints == {name for name in signature(load_model).parameters if name != "source"}
+    own = {name for name in signature(load_model).parameters if name not in ("source", "hints")}
+    options = {name for name in signature(inspect).parameters if name != "model"}
+    assert options == own | {*get_type_hints(ArchitectureHints)}
 
 
 @pytest.mark.slow

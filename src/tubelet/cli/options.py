@@ -1,12 +1,13 @@
 """Arguments and options that more than one command takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
-from inspect import Signature, signature
-from typing import Annotated, Any, Literal
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 
+from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.cli.completion import complete_recipe, complete_setting
 from tubelet.errors import UserError
 
@@ -64,29 +65,7 @@ Hints = dict[str, Any]
 _PANEL = "What a checkpoint may not record"
 
 
-def _hint_options(
-    heads: Annotated[
-        int | None, typer.Option(help="Attention heads of the encoder.", rich_help_panel=_PANEL)
-    ] = None,
-    decoder_heads: Annotated[
-        int | None, typer.Option(help="Attention heads of the decoder.", rich_help_panel=_PANEL)
-    ] = None,
-    bridge_heads: Annotated[
-        int | None, typer.Option(help="Attention heads of MAR's classifier.", rich_help_panel=_PANEL)
-    ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Side of the frames in pixels; a model of another size is resized.", rich_help_panel=_PANEL
-        ),
-    ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option(help="Frames of a clip; a model of another number is resized.", rich_help_panel=_PANEL),
-    ] = None,
-    norm_eps: Annotated[
-        float | None, typer.Option(help="Epsilon of the LayerNorms (default: 1e-6).", rich_help_panel=_PANEL)
-    ] = None,
+def _load_options(
     weights: Annotated[
         str | None,
         typer.Option(
@@ -102,18 +81,26 @@ def _hint_options(
         ),
     ] = False,
 ) -> None:
-    """Declare the options of `load_model`."""
+    """Declare the options of `load_model` beside the hints."""
+
+
+def _hint_options() -> Iterator[Parameter]:
+    """Yield an option for each hint."""
+    for name, hint in get_type_hints(ArchitectureHints, include_extras=True).items():
+        kind, meaning = get_args(hint)
+        option: Any = Annotated[kind, typer.Option(help=meaning, rich_help_panel=_PANEL)]
+        yield Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=option)
 
 
 def with_hints(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of `load_model`; it receives their values in its argument `hints`."""
-    options = signature(_hint_options).parameters
+    options = [*_hint_options(), *signature(_load_options).parameters.values()]
     own = [parameter for parameter in signature(command).parameters.values() if parameter.name != "hints"]
 
     @wraps(command)
     def run(**values: Any) -> None:
-        hints = {name: values.pop(name) for name in options}
+        hints = {option.name: values.pop(option.name) for option in options}
         command(**values, hints=hints)
 
-    run.__signature__ = Signature([*own, *options.values()])  # type: ignore[attr-defined]
+    run.__signature__ = Signature([*own, *options])  # type: ignore[attr-defined]
     return run

@@ -34,7 +34,7 @@ from tubelet.recipe.schema import Recipe
 from tubelet.report.contents import Chart, Curve, DemoReport, Picture, Result, WorstClip
 from tubelet.report.page import write_report
 from tubelet.run.accuracy import Evaluation
-from tubelet.run.evaluation import evaluate_model
+from tubelet.run.evaluation import EvaluationConfig, evaluate_model
 from tubelet.run.prediction import clip_of, views_of
 from tubelet.run.training import run_recipe
 from tubelet.run.visualize import film_strip, reconstruction
@@ -188,10 +188,8 @@ def _run_tests(out: Path, config: RuntimeConfig) -> list[tuple[Evaluation, Resul
                     evaluation = evaluate_model(
                         model,
                         manifest,
-                        clip=clip_of(model),
-                        views=views,
-                        runtime=runtime,
-                        masking=test.masking,
+                        EvaluationConfig(clip=clip_of(model), views=views, masking=test.masking),
+                        runtime,
                         progress=bar.show,
                     )
                 path.parent.mkdir(exist_ok=True)

@@ -102,11 +102,8 @@ def evaluate(
         return evaluate_model(
             classifier,
             data if isinstance(data, Manifest) else read_manifest(data, split),
-            clip=clip,
-            views=views,
-            runtime=runtime,
-            masking=masking,
-            complementary=complementary,
+            EvaluationConfig(clip=clip, views=views, masking=masking, complementary=complementary),
+            runtime,
             batch_size=batch_size,
             workers=workers,
             out=out,
@@ -114,15 +111,22 @@ def evaluate(
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """What the probabilities of a video depend on besides the model and the precision; see `evaluate`."""
+
+    clip: AnyClip
+    views: Views
+    masking: RunningCellMasking | None = None
+    complementary: bool = False
+
+
 def evaluate_model(
     model: VideoClassifier,
     manifest: Manifest,
-    *,
-    clip: AnyClip,
-    views: Views,
+    config: EvaluationConfig,
     runtime: Runtime,
-    masking: RunningCellMasking | None = None,
-    complementary: bool = False,
+    *,
     batch_size: int = 8,
     workers: int | None = None,
     out: str | Path | None = None,
@@ -131,14 +135,14 @@ def evaluate_model(
     """Test a classifier on the runtime's device; the other arguments and errors are those of `evaluate`."""
     manifest.require_labels()
     _check_classes(model, manifest)
-    require_frames(clip, model.config.encoder)
-    dataset = ViewDataset(manifest, clip, views, size=model.config.encoder.image_size)
+    require_frames(config.clip, model.config.encoder)
+    dataset = ViewDataset(manifest, config.clip, config.views, size=model.config.encoder.image_size)
     if out is None:
         kept: AbstractContextManager[Results] = nullcontext(
             CollectedResults(len(manifest), model.config.classes)
         )
     else:
-        asked = _asked(model, clip, views, masking, complementary, runtime)
+        asked = _asked(model, config, runtime)
         kept = stored_results(Path(out), asked, manifest, model.config.classes, runtime)
     with kept as results:
         order = view_order(results.done, batch=batch_size, rank=runtime.rank, world=runtime.world)
@@ -148,11 +152,11 @@ def evaluate_model(
             share.broken |= batch.failures
             if len(batch):
                 started = time.perf_counter()
-                found = _probabilities(model, batch, views, runtime, masking, complementary)
+                found = _probabilities(model, batch, config, runtime)
                 share.seconds_per_view.append((time.perf_counter() - started) / len(batch))
-                require_finite(found, batch.names[:: views.count])
-                results.add(batch.index[:: views.count].numpy(), found.numpy())
-            num_finished += len(batch) // views.count + len(batch.failures)
+                require_finite(found, batch.names[:: config.views.count])
+                results.add(batch.index[:: config.views.count].numpy(), found.numpy())
+            num_finished += len(batch) // config.views.count + len(batch.failures)
             if progress:
                 progress(num_finished, num_mine)
         return _join(results, runtime.gather(share), model, manifest, runtime)
@@ -166,42 +170,27 @@ class _Share:
     broken: dict[str, str] = field(default_factory=dict)
 
 
-def _asked(
-    model: VideoClassifier,
-    clip: AnyClip,
-    views: Views,
-    masking: RunningCellMasking | None,
-    complementary: bool,
-    runtime: Runtime,
-) -> dict[str, Any]:
+def _asked(model: VideoClassifier, config: EvaluationConfig, runtime: Runtime) -> dict[str, Any]:
     """Return what the probabilities of a video depend on, as plain data."""
     return {
         "tubelet": version(),
         "weights": weights_digest(model),
         "model": to_plain(model.config),
         "card": to_plain(replace(model.card, provenance={})),
-        "clip": to_plain(clip),
-        "views": to_plain(views),
-        "masking": to_plain(masking),
-        "complementary": complementary,
         "precision": str(runtime.dtype),
+        **to_plain(config),
     }
 
 
 def _probabilities(
-    model: VideoClassifier,
-    batch: Batch,
-    views: Views,
-    runtime: Runtime,
-    masking: RunningCellMasking | None,
-    complementary: bool,
+    model: VideoClassifier, batch: Batch, config: EvaluationConfig, runtime: Runtime
 ) -> Tensor:
     """Return the class probabilities (videos, K) of a batch, averaged over the masks and the views."""
-    masks = _masks(model, masking, complementary, len(batch), runtime.device)
+    masks = _masks(model, config, len(batch), runtime.device)
     with inference(model, runtime):
         video = batch.video.to(runtime.device, non_blocking=True)
         logits = torch.stack([model(video, mask) for mask in masks]).mean(0)
-        return combined_probabilities(model, logits, views).cpu()
+        return combined_probabilities(model, logits, config.views).cpu()
 
 
 def _join(
@@ -271,15 +260,11 @@ def _check_classes(model: VideoClassifier, manifest: Manifest) -> None:
 
 
 def _masks(
-    model: VideoClassifier,
-    masking: RunningCellMasking | None,
-    complementary: bool,
-    num_clips: int,
-    device: torch.device,
+    model: VideoClassifier, config: EvaluationConfig, num_clips: int, device: torch.device
 ) -> Sequence[TokenMask | None]:
     """Return the masks whose scores are averaged; None is the model's own mask."""
-    masking = masking or (model.config.masking if complementary else None)
-    if not complementary:
+    masking = config.masking or (model.config.masking if config.complementary else None)
+    if not config.complementary:
         return [masking.fixed(model.grid, num_clips, device) if masking else None]
     if masking is None:
         raise UserError("complementary=true needs a masking: this model classifies by all tokens")

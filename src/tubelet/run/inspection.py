@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Unpack
 
+from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import WEIGHTS, Model
 from tubelet.checkpoints.read_file import is_finite
@@ -41,31 +43,16 @@ class Inspection:
 def inspect_checkpoint(
     source: Path | str,
     *,
-    heads: int | None = None,
-    decoder_heads: int | None = None,
-    bridge_heads: int | None = None,
-    image_size: int | None = None,
-    frames: int | None = None,
-    norm_eps: float | None = None,
     weights: str | None = None,
     allow_nonfinite: bool = False,
+    **hints: Unpack[ArchitectureHints],
 ) -> Inspection:
     """Describe any model that `load_model` reads; see there for the arguments.
 
     Raises:
         UserError: the model cannot be loaded.
     """
-    model = load_model(
-        source,
-        heads=heads,
-        decoder_heads=decoder_heads,
-        bridge_heads=bridge_heads,
-        image_size=image_size,
-        frames=frames,
-        norm_eps=norm_eps,
-        weights=weights,
-        allow_nonfinite=allow_nonfinite,
-    )
+    model = load_model(source, weights=weights, allow_nonfinite=allow_nonfinite, **hints)
     if isinstance(model, MaskedAutoencoder):
         kind = "autoencoder"
     else:

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import Entry, Weights
 from tubelet.clips import AnyClip, DenseClip, SegmentClip
 from tubelet.models.autoencoder import AutoencoderConfig

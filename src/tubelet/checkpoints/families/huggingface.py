@@ -8,9 +8,9 @@ from torch import Tensor
 
 from tubelet.checkpoints.families.family import Config, Family
 from tubelet.checkpoints.families.preprocessor import pixel_statistics
+from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.hub import HUB_CONFIG, HUB_PREPROCESSOR, HUB_WEIGHTS
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import BlockNames, Entry, Rename, Weights, affine, blocks, patch_embedding
 from tubelet.errors import UserError
 from tubelet.models.autoencoder import AutoencoderConfig
@@ -89,7 +89,7 @@ class HuggingFace(Family):
         eps = settings.get("layer_norm_eps", 1e-12)
         mean, std = pixel_statistics(file.others, source)
         encoder = EncoderConfig(
-            **_read_settings(settings, _ENCODER_SETTINGS, source) | _hinted(heads=hints.heads),
+            **_read_settings(settings, _ENCODER_SETTINGS, source) | _hinted(heads=hints.get("heads")),
             final_norm="videomae.layernorm.weight" in weights and not is_classifier,
             norm_eps=eps,
             mean=mean,
@@ -108,7 +108,7 @@ class HuggingFace(Family):
                 "as VideoMAEForVideoClassification or VideoMAEForPreTraining"
             )
         decoder = DecoderConfig(
-            **_read_settings(settings, _DECODER_SETTINGS, source) | _hinted(heads=hints.decoder_heads),
+            **_read_settings(settings, _DECODER_SETTINGS, source) | _hinted(heads=hints.get("decoder_heads")),
             norm_eps=eps,
             final_norm_eps=_HEAD_EPS,
         )

@@ -10,8 +10,8 @@ from torch import Tensor
 from tubelet.checkpoints import shapes
 from tubelet.checkpoints.families import videomae
 from tubelet.checkpoints.families.family import Config, Family
+from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import BlockNames, Constant, Entry, Rename, Weights, affine, blocks
 from tubelet.errors import UserError
 from tubelet.masking import RunningCellMasking

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from tubelet.checkpoints import shapes
 from tubelet.checkpoints.families.family import Config, Family
+from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.hub import HUB_CONFIG
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import BlockNames, Entry, Rename, Weights, affine, blocks, patch_embedding
 from tubelet.errors import UserError
 from tubelet.models.autoencoder import AutoencoderConfig
@@ -84,12 +84,12 @@ def _with_hub_config(hints: ArchitectureHints, file: Checkpoint) -> Architecture
                 f"{file.source}/{HUB_CONFIG}: expected {name} to be a whole number from 1, found "
                 f"{settings[name]!r}"
             )
-    return replace(
-        hints,
-        heads=hints.heads or settings.get("num_heads"),
-        image_size=settings.get("img_size", hints.image_size),
-        frames=settings.get("num_frames", hints.frames),
-    )
+    return {
+        **hints,
+        "heads": hints.get("heads") or settings.get("num_heads"),
+        "image_size": settings.get("img_size", hints.get("image_size")),
+        "frames": settings.get("num_frames", hints.get("frames")),
+    }
 
 
 def read_encoder(file: Checkpoint, hints: ArchitectureHints, prefix: str) -> EncoderConfig:
