@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tubelet.errors import did_you_mean
+from tubelet.prepare.lists.formats import FORMATS
+
 if TYPE_CHECKING:
     from tubelet.prepare.lists.annotations import Annotations
     from tubelet.prepare.plan import PreparePlan
@@ -27,6 +30,23 @@ ClassFile = Annotated[
 ]
 Workers = Annotated[
     int | None, typer.Option(min=0, help="Processes: by default one for each core; 0 for this one only.")
+]
+
+
+def _list_format(name: str | None) -> str | None:
+    if name is not None and name not in FORMATS:
+        raise typer.BadParameter(f"'{name}' is not one of {', '.join(FORMATS)}{did_you_mean(name, FORMATS)}")
+    return name
+
+
+ListFormat = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORMAT",
+        help=f"The lists' format, if it is not detected: {', '.join(FORMATS)}.",
+        callback=_list_format,
+        autocompletion=lambda incomplete: [name for name in FORMATS if name.startswith(incomplete)],
+    ),
 ]
 
 
@@ -222,14 +242,7 @@ def _list(
         typer.Option(metavar="FOLDER", help="The folder that the lists' paths are relative to, or its URL."),
     ] = None,
     classes: ClassFile = None,
-    format: Annotated[
-        str,
-        typer.Option(
-            help="The lists' format, if it is not detected: paths, videomae, videomae_frames, "
-            "videomaev2_pretrain, mae_st, mar, pyslowfast, mmaction2, mmaction2_frames, mmaction2_offset "
-            "(each of mmaction2 also with _multi_label), ava, csv or json."
-        ),
-    ] = "",
+    format: ListFormat = None,
     columns: Annotated[
         str,
         typer.Option(

@@ -12,31 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tubelet.errors import UserError, excerpt
+from tubelet.prepare.lists.formats import LINE_FORMATS, Columns
 from tubelet.prepare.lists.row import Row, labels_in, number_in, seconds_in, split_of
 from tubelet.video.sources import VIDEO_SUFFIXES
-
-Columns = tuple[str, ...]
-"""What the fields of a line are: names in COLUMN_NAMES; "label..." stands for any number of labels.
-
-"first" is an offset that is not shifted by one, as VideoMAE V2 writes it.
-"""
-
-# The formats of code bases whose lists are such lines.
-LINE_FORMATS: dict[str, Columns] = {
-    "paths": ("path",),
-    "videomae": ("path", "label"),
-    "videomae_frames": ("path", "frames", "label"),
-    "videomaev2_pretrain": ("path", "first", "frames"),
-    "mae_st": ("path", "label"),
-    "mar": ("path", "label"),
-    "pyslowfast": ("path", "label"),
-    "mmaction2": ("path", "label"),
-    "mmaction2_multi_label": ("path", "label..."),
-    "mmaction2_frames": ("path", "frames", "label"),
-    "mmaction2_frames_multi_label": ("path", "frames", "label..."),
-    "mmaction2_offset": ("path", "offset", "frames", "label"),
-    "mmaction2_offset_multi_label": ("path", "offset", "frames", "label..."),
-}
 
 _TIMES: Columns = ("path", "start", "end", "label")
 

@@ -15,7 +15,8 @@ from typing import Any
 from tubelet.data.manifest import COLUMNS
 from tubelet.errors import UserError, did_you_mean, excerpt, plural
 from tubelet.files import csv_rows, parse_json, read_text
-from tubelet.prepare.lists.lines import LINE_FORMATS, Columns, read_lines
+from tubelet.prepare.lists.formats import LINE_FORMATS, Columns
+from tubelet.prepare.lists.lines import read_lines
 from tubelet.prepare.lists.row import (
     COLUMN_NAMES,
     KNOWN_NAMES,
@@ -28,7 +29,6 @@ from tubelet.prepare.lists.row import (
 from tubelet.prepare.lists.segments import is_ava, read_ava, segments_of
 from tubelet.video.sources import VIDEO_SUFFIXES
 
-FORMATS = (*LINE_FORMATS, "ava", "csv", "json")
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "blanks"}
 _HEADER_LINES = 20  # that decide whether the first of them is a header
 _MAX_NAMED = 8  # unknown columns in a note
@@ -45,14 +45,19 @@ class VideoList:
 
 
 def read_list(
-    path: Path, columns: Sequence[str] = (), list_format: str = "", *, label: str = "", group: str = ""
+    path: Path,
+    columns: Sequence[str] = (),
+    list_format: str | None = None,
+    *,
+    label: str = "",
+    group: str = "",
 ) -> VideoList:
     """Read a list.
 
     Args:
         path: the list.
         columns: what the fields of a line are: names in COLUMN_NAMES, "label..." for any number of labels.
-        list_format: one of FORMATS; detected if empty.
+        list_format: one of FORMATS; detected if None.
         label: the named column that contains the labels; detected if empty.
         group: the named column that contains the groups; empty for none.
 
@@ -61,11 +66,6 @@ def read_list(
     """
     if list_format and columns:
         raise UserError("--format and --columns both specify the lists' lines; give one of them")
-    if list_format and list_format not in FORMATS:
-        raise UserError(
-            f"--format {list_format} is unknown{did_you_mean(list_format, FORMATS)}; "
-            f"it can be {', '.join(FORMATS)}"
-        )
     for column in (column.removesuffix("...") for column in columns):
         if column not in COLUMN_NAMES:
             hint = did_you_mean(column, COLUMN_NAMES)
@@ -86,7 +86,7 @@ def read_list(
     if list_format == "ava" or (not columns and not list_format and is_ava(text)):
         note = "AVA's boxes are not used: each time is a segment of 3 s with the classes of all persons"
         return VideoList(tuple(read_ava(path, text)), "AVA's lines", (note,))
-    found, rows = read_lines(path, text, LINE_FORMATS.get(list_format, columns))
+    found, rows = read_lines(path, text, LINE_FORMATS.get(list_format or "", columns))
     return VideoList(tuple(rows), _kind(tuple(found)))
 
 
