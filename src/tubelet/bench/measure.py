@@ -245,7 +245,7 @@ def _read_stages(request: ClipRequest, index: VideoIndex, rounds: int) -> tuple[
         begin = time.process_time()
         with open_video(request.path):
             opened = time.process_time()
-        with open_container(request.path, deadline) as container, video_errors(deadline):
+        with open_container(request.path, deadline) as (container, _), video_errors(deadline):
             stream = video_stream(container, request.path)
             reading = time.process_time()
             for _packet in Decoding(container, stream, index, wanted, deadline).packets():

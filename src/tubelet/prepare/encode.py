@@ -121,7 +121,7 @@ def _write(job: EncodeJob, part: Path, *, exact: bool) -> tuple[int, str]:
     deadline = Deadline(job.source, inf)  # stores have their own time limits
     with (
         open_source(job.source, deadline, _READ_AHEAD) as opened,
-        av.open(opened, metadata_errors="replace") as container,
+        av.open(opened.file, metadata_errors="replace") as container,
     ):
         stream = video_stream(container, job.source)
         whole = ReadableFrames(frame_packets(container, stream), deadline)
