@@ -1,6 +1,6 @@
 """Messages: counts with their noun, and the nearest known word."""
 
-from tubelet.errors import did_you_mean, plural
+from tubelet.errors import did_you_mean, first_of, plural
 
 
 def test_things_are_counted_in_words():
@@ -12,3 +12,9 @@ def test_things_are_counted_in_words():
 def test_the_nearest_known_word_is_suggested():
     assert did_you_mean("epoch", ["epochs", "batch"]) == "; did you mean 'epochs'?"
     assert did_you_mean("xyz", ["epochs", "batch"]) == ""
+
+
+def test_the_first_of_many_names_are_listed():
+    assert first_of(["a", "b"]) == "a, b"
+    assert first_of(list("abcdef")) == "a, b, c, d and 2 more"
+    assert first_of(["a", "b", "c"], 1, " = ") == "a and 2 more"

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src"
@@ -90,6 +91,15 @@ def test_imports_have_no_circle():
     while free := [module for module, needs in left.items() if not needs & left.keys()]:
         left = {module: needs for module, needs in left.items() if module not in free}
     assert not left, f"these import each other in a circle: {sorted(left)}"
+
+
+def test_two_things_of_a_package_have_different_names():
+    places: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if "." in module and isinstance(node, ast.ClassDef | ast.FunctionDef):
+                places[module.split(".")[1], node.name].add(module)
+    assert {name: sorted(modules) for name, modules in places.items() if len(modules) > 1} == {}
 
 
 def test_models_import_only_torch():

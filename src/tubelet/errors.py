@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(ValueError):
@@ -46,3 +46,9 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 def excerpt(text: str, length: int = 80) -> str:
     """Return the beginning of a text that other people wrote, for messages."""
     return text if len(text) <= length else f"{text[:length]}…"
+
+
+def first_of(names: Sequence[str], most: int = 4, joint: str = ", ") -> str:
+    """Return the first names of many, for messages: `a, b, c, d and 3 more`."""
+    more = len(names) - most
+    return joint.join(names[:most]) + (f" and {more} more" if more > 0 else "")

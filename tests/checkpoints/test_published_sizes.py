@@ -26,8 +26,7 @@ from tests.checkpoints.layouts import (
     with_constants,
 )
 from tubelet.checkpoints.families import writing_family
-from tubelet.checkpoints.families.family import Config
-from tubelet.checkpoints.model_folder import build_model
+from tubelet.checkpoints.model_folder import Config, build_model
 from tubelet.checkpoints.read_file import Checkpoint
 from tubelet.checkpoints.save import write_foreign
 from tubelet.checkpoints.tables import Weights, read_table

@@ -7,12 +7,13 @@ from typing import Unpack
 
 from tubelet.checkpoints.catalogue import Published, catalogue
 from tubelet.checkpoints.download import fetch_published
-from tubelet.checkpoints.families.family import SSV2_CLASSES, Config
+from tubelet.checkpoints.families.family import SSV2_CLASSES
 from tubelet.checkpoints.hints import ArchitectureHints, given_hints
 from tubelet.checkpoints.hub import HUB_WEIGHTS, fetch_hub
 from tubelet.checkpoints.model_folder import (
     BAD_SIZE_ERRORS,
     CONFIG,
+    Config,
     Model,
     build_empty,
     fill,

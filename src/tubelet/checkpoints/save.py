@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from tubelet.checkpoints.families import writing_family
-from tubelet.checkpoints.families.family import Config, Family
+from tubelet.checkpoints.families.family import Family
 from tubelet.checkpoints.hints import ArchitectureHints
-from tubelet.checkpoints.model_folder import WEIGHTS, Model, write_model
+from tubelet.checkpoints.model_folder import WEIGHTS, Config, Model, write_model
 from tubelet.checkpoints.read_file import Checkpoint
 from tubelet.checkpoints.tables import write_table
 from tubelet.checkpoints.tensor_file import write_tensors

@@ -20,7 +20,7 @@ from tubelet.checkpoints.hub import HUB_CONFIG
 from tubelet.checkpoints.hub_folder import read_hub_folder
 from tubelet.checkpoints.other_files import merge_adapter
 from tubelet.checkpoints.read_file import Checkpoint, float_tensors, read_content
-from tubelet.errors import UserError
+from tubelet.errors import UserError, first_of
 
 _OUTER_KEYS = ("model", "module", "model_state", "state_dict", "model_state_dict")
 """Where code bases store the weights that they load."""
@@ -32,7 +32,6 @@ _AVERAGE = re.compile(r"(^|[._])(ema|swa|avg|averaged?|shadow)([._]|$)")
 _PARTS = ("backbone", "encoder")
 """Prefixes of a part of a model."""
 _MOST_LEVELS = 8
-_NAMES_SHOWN = 4
 _log = logging.getLogger("tubelet")
 
 
@@ -198,8 +197,7 @@ def _is_wanted(found: WeightSet, wanted: str) -> bool:
 
 def _report_strangers(chosen: WeightSet, source: str) -> None:
     """Log what is left out beside a model; refuse it beside a part of one, as it is the model's, too."""
-    more = len(chosen.strangers) - _NAMES_SHOWN
-    names = ", ".join(chosen.strangers[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    names = first_of(chosen.strangers)
     if chosen.prefix.split(".")[-2] in _PARTS:
         raise UserError(
             f"{source}: expected only {chosen.prefix}*, a model of {chosen.family.title}, found also "
@@ -243,5 +241,5 @@ def _unknown(content: Any, source: str) -> UserError:
         return UserError(f"{source} has Tubelet's own weights: give the folder with config.json beside it")
     return UserError(
         f"{source} is not from a known family ({', '.join(family.title for family in FAMILIES)}): its first "
-        f"tensors are {', '.join(names[:_NAMES_SHOWN])}"
+        f"tensors are {', '.join(names[:4])}"
     )

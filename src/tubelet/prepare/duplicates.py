@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from tubelet.data.manifest import SPLITS
-from tubelet.prepare.video import Video
+from tubelet.prepare.record import VideoRecord
 
 _HELD_OUT = 0.1  # of each class for validation, and as much for testing
 
 
-def draw_splits(videos: Sequence[Video], seed: int) -> None:
+def draw_splits(videos: Sequence[VideoRecord], seed: int) -> None:
     """Draw the split of each video: of each class about a tenth for validation and a tenth for testing.
 
     Videos of the same content and videos of one group get the same split: they are one unit. Copies count
@@ -36,7 +36,7 @@ def draw_splits(videos: Sequence[Video], seed: int) -> None:
 class _Unit:
     """Videos that get the same split, in the order of their names; `counts` by class, without copies."""
 
-    videos: list[Video]
+    videos: list[VideoRecord]
 
     def __post_init__(self) -> None:
         self.name = self.videos[0].listed.name
@@ -44,7 +44,7 @@ class _Unit:
         self.counts = Counter(first.values())
 
 
-def _units(videos: Sequence[Video]) -> list[_Unit]:
+def _units(videos: Sequence[VideoRecord]) -> list[_Unit]:
     """Join the videos that share their content or group, also over others."""
     parent: dict[object, object] = {}
 
@@ -56,7 +56,7 @@ def _units(videos: Sequence[Video]) -> list[_Unit]:
     for video in videos:
         if video.listed.group:
             parent[root(("content", video.content))] = root(("group", video.listed.group))
-    found: dict[object, list[Video]] = {}
+    found: dict[object, list[VideoRecord]] = {}
     for video in videos:
         found.setdefault(root(("content", video.content)), []).append(video)
     return [_Unit(unit) for unit in found.values()]
@@ -108,7 +108,7 @@ def _hash(name: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed} {name}".encode("utf-8", "surrogateescape")).digest()
 
 
-def in_two_splits(videos: Iterable[Video], *, val_is_test: bool) -> dict[str, str]:
+def in_two_splits(videos: Iterable[VideoRecord], *, val_is_test: bool) -> dict[str, str]:
     """Return the splits, by the names of videos of which the same content is in more than one split."""
     found = {}
     for copies in _same_clips(videos):
@@ -118,9 +118,9 @@ def in_two_splits(videos: Iterable[Video], *, val_is_test: bool) -> dict[str, st
     return found
 
 
-def groups_in_two_splits(videos: Iterable[Video], *, val_is_test: bool) -> dict[str, str]:
+def groups_in_two_splits(videos: Iterable[VideoRecord], *, val_is_test: bool) -> dict[str, str]:
     """Return the splits, with a video of each, by the groups that are in more than one split."""
-    groups: dict[str, list[Video]] = {}
+    groups: dict[str, list[VideoRecord]] = {}
     for video in videos:
         if video.listed.group:
             groups.setdefault(video.listed.group, []).append(video)
@@ -132,7 +132,7 @@ def groups_in_two_splits(videos: Iterable[Video], *, val_is_test: bool) -> dict[
     }
 
 
-def _by_split(videos: Iterable[Video], *, val_is_test: bool) -> dict[str, str]:
+def _by_split(videos: Iterable[VideoRecord], *, val_is_test: bool) -> dict[str, str]:
     """Return the first name in each split."""
     found: dict[str, str] = {}
     for video in videos:
@@ -145,7 +145,7 @@ def _all_of(splits: Collection[str]) -> str:
     return " and ".join(split for split in SPLITS if split in splits)
 
 
-def in_two_classes(videos: Iterable[Video], classes: Sequence[str]) -> list[str]:
+def in_two_classes(videos: Iterable[VideoRecord], classes: Sequence[str]) -> list[str]:
     """Return the names and classes of videos of which the same content has other labels in another video."""
     found = []
     for copies in _same_clips(videos):
@@ -163,9 +163,9 @@ def in_two_classes(videos: Iterable[Video], classes: Sequence[str]) -> list[str]
     return found
 
 
-def _same_clips(videos: Iterable[Video]) -> list[list[Video]]:
+def _same_clips(videos: Iterable[VideoRecord]) -> list[list[VideoRecord]]:
     """Return the groups of videos of the same content and of the same part of it."""
-    found: dict[object, list[Video]] = {}
+    found: dict[object, list[VideoRecord]] = {}
     for video in videos:
         found.setdefault(video.clip, []).append(video)
     return [copies for copies in found.values() if len(copies) > 1]

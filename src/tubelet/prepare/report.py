@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 
 from tubelet.data.manifest import SPLITS, Sample, seconds_text, segment_name
-from tubelet.errors import plural
+from tubelet.errors import first_of, plural
 from tubelet.files import replacing
 from tubelet.prepare.duplicates import groups_in_two_splits, in_two_classes, in_two_splits
 from tubelet.prepare.plan import ListedVideo, PreparePlan
-from tubelet.prepare.video import Outcome, Video
+from tubelet.prepare.record import Outcome, VideoRecord
 
 _SUMMARY_LINES = 5  # of each kind
 _LEFT_OUT = (Outcome.BROKEN, Outcome.SIZE_CHANGES)
@@ -29,11 +29,11 @@ class PrepareReport:
     """
 
     plan: PreparePlan
-    videos: Sequence[Video]
+    videos: Sequence[VideoRecord]
     copies: dict[str, int]
 
     @cached_property
-    def listed(self) -> list[Video]:
+    def listed(self) -> list[VideoRecord]:
         """The videos in the manifest."""
         return [video for video in self.videos if video.outcome is Outcome.LISTED]
 
@@ -143,7 +143,8 @@ class PrepareReport:
         yield from _listing("listed twice", self.repeated, limit)
         unusual = [f"{name}: {note}" for name, note in self.unusual.items()]
         yield from _listing("unusual, but in the manifest", unusual, limit)
-        yield from _listing("the same content", [_equal(names, limit) for names in self.duplicates], limit)
+        same = [first_of(names, limit or len(names), " = ") for names in self.duplicates]
+        yield from _listing("the same content", same, limit)
         yield from _listing("the same content in different classes", self.in_two_classes, limit)
         splits = [f"{names}: {splits}" for names, splits in self.in_two_splits.items()]
         yield from _listing("the same content in different splits", splits, limit)
@@ -196,11 +197,6 @@ def _part_name(listed: ListedVideo) -> str:
         return listed.name
     first, count = listed.part
     return f"{listed.name}, images {first} to {first + count - 1}"
-
-
-def _equal(names: Sequence[str], limit: int | None) -> str:
-    rest = 0 if limit is None else len(names) - limit
-    return " = ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _printable(text: str) -> str:

@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from tubelet.checkpoints.families.family import Config, Family
+from tubelet.checkpoints.families.family import Family
 from tubelet.checkpoints.families.preprocessor import pixel_statistics
 from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.hub import HUB_CONFIG, HUB_PREPROCESSOR, HUB_WEIGHTS
+from tubelet.checkpoints.model_folder import Config
 from tubelet.checkpoints.read_file import Checkpoint
 from tubelet.checkpoints.tables import BlockNames, Entry, Rename, Weights, affine, blocks, patch_embedding
 from tubelet.errors import UserError

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 from tubelet.checkpoints import shapes
-from tubelet.checkpoints.families.family import Config, Family
+from tubelet.checkpoints.families.family import Family
 from tubelet.checkpoints.hints import ArchitectureHints
+from tubelet.checkpoints.model_folder import Config
 from tubelet.checkpoints.read_file import Checkpoint
 from tubelet.checkpoints.tables import (
     BlockNames,

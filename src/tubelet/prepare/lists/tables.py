@@ -13,7 +13,7 @@ from reprlib import repr as short_repr
 from typing import Any
 
 from tubelet.data.manifest import COLUMNS
-from tubelet.errors import UserError, did_you_mean, excerpt, plural
+from tubelet.errors import UserError, did_you_mean, excerpt, first_of, plural
 from tubelet.files import csv_rows, parse_json, read_text
 from tubelet.prepare.lists.formats import LINE_FORMATS, Columns
 from tubelet.prepare.lists.lines import read_lines
@@ -199,7 +199,7 @@ def _from_records(path: Path, kind: str, records: Iterable[_Record], label: str,
         without_segment += [] if entries else [where]
         for entry in entries:
             found |= dict.fromkeys(entry)
-            rows.append(_row(where, entry, label.lower(), group.lower()))
+            rows.append(_row_of_record(where, entry, label.lower(), group.lower()))
             no_times += [where] if _no_time(entry) else []
     if not rows:
         raise UserError(f"{path} lists no video")
@@ -210,8 +210,7 @@ def _from_records(path: Path, kind: str, records: Iterable[_Record], label: str,
     if unknown := [
         name for name in found if name not in {*KNOWN_NAMES, *COLUMNS, label.lower(), group.lower()}
     ]:
-        more = f" and {len(unknown) - _MAX_NAMED} more" if len(unknown) > _MAX_NAMED else ""
-        notes.append(f"{path.name}: columns that are not used: {', '.join(unknown[:_MAX_NAMED])}{more}")
+        notes.append(f"{path.name}: columns that are not used: {first_of(unknown, _MAX_NAMED)}")
         if not any(row.labels for row in rows):
             notes.append(f"{path.name}: no column is known to contain the labels; --label COLUMN names it")
     if not label and {"verb_class", "noun_class"} <= found.keys():
@@ -225,7 +224,7 @@ def _from_records(path: Path, kind: str, records: Iterable[_Record], label: str,
     return VideoList(tuple(rows), kind, tuple(notes))
 
 
-def _cells(record: Mapping[str, Any]) -> dict[str, Any]:
+def _known_cells(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the first filled cell of each known column; None if there is no such cell."""
     return {
         column: next((record[name] for name in names if record.get(name) not in (None, "")), None)
@@ -234,12 +233,12 @@ def _cells(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _no_time(record: Mapping[str, Any]) -> bool:
-    cells = _cells(record)
+    cells = _known_cells(record)
     return any(cells[name] is not None and seconds_in(cells[name]) is None for name in ("start", "end"))
 
 
-def _row(where: str, record: Mapping[str, Any], label: str, group: str) -> Row:
-    cells = _cells(record)
+def _row_of_record(where: str, record: Mapping[str, Any], label: str, group: str) -> Row:
+    cells = _known_cells(record)
     if cells["path"] is None:
         raise UserError(
             f"{where}: no video named; a column path (or id) is required, found {', '.join(record)}"
