@@ -17,7 +17,7 @@ from torch import Tensor
 from tubelet.bench.report import ReadingReport, StageTimes
 from tubelet.clips import DenseClip
 from tubelet.data.augment import Augment, MultiScaleCrop, RandomErasing, ResizedCrop
-from tubelet.data.dataset import Batch, TrainDataset, collate, read_item
+from tubelet.data.dataset import Batch, TrainDataset, collate, read_again
 from tubelet.data.loader import TrainLoader
 from tubelet.data.manifest import Manifest, Sample, read_manifest
 from tubelet.data.randaugment import RandAugment
@@ -85,7 +85,8 @@ def our_loader(repeats: int = 1, copies: int = 1) -> Callable[[ClipRequest], lis
             size = (request.size, request.size)
             return video.read_crops([Crop(frames[k], boxes[k], size, request.flip(k)) for k in views])
 
-        return read_item(request.path, read)
+        with open_video(request.path) as video:
+            return read_again(read, video)
 
     return load
 
