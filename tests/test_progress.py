@@ -14,4 +14,7 @@ def test_a_plain_line_comes_now_and_then(
         for done in range(1, 8):
             bar.show(done, 8)
     lines = capsys.readouterr().err.split("\n")
-    assert [line for line in lines if line] == ["writing videos: 3 of 8", "writing videos: 6 of 8"]
+    assert [line for line in lines if line] == [
+        "writing videos: 3 of 8  less than a minute left",
+        "writing videos: 6 of 8  less than a minute left",
+    ]

@@ -1,51 +1,78 @@
 """A progress bar with the time that is left."""
 
+import math
 import time
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 
 class Bar:
-    """A progress bar on a terminal; a plain line every ten seconds where there is no terminal.
+    """A progress bar on a terminal; plain lines at intervals where there is no terminal.
 
     Args:
         what: a short description of the job.
+        console: where to write; by default standard error.
+        every_s: without a terminal, seconds after which a line is printed.
+        every: steps after which it is printed before that; the first step then has a line, too.
     """
 
-    every_seconds = 10.0
-
-    def __init__(self, what: str) -> None:
+    def __init__(
+        self,
+        what: str = "",
+        *,
+        console: Console | None = None,
+        every_s: float = 10.0,
+        every: float = math.inf,
+    ) -> None:
         self.what = what
-        self._console = Console(stderr=True)
+        self.console = console or Console(stderr=True)
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
+            BarColumn(bar_width=20), TextColumn("{task.description}"), console=self.console, transient=True
         )
         self._task = self._progress.add_task(what, total=None)
-        self._last_line = time.monotonic()
+        self._every_s, self._every = every_s, every
+        self._first: tuple[float, float] | None = None
+        self._last_line = (-math.inf if every < math.inf else 0.0, time.monotonic())
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self.console.is_terminal:
             self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._console.is_terminal:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self.console.is_terminal:
             self._progress.stop()
 
-    def show(self, done: int, total: int) -> None:
-        """Report that `done` of `total` steps are finished."""
-        self._progress.update(self._task, completed=done, total=total)
+    def show(self, done: float, total: float, text: str = "") -> None:
+        """Report that `done` of `total` steps are finished, in another text if one is given."""
         now = time.monotonic()
-        if not self._console.is_terminal and now - self._last_line >= self.every_seconds:
-            self._last_line = now
-            self._console.print(f"{self.what}: {done} of {total}", highlight=False)
+        self._first = self._first or (done, now)
+        text = f"{text or f'{self.what}: {done} of {total}'}  {_time_left(self._first, (done, now), total)}"
+        if self.console.is_terminal:
+            self._progress.start()
+            self._progress.update(self._task, completed=done, total=total, description=text)
+            return
+        last_done, last_time = self._last_line
+        if done - last_done >= self._every or now - last_time >= self._every_s:
+            self._last_line = (done, now)
+            self.console.print(text, highlight=False, soft_wrap=True)
+
+
+def _time_left(first: tuple[float, float], now: tuple[float, float], total: float) -> str:
+    """Return the remaining time at the speed so far; `first` and `now` are (steps, seconds)."""
+    if now[0] >= total:
+        return "done"
+    if now[0] <= first[0]:
+        return "time left unknown"
+    seconds = (now[1] - first[1]) / (now[0] - first[0]) * (total - now[0])
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min left" if hours or minutes else "less than a minute left"

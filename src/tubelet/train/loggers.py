@@ -11,11 +11,11 @@ from typing import Protocol, Self, TypeVar
 
 import torch
 from rich.console import Console as Terminal
-from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
 from tubelet.errors import UserError, require_at_least
 from tubelet.files import replacing
+from tubelet.progress import Bar
 from tubelet.train.runtime import Runtime
 
 
@@ -139,63 +139,33 @@ class Console:
         terminal: where to write; by default standard error.
     """
 
-    every_epochs, every_seconds = 0.1, 30.0
-    """Without a terminal, a line is printed after whichever of these passes first."""
-
     def __init__(self, epochs: int, terminal: Terminal | None = None) -> None:
         self.epochs = epochs
-        self._terminal = terminal or Terminal(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=20), console=self._terminal, transient=True
-        )
-        self._task = self._progress.add_task("", total=epochs)
-        self._first: tuple[float, float] | None = None
-        self._last_line = (-1.0, 0.0)
+        self._bar = Bar(console=terminal, every_s=30.0, every=0.1)
 
     def resume(self, step: int) -> None:
         """Do nothing: printed lines stay."""
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Update the progress line; validation results, which have no `lr`, get a line that stays."""
-        now, epoch = time.monotonic(), values.get("epoch", 0.0)
-        self._first = self._first or (epoch, now)
-        if "lr" not in values:
-            parts = (f"{name} {value:.4g}" for name, value in values.items() if name != "epoch")
-            self._terminal.print(f"epoch {epoch:.4g}  " + "  ".join(parts), highlight=False)
+        epoch = values.get("epoch", 0.0)
+        if "lr" in values:
+            self._bar.show(epoch, self.epochs, _training_line(epoch, self.epochs, values))
             return
-        text = _training_line(epoch, self.epochs, values, _time_left(self._first, (epoch, now), self.epochs))
-        if self._terminal.is_terminal:
-            self._progress.start()
-            self._progress.update(self._task, completed=epoch, description=text)
-            return
-        last_epoch, last_time = self._last_line
-        if epoch - last_epoch >= self.every_epochs or now - last_time >= self.every_seconds:
-            self._last_line = (epoch, now)
-            self._terminal.print(text, highlight=False, soft_wrap=True)
+        parts = (f"{name} {value:.4g}" for name, value in values.items() if name != "epoch")
+        self._bar.console.print(f"epoch {epoch:.4g}  " + "  ".join(parts), highlight=False)
 
     def close(self) -> None:
         """Remove the progress line."""
-        if self._terminal.is_terminal:
-            self._progress.stop()
+        self._bar.close()
 
 
-def _training_line(epoch: float, epochs: int, values: dict[str, float], left: str) -> str:
+def _training_line(epoch: float, epochs: int, values: dict[str, float]) -> str:
     return (
         f"epoch {epoch:.2f}/{epochs}  loss {values.get('loss', float('nan')):.4f}  "
         f"{values.get('clips_per_s', 0):.1f} clips/s  data wait {values.get('data_wait', 0):.0%}  "
-        f"lr {values['lr']:.2e}  {left}"
+        f"lr {values['lr']:.2e}"
     )
-
-
-def _time_left(first: tuple[float, float], now: tuple[float, float], epochs: int) -> str:
-    """Return the remaining time at the speed so far; `first` and `now` are (epoch, seconds)."""
-    if now[0] >= epochs:
-        return "done"
-    if now[0] <= first[0]:
-        return "time left unknown"
-    seconds = (now[1] - first[1]) / (now[0] - first[0]) * (epochs - now[0])
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min left" if hours or minutes else "less than a minute left"
 
 
 class Logs:
