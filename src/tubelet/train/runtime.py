@@ -45,8 +45,8 @@ class ComputeConfig:
 
     Attributes:
         device: kind of device; `auto` is CUDA, else MPS (one process only), else the CPU.
-        precision: type of the matrix products; `auto` is bf16 on GPUs and CPUs that have it in hardware, else
-            fp32. Weights, their averages and the optimizer's state are always fp32.
+        precision: type of the matrix products; `auto` is that of the model's recipe, with bf16 only on
+            GPUs and CPUs that have it in hardware, and fp32 if the model has no recipe.
         threads: CPU threads of each process; null is half of its cores, as the other half decodes.
     """
 
@@ -63,6 +63,8 @@ class RuntimeConfig(ComputeConfig):
     """Where and how training runs.
 
     Attributes:
+        precision: type of the matrix products; `auto` is bf16 on GPUs and CPUs that have it in hardware, else
+            fp32. Weights, their averages and the optimizer's state are always fp32.
         parallel: how processes share the work: `ddp` copies the weights to each, `fsdp` shards them (FSDP2).
         compile: whether to compile the transformer blocks with `torch.compile`.
         recompute: whether to keep only the blocks' inputs for the backward pass and recompute the rest
