@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tubelet.bench.report import ReadingReport, StageTimes
+from tubelet.bench.report import MeasuredVideo, ReadingReport, StageTimes
 from tubelet.clips import DenseClip
 from tubelet.data.augment import Augment, MultiScaleCrop, RandomErasing, ResizedCrop
 from tubelet.data.dataset import Batch, TrainDataset, collate, read_again
@@ -117,7 +117,7 @@ def bench_data(
     Raises:
         UserError: there are no videos, or none of them can be read.
     """
-    indices = readable_videos(sources, files)
+    indices, unreadable = readable_videos(sources, files)
     requests = clip_requests(list(indices), frames=frames, stride=stride, size=size)
     loaders = {"": our_loader()} | {name: our_loader(*views) for name, views in SETTINGS.items()}
     threads = torch.get_num_threads()
@@ -137,19 +137,13 @@ def bench_data(
         clips_per_second = {count: _clips_per_second(requests, count) for count in counts}
     finally:
         torch.set_num_threads(threads)
-    first = next(iter(indices.values()))
     return ReadingReport(
         machine=f"{processor()}, {available_cores()} cores, Python {platform.python_version()}",
-        num_videos=len(indices),
-        codec=first.codec,
-        width=first.width,
-        height=first.height,
-        fps=first.fps,
-        num_frames=len(first),
+        videos=tuple(MeasuredVideo.of(path, index) for path, index in indices.items()),
+        unreadable=unreadable,
         frames=frames,
         stride=stride,
         size=size,
-        frames_per_key=statistics.mean(len(index) / len(index.keys) for index in indices.values()),
         decoded=decoded,
         spanned=spanned,
         stages=stages,
@@ -207,28 +201,32 @@ def find_videos(sources: Sequence[str | Path]) -> list[str | Path]:
     return found
 
 
-def readable_videos(sources: Sequence[str | Path], count: int) -> dict[str | Path, VideoIndex]:
-    """Return the exact index of each of `count` videos of the sources, without those that cannot be read.
+def readable_videos(
+    sources: Sequence[str | Path], count: int
+) -> tuple[dict[str | Path, VideoIndex], dict[str, str]]:
+    """Return the exact index of each of `count` videos of the sources, and why others of these have none.
 
     Raises:
         UserError: there are no videos, or none of them can be read.
     """
     videos = find_videos(sources)
     count = min(count, len(videos))
-    indices, reason = {}, ""
+    indices: dict[str | Path, VideoIndex] = {}
+    unreadable: dict[str, str] = {}
     for path in (videos[k * len(videos) // count] for k in range(count)):
         if Path(path).is_dir():
-            reason = f"{path} is a folder of images, and only video files are measured"
+            unreadable[str(path)] = "a folder of images, and only video files are measured"
             continue
         try:
             with open_video(path, exact=True) as video:
                 video.read([k * (len(video.index) - 1) // 15 for k in range(16)])
                 indices[path] = video.index
         except VideoError as error:
-            reason = str(error)
+            unreadable[str(path)] = str(error).removeprefix(f"{path}: ")
     if not indices:
-        raise UserError(f"none of {plural(count, 'video')} can be read; the last: {reason}")
-    return indices
+        path, reason = next(iter(unreadable.items()))
+        raise UserError(f"none of {plural(count, 'video')} can be read; the first, {path}: {reason}")
+    return indices, unreadable
 
 
 def clip_requests(videos: Sequence[str | Path], *, frames: int, stride: int, size: int) -> list[ClipRequest]:
