@@ -140,8 +140,7 @@ class ReadingReport:
                 f"{plural(len(videos), 'video')}: "
                 + " and ".join(f"{count} {codec}" for codec, count in codecs.most_common()),
                 _span([f"{width} x {height}" for width, height in sizes]),
-                _span([f"{fps:.3g}" for fps in sorted({video.fps for video in videos})])
-                + " frames per second",
+                _span(rates) + " frames per second",
                 _span(sorted({video.num_frames for video in videos})) + " frames",
                 f"{self.frames_per_key:.0f} frames per key frame",
             ]
