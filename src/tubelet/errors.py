@@ -33,6 +33,20 @@ def require_above(bound: float, **settings: float | None) -> None:
                 raise UserError(f"{name} must be above {bound}, found {value}")
 
 
+def require_probability(**settings: float) -> None:
+    """Raise a UserError for the first setting that is not in [0, 1]."""
+    for name, value in settings.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{name} must be in [0, 1], found {value}")
+
+
+def require_below_1(**settings: float | None) -> None:
+    """Raise a UserError for the first setting that is not in [0, 1); None is skipped."""
+    for name, value in settings.items():
+        if value is not None and not 0 <= value < 1:
+            raise UserError(f"{name} must be in [0, 1), found {value}")
+
+
 def _require_finite(name: str, value: float) -> None:
     if not -math.inf < value < math.inf:  # math.isfinite fails for integers above 1e308
         raise UserError(f"{name} must be a finite number, found {value}")

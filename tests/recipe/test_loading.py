@@ -392,7 +392,7 @@ def test_a_value_out_of_range_is_refused_with_its_path(pretrain: str):
 # An override, where the message says the problem is, and what it says about the range and the value.
 OUT_OF_RANGE = {
     "pretrain": [
-        ("optim.betas=[0.9,1.5]", "optim: betas", "found (0.9, 1.5)"),
+        ("optim.betas=[0.9,1.5]", "optim: betas", "found 1.5"),
         ("optim.eps=-1", "optim: eps", "at least 0, found -1"),
         ("optim.base_lr=-1", "optim: base_lr", "at least 0, found -1"),
         ("optim.weight_decay=-1", "optim: weight_decay", "at least 0, found -1"),

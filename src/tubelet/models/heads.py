@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
-from tubelet.errors import UserError, require_above, require_at_least
+from tubelet.errors import require_above, require_at_least, require_below_1
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
 from tubelet.settings import BY_KIND
 
@@ -34,7 +34,7 @@ class LinearHeadConfig:
     def __post_init__(self) -> None:
         require_at_least(0, norm_eps=self.norm_eps)
         require_above(0, init_scale=self.init_scale)
-        _check_dropout(self.dropout)
+        require_below_1(dropout=self.dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class BridgingHeadConfig:
     def __post_init__(self) -> None:
         require_at_least(1, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
         require_at_least(0, depth=self.depth)
-        _check_dropout(self.dropout)
+        require_below_1(dropout=self.dropout)
 
 
 AnyHeadConfig = Annotated[LinearHeadConfig | BridgingHeadConfig, BY_KIND]
@@ -118,8 +118,3 @@ def make_head(config: AnyHeadConfig, *, dim: int, classes: int) -> LinearHead | 
     if isinstance(config, BridgingHeadConfig):
         return BridgingHead(config, dim=dim, classes=classes)
     return LinearHead(config, dim=dim, classes=classes)
-
-
-def _check_dropout(dropout: float) -> None:
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout must be in [0, 1), found {dropout}")

@@ -8,7 +8,7 @@ from tubelet.clips import AnyClip, DenseClip, GeometryName, ScoresName, Views
 from tubelet.data.augment import Augment
 from tubelet.data.mixing import Mixing
 from tubelet.data.protocols import named_protocol
-from tubelet.errors import UserError, require_at_least
+from tubelet.errors import UserError, require_at_least, require_below_1, require_probability
 from tubelet.masking import AnyMasking, RunningCellMasking, TubeMasking
 from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.decoder import DecoderConfig
@@ -53,8 +53,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         require_at_least(1, repeats=self.repeats, augmented_copies=self.augmented_copies)
         require_at_least(0, workers=self.workers)
-        if not 0 <= self.max_failures <= 1:
-            raise UserError(f"max_failures must be in [0, 1], found {self.max_failures}")
+        require_probability(max_failures=self.max_failures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,9 +188,7 @@ class FinetuneRecipe:
                 raise UserError(
                     f"{name} resizes the model of init, which is null: set encoder.{name} instead"
                 )
-        for name in ("drop_path", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} must be in [0, 1), found {getattr(self, name)}")
+        require_below_1(drop_path=self.drop_path, label_smoothing=self.label_smoothing)
         if self.reconstruction and not self.masking:
             raise UserError("reconstruction needs a masking: without it there are no masked tokens")
 
