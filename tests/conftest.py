@@ -16,11 +16,11 @@ import torch
 from hypothesis import settings
 
 from tests.web_server import Server, serve
+from tubelet import progress
 from tubelet.cli.main import main
 from tubelet.data.dataset import Batch
 from tubelet.data.manifest import SPLITS, Manifest, Sample, read_manifest, write_manifest
 from tubelet.demo.motion_videos import SyntheticConfig, write_synthetic
-from tubelet.progress import Bar
 from tubelet.recipe.loading import load_recipe
 from tubelet.recipe.schema import Recipe
 from tubelet.run.training import run_recipe
@@ -51,7 +51,7 @@ def tubelet(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Run the command; gives its exit code, standard output and standard error."""
-    monkeypatch.setattr(Bar, "every_seconds", math.inf)  # or a slow machine says how far it has come
+    monkeypatch.setattr(progress, "LINE_EVERY_S", math.inf)  # or a slow machine says how far it has come
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["tubelet", *map(str, words)])

@@ -7,6 +7,9 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+LINE_EVERY_S = 10.0
+"""Seconds after which a line is printed where there is no terminal."""
+
 
 class Bar:
     """A progress bar on a terminal; plain lines at intervals where there is no terminal.
@@ -14,7 +17,7 @@ class Bar:
     Args:
         what: a short description of the job.
         console: where to write; by default standard error.
-        every_s: without a terminal, seconds after which a line is printed.
+        every_s: without a terminal, seconds after which a line is printed; None is LINE_EVERY_S.
         every: steps after which it is printed before that; the first step then has a line, too.
     """
 
@@ -23,7 +26,7 @@ class Bar:
         what: str = "",
         *,
         console: Console | None = None,
-        every_s: float = 10.0,
+        every_s: float | None = None,
         every: float = math.inf,
     ) -> None:
         self.what = what
@@ -32,7 +35,7 @@ class Bar:
             BarColumn(bar_width=20), TextColumn("{task.description}"), console=self.console, transient=True
         )
         self._task = self._progress.add_task(what, total=None)
-        self._every_s, self._every = every_s, every
+        self._every_s, self._every = LINE_EVERY_S if every_s is None else every_s, every
         self._first: tuple[float, float] | None = None
         self._last_line = (-math.inf if every < math.inf else 0.0, time.monotonic())
 
