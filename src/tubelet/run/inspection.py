@@ -7,6 +7,7 @@ from pathlib import Path
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import WEIGHTS, Model
 from tubelet.checkpoints.read_file import is_finite
+from tubelet.errors import first_few
 from tubelet.masking import RunningCellMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.flops import gflops_per_view, parameter_count
@@ -122,8 +123,7 @@ def _describe(model: Model) -> Iterator[tuple[str, str]]:
         if config.masking:
             yield "masking", f"running cells, {config.masking.ratio:.0%} masked"
     if card.classes:
-        more = len(card.classes) - _NAMES_SHOWN
-        yield "classes", ", ".join(card.classes[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        yield "classes", first_few(card.classes, _NAMES_SHOWN)
     total = sum(parameter.numel() for parameter in model.parameters())
     used = parameter_count(model)
     also = f" ({used:,} without the decoder)" if used != total else ""

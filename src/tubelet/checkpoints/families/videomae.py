@@ -12,7 +12,7 @@ from tubelet.checkpoints.hub import HUB_CONFIG
 from tubelet.checkpoints.read_file import Checkpoint
 from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import BlockNames, Entry, Rename, Weights, affine, blocks, patch_embedding
-from tubelet.errors import UserError
+from tubelet.errors import UserError, short_repr
 from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig
@@ -82,7 +82,7 @@ def _with_hub_config(hints: ArchitectureHints, file: Checkpoint) -> Architecture
         if name in settings and (type(settings[name]) is not int or settings[name] < 1):
             raise UserError(
                 f"{file.source}/{HUB_CONFIG}: expected {name} to be a whole number from 1, found "
-                f"{settings[name]!r}"
+                f"{short_repr(settings[name])}"
             )
     return replace(
         hints,
