@@ -13,8 +13,12 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 
-from tubelet.errors import UserError, require_at_least
+from tubelet.errors import UserError, require_at_least, require_between
 from tubelet.settings import BY_KIND
+
+_MOST_FRAMES = 2**16  # in a clip, and between two of its frames
+MOST_VIEWS = 1000
+"""Clips of a video, and crops or copies of a clip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,7 @@ class VideoMAEClip:
     stride: int = 4
 
     def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames, stride=self.stride)
+        require_between(1, _MOST_FRAMES, frames=self.frames, stride=self.stride)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a clip that starts at random."""
@@ -80,7 +84,7 @@ class VideoMAESegmentClip:
     pad: Literal["first_only", "front"] = "first_only"
 
     def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames)
+        require_between(1, _MOST_FRAMES, frames=self.frames)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a random frame of each segment."""
@@ -124,7 +128,7 @@ class FixedDurationClip:
     middle: Literal["exact", "floor"] = "exact"
 
     def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames, stride=self.stride)
+        require_between(1, _MOST_FRAMES, frames=self.frames, stride=self.stride)
         if self.target_fps <= 0:
             raise UserError(f"target_fps must be above 0, found {self.target_fps}")
 
@@ -164,7 +168,7 @@ class MARSegmentClip:
     frames: int = 16
 
     def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames)
+        require_between(1, _MOST_FRAMES, frames=self.frames)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a random frame of each segment."""
@@ -194,7 +198,7 @@ class MMAction2Clip:
     stride: int = 4
 
     def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames, stride=self.stride)
+        require_between(1, _MOST_FRAMES, frames=self.frames, stride=self.stride)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a clip that starts at random."""
@@ -228,7 +232,9 @@ class MMAction2DenseClip:
     sample_range: int = 64
 
     def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames, stride=self.stride, sample_range=self.sample_range)
+        require_between(
+            1, _MOST_FRAMES, frames=self.frames, stride=self.stride, sample_range=self.sample_range
+        )
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a clip that starts at random."""
@@ -258,7 +264,7 @@ class MMAction2UniformClip:
     frames: int = 16
 
     def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames)
+        require_between(1, _MOST_FRAMES, frames=self.frames)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a random frame of each segment, both borders included."""
@@ -294,7 +300,7 @@ class MMAction2UniformFramesClip:
     seed: int = 255
 
     def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames)
+        require_between(1, _MOST_FRAMES, frames=self.frames)
         require_at_least(0, seed=self.seed)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
@@ -339,7 +345,7 @@ class HuggingFaceClip:
     frames: int = 16
 
     def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames)
+        require_between(1, _MOST_FRAMES, frames=self.frames)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a random frame of each segment."""
@@ -368,7 +374,7 @@ class DenseClip:
     pad: Literal["last", "before_last"] = "last"
 
     def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames, stride=self.stride)
+        require_between(1, _MOST_FRAMES, frames=self.frames, stride=self.stride)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a clip that starts at random."""
@@ -400,7 +406,7 @@ class SegmentClip:
     frames: int = 16
 
     def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames)
+        require_between(1, _MOST_FRAMES, frames=self.frames)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a random frame of each segment."""
@@ -454,7 +460,7 @@ class Views:
     scores: ScoresName | None = None
 
     def __post_init__(self) -> None:
-        require_at_least(1, clips=self.clips, crops=self.crops)
+        require_between(1, MOST_VIEWS, clips=self.clips, crops=self.crops)
 
     @property
     def count(self) -> int:
