@@ -14,6 +14,8 @@ from typing import NoReturn
 
 from tubelet.errors import UserError
 
+MOST_PROCESSES = 2**12
+"""Worker processes or threads of a process that may be asked for."""
 _log = logging.getLogger("tubelet")
 
 

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, InitVar, is_dataclass
 from difflib import get_close_matches
 from functools import cache
-from reprlib import Repr
 from typing import Any, TypeVar, cast, get_args
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
-from tubelet.errors import UserError, did_you_mean, excerpt
+from tubelet.errors import UserError, did_you_mean, excerpt, short_repr
 
 T = TypeVar("T")
 
@@ -81,7 +80,7 @@ def _flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _too_large(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield the path of each integer, in settings that are parsed, that PyTorch and NumPy cannot take."""
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        yield path, _short_repr(value)
+        yield path, short_repr(value)
     elif is_dataclass(value):
         for name, inner in vars(value).items():
             yield from _too_large(inner, f"{path}.{name}" if path else name)
@@ -116,8 +115,8 @@ def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
     for detail in details:
         path, owners, options = _locate(kind, detail["loc"][1:])
         *parents, name = path or [""]
-        key, given = ".".join(path), detail["input"]
-        found = f"found {_short_repr(given)}"
+        key, given = excerpt(".".join(path)), detail["input"]
+        found = f"found {short_repr(given)}"
         at = f"{key}: " if key else ""
         kinds = [option.kind for option in options if hasattr(option, "kind")]
         match detail["type"]:
@@ -173,12 +172,4 @@ def _locate(kind: type, loc: Sequence[int | str]) -> tuple[list[str], list[Any],
 def _wrong_kind(key: str, given: Any, kinds: Sequence[str]) -> str:
     one_of = "one of " if len(kinds) > 1 else ""
     hint = did_you_mean(given, kinds) if isinstance(given, str) else ""
-    return f"{key} must be {one_of}{', '.join(kinds)}, found {_short_repr(given)}{hint}"
-
-
-def _short_repr(value: Any) -> str:
-    """Return the `repr` of a value that may be long, deeply nested or contain itself."""
-    short = Repr()
-    short.maxlist = short.maxdict = short.maxtuple = 20
-    short.maxstring = short.maxlong = short.maxother = 100
-    return short.repr(value)
+    return f"{key} must be {one_of}{', '.join(kinds)}, found {short_repr(given)}{hint}"

@@ -411,3 +411,26 @@ def test_a_full_disk_is_one_message(tubelet, monkeypatch) -> None:
     code, _, err = tubelet("recipe", "list")
     assert code == 2
     assert "runs/pre/log.jsonl: No space left on device" in err
+
+
+def test_no_message_grows_with_the_arguments_or_files(tubelet, tmp_path: Path) -> None:
+    recipe = tmp_path / "odd.yaml"
+    recipe.write_text(f"task: {'x' * 150_000}\n")
+    names = [f"{name}={'x' * 100_000}" for name in ("data.root", "optim.epochs", "data.clip.kind", "nothing")]
+    for words in (
+        *(("recipe", "show", "demo/finetune_full", name) for name in names),
+        ("recipe", "show", "demo/finetune_full", "x" * 100_000),
+        ("recipe", "show", "demo/finetune_full", f"{'x' * 100_000}=1"),
+        ("recipe", "show", "demo/finetune_full", f"data.{'x' * 100_000}=1"),
+        ("recipe", "show", "x" * 100_000),
+        ("recipe", "show", recipe),
+        ("inspect", "x" * 100_000),
+        ("predict", "x" * 100_000, "x" * 100_000),
+        ("prepare", "list", "x" * 100_000, "--out", tmp_path / "out"),
+        ("prepare", "folder", tmp_path, "--out", tmp_path / ("x" * 100_000)),
+    ):
+        code, out, err = tubelet(*words)
+        if words[-1] != names[0]:  # a path of any length is valid in a recipe
+            assert code == 2, words[:2]
+            assert len(out) + len(err) < 3000, (words[:2], err[:300])
+            assert err.count("tubelet: ") == 1, words[:2]

@@ -132,7 +132,7 @@ def test_settings_change_single_parts_of_views():
         clips=10, crops=3, geometry="mae_st", scores="mean_probability"
     )
     assert evaluate_recipe("data.root=x").views.over(Views(clips=2)) == Views(clips=2)
-    with pytest.raises(UserError, match=r"views: crops must be at least 1, found 0"):
+    with pytest.raises(UserError, match=r"views: crops must be between 1 and 1,000, found 0"):
         evaluate_recipe("data.root=x", "views.crops=0")
 
 

@@ -221,6 +221,9 @@ def test_a_file_without_a_part_or_with_another_one_is_refused(tmp_path: Path) ->
         ("optimizer", ("optimizer", "param_groups"), []),
         ("params", ("optimizer", "param_groups"), [{"lr": 1.0}]),
         ("optimizer", ("optimizer", "param_groups"), [{"params": [3]}]),
+        ("maximize", ("optimizer", "param_groups", 0, "maximize"), {"x": 1}),
+        ("betas", ("optimizer", "param_groups", 1, "betas"), [1, "x"]),
+        ("lr_scale", ("optimizer", "param_groups", 0, "lr_scale"), "x"),
         ("head.weight", weight, 3),
         ("exp_avg", (*weight, "exp_avg"), None),
         ("exp_avg_sq", (*weight, "exp_avg_sq"), x),
@@ -232,7 +235,7 @@ def test_a_file_without_a_part_or_with_another_one_is_refused(tmp_path: Path) ->
         ("progress.other", ("progress", "other"), 1),
     ):
         state = deepcopy(run_state())
-        inner = state
+        inner: Any = state
         for name in path[:-1]:
             inner = inner[name]
         inner[path[-1]] = value

@@ -19,7 +19,6 @@ from tubelet.checkpoints.model_folder import (
     fill,
     is_model_folder,
     read_model,
-    require_tokens,
 )
 from tubelet.checkpoints.weight_sets import read_checkpoint
 from tubelet.errors import UserError, did_you_mean
@@ -198,8 +197,6 @@ def _resized(model: Model, hints: ArchitectureHints, source: Path | str) -> Mode
     if (image_size, frames) == (old.image_size, old.frames):
         return model
     try:
-        encoder = replace(old, image_size=image_size, frames=frames)
-        require_tokens(encoder.grid, f"image_size={image_size} and frames={frames}")
         resized = resize_model(model, image_size=image_size, frames=frames)
     except ValueError as error:
         raise UserError(f"{source} cannot be resized: {error}") from None

@@ -16,7 +16,7 @@ from tubelet.cli.options import Device, Precision, Seed
 from tubelet.cli.prepare import prepare
 from tubelet.cli.recipe import recipe
 from tubelet.cli.train import finetune, pretrain
-from tubelet.errors import UserError
+from tubelet.errors import UserError, shortened
 from tubelet.machine import exit_process, version
 
 
@@ -100,5 +100,5 @@ def main() -> None:
     except OSError as error:
         file = f"{error.filename}: " if error.filename else ""
         advice = "Finished work is kept: fix this and run the command again"
-        print(f"tubelet: {file}{error.strerror or error}. {advice}", file=sys.stderr)
+        print(shortened(f"tubelet: {file}{error.strerror or error}. {advice}"), file=sys.stderr)
     exit_process(code)

@@ -15,7 +15,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from tubelet.errors import UserError, did_you_mean, excerpt, plural
@@ -127,8 +127,14 @@ COLUMNS = tuple(field.name for field in fields(Sample))
 _OPTIONAL_COLUMNS = ("labels", "start", "end")  # written only if a sample has them
 
 
+@lru_cache(maxsize=2**16)
+def _class_index(text: str) -> int:
+    """Return the number in a text; all videos of a class have the same object, which saves memory."""
+    return int(text)
+
+
 def _class_indices(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(";"))
+    return tuple(map(_class_index, text.split(";")))
 
 
 def _seconds(text: str) -> float:
@@ -139,7 +145,7 @@ def _seconds(text: str) -> float:
 
 
 _NUMBERS: dict[str, Callable[[str], int | float | tuple[int, ...]]] = {
-    "label": int, "frames": int, "fps": float, "width": int, "height": int, "labels": _class_indices,
+    "label": _class_index, "frames": int, "fps": float, "width": int, "height": int, "labels": _class_indices,
     "start": _seconds, "end": _seconds,
 }  # fmt: skip
 _EXPECTED = {"labels": "numbers separated by ;", "start": "seconds from 0 on", "end": "seconds from 0 on"}

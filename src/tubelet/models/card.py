@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tubelet.clips import AnyClip, Views
-from tubelet.errors import UserError
+from tubelet.errors import UserError, short_repr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class ModelCard:
     def __post_init__(self) -> None:
         for name in self.classes:
             if "\n" in name or "\r" in name:
-                raise UserError(f"a class name must be one line, found {name!r}")
+                raise UserError(f"a class name must be one line, found {short_repr(name)}")
 
     def require_fit(self, *, frames: int, classes: int, source: str) -> None:
         """Raise a UserError if the names are not as many as the classes, or clips have other frames.

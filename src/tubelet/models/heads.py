@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
-from tubelet.errors import require_above, require_at_least, require_below_1
+from tubelet.errors import require_above, require_at_least, require_below_1, require_between
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
+from tubelet.models.sizes import MOST_DEEP, MOST_WIDE
 from tubelet.settings import BY_KIND
 
 
@@ -57,8 +58,8 @@ class BridgingHeadConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        require_at_least(1, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
-        require_at_least(0, depth=self.depth)
+        require_between(1, MOST_WIDE, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
+        require_between(0, MOST_DEEP, depth=self.depth)
         require_below_1(dropout=self.dropout)
 
 

@@ -7,6 +7,9 @@ from tubelet.errors import UserError
 
 SizeName = Literal["small", "base", "large", "huge", "giant"]
 
+MOST_WIDE, MOST_DEEP = 2**16, 2**10
+"""Of a model's sides and widths, and of its blocks; larger numbers are taken for mistakes."""
+
 
 class _BySize(int):
     """The number of a setting that is not given; there is one such object."""

@@ -8,13 +8,14 @@ from functools import cached_property
 from pathlib import Path
 
 from tubelet.data.manifest import SPLITS, Sample, seconds_text, segment_name
-from tubelet.errors import first_of, plural
+from tubelet.errors import excerpt, first_few, plural
 from tubelet.files import replacing
 from tubelet.prepare.duplicates import groups_in_two_splits, in_two_classes, in_two_splits
 from tubelet.prepare.plan import ListedVideo, PreparePlan
 from tubelet.prepare.record import Outcome, VideoRecord
 
 _SUMMARY_LINES = 5  # of each kind
+_SUMMARY_LETTERS = 400  # of each line; report.txt has all
 _LEFT_OUT = (Outcome.BROKEN, Outcome.SIZE_CHANGES)
 
 
@@ -118,7 +119,7 @@ class PrepareReport:
 
     def summary(self) -> str:
         """Return the numbers, and the first videos of each list of the report."""
-        return "\n".join(map(_printable, self._lines(_SUMMARY_LINES)))
+        return "\n".join(_printable(excerpt(line, _SUMMARY_LETTERS)) for line in self._lines(_SUMMARY_LINES))
 
     def text(self) -> str:
         """Return the whole report, one video a line."""
@@ -143,7 +144,7 @@ class PrepareReport:
         yield from _listing("listed twice", self.repeated, limit)
         unusual = [f"{name}: {note}" for name, note in self.unusual.items()]
         yield from _listing("unusual, but in the manifest", unusual, limit)
-        same = [first_of(names, limit or len(names), " = ") for names in self.duplicates]
+        same = [first_few(names, limit or len(names), " = ") for names in self.duplicates]
         yield from _listing("the same content", same, limit)
         yield from _listing("the same content in different classes", self.in_two_classes, limit)
         splits = [f"{names}: {splits}" for names, splits in self.in_two_splits.items()]

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tubelet.errors import UserError, did_you_mean, excerpt
+from tubelet.errors import UserError, did_you_mean, excerpt, short_repr
 from tubelet.files import read_text
 from tubelet.recipe.schema import TASKS, EvaluateRecipe, Recipe
 from tubelet.recipe.yaml_text import YamlError, parse_yaml, plain_value
@@ -39,7 +39,7 @@ def load_recipe(name: str, *overrides: str) -> Recipe:
         _set(settings, override)
     task = settings.get("task")
     if not isinstance(task, str) or task not in TASKS:
-        raise UserError(f"{name}: task must be one of {', '.join(TASKS)}, found {task!r}")
+        raise UserError(f"{name}: task must be one of {', '.join(TASKS)}, found {short_repr(task)}")
     return parse(TASKS[task], settings, name)
 
 
@@ -86,20 +86,20 @@ def _read(name: str) -> str:
 def _set(settings: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise UserError(f"'{override}' is not a setting: write key=value, such as optim.epochs=30")
+        raise UserError(f"'{excerpt(override)}' is not a setting: write key=value, such as optim.epochs=30")
     *parents, last = key.split(".")
     for parent in parents:
         if settings.get(parent) is None:
             settings[parent] = {}
         settings = settings[parent]
         if not isinstance(settings, dict):
-            raise UserError(f"{key}: '{parent}' is a single setting without settings in it")
+            raise UserError(f"{excerpt(key)}: '{excerpt(parent)}' is a single setting without settings in it")
     settings[last] = _parse_value(key, text)
 
 
 def _parse_value(key: str, text: str) -> Any:
     if not text:
-        raise UserError(f"'{key}=' has no value: add one, or write {key}=null for none")
+        raise UserError(f"'{excerpt(key)}=' has no value: add one, or write {excerpt(key)}=null for none")
     if "\0" in text:
         raise UserError(f"{key}: a NUL character cannot be in a setting")
     if text.startswith("~/"):  # shells only expand it at the beginning of a word

@@ -238,8 +238,6 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
         scores: (N,) float, higher if the class is more likely.
         labels: (N,) bool, whether a video has the class; at least one has.
     """
-    order = np.argsort(-scores)
-    ranked = scores[order]
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the last video of each score
-    found = labels[order].cumsum()[last]
-    return float((np.diff(found, prepend=0) * found / (last + 1)).sum() / found[-1])
+    every, own = np.sort(scores), np.sort(scores[labels])
+    as_high, own_as_high = (len(ranked) - np.searchsorted(ranked, own) for ranked in (every, own))
+    return float((own_as_high / as_high).mean())

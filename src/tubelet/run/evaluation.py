@@ -17,8 +17,8 @@ from tubelet.data.dataset import Batch, ViewDataset, label_rows
 from tubelet.data.loader import default_workers, view_order
 from tubelet.data.manifest import Manifest, Sample, read_manifest
 from tubelet.data.workers import Workers
-from tubelet.errors import UserError, require_at_least
-from tubelet.machine import version
+from tubelet.errors import UserError, require_at_least, require_between
+from tubelet.machine import MOST_PROCESSES, version
 from tubelet.masking import RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.encoder import EncoderConfig
@@ -93,7 +93,7 @@ def evaluate(
         OSError: `out` cannot be written.
     """
     require_at_least(1, batch_size=batch_size)
-    require_at_least(0, workers=workers)
+    require_between(0, MOST_PROCESSES, workers=workers)
     source = model if isinstance(model, str | Path) else "the model"
     loaded, runtime = on_device(model, device, precision, threads)
     classifier = require_classifier(loaded, source)

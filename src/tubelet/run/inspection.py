@@ -9,7 +9,7 @@ from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import WEIGHTS, Model
 from tubelet.checkpoints.read_file import is_finite
-from tubelet.errors import first_of
+from tubelet.errors import first_few
 from tubelet.masking import RunningCellMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.flops import gflops_per_view, parameter_count
@@ -108,7 +108,7 @@ def _describe(model: Model) -> Iterator[tuple[str, str]]:
         if config.masking:
             yield "masking", f"running cells, {config.masking.ratio:.0%} masked"
     if card.classes:
-        yield "classes", first_of(card.classes)
+        yield "classes", first_few(card.classes, 4)
     total = sum(parameter.numel() for parameter in model.parameters())
     used = parameter_count(model)
     also = f" ({used:,} without the decoder)" if used != total else ""

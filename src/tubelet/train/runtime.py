@@ -19,8 +19,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from tubelet.errors import UserError, plural, require_at_least
-from tubelet.machine import cores_per_process, process_rank
+from tubelet.errors import UserError, plural, require_between
+from tubelet.machine import MOST_PROCESSES, cores_per_process, process_rank
 from tubelet.train.task import Task
 
 
@@ -54,7 +54,7 @@ class ComputeConfig:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        require_at_least(1, threads=self.threads)
+        require_between(1, MOST_PROCESSES, threads=self.threads)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,6 +85,8 @@ class ImageFolder:
         if (height, width) != (self.index.height, self.index.width):
             self.index = replace(self.index, height=height, width=width)
             raise IndexChanged(f"{self._folder}: its first image is of another size; choose crops again")
+        for crop in crops:
+            crop.require_within(height, width, self._folder)
         return [_crop(frames, crop) for crop in crops]
 
     def _frames(self, numbers: Sequence[int]) -> dict[int, Tensor]:

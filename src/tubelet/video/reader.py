@@ -88,7 +88,8 @@ class Video(Protocol):
         Raises:
             IndexChanged: the header was wrong about the frames or their size, and `index` is mended: choose
                 again.
-            VideoError: as `read`, of which SizeChangesError and FetchError are kinds.
+            VideoError: as `read`, of which SizeChangesError and FetchError are kinds; or a box is not within
+                the frames.
         """
         ...
 
@@ -177,7 +178,8 @@ class VideoFile:
             for number, frame, orientation in self._decode([n for crop in crops for n in crop.frames]):
                 if self._mend_size(*orientation.size(frame)):
                     raise IndexChanged(f"{self._deadline.path}: {_OTHER_FRAMES}")
-                for converter in converters:
+                for crop, converter in zip(crops, converters, strict=True):
+                    crop.require_within(self.index.height, self.index.width, self._deadline.path)
                     converter.convert(number, frame, orientation)
         return [converter.clip for converter in converters]
 

@@ -13,7 +13,7 @@ from tubelet.checkpoints.hub import HUB_CONFIG
 from tubelet.checkpoints.model_folder import Config
 from tubelet.checkpoints.read_file import Checkpoint
 from tubelet.checkpoints.tables import BlockNames, Entry, Rename, Weights, affine, blocks, patch_embedding
-from tubelet.errors import UserError
+from tubelet.errors import UserError, short_repr
 from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig
@@ -83,7 +83,7 @@ def _with_hub_config(hints: ArchitectureHints, file: Checkpoint) -> Architecture
         if name in settings and (type(settings[name]) is not int or settings[name] < 1):
             raise UserError(
                 f"{file.source}/{HUB_CONFIG}: expected {name} to be a whole number from 1, found "
-                f"{settings[name]!r}"
+                f"{short_repr(settings[name])}"
             )
     return {
         **hints,

@@ -122,7 +122,10 @@ def number_labels(
         require_class_name(label, row.where)
     if numbers and names:
         odd = names[0][1] if len(names) < len(numbers) else numbers[0][1]
-        raise UserError(f"{odd.where}: labels are numbers in some lines and names in others; use one of them")
+        hint = "; is its first line a header? Remove it" if odd is rows[0] else ""
+        raise UserError(
+            f"{odd.where}: labels are numbers in some lines and names in others; use one of them{hint}"
+        )
     number_of: Mapping[int | str, int] = {}
     order, notes = tuple(classes), []
     if names:
