@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import VideoMAEVideoProcessor
-from transformers.video_utils import VideoMetadata
 
 from tubelet.clips import (
     AnyClip,
@@ -479,6 +477,9 @@ def test_mmaction2_uniform_frames_are_those_of_numpys_global_seed_in_tests():
 
 
 def test_hugging_face_takes_the_first_frame_of_each_segment():
+    from transformers import VideoMAEVideoProcessor
+    from transformers.video_utils import VideoMetadata
+
     processor = VideoMAEVideoProcessor()
     for length, frames in product([16, 17, 40, 100, 300], [8, 12, 16]):
         metadata = VideoMetadata(total_num_frames=length)

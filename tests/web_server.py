@@ -79,7 +79,7 @@ def serve(folder: Path) -> Iterator[Server]:
     told = Server()
     handler = functools.partial(_Handler, directory=str(folder), server=told)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         told.url = f"http://127.0.0.1:{running.server_port}"
         yield told

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import moving_frames, write_video
 from tests.prepare.files import upright, write_rotated
+from tests.videos import moving_frames, write_video
 from tubelet.bench import measure
 from tubelet.bench.measure import (
     SETTINGS,

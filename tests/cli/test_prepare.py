@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import moving_frames, write_video
 from tests.prepare.commands import Prepare, assert_trains, listed
 from tests.prepare.files import phone_folder, small
+from tests.videos import moving_frames, write_video
 from tubelet.data.manifest import read_manifest
 from tubelet.prepare.lists.tables import FORMATS
 

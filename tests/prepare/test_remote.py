@@ -10,9 +10,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from tests.conftest import decode_all, write_video
 from tests.prepare.commands import Prepare, assert_trains, listed
 from tests.prepare.files import cut, small, write_audio
+from tests.videos import decode_all, write_video
 from tests.web_server import Server
 from tubelet.data.manifest import read_manifest
 from tubelet.video import remote

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tubelet
-from tests.conftest import moving_frames, write_video
+from tests.videos import moving_frames, write_video
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.save import save_model
 from tubelet.clips import (

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import write_video
+from tests.videos import write_video
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.save import save_model
 from tubelet.clips import SegmentClip, Views

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import index_of, read_crops, read_frames
 from tests.video.field_coded import bars, write_field_coded
+from tests.videos import index_of, read_crops, read_frames
 from tubelet.video.reader import Crop, IndexChanged, open_video
 
 FRAMES = bars(20)

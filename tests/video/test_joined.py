@@ -7,8 +7,8 @@ import av
 import numpy as np
 import pytest
 
-from tests.conftest import index_of, read_frames
 from tests.prepare.test_encode import encode
+from tests.videos import index_of, read_frames
 from tubelet.video.reader import open_video
 
 _TICK = Fraction(1, 90_000)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from tests.conftest import index_of, read_crops, read_frames, write_video
+from tests.videos import index_of, read_crops, read_frames, write_video
 from tubelet.video import pixels
 from tubelet.video.crop import Box, Scaling, crop_resize
 from tubelet.video.reader import Crop, IndexChanged, VideoError, open_video

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import decode_all, index_of, moving_frames, read_frames, write_video
+from tests.videos import decode_all, index_of, moving_frames, read_frames, write_video
 from tubelet.clips import DenseClip
 from tubelet.data.dataset import read_clip
 from tubelet.video import packets, reader

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import moving_frames, read_crops, read_frames, write_video
 from tests.prepare.files import upright, write_rotated
+from tests.videos import moving_frames, read_crops, read_frames, write_video
 from tubelet.video.crop import Box
 from tubelet.video.reader import Crop, IndexChanged, VideoError, open_video
 
