@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from multiprocessing import active_children
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pebble import ProcessPool
 
 from tests.prepare.waiting import until
 from tubelet.errors import UserError
@@ -83,6 +86,21 @@ def test_a_worker_killed_between_two_jobs_is_replaced():
         workers.append(worker)
         end(worker)
     assert len(set(workers)) == 3
+
+
+def test_a_job_that_a_breaking_pool_forgets_is_done_by_the_next_pool(monkeypatch: pytest.MonkeyPatch):
+    """Pebble never ends the future of a job that it gets between breaking and saying so."""
+    schedule, sent = ProcessPool.schedule, []
+
+    def forget_the_second(pool: ProcessPool, *args: Any, **options: Any) -> Future[int]:
+        sent.append(args)
+        if len(sent) != 2:
+            return schedule(pool, *args, **options)
+        pool.stop()
+        return Future()
+
+    monkeypatch.setattr(ProcessPool, "schedule", forget_the_second)
+    assert dict(run_jobs(double, range(3), workers=1)) == {0: 0, 1: 2, 2: 4}
 
 
 def end(worker: int) -> None:
