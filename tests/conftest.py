@@ -193,13 +193,13 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def manifest(videos: Path) -> Callable[..., Manifest]:
-    """A manifest of the first `count` videos, with others put in the places that `extra` says."""
+    """A manifest of the first `count` videos, and others inserted at the positions of `extra`."""
     from tubelet.data.manifest import Manifest, Sample
 
     def make(count: int = 12, extra: dict[int, str] | None = None) -> Manifest:
         samples = [Sample(f"{k}.mp4", label=k % 3) for k in range(count)]
-        for place, name in (extra or {}).items():
-            samples.insert(place, Sample(name, label=0))
+        for position, name in (extra or {}).items():
+            samples.insert(position, Sample(name, label=0))
         return Manifest(videos, "train", tuple(samples), ("a", "b", "c"))
 
     return make

@@ -87,7 +87,7 @@ def test_a_remote_folder_is_encoded_to_local_files(prepare: Prepare, tmp_path: P
     assert samples(tmp_path / "there") == samples(tmp_path / "here")
     for _, path, _ in samples(tmp_path / "here"):
         there, here = (decode_all(tmp_path / out / path).astype(int) for out in ("there", "here"))
-        assert np.abs(there - here).mean() < 8  # x264 varies with what lies beyond so small a picture
+        assert np.abs(there - here).mean() < 8  # x264 varies with the memory beyond so small a picture
     assert (tmp_path / "there" / "preview.png").exists()
 
 

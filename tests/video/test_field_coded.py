@@ -47,7 +47,7 @@ def test_a_header_that_counts_fields_is_mended(tmp_path: Path):
 
 
 def test_a_field_without_its_other_one_is_not_shown(tmp_path: Path):
-    path = write_field_coded(tmp_path / "a.ts", FRAMES, alone=[5, 10])
+    path = write_field_coded(tmp_path / "a.ts", FRAMES, single=[5, 10])
     kept = [number for number in range(20) if number not in (5, 10)]
     assert len(index_of(path)) == 18
     assert np.abs(read_frames(path, range(18))[:, 0].numpy() - shown(FRAMES[kept])).max() < 1.5
