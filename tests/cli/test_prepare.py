@@ -593,6 +593,7 @@ def test_a_class_name_with_a_line_break_is_refused(prepare: Prepare, tmp_path: P
     assert not (tmp_path / "data" / "classes.txt").exists()
 
 
+@pytest.mark.slow
 def test_names_that_the_terminal_cannot_show_are_printed_with_replacement(tmp_path: Path):
     small(tmp_path / "v" / "影片.mp4")
     small(tmp_path / "v" / "b.mp4", seed=1)

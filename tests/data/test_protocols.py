@@ -74,6 +74,7 @@ def test_views_have_the_published_frames_positions_and_pixels(video: Path):
                 assert error.max() < (1.01 if name == "huggingface" else 0.501), (name, start)
 
 
+@pytest.mark.slow
 def test_the_default_antialiases(video: Path):
     clip = HuggingFaceClip()
     default, plain, antialiased = (

@@ -536,8 +536,9 @@ def test_a_file_that_is_not_a_recipe_is_refused(tmp_path: Path):
         ("a\0b", "is not valid YAML"),
     ):
         path.write_text(text)
-        assert complaint(str(path)).startswith(str(path))
-        assert found in complaint(str(path)), text
+        message = complaint(str(path))
+        assert message.startswith(str(path))
+        assert found in message, text
 
 
 def alias_bomb() -> str:

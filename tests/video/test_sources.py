@@ -134,6 +134,7 @@ def memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 def test_opening_a_thousand_files_leaks_nothing(tmp_path: Path):
     good = write_video(tmp_path / "a.mp4", moving_frames(10), options={"g": "5", "bf": "2"})
