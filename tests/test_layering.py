@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src"
@@ -44,6 +45,7 @@ def may_import(module: str, other: str) -> bool:
     return package == theirs or below < mine
 
 
+@cache
 def imported(path: Path, module: str) -> set[str]:
     """The modules that a file imports, wherever in it and however."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]

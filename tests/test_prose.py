@@ -48,12 +48,12 @@ def words(line: str) -> str:
 
 def find(text: str) -> list[tuple[int, str, str]]:
     """Return (line number, phrase, what to write instead) of each listed phrase, also across line ends."""
-    lines = [words(line) + " " for line in text.splitlines()]
+    lines = [words(line).lower() + " " for line in text.splitlines()]
     starts, joined = list(accumulate(map(len, lines), initial=0)), "".join(lines)
     return sorted(
         (bisect_right(starts, hit.start()), hit.group(), instead)
         for phrase, instead in PHRASES.items()
-        for hit in re.finditer(rf"\b(?:{phrase})(?!\w)", joined, re.IGNORECASE)
+        for hit in re.finditer(rf"\b(?:{phrase})(?!\w)", joined)
     )
 
 

@@ -114,6 +114,7 @@ def test_videos_come_from_data_sets_folders_and_files(motion: Path, tmp_path: Pa
     assert len(readable_videos([motion], 5)) == 5
 
 
+@pytest.mark.slow
 def test_without_a_source_the_demo_data_are_read(
     motion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

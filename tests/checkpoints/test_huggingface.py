@@ -141,7 +141,7 @@ def assert_predict_alike(
     torch.testing.assert_close(found.loss, expected.loss, **TOLERANCE)
 
 
-@pytest.mark.parametrize("ratio", [0.5, 0.75, 0.9])
+@pytest.mark.parametrize("ratio", [*(pytest.param(x, marks=pytest.mark.slow) for x in (0.5, 0.75)), 0.9])
 @pytest.mark.parametrize("name", SIZES)
 def test_their_autoencoder_is_ours(name: str, ratio: float, tmp_path: Path):
     config = settings(name, use_mean_pooling=False)

@@ -103,6 +103,7 @@ def test_masking_at_test_replaces_the_models_own() -> None:
     assert costs[2] == pytest.approx(gflops_per_view(mar()))
 
 
+@pytest.mark.slow
 def test_of_an_autoencoder_the_encoder_is_counted() -> None:
     with torch.device("meta"):
         model = MaskedAutoencoder(AutoencoderConfig())

@@ -79,6 +79,7 @@ def fail_every_second(number: int) -> str | JobFailed:
     return JobFailed(str(os.getpid())) if number % 2 else str(os.getpid())
 
 
+@pytest.mark.slow
 def test_a_worker_killed_between_two_jobs_is_replaced():
     workers = []
     for _, worker in run_jobs(own_process, range(3), workers=1, limit_s=lambda _: HOUR):
@@ -88,6 +89,7 @@ def test_a_worker_killed_between_two_jobs_is_replaced():
     assert len(set(workers)) == 3
 
 
+@pytest.mark.slow
 def test_a_job_that_a_breaking_pool_forgets_is_done_by_the_next_pool(monkeypatch: pytest.MonkeyPatch):
     """Pebble never ends the future of a job that it gets between breaking and saying so."""
     schedule, sent = ProcessPool.schedule, []
@@ -158,6 +160,7 @@ def start_hanging_job(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     return main, int((folder / "pid").read_text())
 
 
+@pytest.mark.slow
 def test_workers_exit_with_the_main_process_during_a_job(tmp_path: Path):
     main, worker = start_hanging_job(tmp_path)
     main.kill()
@@ -165,6 +168,7 @@ def test_workers_exit_with_the_main_process_during_a_job(tmp_path: Path):
     until(lambda: not is_running(worker))
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_main_process_and_its_workers(tmp_path: Path):
     main, worker = start_hanging_job(tmp_path)
     os.killpg(main.pid, signal.SIGINT)

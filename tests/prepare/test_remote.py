@@ -79,6 +79,7 @@ def test_a_remote_folder_is_prepared_like_a_local_one(
     assert_trains(read_manifest(tmp_path / "there", "train"))
 
 
+@pytest.mark.slow
 def test_a_remote_folder_is_encoded_to_local_files(prepare: Prepare, tmp_path: Path, classes: Path, memory):
     put(memory, classes, "/bucket/phone")
     assert prepare("folder", "v", "--out", "here", "--encode", "--short-side", 16)[0] == 0

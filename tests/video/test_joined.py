@@ -67,14 +67,10 @@ def joined(path: Path, starts: list[float], codec: str = "libx264", b_frames: in
     return [number for numbers, _ in parts for number in numbers]
 
 
-@pytest.mark.parametrize("b_frames", [pytest.param(0, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("b_frames", [0, 2])
 @pytest.mark.parametrize(
-    ("suffix", "codec"),
-    [
-        ("ts", "libx264"),
-        pytest.param("ts", "mpeg2video", marks=pytest.mark.slow),
-        pytest.param("mpg", "mpeg2video", marks=pytest.mark.slow),
-    ],
+    ("suffix", "codec"), [("ts", "libx264"), ("ts", "mpeg2video"), ("mpg", "mpeg2video")]
 )
 def test_recordings_follow_each_other(tmp_path: Path, suffix: str, codec: str, b_frames: int):
     for name, starts in JOINS.items():
@@ -106,7 +102,8 @@ def test_the_duration_of_a_joined_file_is_not_known(tmp_path: Path):
         assert video.stated_duration_s == 0
 
 
-@pytest.mark.parametrize("suffix", ["ts", pytest.param("mpg", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["ts", "mpg"])
 def test_an_encoded_copy_has_the_same_frames_at_the_same_rate(tmp_path: Path, suffix: str):
     for name, starts in JOINS.items():
         truth = joined(tmp_path / f"a.{suffix}", starts, "mpeg2video")
