@@ -105,6 +105,14 @@ def test_at_most_ten_files_are_at_the_top():
     assert len(list((SOURCE / "tubelet").glob("*.py"))) <= 10
 
 
+def test_the_folders_of_the_tests_are_those_of_the_source():
+    tests = Path(__file__).parent
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
+    assert [str(folder) for folder in folders if not (SOURCE / "tubelet" / folder).is_dir()] == []
+    packages = {Path(module.split(".")[1]) for module in MODULES if module.count(".") > 1}
+    assert packages <= folders, f"there are no tests of {packages - folders}"
+
+
 def test_imports_upward_are_not_allowed():
     for module, wrong in (
         ("tubelet.models.x", "tubelet.data.dataset"),

@@ -28,13 +28,6 @@ from tubelet.recipe.loading import evaluate_recipe
 
 
 @pytest.fixture
-def model(trained: Path) -> VideoClassifier:
-    loaded = load_model(trained / "mar")
-    assert isinstance(loaded, VideoClassifier)
-    return loaded
-
-
-@pytest.fixture
 def wide(tmp_path: Path, model: VideoClassifier) -> Manifest:
     """One video whose frames each geometry scales or cuts differently to a side of 32."""
     write_video(tmp_path / "wide.mkv", moving_frames(40, 41, 60), codec="ffv1", pixels="bgr0")

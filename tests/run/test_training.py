@@ -609,7 +609,7 @@ def test_a_damaged_recipe_in_the_folder_is_named_with_what_to_do(tiny_recipe: Lo
     recipe, path = tiny_recipe("pretrain"), tmp_path / "run" / "recipe.yaml"
     path.parent.mkdir()
     whole = to_yaml(recipe).encode()
-    for content in (b"", whole[:40], b"\xff" + whole, whole.replace(b"optim", b"optin"), b"[" * 2000):
+    for content in (b"", whole[:40], b"\xff" + whole, whole.replace(b"optim", b"optin"), b"[" * 1000):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"run cannot be resumed: .*recipe\.yaml") as error:
             run_recipe(recipe, path.parent)
