@@ -42,7 +42,7 @@ def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_one_of_many_processes_is_alone_in_a_folder(tmp_path: Path) -> None:
+def test_only_one_of_many_processes_uses_a_folder(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     program = """
 import sys, time
@@ -105,7 +105,7 @@ def test_a_checksum_is_of_every_byte(tmp_path: Path) -> None:
             assert not checksum_matches(path)
 
 
-def test_what_cannot_be_written_is_told_before(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_reported_before(tmp_path: Path) -> None:
     require_writable(tmp_path / "new" / "a.npz")
     assert list((tmp_path / "new").iterdir()) == []
     with pytest.raises(UserError, match="new cannot be written: Is a directory"):

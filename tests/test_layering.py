@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src"
@@ -45,6 +46,7 @@ def may_import(module: str, other: str) -> bool:
     return package == theirs or below < mine
 
 
+@cache
 def imported(path: Path, module: str) -> set[str]:
     """The modules that a file imports, wherever in it and however."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
@@ -111,6 +113,14 @@ def test_models_import_only_torch():
 
 def test_at_most_ten_files_are_at_the_top():
     assert len(list((SOURCE / "tubelet").glob("*.py"))) <= 10
+
+
+def test_the_folders_of_the_tests_are_those_of_the_source():
+    tests = Path(__file__).parent
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
+    assert [str(folder) for folder in folders if not (SOURCE / "tubelet" / folder).is_dir()] == []
+    packages = {Path(module.split(".")[1]) for module in MODULES if module.count(".") > 1}
+    assert packages <= folders, f"there are no tests of {packages - folders}"
 
 
 def test_imports_upward_are_not_allowed():

@@ -41,11 +41,11 @@ SRUN = {"SLURM_STEP_NUM_TASKS": "16", "SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLU
         (SRUN | {"SLURM_CPUS_PER_TASK": "12"}, 96, 12),
         (SRUN | {"SLURM_CPUS_PER_TASK": "12"}, 1, 1),
         (SRUN | {"SLURM_CPUS_PER_TASK": "12", "SLURM_NTASKS_PER_NODE": "8"}, 12, 12),
-        (SRUN, 96, 12),  # --ntasks=16 alone
+        (SRUN, 96, 12),  # only --ntasks=16
         (SRUN, 12, 12),
         (SRUN | {"SLURM_CPUS_ON_NODE": "4"}, 4, 1),
         (SRUN | {"SLURM_CPUS_PER_TASK": "96", "LOCAL_WORLD_SIZE": "8"}, 96, 12),  # torchrun in each task
-        ({"SLURM_NTASKS_PER_NODE": "8", "SLURM_NTASKS": "16"}, 96, 96),  # in the batch script: alone
+        ({"SLURM_NTASKS_PER_NODE": "8", "SLURM_NTASKS": "16"}, 96, 96),  # in the batch script: one process
     ],
 )
 def test_the_share_of_a_process(
@@ -94,7 +94,7 @@ BATCH = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}
         (BATCH, (0, 1, 0)),
     ],
 )
-def test_place_among_the_processes(
+def test_rank_among_the_processes(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: tuple[int, int, int]
 ) -> None:
     started(monkeypatch, environment)

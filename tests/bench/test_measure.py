@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import moving_frames, write_video
 from tests.prepare.files import upright, write_rotated
+from tests.videos import moving_frames, write_video
 from tubelet.bench import measure
 from tubelet.bench.measure import (
     SETTINGS,
@@ -127,6 +127,7 @@ def test_videos_come_from_data_sets_folders_and_files(motion: Path, tmp_path: Pa
     assert len(readable_videos([motion], 5)[0]) == 5
 
 
+@pytest.mark.slow
 def test_without_a_source_the_demo_data_are_read(
     motion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

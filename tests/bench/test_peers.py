@@ -9,7 +9,7 @@ import torch
 import made_videos
 import peer_loaders
 from reading import loader_table
-from tests.conftest import index_of, moving_frames, write_video
+from tests.videos import index_of, moving_frames, write_video
 from tubelet.bench.measure import ClipRequest, our_loader
 from tubelet.clips import DenseClip
 

@@ -200,6 +200,7 @@ def test_every_model_survives_tubelets_own_folder(name: str, tmp_path: Path):
     assert model.card.provenance["family"] == CASES[name].family
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_every_tensor_of_a_file_changes_the_model(name: str, tmp_path: Path):
     """Only those are dropped that the code bases compute, and MAR's unused one."""

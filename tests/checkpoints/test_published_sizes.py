@@ -67,6 +67,12 @@ CLASSIFIERS: dict[str, tuple[Sizes, int, int, int]] = {
 }
 
 
+def named(table: Mapping[str, tuple[Any, ...]]) -> list[Any]:
+    """The names of a table's models; those of more than 12 layers are slow."""
+    slow = pytest.mark.slow
+    return [pytest.param(name, marks=[slow] * (row[0].depth > 12)) for name, row in table.items()]
+
+
 def mae_st(sizes: Sizes) -> Sizes:
     """The decoders are the same for all encoders, and predict one frame of each pair."""
     return replace(sizes, decoder_dim=512, decoder_depth=4, decoder_mlp=2048, predicted=1)
@@ -106,7 +112,7 @@ def written(config: Config, weights: Mapping[str, Tensor], layout: str) -> Shape
     return shapes_of(write_foreign(writing_family(layout), config, weights, ModelCard(), layout).weights)
 
 
-@pytest.mark.parametrize("name", PRETRAINED)
+@pytest.mark.parametrize("name", named(PRETRAINED))
 def test_videomaes_autoencoders_have_the_published_sizes(name: str):
     sizes, tensors, numbers, heads, decoder_heads = PRETRAINED[name]
     shapes = videomae_autoencoder(sizes)
@@ -119,7 +125,7 @@ def test_videomaes_autoencoders_have_the_published_sizes(name: str):
     assert config.encoder.patch_size == sizes.patch
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", named(CLASSIFIERS))
 def test_videomaes_classifiers_have_the_published_sizes(name: str):
     sizes, tensors, numbers, heads = CLASSIFIERS[name]
     shapes = videomae_classifier(sizes)
@@ -134,8 +140,12 @@ def test_videomaes_classifiers_have_the_published_sizes(name: str):
     ("sizes", "tensors", "encoder", "classifier", "released", "public", "heads"),
     [
         (BASE, 272, 86_394_624, 86_702_224, 100_596_736, 99_898_880, 12),
-        (LARGE, 464, 304_096_256, 304_506_256, 318_429_440, 317_731_584, 16),
-        (HUGE, 592, 631_911_680, 632_424_080, 646_375_936, 645_678_080, 16),
+        pytest.param(
+            LARGE, 464, 304_096_256, 304_506_256, 318_429_440, 317_731_584, 16, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            HUGE, 592, 631_911_680, 632_424_080, 646_375_936, 645_678_080, 16, marks=pytest.mark.slow
+        ),
     ],
     ids=["base", "large", "huge"],
 )

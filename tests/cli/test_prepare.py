@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import moving_frames, write_video
 from tests.prepare.commands import Prepare, assert_trains, listed
 from tests.prepare.files import phone_folder, small
+from tests.videos import moving_frames, write_video
 from tubelet.data.manifest import read_manifest
 from tubelet.prepare.lists.formats import FORMATS
 
@@ -602,6 +602,7 @@ def test_a_class_name_with_a_line_break_is_refused(prepare: Prepare, tmp_path: P
     assert not (tmp_path / "data" / "classes.txt").exists()
 
 
+@pytest.mark.slow
 def test_names_that_the_terminal_cannot_show_are_printed_with_replacement(tmp_path: Path):
     small(tmp_path / "v" / "影片.mp4")
     small(tmp_path / "v" / "b.mp4", seed=1)

@@ -102,6 +102,7 @@ def test_workers_write_the_same_files(small: Path, tmp_path: Path):
     assert files(tmp_path) == files(small)
 
 
+@pytest.mark.slow
 def test_a_daemonic_process_writes_them_itself(small: Path, tmp_path: Path, daemonic: None):
     write_synthetic(tmp_path, SMALL, workers=2)
     assert files(tmp_path) == files(small)

@@ -10,9 +10,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from tests.conftest import decode_all, write_video
 from tests.prepare.commands import Prepare, assert_trains, listed
 from tests.prepare.files import cut, small, write_audio
+from tests.videos import decode_all, write_video
 from tests.web_server import Server
 from tubelet.data.manifest import read_manifest
 from tubelet.video import remote
@@ -79,6 +79,7 @@ def test_a_remote_folder_is_prepared_like_a_local_one(
     assert_trains(read_manifest(tmp_path / "there", "train"))
 
 
+@pytest.mark.slow
 def test_a_remote_folder_is_encoded_to_local_files(prepare: Prepare, tmp_path: Path, classes: Path, memory):
     put(memory, classes, "/bucket/phone")
     assert prepare("folder", "v", "--out", "here", "--encode", "--short-side", 16)[0] == 0
@@ -87,7 +88,7 @@ def test_a_remote_folder_is_encoded_to_local_files(prepare: Prepare, tmp_path: P
     assert samples(tmp_path / "there") == samples(tmp_path / "here")
     for _, path, _ in samples(tmp_path / "here"):
         there, here = (decode_all(tmp_path / out / path).astype(int) for out in ("there", "here"))
-        assert np.abs(there - here).mean() < 8  # x264 varies with what lies beyond so small a picture
+        assert np.abs(there - here).mean() < 8  # x264 varies with the memory beyond so small a picture
     assert (tmp_path / "there" / "preview.png").exists()
 
 

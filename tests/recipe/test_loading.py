@@ -219,7 +219,7 @@ def test_an_override_that_is_not_yaml_is_refused(pretrain: str):
     for value, problem in (
         ("[old] set", "needs quotation marks"),
         ("{kind: tube, ratio: 0.9, kind: random}", "'kind' is given twice, in line 1"),
-        ("[" * 5000, "nested too deeply"),
+        ("[" * 1000, "nested too deeply"),
         ("[&a [*a]]", "nested too deeply"),
     ):
         message = complaint(pretrain, f"masking={value}")
@@ -562,8 +562,8 @@ def test_a_file_that_is_not_a_recipe_is_refused(tmp_path: Path):
         ("data: {root: a, root: b}\n", "'root' is given twice, in line 1"),
         ("? [a]\n: 1\n", "cannot be the name of a setting"),
         ("a: 1\n---\nb: 1\n", ":2 is not valid YAML"),
-        ("[" * 5000, "nested too deeply"),
-        ("- " * 5000, "nested too deeply"),
+        ("[" * 1000, "nested too deeply"),
+        ("- " * 1000, "nested too deeply"),
         ("seed: &a [*a]", "nested too deeply"),
         ("seed: &a {b: *a}", "nested too deeply"),
         (alias_bomb(), "values, aliases included, are too many"),
@@ -573,8 +573,9 @@ def test_a_file_that_is_not_a_recipe_is_refused(tmp_path: Path):
         ("a\0b", "is not valid YAML"),
     ):
         path.write_text(text)
-        assert complaint(str(path)).startswith(str(path))
-        assert found in complaint(str(path)), text
+        message = complaint(str(path))
+        assert message.startswith(str(path))
+        assert found in message, text
 
 
 def alias_bomb() -> str:

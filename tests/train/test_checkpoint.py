@@ -162,10 +162,10 @@ def test_a_file_with_one_flipped_bit_is_refused(tmp_path: Path) -> None:
     store.save_last(run_state())
     whole = store.last.read_bytes()
     rng = np.random.default_rng(0)
-    places = [*rng.integers(8 * len(whole), size=200), *range(8 * len(whole) - 128, 8 * len(whole))]
-    for place in places:
+    positions = [*rng.integers(8 * len(whole), size=200), *range(8 * len(whole) - 128, 8 * len(whole))]
+    for position in positions:
         damaged = bytearray(whole)
-        damaged[place // 8] ^= 1 << place % 8
+        damaged[position // 8] ^= 1 << position % 8
         store.last.write_bytes(damaged)
         with pytest.raises(UserError, match=r"last\.pt is damaged .*remove it to start again"):
             store.load_last()

@@ -241,6 +241,7 @@ def test_training_reproduces_the_golden_curve(name: str):
     assert distance(curve(name), expected) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_wrong_rule_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch):
     expected = json.loads(FILE.read_text(encoding="utf-8"))[name]

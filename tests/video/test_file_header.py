@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.conftest import index_of, moving_frames, read_frames, write_video
+from tests.videos import index_of, moving_frames, read_frames, write_video
 from tubelet.video.file_header import most_samples, read_header
 from tubelet.video.reader import VideoError, open_video
 

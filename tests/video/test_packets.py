@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.conftest import decode_all, index_of, moving_frames, read_frames, write_video
+from tests.videos import decode_all, index_of, moving_frames, read_frames, write_video
 from tubelet.video import reader
 from tubelet.video.index import VideoIndex, header_index, scan_index, video_stream
 from tubelet.video.packets import Decoding

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from tests.conftest import index_of, read_crops, read_frames, write_video
+from tests.videos import index_of, read_crops, read_frames, write_video
 from tubelet.errors import UserError
 from tubelet.video import pixels
 from tubelet.video.crop import Box, Scaling, crop_resize

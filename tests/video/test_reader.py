@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import decode_all, index_of, moving_frames, read_frames, write_video
+from tests.videos import decode_all, index_of, moving_frames, read_frames, write_video
 from tubelet.clips import DenseClip
 from tubelet.data.dataset import read_clip
 from tubelet.video import packets, reader
@@ -331,7 +331,7 @@ def twice(whole: Path, number: int, *, both: bool) -> Path:
     return remux(whole, whole.with_name(f"twice{whole.suffix}"), earlier)
 
 
-@pytest.mark.parametrize("number", [7, 12, 13, 14])
+@pytest.mark.parametrize("number", [12, *(pytest.param(k, marks=pytest.mark.slow) for k in (7, 13, 14))])
 @pytest.mark.parametrize(("suffix", "between"), [("mkv", "2"), ("flv", "0"), ("mp4", "2")])
 def test_two_frames_of_one_time_are_distinguished(tmp_path: Path, suffix: str, between: str, number: int):
     options = {"g": "12", "bf": between}

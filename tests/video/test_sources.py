@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import moving_frames, read_crops, read_frames, write_video
+from tests.videos import moving_frames, read_crops, read_frames, write_video
 from tubelet.video.crop import Box
 from tubelet.video.reader import Crop, IndexChanged, VideoError, open_video
 
@@ -128,6 +128,7 @@ def memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 def test_opening_a_thousand_files_leaks_nothing(tmp_path: Path):
     good = write_video(tmp_path / "a.mp4", moving_frames(10), options={"g": "5", "bf": "2"})
