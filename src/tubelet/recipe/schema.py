@@ -56,6 +56,11 @@ class DataConfig:
         if not 0 <= self.max_failures <= 1:
             raise UserError(f"max_failures must be in [0, 1], found {self.max_failures}")
 
+    @property
+    def clips_per_video(self) -> int:
+        """Clips of one video in an epoch."""
+        return self.repeats * self.augmented_copies
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneDataConfig(DataConfig):
