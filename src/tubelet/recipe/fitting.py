@@ -34,9 +34,8 @@ from tubelet.video.reader import VideoError
 AUTO = "auto"
 _SMALL_ENCODER = {
     "frames": 8, "image_size": 96, "patch_size": 12, "dim": 192, "depth": 4, "heads": 3, "mlp_dim": 768,
-    "positions": "sinusoid_3d",
 }  # fmt: skip
-_SMALL_DECODER = {"dim": 96, "depth": 2, "heads": 3, "mlp_dim": 384, "positions": "sinusoid_3d"}
+_SMALL_DECODER = {"dim": 96, "depth": 2, "heads": 3, "mlp_dim": 384}
 _LONG_S = 10.0  # longer videos show more than one action: a clip is a part of them
 _USABLE_MEMORY = 0.7  # of the device; the rest is for fragmentation, other programs and the batch
 _LEAST_CLIPS = 8  # that must fit on a GPU at a time, or half of the tokens are masked
@@ -235,11 +234,11 @@ def _augment(situation: Situation) -> dict[str, Any]:
 
 
 def _batch(situation: Situation, task: str) -> int:
-    """Return a power of two of at most a quarter of the videos, or a multiple of the processes above it."""
+    """Return a power of two of at most a third of the videos, or a multiple of the processes above it."""
     largest = (
         {"pretrain": 256, "finetune": 64} if situation.device == "cuda" else {"pretrain": 32, "finetune": 16}
     )
-    batch = min(largest[task], 1 << (max(1, situation.num_videos // 4).bit_length() - 1))
+    batch = min(largest[task], 1 << (max(1, situation.num_videos // 3).bit_length() - 1))
     return -(-batch // situation.processes) * situation.processes
 
 
