@@ -20,9 +20,14 @@ SKIPPED = {  # beginning of a command -> why it is not run
 SHORT = ("optim.epochs=1", "optim.warmup_epochs=0")  # the only change: trainings last one epoch
 
 
+def blocks(language: str) -> list[str]:
+    """The code blocks of a language; those of the shell have none."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
+
+
 def commands() -> Iterator[str]:
-    for block in re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
-        yield from (line for line in block.splitlines() if line)
+    yield from (line for block in blocks("") for line in block.splitlines() if line)
 
 
 def test_every_command_runs_or_says_why_not() -> None:
@@ -37,7 +42,7 @@ def test_commands_and_python_run_on_what_the_demo_made(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run_demo(Path("runs/demo"), quick=True)
-    (snippet,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (snippet,) = blocks("python")
     exec(compile(snippet, "README.md", "exec"), {})
     assert Path("reconstruction.gif").stat().st_size
     for command in commands():

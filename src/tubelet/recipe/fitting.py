@@ -75,10 +75,14 @@ class Situation:
 def has_auto(settings: Mapping[str, Any]) -> bool:
     """Return whether a recipe's settings contain `auto`, other than for its device and precision."""
 
-    def within(value: Any) -> bool:
-        return any(map(within, value.values())) if isinstance(value, Mapping) else value == AUTO
+    return any(_within(value, 4) for key, value in settings.items() if key != "runtime")
 
-    return within({key: value for key, value in settings.items() if key != "runtime"})
+
+def _within(value: Any, depth: int) -> bool:
+    """Return whether a value is `auto` or contains it, down to a depth, as YAML may contain itself."""
+    if isinstance(value, Mapping):
+        return depth > 0 and any(_within(inner, depth - 1) for inner in value.values())
+    return bool(value == AUTO)
 
 
 def situation_of(settings: Mapping[str, Any], source: str) -> Situation:
@@ -155,8 +159,8 @@ def _without_auto(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings that can be checked before what is `auto` is decided."""
     found: dict[str, Any] = {}
     for key, value in settings.items():
-        if isinstance(value, Mapping):
-            found[key] = value if key == "runtime" else _without_auto(value)
+        if isinstance(value, Mapping) and key != "runtime" and _within(value, 4):
+            found[key] = _without_auto(value)
         elif value != AUTO:
             found[key] = value
         elif key in _NOT_YET:
@@ -303,7 +307,7 @@ def describe_fit(recipe: Recipe, situation: Situation) -> list[str]:
         f"  warm-up {optim.warmup_epochs:g}, learning rate {rate:.1e}, flips {flips}",
     ]
     if recipe.task == "finetune" and not recipe.init:
-        lines.append("  no init: a pre-trained model (init=MODEL) usually learns far more from few videos")
+        lines.append("  init=MODEL, a pre-trained one, usually learns far more from few videos")
     return [*lines, f"  about {_duration(_seconds(recipe, encoder, situation))} on this machine"]
 
 

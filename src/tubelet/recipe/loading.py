@@ -72,6 +72,16 @@ def evaluate_recipe(*overrides: str) -> EvaluateRecipe:
     return parse(EvaluateRecipe, settings, "the command line")
 
 
+def recipe_text(name: str, *overrides: str) -> str:
+    """Return a recipe's settings as YAML; as they are written if some are `auto` and there is no data yet."""
+    settings = read_settings(name, *overrides)
+    data = settings.get("data")
+    root = data.get("root") if isinstance(data, dict) else None
+    if has_auto(settings) and not Path(str(root)).is_dir():
+        return _read(name)
+    return to_yaml(load_recipe(name, *overrides))
+
+
 def recipe_names() -> list[str]:
     """Return the names of the shipped recipes."""
     root = _shipped()
