@@ -64,6 +64,14 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory_bytes() -> int:
+    """Return the machine's memory in bytes; 8 GiB where the system does not report it."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return 8 * 2**30
+
+
 def cores_per_process() -> int:
     """Return the cores for this process when torchrun or `srun` started more than one on this machine."""
     cores = available_cores()

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tubelet.checkpoints.families import writing_family
+from tubelet.checkpoints.families import LAYOUTS, writing_family
 from tubelet.checkpoints.families.family import Family
 from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.model_folder import WEIGHTS, Config, Model, write_model
@@ -53,7 +54,11 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
         return
     family = writing_family(layout)
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    file = write_foreign(family, model.config, weights, model.card, layout)
+    try:
+        file = write_foreign(family, model.config, weights, model.card, layout)
+    except UserError as error:
+        others = ", ".join(["tubelet", *_layouts_that_hold(model, weights)])
+        raise UserError(f"{error}. Layouts that hold this model: {others}") from None
     stored = family.read_card(file, model.config)
     if model.card.multi_label and not stored.multi_label:
         raise UserError(f"{file.source} cannot hold this model: it cannot store multi_label=True")
@@ -70,6 +75,14 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
             torch.save(family.content(model.config, model.card, file.weights), opened)
     if lost := list(_lost(model.card, stored)):
         _log.warning("%s does not store %s", file.source, ", ".join(lost))
+
+
+def _layouts_that_hold(model: Model, weights: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield the layouts of other code bases that can store the model."""
+    for layout, family in LAYOUTS.items():
+        with suppress(UserError):
+            write_foreign(family, model.config, weights, model.card, layout)
+            yield layout
 
 
 def _require_folder(path: Path) -> None:

@@ -1,6 +1,7 @@
 """`tubelet prepare`: a verb for each kind of source."""
 
 import inspect
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,8 @@ from tubelet.prepare.lists.formats import FORMATS
 
 if TYPE_CHECKING:
     from tubelet.prepare.lists.annotations import Annotations
-    from tubelet.prepare.plan import PreparePlan
+    from tubelet.prepare.plan import PreparePlan, SplitDraw
+    from tubelet.prepare.report import PrepareReport
 
 prepare = typer.Typer(
     help="Make a data set: check every video, encode it if requested, and write the lists to train from.",
@@ -25,6 +27,15 @@ Root = Annotated[
     str | None, typer.Option(metavar="FOLDER", help="The videos' folder, if it is not SOURCE; or its URL.")
 ]
 Fold = Annotated[int, typer.Option(min=1, max=3, help="Which of the three official splits.")]
+ValShare = Annotated[
+    float | None,
+    typer.Option(
+        "--val", metavar="SHARE", help="Share of each class for validation, if splits are drawn (0.1)."
+    ),
+]
+TestShare = Annotated[
+    float | None, typer.Option("--test", metavar="SHARE", help="The same for testing (0.1); 0 for no test.")
+]
 ClassFile = Annotated[
     Path | None, typer.Option(help="Class names in order, or with their numbers; any project's file.")
 ]
@@ -70,10 +81,21 @@ def _prepare(
 
     config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
     print(f"found {plan.kind}")
-    print(prepare_plan(plan, out, config).summary())
-    print(f"{out}: ready to train on (data.root={out})")
+    report = prepare_plan(plan, out, config)
+    print(report.summary())
     if preview:
         print(f"{out / PREVIEW} shows the first clips")
+    print(f"{out} is ready. Next:\n  {_next_command(report, out)}")
+
+
+def _next_command(report: "PrepareReport", out: Path) -> str:
+    """Return the command that uses a data set: training if it can be trained on, with labels or without."""
+    root = shlex.quote(f"data.root={out}")
+    if "train" not in report.samples:
+        return f"tubelet evaluate MODEL {root} data.split={next(iter(report.samples))}"
+    if not report.has_labels:
+        return f"tubelet pretrain own/pretrain {root}"
+    return f"tubelet finetune own/finetune {root}" + ("" if "val" in report.samples else " data.val=null")
 
 
 def _verb(kind: str, help_text: str | None = None) -> Callable[[Callable[..., "PreparePlan"]], None]:
@@ -114,7 +136,7 @@ def _words(kind: str, arguments: dict[str, Any]) -> tuple[str, ...]:
             words.append(absolute_path(value))
         elif name == "sources":
             words += map(absolute_path, sorted(value))
-        elif value:
+        elif value or (name in ("val", "test") and value is not None):
             words.append(f"--{name.replace('_', '-')}")
             if value is not True:
                 words.append(absolute_path(value) if name in ("root", "classes") else str(value))
@@ -149,7 +171,8 @@ def prepare_synthetic(
     config = SyntheticConfig(size=size, train=train, val=val, test=test, seed=seed)
     with Bar("writing videos") as bar:
         write_synthetic(out, config, workers=workers, progress=bar.show)
-    print(f"{out}: {train} videos for training, {val} for validation, {test} for testing")
+    print(f"{out}: {train} videos for training, {val} for validation, {test} for testing. Next:")
+    print(f"  tubelet pretrain demo/pretrain {shlex.quote(f'data.root={out}')}")
 
 
 def _kinetics(num_classes: int, example: str) -> None:
@@ -208,6 +231,8 @@ def _hmdb51(source: Source, out: Path, root: Root = None, fold: Fold = 1) -> "Pr
 def _folder(
     source: Annotated[str, typer.Argument(help="The folder with the videos, or its URL; it is only read.")],
     out: Path,
+    val: ValShare = None,
+    test: TestShare = None,
     split_seed: Annotated[int, typer.Option(min=0, help="Of the split, if folders do not specify it.")] = 0,
     unlabeled: Annotated[
         bool, typer.Option("--unlabeled", help="Folders are not classes: all videos are for pre-training.")
@@ -228,7 +253,8 @@ def _folder(
     from tubelet.prepare.find_files import find_videos
     from tubelet.prepare.plan_folder import plan_folder
 
-    return plan_folder(find_videos(source, out), seed=split_seed, unlabeled=unlabeled, group=group)
+    draw = _draw(split_seed, val, test)
+    return plan_folder(find_videos(source, out), draw=draw, unlabeled=unlabeled, group=group)
 
 
 @_verb("list")
@@ -263,7 +289,9 @@ def _list(
             "splits if the lists do not specify them.",
         ),
     ] = "",
-    split_seed: Annotated[int, typer.Option(min=0, help="Of the splits that --group draws.")] = 0,
+    val: ValShare = None,
+    test: TestShare = None,
+    split_seed: Annotated[int, typer.Option(min=0, help="Of the splits that are drawn.")] = 0,
 ) -> "PreparePlan":
     """Lists of VideoMAE, MMAction2, MAR, MAE-ST, PySlowFast, ActivityNet, Charades, EPIC-KITCHENS and AVA.
 
@@ -277,4 +305,14 @@ def _list(
 
     names = read_classes(classes) if classes else ()
     fields = columns.split(",") if columns else ()
-    return plan_lists(sources, root, names, fields, format, label=label, group=group, seed=split_seed)
+    drawn = group or val is not None or test is not None
+    draw = _draw(split_seed, val, test) if drawn else None
+    return plan_lists(sources, root, names, fields, format, label=label, group=group, draw=draw)
+
+
+def _draw(seed: int, val: float | None, test: float | None) -> "SplitDraw":
+    """Return how splits are drawn, with a tenth for each share that is not given."""
+    from tubelet.prepare.plan import SplitDraw
+
+    shares = {name: share for name, share in (("val", val), ("test", test)) if share is not None}
+    return SplitDraw(seed=seed, **shares)

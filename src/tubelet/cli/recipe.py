@@ -21,10 +21,13 @@ def recipe_list() -> None:
 
 @recipe.command("show")
 def recipe_show(name: RecipeName, settings: Settings = None) -> None:
-    """Print all settings of a recipe, with the defaults."""
-    from tubelet.recipe.loading import load_recipe, to_yaml
+    """Print all settings of a recipe, with the defaults.
 
-    print(to_yaml(load_recipe(name, *settings or ())), end="")
+    Settings that are `auto` are decided if data.root exists; without it the recipe is printed as it is.
+    """
+    from tubelet.recipe.loading import recipe_text
+
+    print(recipe_text(name, *settings or ()), end="")
 
 
 @recipe.command("help")

@@ -53,7 +53,7 @@ def _train(task: str, name: str, settings: list[str], out: Path | None) -> None:
     from tubelet.recipe.loading import load_recipe
     from tubelet.run.training import run_recipe
 
-    loaded = load_recipe(name, *settings)
+    loaded = load_recipe(name, *settings, report=print if is_main_process() else None)
     if loaded.task != task:
         raise UserError(f"{name} is a recipe of `tubelet {loaded.task}`: use `tubelet {loaded.task} {name}`")
     out = out or Path("runs") / Path(name).with_suffix("").as_posix().strip("/").replace("/", "-")

@@ -6,13 +6,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from tubelet.data.manifest import SPLITS
+from tubelet.prepare.plan import SplitDraw
 from tubelet.prepare.record import VideoRecord
 
-_HELD_OUT = 0.1  # of each class for validation, and as much for testing
 
-
-def draw_splits(videos: Sequence[VideoRecord], seed: int) -> None:
-    """Draw the split of each video: of each class about a tenth for validation and a tenth for testing.
+def draw_splits(videos: Sequence[VideoRecord], draw: SplitDraw) -> None:
+    """Draw the split of each video: of each class about the shares for validation and for testing.
 
     Videos of the same content and videos of one group get the same split: they are one unit. Copies count
     once, with the first name's class. A class in three or more units has at least one in each split, unless
@@ -20,12 +19,12 @@ def draw_splits(videos: Sequence[VideoRecord], seed: int) -> None:
     its first name, so that adding a video moves few others.
     """
     units = _units(sorted(videos, key=lambda video: video.listed.name))
-    units.sort(key=lambda unit: _hash(unit.name, seed))
+    units.sort(key=lambda unit: _hash(unit.name, draw.seed))
     for video in videos:
         video.split = "train"
-    wanted = _held_out(units)
-    for split in ("val", "test"):
-        chosen = _choose(units, wanted)
+    wanted = {"val": _held_out(units, draw.val), "test": _held_out(units, draw.test)}
+    for split, counts in wanted.items():
+        chosen = _choose(units, counts)
         for unit in chosen:
             for video in unit.videos:
                 video.split = split
@@ -62,7 +61,7 @@ def _units(videos: Sequence[VideoRecord]) -> list[_Unit]:
     return [_Unit(unit) for unit in found.values()]
 
 
-def _held_out(units: Sequence[_Unit]) -> Counter[tuple[int, ...]]:
+def _held_out(units: Sequence[_Unit], share: float) -> Counter[tuple[int, ...]]:
     """Return how many videos of each class a held-out split should have: 0 of a class in one or two units."""
     counts: dict[tuple[int, ...], list[int]] = {}
     for unit in units:
@@ -70,9 +69,9 @@ def _held_out(units: Sequence[_Unit]) -> Counter[tuple[int, ...]]:
             counts.setdefault(label, []).append(count)
     return Counter(
         {
-            label: max(round(sum(of_class) * _HELD_OUT), min(of_class))
+            label: max(round(sum(of_class) * share), min(of_class))
             for label, of_class in counts.items()
-            if len(of_class) > 2
+            if len(of_class) > 2 and share
         }
     )
 

@@ -91,8 +91,8 @@ def prepare(plan: PreparePlan, out: Path, config: PrepareConfig) -> PrepareRepor
         _record_stamps(videos)
         _check(videos, journal, config)
         _measure(videos, journal, config)
-        if plan.split_seed is not None:
-            draw_splits(_pending(videos), plan.split_seed)
+        if plan.draw:
+            draw_splits(_pending(videos), plan.draw)
         if config.encode:
             _encode(videos, journal, out, config)
         _mark_listed(videos, out)

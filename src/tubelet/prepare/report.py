@@ -16,6 +16,7 @@ from tubelet.prepare.record import Outcome, VideoRecord
 
 _SUMMARY_LINES = 5  # of each kind
 _SUMMARY_LETTERS = 400  # of each line; report.txt has all
+_FEW = 20  # videos: with fewer, one of them is more than 5 % of an accuracy
 _LEFT_OUT = (Outcome.BROKEN, Outcome.SIZE_CHANGES)
 
 
@@ -45,6 +46,12 @@ class PrepareReport:
         for video in self.listed:
             found.setdefault(video.split or "", []).append(video.sample(multi_label=self.plan.multi_label))
         return found
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether a classifier can be trained on the list `train`: all of its videos have labels."""
+        samples = self.samples.get("train", ())
+        return bool(samples) and (self.plan.multi_label or all(sample.classes for sample in samples))
 
     @property
     def broken(self) -> list[tuple[str, str]]:
@@ -173,9 +180,14 @@ class PrepareReport:
 
     def _notes(self) -> Iterable[str]:
         num_copies = len(self.listed) - len({video.clip for video in self.listed})
-        if self.plan.split_seed is not None and num_copies:
+        if self.plan.draw and num_copies:
             copies = plural(num_copies, "copy is", "copies are")
             yield f"{copies} in the split of the video with the same content"
+        for split in ("val", "test"):
+            count = len(self.samples.get(split, ()))
+            if self.plan.classes and 0 < count < _FEW:
+                advice = f"; --{split} 0.3 holds out more" if self.plan.draw else ""
+                yield f"{split} has {plural(count, 'video')}: one video is {100 / count:.0f} %{advice}"
 
     def _classes(self) -> str:
         counts = Counter(label for sample in self.samples.get("train", ()) for label in sample.classes)

@@ -4,6 +4,7 @@ A recipe file lists the settings that differ from the defaults; `key=value` over
 Unknown settings and wrong types are refused with their path and the nearest known name.
 """
 
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,41 @@ import yaml
 
 from tubelet.errors import UserError, did_you_mean, excerpt, short_repr
 from tubelet.files import read_text
+from tubelet.recipe.fitting import AUTO, describe_fit, fit_settings, has_auto, situation_of
 from tubelet.recipe.schema import TASKS, EvaluateRecipe, Recipe
 from tubelet.recipe.yaml_text import YamlError, parse_yaml, plain_value
 from tubelet.settings import parse, to_plain
 
 
-def load_recipe(name: str, *overrides: str) -> Recipe:
-    """Read and check a recipe.
+def load_recipe(name: str, *overrides: str, report: Callable[[str], None] | None = None) -> Recipe:
+    """Read and check a recipe; settings that are `auto` get plain values.
 
     Args:
         name: a shipped recipe (`tubelet recipe list`) or a YAML file.
         overrides: settings to change, as "key.subkey=value". A value that begins with a bracket, a brace or a
             quotation mark is YAML, `null` is nothing, and any other value is taken literally.
+        report: is called with each line that says what was decided for settings that are `auto`.
 
     Raises:
-        UserError: the recipe is not found, or a setting is unknown, missing or wrong.
+        UserError: the recipe is not found, a setting is unknown, missing or wrong, or settings are `auto` and
+            the data set or the model of init cannot be read.
+    """
+    settings = read_settings(name, *overrides)
+    if not has_auto(settings):
+        return parse(TASKS[settings["task"]], settings, name)
+    situation = situation_of(settings, name)
+    recipe = parse(TASKS[settings["task"]], fit_settings(settings, situation, name), name)
+    for line in describe_fit(recipe, situation) if report else ():
+        report(line)
+    return recipe
+
+
+def read_settings(name: str, *overrides: str) -> dict[str, Any]:
+    """Read the settings of a recipe, with overrides, as they are written; only its task is checked.
+
+    Raises:
+        UserError: the recipe is not found or not valid YAML, an override is not `key=value`, or there is no
+            such task.
     """
     try:
         settings = parse_yaml(_read(name))
@@ -40,7 +61,7 @@ def load_recipe(name: str, *overrides: str) -> Recipe:
     task = settings.get("task")
     if not isinstance(task, str) or task not in TASKS:
         raise UserError(f"{name}: task must be one of {', '.join(TASKS)}, found {short_repr(task)}")
-    return parse(TASKS[task], settings, name)
+    return settings
 
 
 def evaluate_recipe(*overrides: str) -> EvaluateRecipe:
@@ -49,6 +70,16 @@ def evaluate_recipe(*overrides: str) -> EvaluateRecipe:
     for override in overrides:
         _set(settings, override)
     return parse(EvaluateRecipe, settings, "the command line")
+
+
+def recipe_text(name: str, *overrides: str) -> str:
+    """Return a recipe's settings as YAML; as they are written if some are `auto` and there is no data yet."""
+    settings = read_settings(name, *overrides)
+    data = settings.get("data")
+    root = data.get("root") if isinstance(data, dict) else None
+    if has_auto(settings) and not Path(str(root)).is_dir():
+        return _read(name)
+    return to_yaml(load_recipe(name, *overrides))
 
 
 def recipe_names() -> list[str]:
@@ -89,7 +120,7 @@ def _set(settings: dict[str, Any], override: str) -> None:
         raise UserError(f"'{excerpt(override)}' is not a setting: write key=value, such as optim.epochs=30")
     *parents, last = key.split(".")
     for parent in parents:
-        if settings.get(parent) is None:
+        if settings.get(parent) in (None, AUTO):
             settings[parent] = {}
         settings = settings[parent]
         if not isinstance(settings, dict):

@@ -57,6 +57,11 @@ class DataConfig:
         require_between(0, MOST_PROCESSES, workers=self.workers)
         require_probability(max_failures=self.max_failures)
 
+    @property
+    def clips_per_video(self) -> int:
+        """Clips of one video in an epoch."""
+        return self.repeats * self.augmented_copies
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneDataConfig(DataConfig):
