@@ -158,7 +158,7 @@ def test_large_clips_keep_their_size(model: MaskedAutoencoder, clip: Tensor) -> 
 
 
 def test_wrong_clip_is_refused(model: MaskedAutoencoder, clip: Tensor) -> None:
-    with pytest.raises(ValueError, match="expected uint8 video"):
+    with pytest.raises(ValueError, match="a clip must be uint8"):
         reconstruction(model, clip[:2])
 
 

@@ -28,7 +28,7 @@ from tubelet.video.index import VideoIndex, video_stream
 from tubelet.video.packets import Decoding
 from tubelet.video.reader import Crop, Video, VideoError, open_video
 from tubelet.video.remote import remote_url
-from tubelet.video.sources import TIME_LIMIT_S, VIDEO_SUFFIXES, Deadline, open_container, video_errors
+from tubelet.video.sources import TIME_LIMIT_S, Deadline, open_container, video_errors, videos_in
 
 SETTINGS = {"data.augmented_copies=2": (1, 2), "data.augmented_copies=4": (1, 4), "data.repeats=4": (4, 1)}
 """Settings that take more than one clip from a decoding -> clips of different frames, copies of each."""
@@ -195,7 +195,7 @@ def find_videos(sources: Sequence[str | Path]) -> list[str | Path]:
             manifest = read_manifest(path, "train")
             videos = [manifest.locate(sample) for sample in manifest.samples]
         elif path.is_dir():
-            videos = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+            videos = [*videos_in(path)]
         elif path.exists():
             videos = [path]
         else:

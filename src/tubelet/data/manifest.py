@@ -103,9 +103,10 @@ class Manifest:
         unlabeled = [sample.name for sample in self.samples if not sample.classes]
         if unlabeled and not self.multi_label:
             have = "has" if len(unlabeled) == 1 else "have"
+            is_test = self.split == "test" and (self.root / "val.csv").is_file()
             raise UserError(
                 f"{self.root / self.split}.csv: {plural(len(unlabeled), 'video')} {have} no label, "
-                f"for example {unlabeled[0]}"
+                f"for example {unlabeled[0]}" + (": data.split=val tests on val.csv" if is_test else "")
             )
 
 
