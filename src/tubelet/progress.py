@@ -5,7 +5,13 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from tubelet.errors import excerpt
+
+_MOST_CHARACTERS = 31  # of a description, so that a line fits 80 columns
 
 
 class Bar:
@@ -21,14 +27,14 @@ class Bar:
         self.what = what
         self._console = Console(stderr=True)
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            _TimeLeft(),
             console=self._console,
             transient=True,
         )
-        self._task = self._progress.add_task(what, total=None)
+        self._task = self._progress.add_task(excerpt(what, _MOST_CHARACTERS), total=None)
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -48,4 +54,24 @@ class Bar:
         now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line >= self.every_seconds:
             self._last_line = now
-            self._console.print(f"{self.what}: {done} of {total}", highlight=False)
+            left = _left_of(self._progress.tasks[0])
+            self._console.print(f"{self.what}: {done} of {total}{left and ', '}{left}", highlight=False)
+
+
+class _TimeLeft(ProgressColumn):
+    """The time that is left, in words."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_left_of(task), no_wrap=True)
+
+
+def _left_of(task: Task) -> str:
+    return "" if task.time_remaining is None else time_left(task.time_remaining)
+
+
+def time_left(seconds: float) -> str:
+    """Return a remaining time in words, such as `11 min left`."""
+    if seconds < 60:
+        return "less than a minute left"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min left" if hours else f"{minutes} min left"

@@ -373,7 +373,7 @@ def test_the_message_about_missing_heads_says_what_works(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"model": random_weights(videomae_autoencoder(TINY))}, "x.pth")
-    advice = "load_model(..., heads=N) in Python, or once `tubelet convert x.pth OUT --heads N`"
+    advice = "add --heads N, in Python load_model(..., heads=N)"
     for words in (("convert", "x.pth", "out"), ("visualize", "x.pth", "x.mp4")):
         code, _, err = tubelet(*words)
         assert code == 2

@@ -40,7 +40,8 @@ def description_and_examples(text: str | None) -> tuple[str, list[str]]:
 
 
 def _verb_help(verb: TyperCommand, ctx: Any) -> Iterator[str]:
-    parameters = [parameter for parameter in verb.params if not parameter.hidden]
+    params: list[Any] = list(verb.params)
+    parameters = [parameter for parameter in params if not parameter.hidden]
     arguments = [each for each in parameters if each.param_type_name == "argument"]
     options = [each for each in parameters if each.param_type_name == "option"]
     brief = [each for each in options if each.rich_help_panel == FILE_PANEL and verb.name != _EXPLAINED_BY]

@@ -34,7 +34,7 @@ ModelSource = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A run's folder, a checkpoint file, a Hugging Face folder or id, or a name of `tubelet zoo`.",
+        help="A run, a file, a Hugging Face id, or a name of `tubelet zoo`.",
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Seed of everything random.")]

@@ -166,8 +166,8 @@ def _kinetics(num_classes: int, example: str) -> None:
 
 
 _kinetics(400, "/data/k400 --out data/k400 --encode")
-_kinetics(600, "annotations/ --root /data/k600/videos --out data/k600")
-_kinetics(700, "/data/k700 --out data/k700 --classes label_map_k700.txt")
+_kinetics(600, "/data/k600 --out data/k600 --encode")
+_kinetics(700, "/data/k700 --out data/k700 --classes names.txt")
 
 
 @_verb("ssv2")

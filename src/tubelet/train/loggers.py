@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from tubelet.errors import UserError, require_at_least
 from tubelet.files import replacing
+from tubelet.progress import time_left
 from tubelet.train.runtime import Runtime
 
 
@@ -42,12 +44,15 @@ class Logger(Protocol):
     def log(self, step: int, values: dict[str, float]) -> None:
         """Log the values of optimizer step `step` (from 1)."""
 
+    def advance(self, epoch: float) -> None:
+        """Note how far the training is, after each step; whole numbers are the ends of epochs."""
+
     def close(self) -> None:
         """Finish after the last line."""
 
 
 class JsonLines:
-    """A file with one JSON object per line: `{"step": 10, "loss": 0.9, ...}`."""
+    """A file with one JSON object per line: `{"step": 10, "time": "2026-01-31T12:00:00+00:00", ...}`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -69,7 +74,11 @@ class JsonLines:
             UserError: the disk is full, or the folder does not exist.
         """
         with _writing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            file.write(json.dumps({"step": step, "time": now, **values}) + "\n")
+
+    def advance(self, epoch: float) -> None:
+        """Do nothing: only logged values are written."""
 
     def close(self) -> None:
         """Do nothing: the file is only open while a line is written."""
@@ -124,6 +133,9 @@ class TensorBoard:
                 self._writer.add_scalar(name, value, step)
             self._writer.flush()
 
+    def advance(self, epoch: float) -> None:
+        """Do nothing: only logged values are written."""
+
     def close(self) -> None:
         """Close the event file; its points are written, so an error is without consequence."""
         if self._writer is not None:
@@ -146,11 +158,12 @@ class Console:
         self.epochs = epochs
         self._terminal = terminal or Terminal(stderr=True)
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=20), console=self._terminal, transient=True
+            TextColumn("{task.description}"), BarColumn(bar_width=12), console=self._terminal, transient=True
         )
         self._task = self._progress.add_task("", total=epochs)
         self._first: tuple[float, float] | None = None
         self._last_line = (-1.0, 0.0)
+        self._values: dict[str, float] = {}
 
     def resume(self, step: int) -> None:
         """Do nothing: printed lines stay."""
@@ -158,20 +171,37 @@ class Console:
     def log(self, step: int, values: dict[str, float]) -> None:
         """Update the progress line; validation results, which have no `lr`, get a line that stays."""
         now, epoch = time.monotonic(), values.get("epoch", 0.0)
-        self._first = self._first or (epoch, now)
         if "lr" not in values:
             parts = (f"{name} {value:.4g}" for name, value in values.items() if name != "epoch")
-            self._terminal.print(f"epoch {epoch:.4g}  " + "  ".join(parts), highlight=False)
+            line = f"epoch {epoch:.4g}  " + "  ".join(parts)
+            self._terminal.print(line, highlight=False, soft_wrap=True)
             return
-        text = _training_line(epoch, self.epochs, values, _time_left(self._first, (epoch, now), self.epochs))
+        self._values = values
         if self._terminal.is_terminal:
-            self._progress.start()
-            self._progress.update(self._task, completed=epoch, description=text)
+            self._show(epoch)
             return
         last_epoch, last_time = self._last_line
         if epoch - last_epoch >= self.every_epochs or now - last_time >= self.every_seconds:
             self._last_line = (epoch, now)
+            text = _training_line(epoch, self.epochs, values, self._left(epoch))
             self._terminal.print(text, highlight=False, soft_wrap=True)
+
+    def advance(self, epoch: float) -> None:
+        """Renew the progress line with the newest logged values."""
+        self._left(epoch)
+        if self._terminal.is_terminal:
+            self._show(epoch)
+
+    def _show(self, epoch: float) -> None:
+        self._progress.start()
+        text = _short_training_line(epoch, self.epochs, self._values, self._left(epoch))
+        self._progress.update(self._task, completed=epoch, description=text)
+
+    def _left(self, epoch: float) -> str:
+        """Return the remaining time at the speed since the first call."""
+        now = (epoch, time.monotonic())
+        self._first = self._first or now
+        return _time_left(self._first, now, self.epochs)
 
     def close(self) -> None:
         """Remove the progress line."""
@@ -187,15 +217,23 @@ def _training_line(epoch: float, epochs: int, values: dict[str, float], left: st
     )
 
 
+def _short_training_line(epoch: float, epochs: int, values: dict[str, float], left: str) -> str:
+    """Return what fits a terminal of 80 columns beside the bar."""
+    parts = [f"epoch {epoch:.2f}/{epochs}"]
+    if "loss" in values:
+        parts.append(f"loss {values['loss']:.4f}")
+    if "clips_per_s" in values:
+        parts.append(f"{values['clips_per_s']:.0f} clips/s")
+    return "  ".join([*parts, left])
+
+
 def _time_left(first: tuple[float, float], now: tuple[float, float], epochs: int) -> str:
     """Return the remaining time at the speed so far; `first` and `now` are (epoch, seconds)."""
     if now[0] >= epochs:
         return "done"
     if now[0] <= first[0]:
         return "time left unknown"
-    seconds = (now[1] - first[1]) / (now[0] - first[0]) * (epochs - now[0])
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min left" if hours or minutes else "less than a minute left"
+    return time_left((now[1] - first[1]) / (now[0] - first[0]) * (epochs - now[0]))
 
 
 class Logs:
@@ -217,6 +255,11 @@ class Logs:
         """Log the values of a step in each logger."""
         for logger in self.loggers:
             logger.log(step, values)
+
+    def advance(self, epoch: float) -> None:
+        """Note in each logger how far the training is."""
+        for logger in self.loggers:
+            logger.advance(epoch)
 
     def close(self) -> None:
         """Close each logger."""
