@@ -7,7 +7,7 @@ take the video's length in frames and its frames per second, which may be unknow
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -31,7 +31,7 @@ class VideoMAEClip:
     """
 
     kind: Literal["videomae"] = "videomae"
-    frames: int = 16
+    frames: int = field(default=16, kw_only=False)
     stride: int = 4
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class VideoMAESegmentClip:
     """
 
     kind: Literal["videomae_segment"] = "videomae_segment"
-    frames: int = 16
+    frames: int = field(default=16, kw_only=False)
     pad: Literal["first_only", "front"] = "first_only"
 
     def __post_init__(self) -> None:
@@ -118,7 +118,7 @@ class FixedDurationClip:
     """
 
     kind: Literal["fixed_duration"] = "fixed_duration"
-    frames: int = 16
+    frames: int = field(default=16, kw_only=False)
     stride: int = 4
     target_fps: float = 30.0
     middle: Literal["exact", "floor"] = "exact"
@@ -161,7 +161,7 @@ class MARSegmentClip:
     """
 
     kind: Literal["mar_segment"] = "mar_segment"
-    frames: int = 16
+    frames: int = field(default=16, kw_only=False)
 
     def __post_init__(self) -> None:
         require_at_least(1, frames=self.frames)
@@ -190,7 +190,7 @@ class MMAction2Clip:
     """
 
     kind: Literal["mmaction2"] = "mmaction2"
-    frames: int = 16
+    frames: int = field(default=16, kw_only=False)
     stride: int = 4
 
     def __post_init__(self) -> None:
@@ -223,7 +223,7 @@ class MMAction2DenseClip:
     """
 
     kind: Literal["mmaction2_dense"] = "mmaction2_dense"
-    frames: int = 16
+    frames: int = field(default=16, kw_only=False)
     stride: int = 4
     sample_range: int = 64
 
@@ -255,7 +255,7 @@ class MMAction2UniformClip:
     """
 
     kind: Literal["mmaction2_uniform"] = "mmaction2_uniform"
-    frames: int = 16
+    frames: int = field(default=16, kw_only=False)
 
     def __post_init__(self) -> None:
         require_at_least(1, frames=self.frames)
@@ -290,7 +290,7 @@ class MMAction2UniformFramesClip:
     """
 
     kind: Literal["mmaction2_uniform_frames"] = "mmaction2_uniform_frames"
-    frames: int = 16
+    frames: int = field(default=16, kw_only=False)
     seed: int = 255
 
     def __post_init__(self) -> None:
@@ -336,7 +336,7 @@ class HuggingFaceClip:
     """
 
     kind: Literal["huggingface"] = "huggingface"
-    frames: int = 16
+    frames: int = field(default=16, kw_only=False)
 
     def __post_init__(self) -> None:
         require_at_least(1, frames=self.frames)
@@ -363,7 +363,7 @@ class DenseClip:
     """
 
     kind: Literal["dense"] = "dense"
-    frames: int = 16
+    frames: int = field(default=16, kw_only=False)
     stride: int = 4
     pad: Literal["last", "before_last"] = "last"
 
@@ -397,7 +397,7 @@ class SegmentClip:
     """
 
     kind: Literal["segment"] = "segment"
-    frames: int = 16
+    frames: int = field(default=16, kw_only=False)
 
     def __post_init__(self) -> None:
         require_at_least(1, frames=self.frames)

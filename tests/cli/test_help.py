@@ -14,8 +14,8 @@ from tubelet.run.video_files import separate_settings
 
 ROOT: Any = typer.main.get_command(app)
 MOST_LINES = 24
-TALLER = {"tubelet": 32, "tubelet prepare folder": 28, "tubelet prepare list": 40}
-"""Lists of verbs grow with them; these verbs have more options than a screen has lines."""
+TALLER = {"tubelet": 32, "tubelet prepare list": 44}
+"""The list of all verbs, and a verb with more options than a screen has lines."""
 
 
 def commands(command: Any = ROOT, path: str = "tubelet") -> Iterator[tuple[str, Any]]:

@@ -28,7 +28,7 @@ from tubelet.data.manifest import read_manifest, write_manifest
 from tubelet.machine import version
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
-from tubelet.recipe.loading import recipe_names
+from tubelet.recipe.loading import load_recipe, recipe_names
 from tubelet.run import evaluation
 from tubelet.run.inference import on_device
 from tubelet.train.runtime import Runtime, RuntimeConfig
@@ -445,6 +445,43 @@ def test_recipes_are_listed_shown_and_explained(tubelet) -> None:
     _, out, _ = tubelet("recipe", "help", "finetune")
     assert "optim.base_lr  (float; required)" in out
     assert "label_smoothing" in out
+
+
+def test_listed_recipes_have_columns_and_fit(tubelet) -> None:
+    lines = tubelet("recipe", "list")[1].splitlines()
+    assert lines[0].split() == ["recipe", "task", "model", "data", "top-1", "published", "in"]
+    assert max(map(len, lines)) <= 80
+    cells = {line.split()[0]: re.split(r"  +", line)[1:] for line in lines}
+    assert cells["mar/finetune_ssv2_base_50"] == ["finetune", "ViT-B", "ssv2", "71.0 %", "arXiv 2207.11660"]
+    assert cells.keys() - {"recipe"} == set(recipe_names())
+
+
+def test_a_shown_recipe_keeps_its_comment_and_loads_again(tubelet, tmp_path: Path) -> None:
+    out = tubelet("recipe", "show", "videomae/pretrain_k400_base")[1]
+    assert out.startswith("# ")
+    (tmp_path / "own.yaml").write_text(out)
+    assert load_recipe(str(tmp_path / "own.yaml")) == load_recipe("videomae/pretrain_k400_base")
+
+
+def test_models_below_a_folder_are_named(tubelet, trained: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").symlink_to(trained)
+    for source, named in (
+        ("runs/finetun", "did you mean 'runs/finetune'"),
+        ("runs/zzzzzzzzzzzzzzzzzz", "runs/finetune, runs/mar, runs/pretrain"),
+        ("runs", "in finetune, mar, pretrain: give one of these, such as runs/finetune"),
+    ):
+        code, _, err = tubelet("predict", source, "x.mp4")
+        assert (code, err.count("\n")) == (2, 1)
+        assert named in err, err
+
+
+def test_a_longer_schedule_is_another_run(tubelet, trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained / "finetune", tmp_path / "run")
+    code, _, err = tubelet("finetune", trained / "finetune.yaml", "optim.epochs=3", "--out", run)
+    assert code == 2
+    assert "optim.epochs: 2 -> 3" in err
+    assert f"init={run}" in err
 
 
 def test_a_full_disk_is_one_message(tubelet, monkeypatch) -> None:

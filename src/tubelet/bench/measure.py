@@ -35,6 +35,7 @@ SETTINGS = {"data.augmented_copies=2": (1, 2), "data.augmented_copies=4": (1, 4)
 _DEMO_DATA = (Path("runs/demo/data"), Path("runs/demo-quick/data"))
 _BATCH_SIZE = 8
 _BATCHES_MIN_SECONDS = 3.0
+_WARM_UP_DRAWS = 100
 _STARTS = 10_000  # a clip begins at one of so many positions of a video
 _GOLDEN = 0.618  # its multiples modulo 1 are spread evenly, however many
 
@@ -274,6 +275,10 @@ def _later_stages(requests: Sequence[ClipRequest], rounds: int) -> dict[str, flo
         with open_video(request.path, exact=True) as video:
             whole[request] = video.read(request.frames(len(video.index)))
         (cropped[request],) = our_loader()(request)
+
+    small = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    for _ in range(_WARM_UP_DRAWS):  # the first use of each of RandAugment's operations takes long
+        finetune(small, 32, rng)
 
     def augment(request: ClipRequest) -> None:
         pretrain.draw_crop(size, size, size, rng)

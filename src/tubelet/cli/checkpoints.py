@@ -84,11 +84,11 @@ def zoo(
     if names:
         print("\n\n".join(published_checkpoint(name).describe() for name in names))
         return
-    table = [("name", "holds", "data", "top-1", "license", "download")]
+    table = [("name", "holds", "data", "top-1", "download", "license")]
     for row in catalogue().values():
         top1 = f"{row.top1:.1f} %" if row.top1 else ""
         table.append(
-            (row.name, row.contains, row.data, top1, row.license, "yes" if row.source else "by hand")
+            (row.name, row.contains, row.data, top1, "yes" if row.source else "by hand", row.license)
         )
     print(aligned(table))
     print(

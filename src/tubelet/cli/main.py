@@ -17,7 +17,7 @@ from tubelet.cli.prepare import prepare
 from tubelet.cli.recipe import recipe
 from tubelet.cli.train import finetune, pretrain
 from tubelet.errors import UserError
-from tubelet.machine import exit_process, version
+from tubelet.machine import exit_process, is_first_to_report, version
 
 
 def demo(
@@ -113,9 +113,13 @@ def main() -> None:
     except SystemExit as end:  # typer raises it at the end of every command
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
     except UserError as error:
-        print(f"tubelet: {error}", file=sys.stderr)
+        _report(str(error))
     except OSError as error:
         file = f"{error.filename}: " if error.filename else ""
-        advice = "Finished work is kept: fix this and run the command again"
-        print(f"tubelet: {file}{error.strerror or error}. {advice}", file=sys.stderr)
+        _report(f"{file}{error.strerror or error}. Finished work is kept: fix this and run the command again")
     exit_process(code)
+
+
+def _report(message: str) -> None:
+    if is_first_to_report(message):
+        print(f"tubelet: {message}", file=sys.stderr)

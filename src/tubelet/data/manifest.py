@@ -64,7 +64,7 @@ class Sample:
         return self.labels or (() if self.label is None else (self.label,))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Manifest:
     """The samples of one split.
 
@@ -82,6 +82,10 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __repr__(self) -> str:
+        classes = plural(len(self.classes), "class", "classes")
+        return f"Manifest({self.root / self.split}.csv, {plural(len(self), 'video')}, {classes})"
 
     @cached_property
     def fingerprint(self) -> str:
