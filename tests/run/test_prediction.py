@@ -90,7 +90,7 @@ def test_a_model_may_be_given_by_its_path(trained: Path, video: Path) -> None:
 def dtype_used(model: Model, video: Path, **options: str) -> torch.dtype:
     seen: list[torch.dtype] = []
     hook = model.encoder.embed.register_forward_hook(lambda *arguments: seen.append(arguments[-1].dtype))
-    tubelet.predict(model, video, **options)  # type: ignore[arg-type]
+    tubelet.predict(model, video, **options)  # type: ignore[call-overload]
     hook.remove()
     return seen[0]
 

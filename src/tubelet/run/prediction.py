@@ -58,7 +58,7 @@ class Prediction:
 
 
 @overload
-def predict(
+def predict(  # type: ignore[overload-overlap]  # a path as text is a sequence of text, too
     model: Model | str | Path,
     video: VideoSource,
     *,

@@ -98,7 +98,7 @@ def make_loggers(recipe: Recipe, out: Path, runtime: Runtime) -> list[Logger]:
     try:
         loggers.append(TensorBoard(out / "tensorboard"))
     except UserError as error:  # an optional dependency
-        _report_once(f"{error}; {out / 'log.jsonl'} has all numbers")
+        _report_once(f"{error}; log.jsonl has all numbers, too")
     return loggers
 
 
