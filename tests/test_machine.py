@@ -14,6 +14,7 @@ from tubelet.machine import (
     allowed_workers,
     available_cores,
     cores_per_process,
+    is_first_to_report,
     process_rank,
     processor,
 )
@@ -151,3 +152,14 @@ def test_a_daemonic_process_has_no_workers_and_says_so_once(
 def test_another_process_has_the_workers_that_are_wanted(caplog: pytest.LogCaptureFixture) -> None:
     assert [allowed_workers(count) for count in (0, 2)] == [0, 2]
     assert not caplog.records
+
+
+def test_a_message_of_all_processes_is_reported_by_the_first(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_ERROR_FILE", raising=False)
+    assert [is_first_to_report("wrong"), is_first_to_report("wrong")] == [True, True]
+    reported = []
+    for rank in range(3):
+        (tmp_path / "attempt_0" / str(rank)).mkdir(parents=True)
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "attempt_0" / str(rank) / "error.json"))
+        reported.append((is_first_to_report("wrong"), is_first_to_report(f"wrong in {rank}")))
+    assert reported == [(True, True), (False, True), (False, True)]

@@ -7,7 +7,7 @@ take the video's length in frames and its frames per second, which may be unknow
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ class _Sampling:
     """The setting that all samplings have; each has `sample` and `view`, too."""
 
     kind: str
-    frames: int = 16
+    frames: int = field(default=16, kw_only=False)
 
     def __post_init__(self) -> None:
         require_between(1, _MOST_FRAMES, frames=self.frames)

@@ -6,9 +6,13 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
+
+from tubelet.errors import excerpt
 
 LINE_EVERY_S = 10.0
 """Seconds after which a line is printed where there is no terminal."""
+_MOST_CHARACTERS = 26  # of a description, so that a line fits 80 columns
 
 
 class Bar:
@@ -32,7 +36,10 @@ class Bar:
         self.what = what
         self.console = console or Console(stderr=True)
         self._progress = Progress(
-            BarColumn(bar_width=20), TextColumn("{task.description}"), console=self.console, transient=True
+            BarColumn(bar_width=12),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+            console=self.console,
+            transient=True,
         )
         self._task = self._progress.add_task(what, total=None)
         self._every_s, self._every = LINE_EVERY_S if every_s is None else every_s, every
@@ -56,7 +63,8 @@ class Bar:
         """Report that `done` of `total` steps are finished, in another text if one is given."""
         now = time.monotonic()
         self._first = self._first or (done, now)
-        text = f"{text or f'{self.what}: {done} of {total}'}  {_time_left(self._first, (done, now), total)}"
+        text = text or f"{excerpt(self.what, _MOST_CHARACTERS)}: {done} of {total}"
+        text = f"{text}  {_left(self._first, (done, now), total)}"
         if self.console.is_terminal:
             self._progress.start()
             self._progress.update(self._task, completed=done, total=total, description=text)
@@ -67,12 +75,18 @@ class Bar:
             self.console.print(text, highlight=False, soft_wrap=True)
 
 
-def _time_left(first: tuple[float, float], now: tuple[float, float], total: float) -> str:
+def _left(first: tuple[float, float], now: tuple[float, float], total: float) -> str:
     """Return the remaining time at the speed so far; `first` and `now` are (steps, seconds)."""
     if now[0] >= total:
         return "done"
     if now[0] <= first[0]:
         return "time left unknown"
-    seconds = (now[1] - first[1]) / (now[0] - first[0]) * (total - now[0])
+    return time_left((now[1] - first[1]) / (now[0] - first[0]) * (total - now[0]))
+
+
+def time_left(seconds: float) -> str:
+    """Return a remaining time in words, such as `11 min left`."""
+    if seconds < 60:
+        return "less than a minute left"
     hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min left" if hours or minutes else "less than a minute left"
+    return f"{hours} h {minutes:02d} min left" if hours else f"{minutes} min left"

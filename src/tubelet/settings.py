@@ -14,6 +14,16 @@ from tubelet.errors import UserError, did_you_mean, excerpt, short_repr
 T = TypeVar("T")
 
 
+_PATHS_SHOWN = 3
+_OTHER_NAMES = {
+    "lr": "base_lr", "learning_rate": "base_lr", "wd": "weight_decay", "bs": "batch_size",
+    "num_workers": "workers", "num_epochs": "epochs", "data_path": "root", "finetune": "init",
+    "pretrained": "init", "checkpoint": "init", "mask_ratio": "ratio", "num_frames": "frames",
+    "input_size": "image_size", "sampling_rate": "stride", "clip_len": "frames",
+}  # fmt: skip
+"""What other projects call a setting -> its name."""
+
+
 class _ByKind:
     """The mark of a union of dataclasses: `kind` says which one is meant, without it the first."""
 
@@ -111,7 +121,9 @@ def options_of(annotation: Any) -> tuple[type, ...]:
 
 def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
     """Yield one line for each error that pydantic found."""
-    of_another_kind: dict[tuple[str, str], list[str]] = {}  # by the settings that they are in and their kind
+    of_another_kind: dict[
+        tuple[str, str], list[tuple[str, list[str]]]
+    ] = {}  # by the settings that they are in and their kind
     for detail in details:
         path, owners, options = _locate(kind, detail["loc"][1:])
         *parents, name = path or [""]
@@ -125,9 +137,10 @@ def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
                 hint = did_you_mean(name, [str(other) for other in others if other != name])
                 yield f"{key} is missing{hint.replace('did you mean', 'is it meant by')}"
             case "unexpected_keyword_argument" if any(name in settings_of(owner) for owner in owners[1:]):
-                of_another_kind.setdefault((".".join(parents), owners[0].kind), []).append(key)
+                theirs = [owner.kind for owner in owners[1:] if name in settings_of(owner)]
+                of_another_kind.setdefault((".".join(parents), owners[0].kind), []).append((key, theirs))
             case "unexpected_keyword_argument":
-                yield f"{key} is not a setting{did_you_mean(name, settings_of(owners[0]))}"
+                yield f"{key} is not a setting{_hint_at_setting(name, owners[0], kind)}"
             case "union_tag_invalid":
                 yield _wrong_kind(f"{at}kind".replace(": ", "."), given["kind"], kinds)
             case "literal_error" if name == "kind":
@@ -140,10 +153,32 @@ def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
                 yield f"{at}expected settings as `key: value`, {found}{hint}"
             case _:
                 yield f"{at}{detail['msg'][0].lower()}{detail['msg'][1:]}, {found}"
-    for (parent, chosen), keys in of_another_kind.items():
+    for (parent, chosen), found_there in of_another_kind.items():
+        keys, theirs = [key for key, _ in found_there], found_there[0][1]
         are = "is not a setting" if len(keys) == 1 else "are not settings"
-        hint = f": '{parent}={{kind: {chosen}}}' replaces the whole of {parent}" if parent else ""
-        yield f"{', '.join(keys)} {are} of kind {chosen}{hint}"
+        has = f", but of {', '.join(theirs)}" if all(others == theirs for _, others in found_there) else ""
+        either = f"'{parent}={{kind: {chosen}}}' or '{parent}={{kind: {theirs[0]}}}'"
+        hint = f": {either} replaces the whole of {parent}" if parent else ""
+        yield f"{', '.join(keys)} {are} of kind {chosen}{has}{hint}"
+
+
+def _hint_at_setting(name: str, owner: type, root: type) -> str:
+    """Return which setting may be meant: one beside it, by its usual name, or one somewhere else."""
+    own = _OTHER_NAMES.get(name, name)
+    if own in settings_of(owner):
+        return f"; did you mean '{own}'?"
+    paths = [path for path in dict.fromkeys(_setting_paths(root)) if path.rpartition(".")[2] == own]
+    if paths and (own != name or not did_you_mean(name, settings_of(owner))):
+        return f"; did you mean {' or '.join(repr(path) for path in paths[:_PATHS_SHOWN])}?"
+    return did_you_mean(name, settings_of(owner))
+
+
+def _setting_paths(kind: type, prefix: str = "") -> Iterator[str]:
+    """Yield the path of each setting of a dataclass, those of the ones in it included."""
+    for name, item in settings_of(kind).items():
+        yield prefix + name
+        for option in options_of(item.type):
+            yield from _setting_paths(option, f"{prefix}{name}.")
 
 
 def _locate(kind: type, loc: Sequence[int | str]) -> tuple[list[str], list[Any], list[Any]]:

@@ -373,7 +373,7 @@ def test_the_message_about_missing_heads_says_what_works(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"model": random_weights(videomae_autoencoder(TINY))}, "x.pth")
-    advice = "load_model(..., heads=N) in Python, or once `tubelet convert x.pth OUT --heads N`"
+    advice = "add --heads N, in Python load_model(..., heads=N)"
     for words in (("convert", "x.pth", "out"), ("visualize", "x.pth", "x.mp4")):
         code, _, err = tubelet(*words)
         assert code == 2
@@ -387,10 +387,14 @@ def test_the_message_about_missing_heads_says_what_works(
 def test_zoo_lists_all_names_and_describes_one(tubelet: Command) -> None:
     code, out, err = tubelet("zoo")
     assert (code, err) == (0, "")
-    lines = out.splitlines()
+    heading, *lines, _, advice = out.splitlines()
+    assert heading.split() == ["name", "holds", "data", "top-1", "download", "license"]
+    assert "tubelet zoo NAME" in advice
     assert [line.split()[0] for line in lines] == list(catalogue())
     for line, row in zip(lines, catalogue().values(), strict=True):
-        assert row.contains in line
+        assert f"{row.contains} " in line
+        assert f" {row.data} " in line
+        assert ("by hand" in line) == (row.source is None)
         assert line.endswith(row.license)
         assert row.top1 is None or f"{row.top1:.1f} %" in line
     name = "mae_st_large_k400"

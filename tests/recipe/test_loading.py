@@ -524,10 +524,22 @@ def test_settings_of_the_previous_kind_are_refused_with_how_to_replace_them(fine
     changed = ("head={kind: bridging, dim: 8, depth: 1, dropout: 0}", "head.kind=linear", "head.x=1")
     assert complaint(finetune, *changed).splitlines()[1:] == [
         "  head.x is not a setting",
-        "  head.dim, head.depth are not settings of kind linear: 'head={kind: linear}' replaces the whole of "
-        "head",
+        "  head.dim, head.depth are not settings of kind linear, but of bridging: 'head={kind: linear}' or "
+        "'head={kind: bridging}' replaces the whole of head",
     ]
     assert finetuning(finetune, *changed, "head={kind: linear}").head == LinearHeadConfig()
+
+
+def test_a_setting_by_another_name_or_in_another_group_is_found(finetune: str):
+    for given, meant in (
+        ("lr=0.1", "'optim.base_lr'"), ("optim.lr=0.1", "'base_lr'"), ("epochs=3", "'optim.epochs'"),
+        ("num_workers=2", "'data.workers'"),
+        ("optim.epoch=3", "'epochs'"), ("stride=2", "'data.clip.stride'"),
+    ):  # fmt: skip
+        line = complaint(finetune, given).splitlines()[1]
+        assert f"did you mean {meant}" in line, given
+    [line] = complaint(finetune, "data.clip={kind: segment}", "data.clip.stride=2").splitlines()[1:]
+    assert "but of dense, videomae" in line
 
 
 def test_the_only_kind_there_is_is_named(finetune: str):

@@ -30,9 +30,11 @@ from tubelet.models.resize import resize_model
 from tubelet.models.target import PixelTarget
 from tubelet.recipe.loading import load_recipe, to_yaml
 from tubelet.recipe.schema import Recipe
+from tubelet.run import training
 from tubelet.run.prediction import predict
-from tubelet.run.training import RunFolder, run_recipe
+from tubelet.run.training import RunFolder, make_loggers, run_recipe
 from tubelet.train.checkpoint import CheckpointStore
+from tubelet.train.runtime import Runtime, RuntimeConfig
 
 Load = Callable[..., Recipe]
 
@@ -632,3 +634,15 @@ def test_a_masking_without_visible_or_masked_tokens_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=f"leaves {left} of the clip's"):
         run_recipe(tiny_recipe(name, *override.split(), init=trained / "pretrain"), tmp_path / "run")
+
+
+def test_a_missing_tensorboard_is_reported_once(
+    tiny_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    training._report_once.cache_clear()
+    for run in ("a", "b"):
+        loggers = make_loggers(tiny_recipe("pretrain"), tmp_path / run, Runtime(RuntimeConfig(device="cpu")))
+        assert [type(logger).__name__ for logger in loggers] == ["Console", "JsonLines"]
+    err = capsys.readouterr().err
+    assert (err.count("tubelet[track]"), "log.jsonl" in err) == (1, True)

@@ -136,8 +136,12 @@ class Recorder:
         """There is nothing to drop."""
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        kept = {name: value for name, value in values.items() if name not in ("clips_per_s", "data_wait")}
+        measured = ("clips_per_s", "data_wait", "memory_gb")
+        kept = {name: value for name, value in values.items() if name not in measured}
         self.lines.append({"step": step, **kept})
+
+    def advance(self, epoch: float) -> None:
+        """Only logged values are kept."""
 
     def close(self) -> None:
         """There is nothing to close."""

@@ -28,13 +28,14 @@ from tubelet.video.index import VideoIndex, video_stream
 from tubelet.video.packets import Decoding
 from tubelet.video.reader import Crop, Video, VideoError, open_video
 from tubelet.video.remote import remote_url
-from tubelet.video.sources import TIME_LIMIT_S, VIDEO_SUFFIXES, Deadline, open_container, video_errors
+from tubelet.video.sources import TIME_LIMIT_S, Deadline, open_container, video_errors, videos_in
 
 SETTINGS = {"data.augmented_copies=2": (1, 2), "data.augmented_copies=4": (1, 4), "data.repeats=4": (4, 1)}
 """Settings that take more than one clip from a decoding -> clips of different frames, copies of each."""
 _DEMO_DATA = (Path("runs/demo/data"), Path("runs/demo-quick/data"))
 _BATCH_SIZE = 8
 _BATCHES_MIN_SECONDS = 3.0
+_WARM_UP_DRAWS = 100
 _STARTS = 10_000  # a clip begins at one of so many positions of a video
 _GOLDEN = 0.618  # its multiples modulo 1 are spread evenly, however many
 
@@ -190,7 +191,7 @@ def find_videos(sources: Sequence[str | Path]) -> list[str | Path]:
             manifest = read_manifest(path, "train")
             videos = [manifest.locate(sample) for sample in manifest.samples]
         elif path.is_dir():
-            videos = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+            videos = [*videos_in(path)]
         elif path.exists():
             videos = [path]
         else:
@@ -273,6 +274,10 @@ def _later_stages(requests: Sequence[ClipRequest], rounds: int) -> dict[str, flo
         with open_video(request.path, exact=True) as video:
             whole[request] = video.read(request.frames(len(video.index)))
         (cropped[request],) = our_loader()(request)
+
+    small = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    for _ in range(_WARM_UP_DRAWS):  # the first use of each of RandAugment's operations takes long
+        finetune(small, 32, rng)
 
     def augment(request: ClipRequest) -> None:
         pretrain.draw_crop(size, size, size, rng)

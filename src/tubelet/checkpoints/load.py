@@ -20,6 +20,7 @@ from tubelet.checkpoints.model_folder import (
     is_model_folder,
     read_model,
 )
+from tubelet.checkpoints.other_files import models_below
 from tubelet.checkpoints.weight_sets import read_checkpoint
 from tubelet.errors import UserError, did_you_mean
 from tubelet.models.autoencoder import AutoencoderConfig
@@ -29,6 +30,7 @@ from tubelet.models.resize import resize_model
 from tubelet.progress import Bar
 
 _HINTS_A_FOLDER_RECORDS = ("heads", "decoder_heads", "bridge_heads", "norm_eps")
+_MODELS_SHOWN = 4
 _log = logging.getLogger("tubelet")
 
 
@@ -102,11 +104,13 @@ def resolve_source(source: Path | str) -> tuple[Path, Published | None]:
         return path, None
     if published := catalogue().get(name):
         return download_published(published), published
-    if _is_hub_id(name):
+    if _is_hub_id(name) and not _is_below_a_folder(path):
         try:
             return fetch_hub(name), next((row for row in catalogue().values() if row.source == name), None)
         except UserError as error:
             raise UserError(f"there is no folder {source} here, and {error}") from error
+    if _is_below_a_folder(path):
+        raise UserError(f"no model at {source}: there is no such file or folder{_nearest_model(path)}")
     raise UserError(
         f"no model at {source}: there is no such file or folder, and `tubelet zoo` has no such name"
         + did_you_mean(name, catalogue())
@@ -123,6 +127,20 @@ def download_published(published: Published) -> Path:
         return fetch_published(
             published, progress=lambda done, total: bar.show(done // 10**6, total // 10**6)
         )
+
+
+def _is_below_a_folder(path: Path) -> bool:
+    """Whether a path that does not exist begins with a folder that does, or is where runs are by default."""
+    return len(path.parts) > 1 and (Path(path.parts[0]).is_dir() or path.parts[0] == "runs")
+
+
+def _nearest_model(path: Path) -> str:
+    """Return a hint at the model with the nearest path, for a path that does not exist."""
+    above = next((folder for folder in path.parents if folder.is_dir()), None)
+    if above is None or above == Path() or not (models := models_below(above)):
+        return f", and no models in {above}" if above and above != Path() else ""
+    near = did_you_mean(str(path), map(str, models))
+    return near or f"; there are: {', '.join(map(str, models[:_MODELS_SHOWN]))}"
 
 
 def _is_hub_id(source: str) -> bool:

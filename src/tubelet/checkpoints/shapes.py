@@ -75,11 +75,11 @@ def num_heads(
 
 
 def _how_to_give(file: Checkpoint, *names: str) -> str:
-    """How to give hints; commands without options for them read the converted model."""
+    """How to give hints; a recipe's `init`, which has no options for them, takes the converted model."""
     options = " ".join(f"--{name.replace('_', '-')} N" for name in names)
     return (
-        f"call load_model(..., {', '.join(f'{name}=N' for name in names)}) in Python, or once "
-        f"`tubelet convert {file.source} OUT {options}` and then use OUT"
+        f"add {options}, in Python load_model(..., {', '.join(f'{name}=N' for name in names)}); for init= in "
+        f"a recipe, once `tubelet convert {file.source} OUT {options}` and then init=OUT"
     )
 
 

@@ -9,38 +9,43 @@ import typer
 
 from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.cli.completion import complete_recipe, complete_setting
+from tubelet.cli.help import FILE_PANEL
 from tubelet.errors import UserError
 
 RecipeName = Annotated[
     str,
     typer.Argument(
-        help="A shipped recipe (`tubelet recipe list`) or a YAML file.", autocompletion=complete_recipe
+        metavar="RECIPE",
+        help="A shipped recipe (`tubelet recipe list`) or a YAML file.",
+        autocompletion=complete_recipe,
     ),
 ]
-Settings = Annotated[
-    list[str] | None,
-    typer.Argument(
+
+
+def settings_argument(verb: str, example: str) -> Any:
+    """Return the argument for the settings of a verb's recipes."""
+    return typer.Argument(
         metavar="KEY=VALUE",
-        help="Settings to change, such as optim.epochs=30 (`tubelet recipe help`).",
+        help=f"Settings to change, such as {example}; `tubelet recipe help {verb}` lists them all.",
         autocompletion=complete_setting,
-    ),
-]
+    )
+
+
 ModelSource = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A run's folder, a checkpoint of any supported family, a Hugging Face folder or id, or a name "
-        "of `tubelet zoo`.",
+        help="A run, a file, a Hugging Face id, or a name of `tubelet zoo`.",
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Seed of everything random.")]
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"],
-    typer.Option(help="Where to compute; auto is CUDA, else MPS, else the CPU."),
+    typer.Option(metavar="NAME", help="auto, cpu, cuda or mps; auto is the best that there is."),
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16"],
-    typer.Option(help="Number format; auto is that of the model's recipe, fp32 if it has none."),
+    typer.Option(metavar="NAME", help="auto, fp32 or bf16; auto is as in training, else fp32."),
 ]
 
 
@@ -62,22 +67,20 @@ def with_runtime(settings: list[str] | None, device: str, precision: str) -> lis
 
 
 Hints = dict[str, Any]
-_PANEL = "What a checkpoint may not record"
+
+
+def _file_option(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=FILE_PANEL)
 
 
 def _load_options(
     weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Which weights of a file with more than one set: ema (the average), or their name in it.",
-            rich_help_panel=_PANEL,
-        ),
+        str | None, _file_option("NAME", "Which weights of a file with more than one set, such as ema.")
     ] = None,
     allow_nonfinite: Annotated[
         bool,
         typer.Option(
-            "--allow-nonfinite", help="Load weights that are NaN or infinite.", rich_help_panel=_PANEL
+            "--allow-nonfinite", help="Load weights that are NaN or infinite.", rich_help_panel=FILE_PANEL
         ),
     ] = False,
 ) -> None:
@@ -88,7 +91,7 @@ def _hint_options() -> Iterator[Parameter]:
     """Yield an option for each hint."""
     for name, hint in get_type_hints(ArchitectureHints, include_extras=True).items():
         kind, meaning = get_args(hint)
-        option: Any = Annotated[kind, typer.Option(help=meaning, rich_help_panel=_PANEL)]
+        option: Any = Annotated[kind, _file_option("X" if name == "norm_eps" else "N", meaning)]
         yield Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=option)
 
 

@@ -64,7 +64,7 @@ class Sample:
         return self.labels or (() if self.label is None else (self.label,))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Manifest:
     """The samples of one split.
 
@@ -82,6 +82,10 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __repr__(self) -> str:
+        classes = plural(len(self.classes), "class", "classes")
+        return f"Manifest({self.root / self.split}.csv, {plural(len(self), 'video')}, {classes})"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -103,9 +107,10 @@ class Manifest:
         unlabeled = [sample.name for sample in self.samples if not sample.classes]
         if unlabeled and not self.multi_label:
             have = "has" if len(unlabeled) == 1 else "have"
+            is_test = self.split == "test" and (self.root / "val.csv").is_file()
             raise UserError(
                 f"{self.root / self.split}.csv: {plural(len(unlabeled), 'video')} {have} no label, "
-                f"for example {unlabeled[0]}"
+                f"for example {unlabeled[0]}" + (": data.split=val tests on val.csv" if is_test else "")
             )
 
 

@@ -9,10 +9,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from tubelet.errors import UserError, did_you_mean
 from tubelet.models.sizes import BY_SIZE
-from tubelet.recipe.schema import TASKS, EvaluateRecipe
+from tubelet.recipe.schema import TASKS, EvaluateRecipe, PredictRecipe
 from tubelet.settings import options_of, settings_of
 
-_KINDS = {**TASKS, "evaluate": EvaluateRecipe}
+_KINDS = {**TASKS, "evaluate": EvaluateRecipe, "predict": PredictRecipe}
 
 
 def explain(task: str) -> Iterator[tuple[str, str, str, str]]:

@@ -205,16 +205,17 @@ class EvaluateDataConfig:
     """Where the videos of a test come from.
 
     Attributes:
-        root: folder of the data set, with its lists (test.csv, …) and classes.txt.
-        split: list to test on.
+        root: folder of the data set, with its lists (test.csv, …) and classes.txt; null is the data set that
+            the model was trained on.
+        split: list to test on; null is `test` or, if that is missing or has no labels, `val`.
         clip: which frames of a video make a clip; null is as in the protocol or, without it, in the model's
             training.
         workers: decoding processes for each testing process; null is one for each core, or half of the cores
             if the model computes on the CPU too.
     """
 
-    root: Path
-    split: str = "test"
+    root: Path | None = None
+    split: str | None = None
     clip: AnyClip | None = None
     workers: int | None = None
 
@@ -264,7 +265,7 @@ class EvaluateRecipe:
     """
 
     task: Literal["evaluate"] = "evaluate"
-    data: EvaluateDataConfig
+    data: EvaluateDataConfig = field(default_factory=EvaluateDataConfig)
     protocol: str | None = None
     views: ViewsConfig = field(default_factory=ViewsConfig)
     masking: RunningCellMasking | None = None
@@ -274,6 +275,25 @@ class EvaluateRecipe:
 
     def __post_init__(self) -> None:
         require_at_least(1, batch_size=self.batch_size)
+        if self.protocol is not None:
+            named_protocol(self.protocol)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRecipe:
+    """How the videos of a prediction are looked at.
+
+    Attributes:
+        protocol: the published test whose clips and views to take, such as mar_k400; null is as in the
+            model's recipe.
+        views: clips and crops of a video that are averaged over.
+    """
+
+    task: Literal["predict"] = "predict"
+    protocol: str | None = None
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+
+    def __post_init__(self) -> None:
         if self.protocol is not None:
             named_protocol(self.protocol)
 

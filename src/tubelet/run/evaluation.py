@@ -1,7 +1,7 @@
 """Multi-view testing: every video once, class probabilities averaged over its views, no video replaced."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -215,6 +215,7 @@ def _join(
             if share.seconds_per_view
         ),
         reused=int(results.done.sum()),
+        classes=manifest.classes,
     )
 
 
@@ -223,6 +224,39 @@ def _labels(samples: Sequence[Sample], num_classes: int | None, folder: Path | N
     if num_classes is None or folder is None:
         return label_rows(classes, num_classes).numpy()
     return stored_labels(classes, num_classes, folder)
+
+
+def choose_manifest(
+    model: Model, source: object = "the model", *, root: Path | None = None, split: str | None = None
+) -> Manifest:
+    """Return the list of videos to test a model on.
+
+    Args:
+        model: the model, whose card records the data set that it was trained on.
+        source: what the user calls it, for messages.
+        root: folder of the data set; None is the one that the model was trained on.
+        split: the list; None is `test` or, if that is missing or has no labels, the list that training
+            validated on.
+
+    Raises:
+        UserError: the model does not record its data set, or that is not found; or as `read_manifest`.
+    """
+    recipe = model.card.provenance.get("recipe")
+    own = recipe.get("data", {}) if isinstance(recipe, Mapping) else {}
+    if root is None:
+        if "root" not in own:
+            raise UserError(f"{source} does not record what it was trained on: add data.root=FOLDER")
+        root = Path(own["root"])
+        if not root.is_dir():
+            raise UserError(f"{source} was trained on {root}, which is not found: add data.root=FOLDER")
+    if split is not None:
+        return read_manifest(root, split)
+    for name in ("test", own.get("val") or "val"):
+        if (root / f"{name}.csv").is_file():
+            manifest = read_manifest(root, name)
+            if any(sample.classes for sample in manifest.samples):
+                return manifest
+    return read_manifest(root, "test")
 
 
 def require_frames(clip: AnyClip, encoder: EncoderConfig, other: str = "") -> None:

@@ -15,7 +15,7 @@ from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.flops import gflops_per_view, parameter_count
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Inspection:
     """The result of `inspect_checkpoint`.
 
@@ -37,6 +37,8 @@ class Inspection:
         missing = ("missing", ", ".join(self.missing))
         rows = (("family", self.family), ("kind", self.kind), *self.lines, missing)
         return "\n".join(f"{name:12} {value}" for name, value in rows if value)
+
+    __repr__ = __str__
 
 
 def inspect_checkpoint(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
@@ -41,12 +42,15 @@ class Logger(Protocol):
     def log(self, step: int, values: dict[str, float]) -> None:
         """Log the values of optimizer step `step` (from 1)."""
 
+    def advance(self, epoch: float) -> None:
+        """Note how far the training is, after each step; whole numbers are the ends of epochs."""
+
     def close(self) -> None:
         """Finish after the last line."""
 
 
 class JsonLines:
-    """A file with one JSON object per line: `{"step": 10, "loss": 0.9, ...}`."""
+    """A file with one JSON object per line: `{"step": 10, "time": "2026-01-31T12:00:00+00:00", ...}`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,7 +72,11 @@ class JsonLines:
             UserError: the disk is full, or the folder does not exist.
         """
         with _writing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            file.write(json.dumps({"step": step, "time": now, **values}) + "\n")
+
+    def advance(self, epoch: float) -> None:
+        """Do nothing: only logged values are written."""
 
     def close(self) -> None:
         """Do nothing: the file is only open while a line is written."""
@@ -123,6 +131,9 @@ class TensorBoard:
                 self._writer.add_scalar(name, value, step)
             self._writer.flush()
 
+    def advance(self, epoch: float) -> None:
+        """Do nothing: only logged values are written."""
+
     def close(self) -> None:
         """Close the event file; its points are written, so an error is without consequence."""
         if self._writer is not None:
@@ -141,6 +152,7 @@ class Console:
     def __init__(self, epochs: int, terminal: Terminal | None = None) -> None:
         self.epochs = epochs
         self._bar = Bar(console=terminal, every_s=30.0, every=0.1)
+        self._values: dict[str, float] = {}
 
     def resume(self, step: int) -> None:
         """Do nothing: printed lines stay."""
@@ -149,10 +161,21 @@ class Console:
         """Update the progress line; validation results, which have no `lr`, get a line that stays."""
         epoch = values.get("epoch", 0.0)
         if "lr" in values:
-            self._bar.show(epoch, self.epochs, _training_line(epoch, self.epochs, values))
+            self._values = values
+            self._show(epoch)
             return
         parts = (f"{name} {value:.4g}" for name, value in values.items() if name != "epoch")
-        self._bar.console.print(f"epoch {epoch:.4g}  " + "  ".join(parts), highlight=False)
+        line = f"epoch {epoch:.4g}  " + "  ".join(parts)
+        self._bar.console.print(line, highlight=False, soft_wrap=True)
+
+    def advance(self, epoch: float) -> None:
+        """Renew the progress line of a terminal with the newest logged values."""
+        if self._bar.console.is_terminal:
+            self._show(epoch)
+
+    def _show(self, epoch: float) -> None:
+        line = _short_training_line if self._bar.console.is_terminal else _training_line
+        self._bar.show(epoch, self.epochs, line(epoch, self.epochs, self._values))
 
     def close(self) -> None:
         """Remove the progress line."""
@@ -165,6 +188,16 @@ def _training_line(epoch: float, epochs: int, values: dict[str, float]) -> str:
         f"{values.get('clips_per_s', 0):.1f} clips/s  data wait {values.get('data_wait', 0):.0%}  "
         f"lr {values['lr']:.2e}"
     )
+
+
+def _short_training_line(epoch: float, epochs: int, values: dict[str, float]) -> str:
+    """Return what fits a terminal of 80 columns beside the bar."""
+    parts = [f"epoch {epoch:.2f}/{epochs}"]
+    if "loss" in values:
+        parts.append(f"loss {values['loss']:.4f}")
+    if "clips_per_s" in values:
+        parts.append(f"{values['clips_per_s']:.0f} clips/s")
+    return "  ".join(parts)
 
 
 class Logs:
@@ -186,6 +219,11 @@ class Logs:
         """Log the values of a step in each logger."""
         for logger in self.loggers:
             logger.log(step, values)
+
+    def advance(self, epoch: float) -> None:
+        """Note in each logger how far the training is."""
+        for logger in self.loggers:
+            logger.advance(epoch)
 
     def close(self) -> None:
         """Close each logger."""

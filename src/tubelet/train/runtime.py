@@ -5,6 +5,7 @@ The same program runs as one process, under `torchrun` and under SLURM's `srun`.
 
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -263,6 +264,19 @@ class Runtime:
         reported = self.gather(failure)[0]
         if reported is not None:
             raise failure or reported
+
+    def peak_memory_gb(self) -> float:
+        """Return the most memory that this process has used, in 10^9 bytes: of its GPU, else in all."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_reserved(self.device) / 1e9
+        if self.device.type == "mps":
+            return torch.mps.driver_allocated_memory() / 1e9
+        if sys.platform == "win32":
+            return 0.0  # Python cannot ask Windows
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
     def barrier(self) -> None:
         """Wait for all processes."""
