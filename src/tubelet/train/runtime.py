@@ -47,7 +47,7 @@ class ComputeConfig:
         device: kind of device; `auto` is CUDA, else MPS (one process only), else the CPU.
         precision: type of the matrix products; `auto` is bf16 on GPUs and CPUs that have it in hardware, else
             fp32. Weights, their averages and the optimizer's state are always fp32.
-        threads: CPU threads of each process; null is half of its cores, as the other half decodes.
+        threads: CPU threads of each process; null is one for each core, or OMP_NUM_THREADS if that is less.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -108,7 +108,7 @@ class Runtime:
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
         elif self.device.type == "cpu":
-            torch.set_num_threads(max(1, cores_per_process() // 2))
+            torch.set_num_threads(min(torch.get_num_threads(), cores_per_process()))
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         self._joined = self.world > 1 and not dist.is_initialized()
