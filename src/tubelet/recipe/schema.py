@@ -37,8 +37,8 @@ class DataConfig:
         augmented_copies: augmented copies of each clip, of the same frames (repeated augmentation).
         balanced: whether to draw every class equally often, videos of rare classes more than once an epoch
             and videos without a class never; needs labels.
-        workers: decoding processes for each training process; null is one for each core, or half of the cores
-            if the model computes on the CPU too.
+        workers: decoding processes for each training process; null is one for each core, or for
+            every second core if the model computes on the CPU too.
         max_failures: fraction of the videos that may be unreadable before the run stops, in [0, 1].
     """
 
@@ -210,8 +210,8 @@ class EvaluateDataConfig:
         split: list to test on; null is `test` or, if that is missing or has no labels, `val`.
         clip: which frames of a video make a clip; null is as in the protocol or, without it, in the model's
             training.
-        workers: decoding processes for each testing process; null is one for each core, or half of the cores
-            if the model computes on the CPU too.
+        workers: decoding processes for each testing process; null is one for each core, or for
+            every second core if the model computes on the CPU too.
     """
 
     root: Path | None = None

@@ -81,7 +81,7 @@ def evaluate(
             With None a model that is given as an object stays where it is, and one that is read goes to the
             best device.
         precision: "fp32" or "bf16"; None is that of the model's recipe, fp32 if its card has no recipe.
-        threads: CPU threads of each process; None is half of its cores.
+        threads: CPU threads of each process; None is one for each core.
         out: folder for the results of finished videos; None keeps them in memory.
         progress: called with (finished videos, all videos) of this process in this call.
 
@@ -148,7 +148,7 @@ def evaluate_model(
         order = view_order(results.done, batch=batch_size, rank=runtime.rank, world=runtime.world)
         num_workers = default_workers(runtime.device.type) if workers is None else workers
         num_mine, num_finished, share = sum(map(len, order)), 0, _Share()
-        for batch in Workers(dataset, num_workers, pin=runtime.device.type == "cuda").batches(order):
+        for batch in Workers(dataset, num_workers, for_gpu=runtime.device.type == "cuda").batches(order):
             share.broken |= batch.failures
             if len(batch):
                 started = time.perf_counter()

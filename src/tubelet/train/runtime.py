@@ -47,7 +47,7 @@ class ComputeConfig:
         device: kind of device; `auto` is CUDA, else MPS (one process only), else the CPU.
         precision: type of the matrix products; `auto` is that of the model's recipe, with bf16 only on
             GPUs and CPUs that have it in hardware, and fp32 if the model has no recipe.
-        threads: CPU threads of each process; null is half of its cores, as the other half decodes.
+        threads: CPU threads of each process; null is one for each core, or OMP_NUM_THREADS if that is less.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -110,7 +110,7 @@ class Runtime:
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
         elif self.device.type == "cpu":
-            torch.set_num_threads(max(1, cores_per_process() // 2))
+            torch.set_num_threads(min(torch.get_num_threads(), cores_per_process()))
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         self._joined = self.world > 1 and not dist.is_initialized()
