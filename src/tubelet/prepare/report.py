@@ -186,7 +186,8 @@ class PrepareReport:
         for split in ("val", "test"):
             count = len(self.samples.get(split, ()))
             if self.plan.classes and 0 < count < _FEW:
-                advice = f"; --{split} 0.3 holds out more" if self.plan.draw else ""
+                small = self.plan.draw and getattr(self.plan.draw, split) < 0.3
+                advice = f"; --{split} 0.3 holds out more" if small else ""
                 yield f"{split} has {plural(count, 'video')}: one video is {100 / count:.0f} %{advice}"
 
     def _classes(self) -> str:

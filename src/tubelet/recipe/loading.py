@@ -43,8 +43,9 @@ def load_recipe(name: str, *overrides: str, report: Callable[[str], None] | None
         return parse(TASKS[settings["task"]], settings, name)
     situation = situation_of(settings, name)
     recipe = parse(TASKS[settings["task"]], fit_settings(settings, situation, name), name)
-    for line in describe_fit(recipe, situation) if report else ():
-        report(line)
+    if report:
+        for line in describe_fit(recipe, situation):
+            report(line)
     return recipe
 
 
