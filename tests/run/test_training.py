@@ -357,6 +357,7 @@ def test_init_of_another_architecture_is_refused(tiny_recipe: Load, trained: Pat
         )
 
 
+@pytest.mark.slow
 def test_pretraining_may_start_from_another_models_weights(
     tiny_recipe: Load, trained: Path, tmp_path: Path
 ) -> None:
