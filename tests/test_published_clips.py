@@ -470,6 +470,7 @@ def test_mmaction2_uniform_frames_are_those_of_numpys_global_seed_in_tests():
 # ----------------------------------------------------------------------------------------- Hugging Face
 
 
+@pytest.mark.slow
 def test_hugging_face_takes_the_first_frame_of_each_segment():
     from transformers import VideoMAEVideoProcessor
     from transformers.video_utils import VideoMetadata

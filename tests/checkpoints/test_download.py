@@ -322,6 +322,7 @@ def test_a_busy_server_is_tried_again(site: Site):
     assert len(site.asked) == 8
 
 
+@pytest.mark.slow
 def test_one_of_several_processes_downloads_it(site: Site):
     site.hold = threading.Event()
     fetch = f"fetch({site.at('x.pth')!r}, sha256={SHA256!r})"

@@ -30,6 +30,8 @@ from tubelet.tasks.classify import ClassifyTask
 if TYPE_CHECKING:  # large: imported by the tests that use it
     from transformers import VideoMAEForPreTraining, VideoMAEForVideoClassification
 
+pytestmark = pytest.mark.slow  # transformers takes seconds to import
+
 TOLERANCE: dict[str, Any] = {"rtol": 0.0, "atol": 1e-5}
 
 # Grids of tokens: 2 x 3 x 3, 3 x 4 x 4, 2 x 3 x 3, 6 x 2 x 2 and 4 x 2 x 2.
@@ -141,7 +143,7 @@ def assert_predict_alike(
     torch.testing.assert_close(found.loss, expected.loss, **TOLERANCE)
 
 
-@pytest.mark.parametrize("ratio", [*(pytest.param(x, marks=pytest.mark.slow) for x in (0.5, 0.75)), 0.9])
+@pytest.mark.parametrize("ratio", [0.5, 0.75, 0.9])
 @pytest.mark.parametrize("name", SIZES)
 def test_their_autoencoder_is_ours(name: str, ratio: float, tmp_path: Path):
     config = settings(name, use_mean_pooling=False)
@@ -430,7 +432,6 @@ def test_their_processor_reads_our_pixel_statistics(tmp_path: Path):
 # The published width and depth.
 
 
-@pytest.mark.slow
 def test_their_base_autoencoder_is_ours_at_nine_tenths_masked(tmp_path: Path):
     from transformers import VideoMAEConfig
 
@@ -445,7 +446,6 @@ def test_their_base_autoencoder_is_ours_at_nine_tenths_masked(tmp_path: Path):
     assert_predict_alike(theirs, ours, video, masked)
 
 
-@pytest.mark.slow
 def test_their_base_classifier_is_ours(tmp_path: Path):
     """On a small clip: width and depth are what accumulates rounding errors."""
     from transformers import VideoMAEConfig

@@ -135,6 +135,7 @@ def test_a_folder_that_records_a_setting_refuses_its_hint(trained: Path, name: s
         load_model(trained / "pretrain", **given)
 
 
+@pytest.mark.slow
 def test_the_commands_take_an_epsilon(tubelet: Command, tmp_path: Path) -> None:
     source, out = tmp_path / "x.pth", tmp_path / "out"
     torch.save({"module": random_weights(videomae_classifier(TINY))}, source)

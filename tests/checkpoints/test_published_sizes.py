@@ -200,6 +200,7 @@ def test_mars_models_have_the_published_sizes(sizes: Sizes, tensors: int, total:
     assert (config.head.heads, config.decoder.heads) == (4, sizes.decoder_dim // 64)
 
 
+@pytest.mark.slow
 def test_mmaction2s_base_model_has_161_tensors_in_its_backbone():
     shapes = mmaction2(BASE)
     assert len([name for name in shapes if name.startswith("backbone.")]) == 161

@@ -315,6 +315,7 @@ def test_a_model_with_broken_weights_predicts_nothing(
     assert "not finite" in err or "NaN" in err
 
 
+@pytest.mark.slow
 def test_the_results_of_a_test_are_kept_beside_its_output(
     tubelet, trained: Path, motion: Path, tmp_path: Path
 ) -> None:

@@ -86,6 +86,7 @@ def test_the_default_antialiases(video: Path):
     assert torch.equal(read_views(video, clip, Views(), 112)[0].float(), default)
 
 
+@pytest.mark.slow
 def test_hugging_faces_processors_give_the_same_pixels(tmp_path: Path):
     from transformers import VideoMAEImageProcessor, VideoMAEVideoProcessor
 

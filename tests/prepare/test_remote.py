@@ -92,6 +92,7 @@ def test_a_remote_folder_is_encoded_to_local_files(prepare: Prepare, tmp_path: P
     assert (tmp_path / "there" / "preview.png").exists()
 
 
+@pytest.mark.slow
 def test_finished_work_on_remote_files_is_not_repeated(
     prepare: Prepare, classes: Path, memory, monkeypatch: pytest.MonkeyPatch
 ):
@@ -299,6 +300,7 @@ def test_a_server_that_does_not_answer_is_skipped(
     assert len(web.asked) < 100
 
 
+@pytest.mark.slow
 def test_a_small_part_of_a_large_web_file_is_fetched(prepare: Prepare, tmp_path: Path, server: Server):
     noise = np.random.default_rng(0).integers(0, 256, size=(20, 96, 128, 3), dtype=np.uint8)
     options = {"g": "10", "crf": "18", "preset": "ultrafast"}

@@ -158,6 +158,7 @@ def test_damaged_and_incomplete_files_are_computed_again_and_named(
     assert not list(out.rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_only_what_the_probabilities_depend_on_makes_another_test(
     model: VideoClassifier, tested: Callable[..., Evaluation], data: Path, out: Path
 ) -> None:

@@ -359,6 +359,7 @@ def test_init_of_another_architecture_is_refused(tiny_recipe: Load, trained: Pat
         )
 
 
+@pytest.mark.slow
 def test_pretraining_may_start_from_another_models_weights(
     tiny_recipe: Load, trained: Path, tmp_path: Path
 ) -> None:
@@ -524,7 +525,7 @@ def test_a_signal_saves_and_ends_the_run(
 ) -> None:
     """To the group, as terminals and schedulers send it, decoding processes included; or only to it."""
     tiny_recipe("pretrain")
-    words = [str(tmp_path / "pretrain.yaml"), "optim.epochs=400", "data.workers=2", "log.every_steps=1"]
+    words = [str(tmp_path / "pretrain.yaml"), "optim.epochs=100000", "data.workers=2", "log.every_steps=1"]
     run = tmp_path / "run"
     process = subprocess.Popen(
         [sys.executable, "-m", "tubelet", "pretrain", *words, "--out", str(run)],
@@ -547,7 +548,7 @@ def test_a_signal_saves_and_ends_the_run(
 @pytest.mark.slow
 def test_two_runs_do_not_share_a_folder(tiny_recipe: Load, tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
-    changes = ["optim.epochs=400", "data.workers=1", "log.every_steps=1"]
+    changes = ["optim.epochs=100000", "data.workers=1", "log.every_steps=1"]
     recipe = tiny_recipe("pretrain", *changes)
     run = tmp_path / "run"
     command = [sys.executable, "-m", "tubelet", "pretrain", str(tmp_path / "pretrain.yaml"), *changes]

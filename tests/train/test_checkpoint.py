@@ -200,6 +200,7 @@ def run_state() -> dict[str, Any]:
     return full_state(*trained(0)) | {"loader": {"manifest": "abc"}, "progress": progress}
 
 
+@pytest.mark.slow
 def test_a_file_without_a_part_or_with_another_one_is_refused(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     x = torch.ones(3)
