@@ -96,12 +96,12 @@ def test_imports_have_no_circle():
 
 
 def test_two_things_of_a_package_have_different_names():
-    places: dict[tuple[str, str], set[str]] = defaultdict(set)
+    modules_of: dict[tuple[str, str], set[str]] = defaultdict(set)
     for module, path in MODULES.items():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if "." in module and isinstance(node, ast.ClassDef | ast.FunctionDef):
-                places[module.split(".")[1], node.name].add(module)
-    assert {name: sorted(modules) for name, modules in places.items() if len(modules) > 1} == {}
+                modules_of[module.split(".")[1], node.name].add(module)
+    assert {name: sorted(modules) for name, modules in modules_of.items() if len(modules) > 1} == {}
 
 
 def test_models_import_only_torch():

@@ -456,12 +456,12 @@ def test_messages_do_not_repeat_a_value_of_a_megabyte(model: Model, hub: Path, t
     (hub / "preprocessor_config.json").write_text("{}")
     long: list[Any] = ["x" * 10**6, ["x" * 10**5] * 10, "9" * 5000, [[[["y" * 10**6]]]], {"z" * 10**6: 1}]
     own, hub_config = tmp_path / "own" / "config.json", hub / "config.json"
-    places: dict[Path, tuple[str, ...]] = {
+    keys_of: dict[Path, tuple[str, ...]] = {
         own: ("tubelet", "kind", "model", "card", "z" * 10**6),
         hub_config: ("model_type", "hidden_size", "image_size", "problem_type", "id2label", "hidden_act"),
         hub / "preprocessor_config.json": ("image_mean", "rescale_factor", "do_normalize"),
     }
-    for path, keys in places.items():
+    for path, keys in keys_of.items():
         original = json.loads(path.read_text())
         for key in keys:
             for value in long:

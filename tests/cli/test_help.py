@@ -14,7 +14,7 @@ from tubelet.run.video_files import separate_settings
 
 ROOT: Any = typer.main.get_command(app)
 MOST_LINES = 24
-TALLER = {"tubelet": 32, "tubelet prepare list": 44}
+TALLER = {"tubelet": 32, "tubelet prepare list": 46}
 """The list of all verbs, and a verb with more options than a screen has lines."""
 
 

@@ -79,7 +79,7 @@ def test_a_clip_whose_times_are_not_numbers_is_found_by_its_id(tmp_path: Path):
         assert match_rows(annotations.rows, find_videos(tmp_path)) == ["abc.mp4"], time
 
 
-def test_a_header_in_front_of_lines_of_a_given_format_is_no_video(tmp_path: Path):
+def test_a_header_in_front_of_lines_of_a_given_format_is_not_a_video(tmp_path: Path):
     for name in "abc":
         (tmp_path / f"{name}.mp4").touch()
     path = tmp_path / "train.txt"

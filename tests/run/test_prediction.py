@@ -179,14 +179,14 @@ def test_a_file_without_clip_sampling_is_sampled_as_published(
 def test_files_clips_and_lists_of_them_are_predicted(trained: Path, video: Path) -> None:
     model = load_model(trained / "finetune")
     clip = tubelet.read_clip(video, SegmentClip(4), size=32)
-    alone = tubelet.predict(model, clip)
+    single = tubelet.predict(model, clip)
     np.testing.assert_array_equal(
-        alone.probabilities, tubelet.predict(model, video, views=Views()).probabilities
+        single.probabilities, tubelet.predict(model, video, views=Views()).probabilities
     )
     both = tubelet.predict(model, [video, clip])
     assert isinstance(both, list)
     np.testing.assert_allclose(both[0].probabilities, tubelet.predict(model, video).probabilities, atol=1e-6)
-    np.testing.assert_array_equal(both[1].probabilities, alone.probabilities)
+    np.testing.assert_array_equal(both[1].probabilities, single.probabilities)
     assert tubelet.predict(model, []) == []
 
 

@@ -89,13 +89,13 @@ def test_the_line_on_a_terminal_fits_and_moves_with_every_step() -> None:
     log.log(10, training_line(1234.5) | {"clips_per_s": 12345.0})
     for step in range(3):
         log.advance(1234.75 + step)
-        log._progress.refresh()
+        log._bar._progress.refresh()
     log.close()
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n").splitlines()
     assert max(map(len, shown)) <= 80
     for step in range(3):
         assert any(f"epoch {1234.75 + step:.2f}/1600" in line and "loss 0.2500" in line for line in shown)
-    assert all(line.rstrip().endswith("━") for line in shown if "epoch" in line)
+    assert all(line.startswith("━") and "left" in line for line in shown if "epoch" in line)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # those of its own dependencies

@@ -201,7 +201,7 @@ def test_a_remote_file_that_stalls_times_out(tmp_path: Path, monkeypatch: pytest
     assert len(reads) <= 3  # those that begin within 0.5 s
 
 
-def test_an_invalid_address_is_no_file():
+def test_an_invalid_address_is_not_a_file():
     for address in ("https://[::1", "http://[::1/a.mp4", "https://[x]/a.mp4", "https:///a.mp4"):
         assert remote.remote_url(address) is None
         with pytest.raises(VideoError, match="no such file") as caught, open_video(address):

@@ -33,9 +33,7 @@ Root = Annotated[
 Fold = Annotated[int, typer.Option(min=1, max=3, metavar="N", help="Which of the three official splits.")]
 ValShare = Annotated[
     float | None,
-    typer.Option(
-        "--val", metavar="SHARE", help="Share of each class for validation, if splits are drawn (0.1)."
-    ),
+    typer.Option("--val", metavar="SHARE", help="Share of each class to validate on, if not given (0.1)."),
 ]
 TestShare = Annotated[
     float | None, typer.Option("--test", metavar="SHARE", help="The same for testing (0.1); 0 for no test.")

@@ -54,7 +54,7 @@ def render(label: int, *, seed: int, index: int, size: int = 64) -> tuple[npt.ND
     same light with another motion.
 
     Returns:
-        The frames, uint8 (T, size, size, 3), RGB, with T in 24..72 (2 to 3 seconds), and the frames per
+        The frames, uint8 (T, size, size, 3), RGB, with T in 12..36 (2 to 3 seconds), and the frames per
         second.
 
     Raises:

@@ -107,6 +107,10 @@ def recipe_names() -> list[str]:
 def list_recipes() -> Iterator[tuple[str, str, str, str, str, str]]:
     """Yield (name, task, model, data set, published top-1, source) of each shipped recipe."""
     for name in recipe_names():
+        settings = read_settings(name)
+        if has_auto(settings):
+            yield name, settings["task"], "to fit", "own", "", ""
+            continue
         recipe = load_recipe(name)
         published = recipe.published if isinstance(recipe, FinetuneRecipe) else None
         top1, source = (

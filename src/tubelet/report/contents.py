@@ -108,7 +108,6 @@ class DemoReport:
     title: str
     lead: str
     results: Sequence[Result]
-    caution: str = ""
     charts: Sequence[Chart] = ()
     reconstructions: Sequence[Picture] = ()
     confusion: npt.NDArray[np.integer] | None = None
@@ -116,6 +115,7 @@ class DemoReport:
     confusion_of: str = ""
     worst: Sequence[WorstClip] = ()
     recipes: Sequence[tuple[str, str]] = ()
+    caution: str = ""
     next_steps: Sequence[tuple[str, str]] = ()
     facts: Sequence[tuple[str, str]] = ()
     broken: Sequence[str] = ()
