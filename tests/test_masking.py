@@ -360,7 +360,7 @@ def test_fixed_masks_start_at_the_given_slot():
 @given(RATIOS, EVEN_GRIDS, st.integers(0, 3))
 def test_masks_are_mars_formula(ratio: float, grid: Size3, start: int):
     seen = picture(RunningCellMasking(ratio=ratio).fixed(grid, start=start), grid)[0].tolist()
-    assume(ratio * grid.volume % 1 < 1 - 1e-6)  # a whole number but for rounding counts as one here
+    assume(ratio * grid.volume % 1 < 1 - 1e-6)  # a whole number, if not rounded, counts as one here
     masked = int(ratio * grid.volume) // (grid.t * (grid.h // 2) * (grid.w // 2))
     slots = [0] * masked + [1] * (4 - masked)
     for t, r, c in product(*map(range, grid)):

@@ -10,12 +10,12 @@ from typing import Annotated, Literal, Protocol
 import torch
 from torch import Tensor
 
-from tubelet.errors import UserError
+from tubelet.errors import UserError, require_below_1
 from tubelet.patches import Size3
 from tubelet.settings import BY_KIND
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenMask:
     """Indices of tokens in raster order, equally many in every row.
 
@@ -28,6 +28,10 @@ class TokenMask:
     visible: Tensor
     masked: Tensor
     scored: Tensor | None = None
+
+    def __repr__(self) -> str:
+        rows, num_visible = self.visible.shape
+        return f"TokenMask({rows} x {num_visible} visible, {self.masked.shape[1]} masked)"
 
     @classmethod
     def from_visible(cls, visible: Tensor) -> "TokenMask":
@@ -95,8 +99,15 @@ class Masking(Protocol):
         ...
 
 
-class _Sampled:
-    """The method `sample` of every masking."""
+@dataclass(frozen=True, kw_only=True)
+class _RatioMasking:
+    """What every masking has: a ratio, and the method `sample`."""
+
+    kind: str
+    ratio: float = 0.9
+
+    def __post_init__(self) -> None:
+        require_below_1(ratio=self.ratio)
 
     def sample(
         self: Masking,
@@ -112,7 +123,7 @@ class _Sampled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TubeMasking(_Sampled):
+class TubeMasking(_RatioMasking):
     """One random map of masked positions, the same at all times (VideoMAE, arXiv 2203.12602, section 3.3).
 
     Attributes:
@@ -120,10 +131,6 @@ class TubeMasking(_Sampled):
     """
 
     kind: Literal["tube"] = "tube"
-    ratio: float = 0.9
-
-    def __post_init__(self) -> None:
-        _check_ratio(self.ratio)
 
     def noise_size(self, grid: Size3) -> int:
         """Return one number for each position in the frame."""
@@ -140,7 +147,7 @@ class TubeMasking(_Sampled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomMasking(_Sampled):
+class RandomMasking(_RatioMasking):
     """Tokens masked at random, space-time agnostic (MAE-ST, arXiv 2205.09113, section 3).
 
     Attributes:
@@ -148,10 +155,6 @@ class RandomMasking(_Sampled):
     """
 
     kind: Literal["random"] = "random"
-    ratio: float = 0.9
-
-    def __post_init__(self) -> None:
-        _check_ratio(self.ratio)
 
     def noise_size(self, grid: Size3) -> int:
         """Return one number for each token."""
@@ -163,7 +166,7 @@ class RandomMasking(_Sampled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameMasking(_Sampled):
+class FrameMasking(_RatioMasking):
     """Whole token times masked at random (MAE-ST, arXiv 2205.09113, section 3: time-only).
 
     Attributes:
@@ -172,9 +175,6 @@ class FrameMasking(_Sampled):
 
     kind: Literal["frame"] = "frame"
     ratio: float = 0.75
-
-    def __post_init__(self) -> None:
-        _check_ratio(self.ratio)
 
     def noise_size(self, grid: Size3) -> int:
         """Return one number for each token time."""
@@ -191,7 +191,7 @@ class FrameMasking(_Sampled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlockMasking(_Sampled):
+class BlockMasking(_RatioMasking):
     """One random cuboid masked (MAE-ST, arXiv 2205.09113, section 3: block).
 
     The tokens nearest to a random center are masked, by the largest of their scaled distances in time, row
@@ -203,9 +203,6 @@ class BlockMasking(_Sampled):
 
     kind: Literal["block"] = "block"
     ratio: float = 0.75
-
-    def __post_init__(self) -> None:
-        _check_ratio(self.ratio)
 
     def noise_size(self, grid: Size3) -> int:
         """Return 6: center and extent along each of three axes."""
@@ -221,7 +218,7 @@ class BlockMasking(_Sampled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunningCellMasking(_Sampled):
+class RunningCellMasking(_RatioMasking):
     """MAR's cell running masking (arXiv 2207.11660, section III-B).
 
     In each cell the visible slots move by one slot, in raster order, from each token time to the next.
@@ -242,7 +239,7 @@ class RunningCellMasking(_Sampled):
     shuffle_time: bool = True
 
     def __post_init__(self) -> None:
-        _check_ratio(self.ratio)
+        super().__post_init__()
         if min(self.cell) < 1:
             raise UserError(f"cell must be at least 1 x 1 tokens, found {self.cell}")
 
@@ -320,7 +317,7 @@ class RunningCellMasking(_Sampled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DualMasking(_Sampled):
+class DualMasking(_RatioMasking):
     """VideoMAE V2's dual masking (arXiv 2303.16727, section 3.2).
 
     The encoder has a tube mask; a running cell mask selects the tokens that the decoder reconstructs.
@@ -334,12 +331,11 @@ class DualMasking(_Sampled):
     """
 
     kind: Literal["dual"] = "dual"
-    ratio: float = 0.9
     decoder_ratio: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_ratio(self.ratio)
-        _check_ratio(self.decoder_ratio)
+        super().__post_init__()
+        require_below_1(decoder_ratio=self.decoder_ratio)
 
     def noise_size(self, grid: Size3) -> int:
         """Return the tubes' numbers plus one for the start of the cells."""
@@ -384,8 +380,3 @@ def _split(noise: Tensor, keep: int) -> TokenMask:
     """Return the mask with the `keep` lowest values of each row visible; of equal values, the first."""
     order = noise.argsort(dim=1, stable=True)  # an unstable order would depend on the processor
     return TokenMask(order[:, :keep].sort(1).values, order[:, keep:].sort(1).values)
-
-
-def _check_ratio(ratio: float) -> None:
-    if not 0 <= ratio < 1:
-        raise UserError(f"ratio is the fraction of masked tokens and must be in [0, 1), found {ratio}")

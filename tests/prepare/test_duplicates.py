@@ -11,7 +11,7 @@ from tubelet.data.manifest import read_manifest
 from tubelet.prepare.check import Checked
 from tubelet.prepare.duplicates import draw_splits, in_two_classes, in_two_splits
 from tubelet.prepare.plan import ListedVideo, SplitDraw
-from tubelet.prepare.video import Video
+from tubelet.prepare.record import VideoRecord
 
 
 def splits(out: Path) -> dict[str, str]:
@@ -57,8 +57,8 @@ def test_a_video_in_two_classes_is_reported(prepare: Prepare, tmp_path: Path):
     assert "the same content in different classes: 1\n  1.mp4 (class 0) = 1.mp4 (class 1)" in out
 
 
-def video(name: str, content: str = "", labels: tuple[int, ...] = (0,), **listed: Any) -> Video:
-    record = Video(ListedVideo(f"/{name}", name, listed.pop("split", None), labels, **listed), "train")
+def video(name: str, content: str = "", labels: tuple[int, ...] = (0,), **listed: Any) -> VideoRecord:
+    record = VideoRecord(ListedVideo(f"/{name}", name, listed.pop("split", None), labels, **listed), "train")
     record.split = record.listed.split
     record.checked = Checked(f"/{name}", content=content or name)
     return record

@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
-from tubelet.errors import UserError, require_above, require_at_least
+from tubelet.errors import require_above, require_at_least, require_below_1, require_between
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
+from tubelet.models.sizes import MOST_DEEP, MOST_WIDE
 from tubelet.settings import BY_KIND
 
 
@@ -34,7 +35,7 @@ class LinearHeadConfig:
     def __post_init__(self) -> None:
         require_at_least(0, norm_eps=self.norm_eps)
         require_above(0, init_scale=self.init_scale)
-        _check_dropout(self.dropout)
+        require_below_1(dropout=self.dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +58,9 @@ class BridgingHeadConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        require_at_least(1, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
-        require_at_least(0, depth=self.depth)
-        _check_dropout(self.dropout)
+        require_between(1, MOST_WIDE, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
+        require_between(0, MOST_DEEP, depth=self.depth)
+        require_below_1(dropout=self.dropout)
 
 
 AnyHeadConfig = Annotated[LinearHeadConfig | BridgingHeadConfig, BY_KIND]
@@ -118,8 +119,3 @@ def make_head(config: AnyHeadConfig, *, dim: int, classes: int) -> LinearHead | 
     if isinstance(config, BridgingHeadConfig):
         return BridgingHead(config, dim=dim, classes=classes)
     return LinearHead(config, dim=dim, classes=classes)
-
-
-def _check_dropout(dropout: float) -> None:
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout must be in [0, 1), found {dropout}")

@@ -53,7 +53,7 @@ def plan_lists(
     root: Path | str | None = None,
     classes: Sequence[str] = (),
     columns: Sequence[str] = (),
-    list_format: str = "",
+    list_format: str | None = None,
     *,
     label: str = "",
     group: str = "",
@@ -69,7 +69,7 @@ def plan_lists(
             current one. A line may be a URL itself.
         classes: names in the order of their numbers.
         columns: what the fields of a line are; detected if empty.
-        list_format: the format of the lists; detected if empty.
+        list_format: the format of the lists; detected if None.
         label: the column that contains the labels; detected if empty.
         group: the column that contains the groups, or a pattern of them in the paths; empty for none.
         draw: how splits are drawn; None is a tenth each, and only with groups.

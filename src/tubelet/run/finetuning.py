@@ -17,7 +17,7 @@ from tubelet.models.resize import resize_model
 from tubelet.models.target import PixelTarget
 from tubelet.recipe.schema import FinetuneRecipe, ReconstructionConfig
 from tubelet.run.building import Training, make_loader, model_errors, provenance, require_useful_masking
-from tubelet.run.evaluation import evaluate_model
+from tubelet.run.evaluation import EvaluationConfig, evaluate_model
 from tubelet.settings import difference, to_plain
 from tubelet.tasks.classify import ClassifyTask
 from tubelet.train.loop import Validate
@@ -97,16 +97,10 @@ def _validation(
     recipe: FinetuneRecipe, model: VideoClassifier, manifest: Manifest, runtime: Runtime
 ) -> Validate:
     """Return the validation of the training loop: one view of each video."""
+    config = EvaluationConfig(clip=recipe.data.clip, views=replace(recipe.views, clips=1, crops=1))
 
     def validate(task: nn.Module) -> dict[str, float]:
-        result = evaluate_model(
-            model,
-            manifest,
-            clip=recipe.data.clip,
-            views=replace(recipe.views, clips=1, crops=1),
-            runtime=runtime,
-            workers=recipe.data.workers,
-        )
+        result = evaluate_model(model, manifest, config, runtime, workers=recipe.data.workers)
         return result.metrics() | ({"broken": float(len(result.broken))} if result.broken else {})
 
     return validate

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, NoReturn, Protocol, Self
 
 import torch
@@ -139,6 +139,8 @@ def fit(
     progress.validated_on = validated_on
     if progress.epoch >= optim.epochs:
         return progress.metrics
+    if progress.step:
+        runtime.on_main(partial(_report_resume, store, progress))
     runtime.on_main(partial(logs.resume, progress.step))
 
     def save_state() -> None:
@@ -191,9 +193,11 @@ def fit(
                 progress.step += 1
 
                 # Log and save
+                logs.advance(progress.step / steps_per_epoch)
                 if progress.step % log.every_steps == 0 or progress.step == total_steps:
                     passed = {"epoch": progress.step / steps_per_epoch}
-                    log_values(passed | meter.read() | {"lr": lr, "grad_norm": float(grad_norm)})
+                    used = {"memory_gb": runtime.peak_memory_gb()}
+                    log_values(passed | meter.read() | {"lr": lr, "grad_norm": float(grad_norm)} | used)
                 if stop:
                     save_state()
                     _stop(runtime, progress.step, signals.caught)
@@ -278,6 +282,11 @@ def _steps_per_epoch(loader: Loader, optim: OptimConfig) -> int:
             f"step of batch_size={optim.batch_size} takes {optim.accumulate}; add videos or lower it"
         )
     return steps
+
+
+def _report_resume(store: CheckpointStore, progress: Progress) -> None:
+    epoch = progress.step / progress.steps_per_epoch
+    print(f"resuming from {store.last} after step {progress.step} (epoch {epoch:.2f})", file=sys.stderr)
 
 
 def _report_other_validation() -> None:
@@ -366,9 +375,7 @@ class CatchSignals:
                 self._former[number] = signal.signal(number, self._catch)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)
 
