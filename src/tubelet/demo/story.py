@@ -47,7 +47,7 @@ RECONSTRUCTION_RATIOS = (0.75, 0.9, 0.95)
 _NUM_RECONSTRUCTED = 4  # videos
 _NUM_WORST = 8  # clips
 _TRAINING_STEPS = {  # run -> description
-    "pretrain": "pre-train without labels: mask 90 % of the tokens and reconstruct them",
+    "pretrain": "pre-train without labels, 90 % of the tokens masked",
     "finetune_mar": "fine-tune on half of the tokens (MAR)",
     "finetune_full": "fine-tune on all tokens",
     "finetune_scratch": "train the same classifier without pre-training",
@@ -125,7 +125,7 @@ def run_demo(out: Path, *, quick: bool = False, seed: int = 0, runtime: RuntimeC
         return report
     clock = Clock(planned_seconds(out, settings.data, recipes, len(TESTS), settings.runtime))
     print(
-        f"This takes about {in_minutes(clock.left_s)} on this machine. After Ctrl-C the same command resumes."
+        f"Expected time on this machine: {in_minutes(clock.left_s)}. Ctrl-C stops, the same command resumes."
     )
     with _stopwatch(out / "seconds.json") as seconds:
         with (
@@ -149,7 +149,7 @@ def run_demo(out: Path, *, quick: bool = False, seed: int = 0, runtime: RuntimeC
 @contextmanager
 def _step(clock: Clock, name: str, number: int, what: str) -> Iterator[None]:
     """Announce a step and take its time."""
-    print(f"\n[{number}/{len(_TRAINING_STEPS) + 3}] {what} ({time_left(clock.left_s)} in all)", flush=True)
+    print(f"\n[{number}/{len(_TRAINING_STEPS) + 3}, {time_left(clock.left_s)}] {what}", flush=True)
     with clock.step(name):
         yield
 
