@@ -136,7 +136,7 @@ def test_the_task_passes_on_what_its_model_offers_to_training():
     model = task.model
     assert task.blocks == model.blocks
     assert task.num_layers == model.num_layers
-    assert task.no_weight_decay() == {f"model.{name}" for name in model.no_weight_decay()}
+    assert task.learned_tokens() == {f"model.{name}" for name in model.learned_tokens()}
     for name, _ in model.named_parameters():
         assert task.layer_of(f"model.{name}") == model.layer_of(name)
     assert (

@@ -82,7 +82,7 @@ class ToyTask(Task):
         out: Tensor = self.head(self.norm(x))[:, 0]
         return out
 
-    def no_weight_decay(self) -> set[str]:
+    def learned_tokens(self) -> set[str]:
         return {"token"}
 
     def layer_of(self, name: str) -> int:

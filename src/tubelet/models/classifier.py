@@ -114,9 +114,9 @@ class VideoClassifier(nn.Module):
         part, _, rest = name.partition(".")
         return self.encoder.layer_of(rest) if part == "encoder" else self.num_layers - 1
 
-    def no_weight_decay(self) -> set[str]:
-        """Return the names of the learned tokens and positions, which no published recipe decays."""
-        names = {f"encoder.{name}" for name in self.encoder.no_weight_decay()}
+    def learned_tokens(self) -> set[str]:
+        """Return the names of the learned tokens and positions."""
+        names = {f"encoder.{name}" for name in self.encoder.learned_tokens()}
         if self.decoder is not None:
-            names |= {f"decoder.{name}" for name in self.decoder.no_weight_decay()}
+            names |= {f"decoder.{name}" for name in self.decoder.learned_tokens()}
         return names

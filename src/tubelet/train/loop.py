@@ -30,7 +30,7 @@ from tubelet.train.checkpoint import (
 )
 from tubelet.train.ema import WeightAverage
 from tubelet.train.loggers import LogConfig, Logs, Meter
-from tubelet.train.optim import OptimConfig, learning_rate, make_optimizer, scaled_lr, set_lr
+from tubelet.train.optim import OptimConfig, learning_rate, make_optimizer, set_lr
 from tubelet.train.runtime import Movable, Runtime
 from tubelet.train.task import Task
 
@@ -118,9 +118,6 @@ def fit(
     steps_per_epoch = _steps_per_epoch(loader, optim)
     total_steps = optim.epochs * steps_per_epoch
     warmup_steps = round(optim.warmup_epochs * steps_per_epoch)
-    peak, floor, start = (
-        scaled_lr(lr, optim.batch_size) for lr in (optim.base_lr, optim.min_lr, optim.warmup_lr)
-    )
     model = runtime.prepare(task)  # only called for training; parameters and their names are the task's
     optimizer = make_optimizer(task, optim)
     average = WeightAverage(task, optim.ema) if optim.ema is not None else None
@@ -182,7 +179,7 @@ def fit(
                 # Update
                 if optim.clip_grad is not None:
                     nn.utils.clip_grads_with_norm_(task.parameters(), optim.clip_grad, grad_norm)
-                lr = learning_rate(progress.step, total_steps, warmup_steps, peak, floor, start)
+                lr = learning_rate(optim, progress.step, total_steps, warmup_steps)
                 set_lr(optimizer, lr)
                 optimizer.step()
                 optimizer.zero_grad()

@@ -25,6 +25,6 @@ class Task(nn.Module):
         """Return the layer of a parameter, 0 (input) to num_layers - 1."""
         return 0
 
-    def no_weight_decay(self) -> set[str]:
-        """Return the names of parameters that are not decayed, beside vectors and scalars."""
+    def learned_tokens(self) -> set[str]:
+        """Return the names of learned tokens and positions, for which the optimizer has other rules."""
         return set()
