@@ -26,7 +26,7 @@ from tubelet.recipe.schema import FinetuneRecipe, PretrainRecipe, Recipe
 from tubelet.run.finetuning import make_classifier, make_task
 from tubelet.run.training import run_recipe
 from tubelet.settings import difference, parse, to_plain
-from tubelet.train.optim import scaled_lr
+from tubelet.train.optim import learning_rate, scaled_lr
 
 PRETRAIN = """
 task: pretrain
@@ -99,7 +99,7 @@ def test_shipped_recipes_are_valid():
 
 def test_recipes_are_named_after_family_verb_data_and_size():
     for name in recipe_names():
-        pattern = r"demo/\w+|(videomae|mae_st|mar)/(pretrain|finetune)_(k400|ssv2)_(base|large)(_50)?"
+        pattern = r"demo/\w+|(videomae|mae_st|mar)/(pretrain|finetune)_(k400|ssv2)_(base|large)(_50|_mae_st)?"
         assert re.fullmatch(pattern, name), name
 
 
@@ -258,8 +258,9 @@ PUBLISHED_RECIPES = {
     "videomae/pretrain_ssv2_base": (1.2e-3, 2048, 2400, None),
     "videomae/finetune_k400_base": (7.5e-4, 768, 75, (5, 3)),
     "videomae/finetune_ssv2_base": (7.5e-4, 768, 30, (2, 3)),
-    "mae_st/pretrain_k400_large": (1.6e-3, 2048, 200, None),
+    "mae_st/pretrain_k400_large": (1.6e-3, 2048, 400, None),
     "mae_st/finetune_k400_large": (4.8e-3, 512, 50, (7, 3)),
+    "mae_st/finetune_k400_large_mae_st": (4.8e-3, 512, 50, (10, 3)),
     "mar/finetune_k400_base_50": (1e-3, 512, 100, (5, 3)),
     "mar/finetune_ssv2_base_50": (1e-3, 512, 40, (2, 3)),
 }
@@ -306,6 +307,7 @@ def test_published_results_are_data_of_the_recipes():
         "videomae/finetune_k400_base": 81.5,
         "videomae/finetune_ssv2_base": 70.8,
         "mae_st/finetune_k400_large": 84.8,
+        "mae_st/finetune_k400_large_mae_st": 84.35,
         "mar/finetune_k400_base_50": 81.0,
         "mar/finetune_ssv2_base_50": 71.0,
     }
@@ -333,6 +335,23 @@ def test_published_recipes_start_from_published_models():
             assert start.source is not None, name
             assert start.data.lower() == data, name
             assert size in init, name
+
+
+def test_the_two_fine_tunings_of_mae_st_end_at_their_own_rates():
+    pyslowfast, mae_st = (finetuning(f"mae_st/finetune_k400_large{code}").optim for code in ("", "_mae_st"))
+    for optim, start, end, decayed in ((pyslowfast, 1.6e-7, 1.6e-4, True), (mae_st, 0.0, 1e-6, False)):
+        assert learning_rate(optim, 0, 1000, 100) == pytest.approx(start)
+        assert learning_rate(optim, 1000, 1000, 100) == pytest.approx(end)
+        assert optim.decay_tokens is decayed
+
+
+def test_mae_st_trains_and_mar_tests_in_fp32():
+    for name in PUBLISHED_RECIPES:
+        expected = "fp32" if name.startswith("mae_st/") else "auto"
+        assert load_recipe(name).runtime.precision == expected, name
+    assert {name for name, protocol in PROTOCOLS.items() if protocol.precision == "fp32"} == {
+        "mae_st_k400", "mar_k400", "mar_ssv2",
+    }  # fmt: skip
 
 
 def test_mar_flips_something_something_with_its_classes_and_videomae_does_not_flip_it():

@@ -256,7 +256,8 @@ class EvaluateRecipe:
         complementary: whether to average the class scores over masks in which each token is visible once (two
             at ratio 0.5, four at 0.75), as in MAR's complementary test.
         batch_size: videos that each process decodes and tests at a time.
-        runtime: device, precision (auto is that of the model's recipe, fp32 if it has none) and processes.
+        runtime: device, precision (auto is that of the protocol, else of the model's recipe, fp32 if it has
+            none) and processes.
     """
 
     task: Literal["evaluate"] = "evaluate"

@@ -30,7 +30,7 @@ from tubelet.run.inference import (
     require_classifier,
     require_finite,
 )
-from tubelet.run.prediction import clip_and_views
+from tubelet.run.prediction import clip_and_views, precision_of_test
 from tubelet.run.results import CollectedResults, Results, stored_labels, stored_results, weights_digest
 from tubelet.settings import to_plain
 from tubelet.train.runtime import Runtime
@@ -80,7 +80,8 @@ def evaluate(
         device: "auto" (CUDA, else MPS, else the CPU), "cpu", "mps", "cuda" or a certain GPU such as "cuda:1".
             With None a model that is given as an object stays where it is, and one that is read goes to the
             best device.
-        precision: "fp32" or "bf16"; None is that of the model's recipe, fp32 if its card has no recipe.
+        precision: "fp32" or "bf16"; None is that of the protocol, else that of the model's recipe, fp32 if
+            its card has no recipe.
         threads: CPU threads of each process; None is half of its cores.
         out: folder for the results of finished videos; None keeps them in memory.
         progress: called with (finished videos, all videos) of this process in this call.
@@ -95,7 +96,7 @@ def evaluate(
     require_at_least(1, batch_size=batch_size)
     require_at_least(0, workers=workers)
     source = model if isinstance(model, str | Path) else "the model"
-    loaded, runtime = on_device(model, device, precision, threads)
+    loaded, runtime = on_device(model, device, precision_of_test(precision, protocol), threads)
     classifier = require_classifier(loaded, source)
     clip, views = clip_and_views(classifier, protocol=protocol, clip=clip, views=views)
     with runtime:
