@@ -26,6 +26,7 @@ from tubelet.masking import DualMasking as DualMasking
 from tubelet.masking import FrameMasking as FrameMasking
 from tubelet.masking import RandomMasking as RandomMasking
 from tubelet.masking import RunningCellMasking as RunningCellMasking
+from tubelet.masking import RunningMasking as RunningMasking
 from tubelet.masking import TokenMask as TokenMask
 from tubelet.masking import TubeMasking as TubeMasking
 from tubelet.models.autoencoder import AutoencoderConfig as AutoencoderConfig

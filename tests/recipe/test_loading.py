@@ -485,7 +485,9 @@ def test_an_unknown_kind_is_refused_with_its_path(pretrain: str):
     clip, masking = message.splitlines()[1:]
     assert clip.startswith("  data.clip.kind must be one of dense, segment, videomae")
     assert "did you mean 'dense'?" in clip
-    assert masking.startswith("  masking.kind must be one of tube, random, frame, block, running_cell, dual")
+    assert masking.startswith(
+        "  masking.kind must be one of tube, random, frame, block, running_cell, running, dual"
+    )
     assert "did you mean 'tube'?" in masking
 
 
@@ -507,9 +509,21 @@ def test_settings_of_the_previous_kind_are_refused_with_how_to_replace_them(fine
     assert finetuning(finetune, *changed, "head={kind: linear}").head == LinearHeadConfig()
 
 
-def test_the_only_kind_there_is_is_named(finetune: str):
-    message = complaint(finetune, "masking.kind=tube")
-    assert message.splitlines()[1:] == ["  masking.kind must be running_cell, found 'tube'"]
+def test_a_classifier_takes_every_masking_except_the_dual_one(finetune: str):
+    for kind in ("running_cell", "running", "random", "tube", "frame", "block"):
+        recipe = finetuning(finetune, f"masking={{kind: {kind}, ratio: 0.5}}", "masking_start_ratio=0.75")
+        assert recipe.masking is not None
+        assert recipe.masking.kind == kind
+    assert "masking.kind must be one of" in complaint(finetune, "masking={kind: dual}")
+
+
+def test_a_start_ratio_needs_a_masking_and_a_ratio(finetune: str):
+    for override, problem in (
+        ("masking=null", "needs a masking"), ("masking_start_ratio=1", "in [0, 1), found 1"),
+    ):  # fmt: skip
+        message = complaint(finetune, "reconstruction=null", "masking_start_ratio=0.5", override)
+        assert "masking_start_ratio" in message
+        assert problem in message
 
 
 def test_a_mistake_in_settings_of_any_kind_is_one_line(pretrain: str):

@@ -14,6 +14,7 @@ from tubelet.checkpoints.tables import Constant
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
+from tubelet.models.heads import BridgingHeadConfig
 from tubelet.recipe.loading import load_recipe
 from tubelet.recipe.schema import FinetuneRecipe
 from tubelet.run.finetuning import make_classifier, make_task
@@ -58,6 +59,7 @@ def narrow(recipe: FinetuneRecipe) -> tuple[FinetuneRecipe, ClassifyTask]:
     encoder = EncoderConfig(frames=4, image_size=32, dim=16, heads=2, mlp_dim=16)
     decoder = DecoderConfig(dim=16, depth=4, heads=2, mlp_dim=16)
     start = MaskedAutoencoder(AutoencoderConfig(encoder=encoder, decoder=decoder))
+    assert isinstance(recipe.head, BridgingHeadConfig)
     recipe = replace(recipe, head=replace(recipe.head, dim=16, heads=2, mlp_dim=16))
     return recipe, make_task(recipe, make_classifier(recipe, start, 5))
 

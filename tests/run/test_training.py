@@ -24,6 +24,7 @@ from tubelet.clips import SegmentClip, Views
 from tubelet.data.manifest import Sample, write_manifest
 from tubelet.errors import UserError
 from tubelet.files import exclusive
+from tubelet.masking import RandomMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.resize import resize_model
@@ -51,6 +52,19 @@ def test_a_run_leaves_its_recipe_its_log_and_a_model(trained: Path) -> None:
     assert model.card.views == Views(clips=2, crops=1)
     assert isinstance(load_model(run / "best"), VideoClassifier)
     assert {"val/top1", "val/top5"} <= logged(run)[-1].keys()
+
+
+def test_a_classifier_keeps_the_last_ratio_of_its_masking(tiny_recipe: Load, tmp_path: Path) -> None:
+    recipe = tiny_recipe("finetune", "masking={kind: random, ratio: 0.25}", "masking_start_ratio=0.75")
+    run_recipe(recipe, tmp_path / "run")
+    model = load_model(tmp_path / "run")
+    assert isinstance(model, VideoClassifier)
+    assert model.config.masking == RandomMasking(ratio=0.25)
+    with pytest.raises(UserError, match=r"masking_start_ratio=0\.99 leaves none"):
+        run_recipe(
+            tiny_recipe("finetune", "masking={kind: random, ratio: 0}", "masking_start_ratio=0.99"),
+            tmp_path / "none",
+        )
 
 
 def test_fine_tuning_starts_from_the_pretrained_encoder_and_decoder(

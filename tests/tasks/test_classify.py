@@ -8,7 +8,7 @@ import torch
 
 from tests.models.conftest import MAE_ST, MAE_ST_RELEASED, TINY, TINY_DECODER, randomize
 from tubelet.data.dataset import Batch
-from tubelet.masking import RunningCellMasking, TokenMask, row_noise
+from tubelet.masking import RandomMasking, RunningCellMasking, TokenMask, row_noise
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.heads import BridgingHeadConfig
 from tubelet.tasks.classify import ClassifyTask
@@ -129,6 +129,22 @@ def test_masks_follow_only_from_the_seeds(batch: Batch, config: ClassifierConfig
     torch.manual_seed(2)
     assert torch.equal(task(batch)["loss"], first)
     assert not torch.equal(task(replace(batch, seed=batch.seed.flip(0)))["loss"], first)
+
+
+def test_the_ratio_goes_from_its_start_to_the_models_along_half_a_cosine(batch: Batch):
+    task = task_with(replace(PLAIN, masking=RandomMasking(ratio=0.25)))
+    task.masking_start_ratio = 0.75
+    ratios = []
+    for epoch in range(5):
+        task.start_epoch(epoch, 5)
+        assert task.masking
+        ratios.append(task.masking.ratio)
+        noise = row_noise(batch.seed, TINY.grid.volume)
+        logits = task.model(batch.video, RandomMasking(ratio=ratios[-1]).from_noise(TINY.grid, noise))
+        torch.testing.assert_close(task(batch)["loss"], cross_entropy(logits, batch.label, 0.0))
+    half = math.sqrt(0.5) / 4
+    assert ratios == pytest.approx([0.75, 0.5 + half, 0.5, 0.5 - half, 0.25])
+    assert task.model.config.masking == RandomMasking(ratio=0.25)
 
 
 def test_the_task_passes_on_what_its_model_offers_to_training():

@@ -1,5 +1,6 @@
 """Videos as items: a training item is random clips of one video, a test item all of its views."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -222,7 +223,7 @@ class ViewDataset(Dataset[Batch]):
         return Batch(
             video=video,
             label=label_rows([sample.classes] * count, self.num_classes),
-            seed=torch.zeros(count, dtype=torch.int64),
+            seed=torch.tensor([_view_seed(sample.name, view) for view in range(count)]),
             index=_repeat(index, count),
             names=[sample.name] * count,
             failures={},
@@ -341,6 +342,12 @@ def _no_rows(clip: AnyClip, size: int, num_classes: int | None, failures: dict[s
         names=[],
         failures=failures,
     )
+
+
+def _view_seed(name: str, view: int) -> int:
+    """Return a seed in [0, 2**63): the same for a video's view in every list, process and run."""
+    digest = hashlib.blake2b(f"{view} {name}".encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 def _repeat(value: int, count: int) -> Tensor:

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from tubelet.errors import require_at_least
-from tubelet.masking import RunningCellMasking, TokenMask
+from tubelet.masking import ClassifierMasking, TokenMask
 from tubelet.models.autoencoder import Reconstruction, clip_patches, encode_clip, make_decoder, reconstruct
 from tubelet.models.card import ModelCard
 from tubelet.models.decoder import DecoderConfig
@@ -32,7 +33,7 @@ class ClassifierConfig:
     encoder: EncoderConfig
     classes: int
     head: AnyHeadConfig = field(default_factory=LinearHeadConfig)
-    masking: RunningCellMasking | None = None
+    masking: ClassifierMasking | None = None
     decoder: DecoderConfig | None = None
     target: PixelTarget = field(default_factory=PixelTarget)
 
@@ -66,11 +67,12 @@ class VideoClassifier(nn.Module):
 
         Args:
             video: uint8 (B, T, C, H, W).
-            mask: the visible tokens; None is the fixed mask of the model's own masking, or all tokens if it
-                has no masking.
+            mask: the visible tokens; None is the test mask of the model's own masking, with the seed 0 for
+                every clip, or all tokens if it has no masking.
         """
         if mask is None and self.config.masking:
-            mask = self.config.masking.fixed(self.grid, video.shape[0], video.device)
+            seeds = torch.zeros(len(video), dtype=torch.int64, device=video.device)
+            mask = self.config.masking.test_masks(self.grid, seeds)
         return self.head(self.encode(video, mask))
 
     def probabilities(self, logits: Tensor) -> Tensor:

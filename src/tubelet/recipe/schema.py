@@ -9,7 +9,7 @@ from tubelet.data.augment import Augment
 from tubelet.data.mixing import Mixing
 from tubelet.data.protocols import named_protocol
 from tubelet.errors import UserError, require_at_least
-from tubelet.masking import AnyMasking, RunningCellMasking, TubeMasking
+from tubelet.masking import AnyMasking, ClassifierMasking, TubeMasking
 from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
@@ -148,6 +148,8 @@ class FinetuneRecipe:
         encoder: the encoder's architecture without an init; with an init, null.
         head: from tokens to class scores.
         masking: train and classify on the visible tokens of this masking; null is all tokens.
+        masking_start_ratio: ratio of the masking in the first epoch, in [0, 1); it goes along half a cosine
+            to masking.ratio, that of the last epoch and of the trained model; null keeps masking.ratio.
         reconstruction: with a masking, also reconstruct the masked tokens; null does not.
         drop_path: drop-path rate of the encoder's last block, in [0, 1).
         label_smoothing: probability that is spread evenly over all classes, in [0, 1).
@@ -169,7 +171,8 @@ class FinetuneRecipe:
     image_size: int | None = None
     encoder: EncoderConfig | None = None
     head: AnyHeadConfig = field(default_factory=LinearHeadConfig)
-    masking: RunningCellMasking | None = None
+    masking: ClassifierMasking | None = None
+    masking_start_ratio: float | None = None
     reconstruction: ReconstructionConfig | None = None
     drop_path: float = 0.1
     label_smoothing: float = 0.1
@@ -192,8 +195,11 @@ class FinetuneRecipe:
         for name in ("drop_path", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} must be in [0, 1), found {getattr(self, name)}")
-        if self.reconstruction and not self.masking:
-            raise UserError("reconstruction needs a masking: without it there are no masked tokens")
+        for name in ("reconstruction", "masking_start_ratio"):
+            if getattr(self, name) is not None and not self.masking:
+                raise UserError(f"{name} needs a masking: without it there are no masked tokens")
+        if self.masking_start_ratio is not None and not 0 <= self.masking_start_ratio < 1:
+            raise UserError(f"masking_start_ratio must be in [0, 1), found {self.masking_start_ratio}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +270,7 @@ class EvaluateRecipe:
     data: EvaluateDataConfig
     protocol: str | None = None
     views: ViewsConfig = field(default_factory=ViewsConfig)
-    masking: RunningCellMasking | None = None
+    masking: ClassifierMasking | None = None
     complementary: bool = False
     batch_size: int = 8
     runtime: ComputeConfig = field(default_factory=ComputeConfig)

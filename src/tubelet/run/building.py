@@ -12,7 +12,7 @@ from tubelet.data.loader import TrainLoader, default_workers
 from tubelet.data.manifest import Manifest
 from tubelet.errors import UserError
 from tubelet.machine import version
-from tubelet.masking import AnyMasking
+from tubelet.masking import Masking
 from tubelet.models.encoder import EncoderConfig
 from tubelet.patches import Size3
 from tubelet.recipe.schema import Recipe
@@ -54,13 +54,15 @@ def model_errors() -> Iterator[None]:
         raise UserError(f"the model's settings do not fit each other: {error}") from error
 
 
-def require_useful_masking(masking: AnyMasking, grid: Size3) -> None:
+def require_useful_masking(
+    masking: Masking, grid: Size3, setting: str = "masking.ratio", *, may_mask_none: bool = False
+) -> None:
     """Raise a UserError if a masking leaves no token visible or none masked, before the first step does."""
     mask = masking.from_noise(grid, torch.zeros(1, masking.noise_size(grid)))
     visible = mask.visible.shape[1]
-    if visible in (0, grid.volume):
+    if not visible or (visible == grid.volume and not may_mask_none):
         raise UserError(
-            f"masking.ratio={masking.ratio:g} leaves {'all' if visible else 'none'} of the clip's {grid.t} x "
+            f"{setting}={masking.ratio:g} leaves {'all' if visible else 'none'} of the clip's {grid.t} x "
             f"{grid.h} x {grid.w} tokens visible, as it is rounded to whole slots: choose another ratio"
         )
 

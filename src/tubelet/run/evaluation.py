@@ -19,7 +19,7 @@ from tubelet.data.manifest import Manifest, Sample, read_manifest
 from tubelet.data.workers import Workers
 from tubelet.errors import UserError, require_at_least
 from tubelet.machine import version
-from tubelet.masking import RunningCellMasking, TokenMask
+from tubelet.masking import ClassifierMasking, RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.encoder import EncoderConfig
 from tubelet.run.accuracy import Evaluation
@@ -44,7 +44,7 @@ def evaluate(
     protocol: str | None = None,
     clip: AnyClip | None = None,
     views: Views | None = None,
-    masking: RunningCellMasking | None = None,
+    masking: ClassifierMasking | None = None,
     complementary: bool = False,
     batch_size: int = 8,
     workers: int | None = None,
@@ -122,7 +122,7 @@ def evaluate_model(
     clip: AnyClip,
     views: Views,
     runtime: Runtime,
-    masking: RunningCellMasking | None = None,
+    masking: ClassifierMasking | None = None,
     complementary: bool = False,
     batch_size: int = 8,
     workers: int | None = None,
@@ -171,7 +171,7 @@ def _asked(
     model: VideoClassifier,
     clip: AnyClip,
     views: Views,
-    masking: RunningCellMasking | None,
+    masking: ClassifierMasking | None,
     complementary: bool,
     runtime: Runtime,
 ) -> dict[str, Any]:
@@ -194,11 +194,11 @@ def _probabilities(
     batch: Batch,
     views: Views,
     runtime: Runtime,
-    masking: RunningCellMasking | None,
+    masking: ClassifierMasking | None,
     complementary: bool,
 ) -> Tensor:
     """Return the class probabilities (videos, K) of a batch, averaged over the masks and the views."""
-    masks = _masks(model, masking, complementary, len(batch), runtime.device)
+    masks = _masks(model, masking, complementary, batch.seed.to(runtime.device))
     with inference(model, runtime):
         video = batch.video.to(runtime.device, non_blocking=True)
         logits = torch.stack([model(video, mask) for mask in masks]).mean(0)
@@ -273,18 +273,18 @@ def _check_classes(model: VideoClassifier, manifest: Manifest) -> None:
 
 def _masks(
     model: VideoClassifier,
-    masking: RunningCellMasking | None,
+    masking: ClassifierMasking | None,
     complementary: bool,
-    num_clips: int,
-    device: torch.device,
+    seeds: Tensor,
 ) -> Sequence[TokenMask | None]:
-    """Return the masks whose scores are averaged; None is the model's own mask."""
-    masking = masking or (model.config.masking if complementary else None)
+    """Return the masks whose scores are averaged, for the seeds of the clips; None is all tokens."""
+    masking = masking or model.config.masking
     if not complementary:
-        return [masking.fixed(model.grid, num_clips, device) if masking else None]
-    if masking is None:
-        raise UserError("complementary=true needs a masking: this model classifies by all tokens")
-    masks = masking.complements(model.grid, num_clips, device)
+        return [masking.test_masks(model.grid, seeds) if masking else None]
+    if not isinstance(masking, RunningCellMasking):
+        found = f"{masking.kind} masking" if masking else "no masking, so it classifies by all tokens"
+        raise UserError(f"complementary=true needs a masking of kind running_cell, found {found}")
+    masks = masking.complements(model.grid, len(seeds), seeds.device)
     if len(masks) == 1:
         raise UserError(
             f"complementary=true needs a masking, and masking.ratio={masking.ratio:g} masks no token, as it "

@@ -47,8 +47,7 @@ def build_finetuning(recipe: FinetuneRecipe, runtime: Runtime, begun: Path | Non
             model = VideoClassifier(own, drop_path=recipe.drop_path)
         else:
             model = make_classifier(recipe, start, len(manifest.classes))
-        if recipe.masking:
-            require_useful_masking(recipe.masking, model.grid)
+        _check_maskings(recipe, model)
     model.card = ModelCard(
         classes=manifest.classes,
         multi_label=manifest.multi_label,
@@ -69,6 +68,20 @@ def build_finetuning(recipe: FinetuneRecipe, runtime: Runtime, begun: Path | Non
     )
 
 
+def _check_maskings(recipe: FinetuneRecipe, model: VideoClassifier) -> None:
+    """Raise a UserError if a masking of the run leaves no token, or needlessly all tokens, visible."""
+    if recipe.masking is None:
+        return
+    if recipe.masking_start_ratio is None:
+        require_useful_masking(recipe.masking, model.grid)
+        return
+    start = replace(recipe.masking, ratio=recipe.masking_start_ratio)
+    both = {"masking.ratio": recipe.masking, "masking_start_ratio": start}
+    for setting, masking in both.items():
+        needs_masked = recipe.reconstruction is not None
+        require_useful_masking(masking, model.grid, setting, may_mask_none=not needs_masked)
+
+
 def make_task(recipe: FinetuneRecipe, model: VideoClassifier) -> ClassifyTask:
     """Return the task of a recipe."""
     return ClassifyTask(
@@ -76,6 +89,7 @@ def make_task(recipe: FinetuneRecipe, model: VideoClassifier) -> ClassifyTask:
         label_smoothing=recipe.label_smoothing,
         mixing=recipe.mixing,
         reconstruction_weight=recipe.reconstruction.weight if recipe.reconstruction else 0.0,
+        masking_start_ratio=recipe.masking_start_ratio,
     )
 
 

@@ -1,5 +1,8 @@
 """The classification task: on all tokens, or on the visible ones while the masked ones are reconstructed."""
 
+import math
+from dataclasses import replace
+
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,6 +29,8 @@ class ClassifyTask(ModelTask[VideoClassifier]):
         label_smoothing: probability that is spread evenly over all classes, in [0, 1).
         reconstruction_weight: factor on the reconstruction loss.
         mixing: mixup and cutmix of clips and labels; None does not mix.
+        masking_start_ratio: ratio of the model's masking in the first epoch of training, from which it goes
+            to the masking's own ratio in the last epoch along half a cosine; None keeps the ratio.
     """
 
     def __init__(
@@ -35,8 +40,11 @@ class ClassifyTask(ModelTask[VideoClassifier]):
         label_smoothing: float = 0.0,
         reconstruction_weight: float = 0.0,
         mixing: Mixing | None = None,
+        masking_start_ratio: float | None = None,
     ) -> None:
         super().__init__(model)
+        self.masking = model.config.masking
+        self.masking_start_ratio = masking_start_ratio
         self.label_smoothing = label_smoothing
         self.reconstruction_weight = reconstruction_weight
         self.mixing = mixing
@@ -46,7 +54,7 @@ class ClassifyTask(ModelTask[VideoClassifier]):
 
         The accuracy is relative to each clip's own label, also for mixed clips.
         """
-        masking, grid = self.model.config.masking, self.model.grid
+        masking, grid = self.masking, self.model.grid
         video, target = batch.video, batch.label
         if self.mixing and self.training:
             video, target = self.mixing(video, batch.label, batch.seed, self.model.config.classes)
@@ -76,6 +84,13 @@ class ClassifyTask(ModelTask[VideoClassifier]):
         if not multi_label:
             losses["accuracy"] = (logits.argmax(1) == batch.label).float().mean()
         return losses
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Set the masking's ratio in this epoch."""
+        masking, start = self.model.config.masking, self.masking_start_ratio
+        if masking is not None and start is not None:
+            share = (1 + math.cos(math.pi * epoch / max(1, epochs - 1))) / 2
+            self.masking = replace(masking, ratio=masking.ratio + (start - masking.ratio) * share)
 
     @property
     def num_layers(self) -> int:

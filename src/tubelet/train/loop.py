@@ -158,6 +158,7 @@ def fit(
         for epoch in range(progress.epoch, optim.epochs):
             position = progress.step - epoch * steps_per_epoch  # above 0 only after an interruption
             task.train()
+            task.start_epoch(epoch, optim.epochs)
             meter.resume()
             batches = meter.waiting(runtime.prefetch(loader.batches(epoch, position * optim.accumulate)))
             for _ in range(position, steps_per_epoch):

@@ -16,6 +16,9 @@ class Task(nn.Module):
         """The modules that are compiled one by one and are FSDP2's shards."""
         return ()
 
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Prepare for an epoch, 0 to epochs - 1; the loop calls it before the epoch's first batch."""
+
     @property
     def num_layers(self) -> int:
         """The number of layers of layer-wise learning-rate decay."""
