@@ -458,7 +458,7 @@ def test_every_token_time_has_the_mask_before_it_shifted_by_one(
         mask = replace(masking, shuffle_time=shuffle).from_noise(grid, noise)
         for row, planes in enumerate(picture(mask, grid).flatten(2).tolist()):
             assert all(plane.count(0) == int(masking.ratio * area) for plane in planes)
-            order = range(grid.t)
+            order = list(range(grid.t))
             if shuffle:
                 values = noise[row, -grid.t :].tolist()
                 order = sorted(range(grid.t), key=values.__getitem__)

@@ -23,7 +23,8 @@ from tubelet.models.heads import BridgingHeadConfig, LinearHeadConfig
 from tubelet.recipe.help import explain
 from tubelet.recipe.loading import evaluate_recipe, load_recipe, recipe_names, to_yaml
 from tubelet.recipe.schema import FinetuneRecipe, PretrainRecipe, Recipe
-from tubelet.run.finetuning import make_classifier, make_task
+from tubelet.run.finetuning import make_task
+from tubelet.run.new_classifier import make_classifier
 from tubelet.run.training import run_recipe
 from tubelet.settings import difference, parse, to_plain
 from tubelet.train.optim import learning_rate, scaled_lr

@@ -17,7 +17,8 @@ from tubelet.models.encoder import EncoderConfig
 from tubelet.models.heads import BridgingHeadConfig
 from tubelet.recipe.loading import load_recipe
 from tubelet.recipe.schema import FinetuneRecipe
-from tubelet.run.finetuning import make_classifier, make_task
+from tubelet.run.finetuning import make_task
+from tubelet.run.new_classifier import make_classifier
 from tubelet.tasks.classify import ClassifyTask
 from tubelet.train.optim import learning_rate, make_optimizer, set_lr
 

@@ -106,7 +106,7 @@ def test_a_pretrained_decoder_keeps_its_target(tiny_recipe: Load, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("setting", "head"),
-    [("kind=bridging", "{kind: bridging, dim: 32, heads: 2}"), ("keep_norm=true", "{keep_norm: true}")],
+    [("kind=bridging", "{kind: bridging, dim: 32, heads: 2}"), ("normalize=tokens", "{normalize: tokens}")],
 )
 def test_a_head_that_needs_the_encoders_last_norm_is_refused_without_it(
     tiny_recipe: Load, trained: Path, tmp_path: Path, setting: str, head: str

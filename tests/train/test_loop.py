@@ -104,6 +104,17 @@ def test_sigterm_saves_and_resumes(tmp_path: Path, position: int, capsys: pytest
     assert_identical(tmp_path / "stopped", tmp_path / "whole")
 
 
+def test_sgd_resumes_with_its_momentum(tmp_path: Path) -> None:
+    options = RANDOM | {"algorithm": "sgd"}
+    train(tmp_path / "whole", **options)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "stopped", kill=(1, 4, SIGTERM, 0), **options)
+    moments = saved(tmp_path / "stopped")["optimizer"]["state"]
+    assert all(parts.keys() == {"momentum_buffer"} for parts in moments.values())
+    train(tmp_path / "stopped", **options)
+    assert_identical(tmp_path / "stopped", tmp_path / "whole")
+
+
 def test_the_second_interrupt_acts_at_once() -> None:
     with CatchSignals() as signals:
         os.kill(os.getpid(), signal.SIGINT)

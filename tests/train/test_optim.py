@@ -133,6 +133,22 @@ def test_set_lr_applies_the_scale() -> None:
     assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
 
 
+def test_two_steps_are_sgd_with_momentum_by_hand() -> None:
+    task = Linear()
+    nn.init.constant_(task.linear.weight, 2.0)
+    config = OptimConfig(base_lr=0.1, batch_size=256, weight_decay=0.5, algorithm="sgd", momentum=0.9)
+    optimizer = make_optimizer(task, config)
+    weight, average = 2.0, 0.0
+    for _ in range(2):
+        optimizer.zero_grad()
+        task.linear(torch.ones(1, 1)).sum().backward()
+        optimizer.step()
+        gradient = 1 + 0.5 * weight
+        average = gradient if not average else 0.9 * average + gradient
+        weight -= 0.1 * average
+    assert task.linear.weight.item() == pytest.approx(weight)
+
+
 def test_a_step_is_adamw_by_hand() -> None:
     task = Linear()
     linear = task.linear
@@ -158,6 +174,7 @@ def test_a_step_is_adamw_by_hand() -> None:
         {"betas": (-0.1, 0.9)},
         {"eps": -1.0},
         {"layer_decay": 0.0},
+        {"momentum": 1.0},
     ],
 )
 def test_settings_out_of_range(wrong: dict[str, float]) -> None:

@@ -54,7 +54,7 @@ class VideoClassifier(nn.Module):
         self.config = config
         self.card = ModelCard()
         self.encoder = VideoEncoder(config.encoder, drop_path=drop_path)
-        self.head = make_head(config.head, dim=config.encoder.dim, classes=config.classes)
+        self.head = make_head(config.head, dim=config.encoder.dim, classes=config.classes, grid=self.grid)
         self.decoder = make_decoder(config.decoder, config.encoder, config.target) if config.decoder else None
 
     @property
@@ -73,7 +73,7 @@ class VideoClassifier(nn.Module):
         if mask is None and self.config.masking:
             seeds = torch.zeros(len(video), dtype=torch.int64, device=video.device)
             mask = self.config.masking.test_masks(self.grid, seeds)
-        return self.head(self.encode(video, mask))
+        return self.head(self.encode(video, mask), mask)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return probabilities (B, K), float32, of logits (B, K): softmax, or sigmoid if multi-label."""
@@ -90,7 +90,8 @@ class VideoClassifier(nn.Module):
         patches = clip_patches(video, self.config.encoder, mask)
         encoded = self.encoder(patches, mask.visible)
         reconstruction = reconstruct(self.encoder, self.decoder, self.config.target, encoded, patches, mask)
-        return self.head(encoded[:, self.config.encoder.num_class_tokens :]), reconstruction
+        tokens = encoded[:, self.config.encoder.num_class_tokens :]
+        return self.head(tokens, mask), reconstruction
 
     def encode(self, video: Tensor, mask: TokenMask | None = None) -> Tensor:
         """Return features of all tokens (B, N, D), or of the visible ones (B, V, D); none of the class token.
@@ -119,6 +120,7 @@ class VideoClassifier(nn.Module):
     def learned_tokens(self) -> set[str]:
         """Return the names of the learned tokens and positions."""
         names = {f"encoder.{name}" for name in self.encoder.learned_tokens()}
+        names |= {f"head.{name}" for name in self.head.learned_tokens()}
         if self.decoder is not None:
             names |= {f"decoder.{name}" for name in self.decoder.learned_tokens()}
         return names

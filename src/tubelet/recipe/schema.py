@@ -143,6 +143,11 @@ class FinetuneRecipe:
     Attributes:
         data: the clips and their labels.
         init: pre-trained model to start from; null is random weights.
+        keep_head: whether to start from the head of init, too, which must be a classifier with such a head;
+            classes have the rows of the same names in its last layer.
+        init_classes: file with the names of init's classes, one a line; null: they are in init's card.
+        freeze: part of init's encoder that is not trained, and has no drop path: `encoder` for all of it, or
+            a number n for the embedding and the first n blocks; null trains all.
         frames: frames of a clip; null is as in init, else its positions are resized.
         image_size: side of the frames in pixels; null is as in init, else its positions are resized.
         encoder: the encoder's architecture without an init; with an init, null.
@@ -167,6 +172,9 @@ class FinetuneRecipe:
     data: FinetuneDataConfig
     optim: OptimConfig
     init: str | None = None
+    keep_head: bool = False
+    init_classes: Path | None = None
+    freeze: Literal["encoder"] | int | None = None
     frames: int | None = None
     image_size: int | None = None
     encoder: EncoderConfig | None = None
@@ -187,6 +195,14 @@ class FinetuneRecipe:
     def __post_init__(self) -> None:
         _check_seed(self.seed)
         require_at_least(1, frames=self.frames, image_size=self.image_size)
+        if self.keep_head and self.init is None:
+            raise UserError("keep_head keeps the head of init, which is null")
+        if self.init_classes is not None and not self.keep_head:
+            raise UserError("init_classes are the classes of a head that is kept: set keep_head=true")
+        if self.freeze is not None and self.init is None:
+            raise UserError("freeze keeps weights of init, which is null")
+        if self.freeze not in (None, "encoder"):
+            require_at_least(0, freeze=int(self.freeze))
         for name in ("frames", "image_size"):
             if self.init is None and getattr(self, name) is not None:
                 raise UserError(

@@ -115,7 +115,10 @@ class RunState:
         if self.progress.step and not moments:
             raise UserError("optimizer.state has no moments")
         for name, tensors in moments.items():
-            expected = {"step": torch.Size(), "exp_avg": shapes[name], "exp_avg_sq": shapes[name]}
+            if "momentum_buffer" in tensors:  # SGD
+                expected = {"momentum_buffer": shapes[name]}
+            else:
+                expected = {"step": torch.Size(), "exp_avg": shapes[name], "exp_avg_sq": shapes[name]}
             _require_shapes(f"optimizer.state.{name}", tensors, expected)
         if self.ema is not None:
             _require_shapes("ema", self.ema, {name: shapes[name] for name in trained})

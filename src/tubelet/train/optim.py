@@ -1,4 +1,4 @@
-"""The optimizer: AdamW, its parameter groups and the learning rate of every step."""
+"""The optimizer, its parameter groups and the learning rate of every step."""
 
 import math
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ class OptimConfig:
     """How the weights are updated, and for how long.
 
     Attributes:
+        algorithm: `adamw`, or `sgd` with momentum for linear probes; SGD adds weight decay to the gradient.
         base_lr: peak learning rate for a batch of 256; the rate used is base_lr * batch_size / 256.
         batch_size: videos in one optimizer step, over all processes and micro-batches.
         epochs: passes over the training videos.
@@ -29,6 +30,7 @@ class OptimConfig:
             token) and in MAE-ST's pre-training.
         betas: AdamW's two averaging factors in [0, 1), of the gradient and of its square.
         eps: AdamW's epsilon.
+        momentum: SGD's factor on the earlier steps, in (0, 1).
         layer_decay: factor of the learning rate from each layer to the one below; 1 disables it and is
             required in pre-training.
         layer_decay_scope: what layer_decay applies to: `all`, or as in MAR only `matrices`, in which biases
@@ -38,6 +40,7 @@ class OptimConfig:
         ema: decay per step of the moving average of the weights; null keeps none.
     """
 
+    algorithm: Literal["adamw", "sgd"] = "adamw"
     base_lr: float
     batch_size: int = 64
     epochs: int = 1
@@ -49,6 +52,7 @@ class OptimConfig:
     decay_tokens: bool = False
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
+    momentum: float = 0.9
     layer_decay: float = 1.0
     layer_decay_scope: Literal["all", "matrices"] = "all"
     clip_grad: float | None = None
@@ -62,6 +66,8 @@ class OptimConfig:
         require_above(0, layer_decay=self.layer_decay, clip_grad=self.clip_grad)
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise UserError(f"warmup_epochs must be in [0, epochs={self.epochs}], found {self.warmup_epochs}")
+        if not 0 < self.momentum < 1:
+            raise UserError(f"momentum must be in (0, 1), found {self.momentum}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"betas must be in [0, 1), found {self.betas}")
         if self.ema is not None and not 0 <= self.ema < 1:
@@ -124,12 +130,16 @@ def parameter_groups(task: Task, config: OptimConfig) -> list[dict[str, Any]]:
     return list(groups.values())
 
 
-def make_optimizer(task: Task, config: OptimConfig) -> torch.optim.AdamW:
-    """Return AdamW (arXiv 1711.05101) over the task's groups; every group keeps its `lr_scale`."""
+def make_optimizer(task: Task, config: OptimConfig) -> torch.optim.Optimizer:
+    """Return AdamW (arXiv 1711.05101) or SGD over the task's groups; every group keeps its `lr_scale`."""
     groups = parameter_groups(task, config)
     if not groups:
         raise UserError("nothing to train: every parameter of the model is frozen")
-    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
+    optimizer: torch.optim.Optimizer
+    if config.algorithm == "sgd":
+        optimizer = torch.optim.SGD(groups, lr=0.0, momentum=config.momentum)
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
     set_lr(optimizer, scaled_lr(config.base_lr, config.batch_size))
     return optimizer
 
