@@ -38,7 +38,7 @@ Device = Annotated[
     typer.Option(help="Where to compute; auto is CUDA, else MPS, else the CPU."),
 ]
 Precision = Annotated[
-    Literal["auto", "fp32", "bf16"],
+    Literal["auto", "fp32", "bf16", "fp16"],
     typer.Option(help="Number format; auto is that of the model's recipe, fp32 if it has none."),
 ]
 

@@ -64,8 +64,8 @@ def predict(
         device: "auto" (CUDA, else MPS, else the CPU), "cpu", "mps", "cuda" or a certain GPU such as "cuda:1".
             With None a model that is given as an object stays where it is, and one that is read goes to the
             best device.
-        precision: "fp32" or "bf16"; None is that of the protocol, else that of the model's recipe, fp32 if
-            its card has no recipe.
+        precision: "fp32", "bf16" or "fp16"; None is that of the protocol, else that of the model's recipe,
+            fp32 if its card has no recipe.
 
     Raises:
         UserError: the model is not a classifier, its card does not say how clips are sampled, there is no

@@ -89,7 +89,8 @@ def reconstruction(
         height: a smaller clip is enlarged by the least integer factor that makes it this high, in pixels.
         gutter: space between the panels in pixels.
         device: where to compute, such as "auto" or "cuda"; None is where the model is.
-        precision: "fp32" or "bf16"; None is that of the model's recipe, fp32 if its card has no recipe.
+        precision: "fp32", "bf16" or "fp16"; None is that of the model's recipe, fp32 if its card has no
+            recipe.
 
     Returns:
         T frames, each `factor * H` pixels high and `3 * factor * W + 2 * gutter` wide.

@@ -22,6 +22,7 @@ from tubelet.errors import UserError, excerpt, plural, require_at_least
 from tubelet.files import ChecksumWriter, checksum_matches, replacing, write_json
 from tubelet.settings import parse
 from tubelet.train.ema import WeightAverage
+from tubelet.train.loss_scale import LossScale
 
 Weights = dict[str, Tensor]
 Export = Callable[[Path, Weights], None]
@@ -57,6 +58,7 @@ class Progress:
         best: best validation score so far.
         validated_on: identifies the videos of the validation that `best` is from.
         metrics: the newest value of everything logged.
+        loss_scale: the factor on the loss, in fp16.
     """
 
     steps_per_epoch: int
@@ -65,6 +67,7 @@ class Progress:
     best: float = -math.inf
     validated_on: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    loss_scale: LossScale = field(default_factory=LossScale)
 
 
 @dataclass(frozen=True, kw_only=True)
