@@ -2,11 +2,34 @@
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UserError(ValueError):
     """An error that the user can fix: it names the file or setting, what was expected and what to do."""
+
+
+class Problems:
+    """UserErrors that are collected, so that the user sees all of them at once."""
+
+    def __init__(self) -> None:
+        self._messages: list[str] = []
+
+    def attempt(self, make: Callable[[], T]) -> T | None:
+        """Return the result of `make`, or None after a UserError, which is kept for `raise_any`."""
+        try:
+            return make()
+        except UserError as error:
+            self._messages.append(str(error))
+            return None
+
+    def raise_any(self) -> None:
+        """Raise one UserError with all messages, if there are any."""
+        if self._messages:
+            raise UserError("\n".join(self._messages))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

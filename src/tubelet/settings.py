@@ -159,7 +159,9 @@ def _locate(kind: type, loc: Sequence[int | str]) -> tuple[list[str], list[Any],
     options: list[Any] = list(options_of(kind))
     chosen = len(options) == 1
     for part in loc:
-        if not chosen and options:
+        if isinstance(part, int):  # an entry of a list
+            path.append(str(part))
+        elif not chosen and options:
             options.sort(key=lambda option: option.kind != part)
             chosen = True
         else:

@@ -22,7 +22,7 @@ from tubelet.models.encoder import EncoderConfig
 from tubelet.models.heads import BridgingHeadConfig, LinearHeadConfig
 from tubelet.recipe.help import explain
 from tubelet.recipe.loading import evaluate_recipe, load_recipe, recipe_names, to_yaml
-from tubelet.recipe.schema import FinetuneRecipe, PretrainRecipe, Recipe
+from tubelet.recipe.schema import DataSource, FinetuneRecipe, PretrainRecipe, Recipe
 from tubelet.run.finetuning import make_task
 from tubelet.run.new_classifier import make_classifier
 from tubelet.run.training import run_recipe
@@ -389,6 +389,20 @@ def test_pretraining_has_no_validation(pretrain: str, finetune: str):
 def test_a_setting_of_another_kind_is_refused(pretrain: str):
     message = complaint(pretrain, "data.clip={kind: segment, stride: 2}")
     assert "data.clip.stride is not a setting" in message
+
+
+def test_a_mistake_in_an_entry_of_a_list_is_refused_with_its_path(pretrain: str):
+    message = complaint(
+        pretrain,
+        "data.more_roots=[{root: a}, {rot: b, clip: {kind: dense, stride: 0}}]",
+        "optim.betas=[1, x]",
+    )
+    assert "data.more_roots.1.rot is not a setting; did you mean 'root'?" in message
+    assert "data.more_roots.1.clip: stride" in message
+    assert "optim.betas.1" in message
+    recipe = pretraining(pretrain, "data.more_roots=[{root: a, clip: {kind: dense, stride: 2}}]")
+    assert recipe.data.more_roots == (DataSource(root=Path("a"), clip=DenseClip(stride=2)),)
+    assert "data.more_roots.clip[dense].stride" in {key for key, *_ in explain("pretrain")}
 
 
 def test_a_wrong_type_is_refused_with_its_path(pretrain: str):

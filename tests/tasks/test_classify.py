@@ -8,6 +8,7 @@ import torch
 
 from tests.models.conftest import MAE_ST, MAE_ST_RELEASED, TINY, TINY_DECODER, randomize
 from tubelet.data.dataset import Batch
+from tubelet.data.mixing import Mixing
 from tubelet.masking import RandomMasking, RunningCellMasking, TokenMask, row_noise
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.heads import BridgingHeadConfig
@@ -129,6 +130,38 @@ def test_masks_follow_only_from_the_seeds(batch: Batch, config: ClassifierConfig
     torch.manual_seed(2)
     assert torch.equal(task(batch)["loss"], first)
     assert not torch.equal(task(replace(batch, seed=batch.seed.flip(0)))["loss"], first)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_weights_are_factors_on_the_loss_of_each_class(batch: Batch, smoothing: float):
+    weights = [0.5, 1.0, 3.0, 0.0, 2.0]
+    model = task_with(PLAIN).model
+    task = ClassifyTask(model, label_smoothing=smoothing, class_weights=weights)
+    log = model(batch.video).detach().log_softmax(1)
+    expected = 0.0
+    for row, label in enumerate(batch.label.tolist()):
+        for k in range(5):
+            share = (1 - smoothing) * (k == label) + smoothing / 5
+            expected -= weights[k] * share * float(log[row, k]) / 4
+    assert task(batch)["loss"].item() == pytest.approx(expected, rel=1e-5)
+    ones = ClassifyTask(model, label_smoothing=smoothing, class_weights=[1.0] * 5)
+    torch.testing.assert_close(ones(batch)["loss"], cross_entropy(model(batch.video), batch.label, smoothing))
+    assert task.state_dict().keys() == ones.state_dict().keys() == task_with(PLAIN).state_dict().keys()
+
+
+def test_class_weights_of_mixed_and_of_multi_label_clips(batch: Batch, multi_label_batch: Batch):
+    weights = [0.5, 1.0, 3.0, 0.0, 2.0]
+    mixing = Mixing()
+    task = ClassifyTask(task_with(PLAIN).model, mixing=mixing, class_weights=weights)
+    video, target = mixing(batch.video, batch.label, batch.seed, 5)
+    log = task.model(video).log_softmax(1)
+    expected = -(target * torch.tensor(weights) * log).sum(1).mean()
+    torch.testing.assert_close(task.train()(batch)["loss"], expected)
+    task = ClassifyTask(task.model, class_weights=weights)
+    chance = task.model(multi_label_batch.video).sigmoid()
+    shown = multi_label_batch.label
+    terms = torch.where(shown, chance.log(), (1 - chance).log()) * torch.tensor(weights)
+    torch.testing.assert_close(task(multi_label_batch)["loss"], -terms.mean())
 
 
 def test_the_ratio_goes_from_its_start_to_the_models_along_half_a_cosine(batch: Batch):

@@ -91,6 +91,7 @@ class TrainDataset(Dataset[Batch]):
         repeats: clips of a video, each of different frames; they share one decoding.
         augmented_copies: differently augmented copies of each of those clips, of the same frames.
         seed: of the run.
+        clips: the rule of each video, where they are not all the same; all have the frames of `clip`.
     """
 
     def __init__(
@@ -103,9 +104,11 @@ class TrainDataset(Dataset[Batch]):
         repeats: int = 1,
         augmented_copies: int = 1,
         seed: int = 0,
+        clips: Sequence[AnyClip] | None = None,
     ) -> None:
         self.manifest = manifest
         self.clip = clip
+        self.clips = clips
         self.augment = augment
         self.size = size
         self.repeats = repeats
@@ -153,7 +156,7 @@ class TrainDataset(Dataset[Batch]):
     def _item(self, key: tuple[int, int], num_replaced: int, failures: dict[str, str], video: Video) -> Batch:
         index, rng = self._draw_video(key, num_replaced)
         sample = self.manifest.samples[index]
-        clips = self._clips(video, sample, rng)
+        clips = self._clips(video, sample, self.clips[index] if self.clips else self.clip, rng)
         return Batch(
             video=torch.stack([clip for clip, _ in clips]),
             label=label_rows([classes for _, classes in clips], self.num_classes),
@@ -164,11 +167,11 @@ class TrainDataset(Dataset[Batch]):
         )
 
     def _clips(
-        self, video: Video, sample: Sample, rng: np.random.Generator
+        self, video: Video, sample: Sample, rule: AnyClip, rng: np.random.Generator
     ) -> list[tuple[Tensor, tuple[int, ...]]]:
         """Draw, read and augment a video's clips; each comes with its classes, which a flip may change."""
         index, augment = video.index, self.augment
-        frames = [self.clip.sample(len(index), rng, index.fps or None) for _ in range(self.repeats)]
+        frames = [rule.sample(len(index), rng, index.fps or None) for _ in range(self.repeats)]
         if augment.whole_frames:
             whole = video.read_crops([Crop(numbers, None, (index.height, index.width)) for numbers in frames])
             return [

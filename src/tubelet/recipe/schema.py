@@ -22,11 +22,25 @@ from tubelet.train.runtime import ComputeConfig, RuntimeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """A further data set.
+
+    Attributes:
+        root: its folder, with the same list.
+        clip: which frames of its videos make a clip, as many as in the other data sets; null is data.clip.
+    """
+
+    root: Path
+    clip: AnyClip | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where the clips come from.
 
     Attributes:
         root: folder of the data set, with its lists (train.csv, …) and classes.txt.
+        more_roots: data sets to train on together with that of root, as if they were one.
         train: list to train on.
         clip: which frames of a video make a clip.
         augment: random changes to the training clips.
@@ -41,6 +55,7 @@ class DataConfig:
     """
 
     root: Path
+    more_roots: tuple[DataSource, ...] = ()
     train: str = "train"
     clip: AnyClip = field(default_factory=DenseClip)
     augment: Augment = field(default_factory=Augment)
@@ -157,6 +172,8 @@ class FinetuneRecipe:
             to masking.ratio, that of the last epoch and of the trained model; null keeps masking.ratio.
         reconstruction: with a masking, also reconstruct the masked tokens; null does not.
         drop_path: drop-path rate of the encoder's last block, in [0, 1).
+        class_weights: factors on the loss of each class: `balanced` is inverse to the number of its training
+            videos, 1 on average over the videos; or a list by class index; null is 1 for all.
         label_smoothing: probability that is spread evenly over all classes, in [0, 1).
         mixing: mixup and cutmix of the training clips and their labels; null does not mix.
         optim: the optimization.
@@ -183,6 +200,7 @@ class FinetuneRecipe:
     masking_start_ratio: float | None = None
     reconstruction: ReconstructionConfig | None = None
     drop_path: float = 0.1
+    class_weights: Literal["balanced"] | tuple[float, ...] | None = None
     label_smoothing: float = 0.1
     mixing: Mixing | None = None
     views: Views = field(default_factory=Views)
@@ -203,6 +221,9 @@ class FinetuneRecipe:
             raise UserError("freeze keeps weights of init, which is null")
         if self.freeze not in (None, "encoder"):
             require_at_least(0, freeze=int(self.freeze))
+        if isinstance(self.class_weights, tuple):
+            for weight in self.class_weights:
+                require_at_least(0, class_weights=weight)
         for name in ("frames", "image_size"):
             if self.init is None and getattr(self, name) is not None:
                 raise UserError(

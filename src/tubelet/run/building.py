@@ -1,21 +1,23 @@
 """What the builders of pre-training and fine-tuning have in common."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
+from tubelet.clips import AnyClip
 from tubelet.data.dataset import TrainDataset
 from tubelet.data.loader import TrainLoader, default_workers
-from tubelet.data.manifest import Manifest
-from tubelet.errors import UserError
+from tubelet.data.manifest import JoinedManifest, Manifest, join_manifests, read_manifest
+from tubelet.errors import Problems, UserError
 from tubelet.machine import version
 from tubelet.masking import Masking
 from tubelet.models.encoder import EncoderConfig
 from tubelet.patches import Size3
-from tubelet.recipe.schema import Recipe
+from tubelet.recipe.schema import DataConfig, Recipe
 from tubelet.run.evaluation import require_frames
 from tubelet.settings import to_plain
 from tubelet.tasks.classify import ClassifyTask
@@ -72,6 +74,24 @@ def provenance(recipe: Recipe) -> dict[str, Any]:
     return {"tubelet": version(), "torch": torch.__version__, "recipe": to_plain(recipe)}
 
 
+def read_training_list(data: DataConfig, *, labeled: bool) -> Manifest:
+    """Return the videos to train on, of all data sets.
+
+    Args:
+        data: the data sets.
+        labeled: keep their labels, for which all must have the same classes.
+
+    Raises:
+        UserError: a list cannot be read, or the classes differ.
+    """
+    problems = Problems()
+    roots = (data.root, *(source.root for source in data.more_roots))
+    parts = [problems.attempt(partial(read_manifest, root, data.train)) for root in roots]
+    problems.raise_any()
+    found = [part for part in parts if part is not None]
+    return join_manifests(found, labeled=labeled) if data.more_roots else found[0]
+
+
 def make_loader(
     recipe: Recipe, manifest: Manifest, encoder: EncoderConfig, runtime: Runtime, frames_setting: str
 ) -> TrainLoader:
@@ -89,7 +109,9 @@ def make_loader(
             clip does not fit the model.
     """
     data, optim = recipe.data, recipe.optim
-    require_frames(data.clip, encoder, f" or {frames_setting}={data.clip.frames}")
+    rules = (data.clip, *(source.clip or data.clip for source in data.more_roots))
+    for rule in rules:
+        require_frames(rule, encoder, f" or {frames_setting}={rule.frames}")
     parts = runtime.world * optim.accumulate
     if optim.batch_size % parts:
         raise UserError(
@@ -111,6 +133,7 @@ def make_loader(
         repeats=data.repeats,
         augmented_copies=data.augmented_copies,
         seed=recipe.seed,
+        clips=_clip_of_each(manifest, rules),
     )
     return TrainLoader(
         dataset,
@@ -122,3 +145,10 @@ def make_loader(
         max_failures=data.max_failures,
         balanced=data.balanced,
     )
+
+
+def _clip_of_each(manifest: Manifest, rules: Sequence[AnyClip]) -> list[AnyClip] | None:
+    """Return the rule of each video, or None if all videos have the first one."""
+    if not isinstance(manifest, JoinedManifest):
+        return None
+    return [rule for part, rule in zip(manifest.parts, rules, strict=True) for _ in part.samples]

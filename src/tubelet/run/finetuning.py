@@ -1,6 +1,9 @@
 """Building a fine-tuning run from its recipe."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -8,12 +11,19 @@ from torch import nn
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import CONFIG, read_architecture
 from tubelet.data.manifest import Manifest, read_manifest
-from tubelet.errors import UserError
+from tubelet.errors import Problems, UserError
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.layers import checkpoint_activations
 from tubelet.recipe.schema import FinetuneRecipe
-from tubelet.run.building import Training, make_loader, model_errors, provenance, require_useful_masking
+from tubelet.run.building import (
+    Training,
+    make_loader,
+    model_errors,
+    provenance,
+    read_training_list,
+    require_useful_masking,
+)
 from tubelet.run.evaluation import evaluate_model
 from tubelet.run.new_classifier import copy_head, freeze, make_classifier
 from tubelet.tasks.classify import ClassifyTask
@@ -32,13 +42,18 @@ def build_finetuning(recipe: FinetuneRecipe, runtime: Runtime, begun: Path | Non
     Raises:
         UserError: the settings do not fit each other, the data set or `init`.
     """
-    manifest = read_manifest(recipe.data.root, recipe.data.train)
-    validation = _read_validation(recipe.data.root, recipe.data.val, manifest) if recipe.data.val else None
-    if not manifest.classes:
-        raise UserError(f"{manifest.root} has no classes.txt: fine-tuning needs class names and labels")
-    manifest.require_labels()
     own = read_architecture(begun) if begun and (begun / CONFIG).is_file() else None
-    start = load_model(recipe.init) if recipe.init and own is None else None
+    problems = Problems()
+    manifest = problems.attempt(partial(_read_labeled, recipe))
+    validation = problems.attempt(partial(_read_validation, recipe))
+    start = problems.attempt(partial(load_model, recipe.init)) if recipe.init and own is None else None
+    problems.raise_any()
+    assert manifest is not None
+    if validation and validation.multi_label and not manifest.multi_label:
+        raise UserError(
+            f"{validation.root}: {validation.split}.csv is multi-label, {manifest.split}.csv has one class "
+            "for each video: both must be of one kind"
+        )
     with model_errors():
         if isinstance(own, ClassifierConfig):
             model = VideoClassifier(own, drop_path=recipe.drop_path)
@@ -61,7 +76,7 @@ def build_finetuning(recipe: FinetuneRecipe, runtime: Runtime, begun: Path | Non
     frames_setting = "frames" if recipe.init else "encoder.frames"
     loader = make_loader(recipe, manifest, model.config.encoder, runtime, frames_setting)
     return Training(
-        task=make_task(recipe, model),
+        task=make_task(recipe, model, class_weights(recipe, manifest)),
         loader=loader,
         validate=_validation(recipe, model, validation, runtime) if validation else None,
         score="mAP" if manifest.multi_label else "top1",
@@ -83,28 +98,57 @@ def _check_maskings(recipe: FinetuneRecipe, model: VideoClassifier) -> None:
         require_useful_masking(masking, model.grid, setting, may_mask_none=not needs_masked)
 
 
-def make_task(recipe: FinetuneRecipe, model: VideoClassifier) -> ClassifyTask:
-    """Return the task of a recipe."""
+def make_task(
+    recipe: FinetuneRecipe, model: VideoClassifier, weights: Sequence[float] | None = None
+) -> ClassifyTask:
+    """Return the task of a recipe, with the classes' weights in the loss."""
     return ClassifyTask(
         model,
         label_smoothing=recipe.label_smoothing,
         mixing=recipe.mixing,
         reconstruction_weight=recipe.reconstruction.weight if recipe.reconstruction else 0.0,
         masking_start_ratio=recipe.masking_start_ratio,
+        class_weights=weights,
     )
 
 
-def _read_validation(root: Path, split: str, train: Manifest) -> Manifest:
+def class_weights(recipe: FinetuneRecipe, manifest: Manifest) -> list[float] | None:
+    """Return the factor of each class on the loss, as `recipe.class_weights` says.
+
+    Raises:
+        UserError: there are more or fewer weights than classes.
+    """
+    if recipe.class_weights is None:
+        return None
+    if recipe.class_weights != "balanced":
+        if len(recipe.class_weights) != len(manifest.classes):
+            raise UserError(
+                f"class_weights: expected a number for each of the {len(manifest.classes)} classes of "
+                f"{manifest.root}, found {len(recipe.class_weights)}"
+            )
+        return list(recipe.class_weights)
+    counts = Counter(number for sample in manifest.samples for number in sample.classes)
+    share = counts.total() / len(counts)
+    return [share / counts[number] if counts[number] else 0.0 for number in range(len(manifest.classes))]
+
+
+def _read_labeled(recipe: FinetuneRecipe) -> Manifest:
+    manifest = read_training_list(recipe.data, labeled=True)
+    if not manifest.classes:
+        raise UserError(f"{manifest.root} has no classes.txt: fine-tuning needs class names and labels")
+    manifest.require_labels()
+    return manifest
+
+
+def _read_validation(recipe: FinetuneRecipe) -> Manifest | None:
+    root, split = recipe.data.root, recipe.data.val
+    if not split or not root.is_dir():  # that there is no such folder, the training list reports
+        return None
     try:
         manifest = read_manifest(root, split)
     except UserError as error:
         raise UserError(f"{str(error).rstrip('.')}. To fine-tune without validation: data.val=null") from None
     manifest.require_labels()
-    if manifest.multi_label and not train.multi_label:
-        raise UserError(
-            f"{manifest.root}: {manifest.split}.csv is multi-label, {train.split}.csv has one class for each "
-            "video: both must be of one kind"
-        )
     return manifest
 
 
