@@ -7,7 +7,7 @@ from pathlib import Path
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import WEIGHTS, Model
 from tubelet.checkpoints.read_file import is_finite
-from tubelet.masking import RunningCellMasking
+from tubelet.masking import RunningCellMasking, RunningMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.flops import gflops_per_view, parameter_count
 
@@ -119,8 +119,10 @@ def _describe(model: Model) -> Iterator[tuple[str, str]]:
         config = model.config
         multi_label = ", multi-label" if card.multi_label else ""
         yield "head", f"{config.head.kind}, {config.classes} classes{multi_label}"
-        if config.masking:
-            yield "masking", f"running cells, {config.masking.ratio:.0%} masked"
+        if masking := config.masking:
+            pattern = f" {masking.pattern}" if isinstance(masking, RunningMasking) else ""
+            kind = masking.kind.replace("_", " ")
+            yield "masking", f"{kind}{pattern}, {masking.ratio:.0%} masked"
     if card.classes:
         more = len(card.classes) - _NAMES_SHOWN
         yield "classes", ", ".join(card.classes[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
