@@ -1,9 +1,10 @@
 """The verb of both pre-training and fine-tuning: run a recipe in a folder, to its end."""
 
+import sys
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -24,6 +25,11 @@ from tubelet.train.runtime import Runtime
 _WAYS_OUT = (
     "Choose another folder with --out, or write the run's recipe.yaml again from its recipe and settings: "
     "`tubelet recipe show RECIPE [KEY=VALUE ...]` prints it"
+)
+
+_LONGER = (
+    "\nThe learning rate of every step depends on optim.epochs, so a run cannot be made longer: to train its "
+    "model further, start another run with init={run} and another --out"
 )
 
 
@@ -88,9 +94,16 @@ def make_loggers(recipe: Recipe, out: Path, runtime: Runtime) -> list[Logger]:
     if not runtime.is_main:
         return []
     loggers: list[Logger] = [Console(recipe.optim.epochs), JsonLines(out / "log.jsonl")]
-    with suppress(UserError):  # an optional dependency
+    try:
         loggers.append(TensorBoard(out / "tensorboard"))
+    except UserError as error:  # an optional dependency
+        _report_once(f"{error}; log.jsonl has all numbers, too")
     return loggers
+
+
+@cache
+def _report_once(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 class RunFolder:
@@ -111,9 +124,7 @@ class RunFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._lock.close()
 
     def claim_existing(self) -> None:
@@ -153,9 +164,11 @@ class RunFolder:
         changed = difference(old, _identity(self.recipe))
         if changed:
             listed = "\n  ".join(changed)
+            longer = any(change.startswith("optim.epochs:") for change in changed)
             raise UserError(
                 f"{self.path} has the run of another recipe; choose another folder with --out, or remove it. "
                 f"The differences (old -> new):\n  {listed}"
+                + (_LONGER.format(run=self.path) if longer else "")
             )
 
 
