@@ -23,6 +23,7 @@ class Bar:
         console: where to write; by default standard error.
         every_s: without a terminal, seconds after which a line is printed; None is LINE_EVERY_S.
         every: steps after which it is printed before that; the first step then has a line, too.
+        after_s: expected seconds of the jobs that follow. If they are given, the time left includes them.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Bar:
         console: Console | None = None,
         every_s: float | None = None,
         every: float = math.inf,
+        after_s: float | None = None,
     ) -> None:
         self.what = what
         self.console = console or Console(stderr=True)
@@ -43,6 +45,7 @@ class Bar:
         )
         self._task = self._progress.add_task(what, total=None)
         self._every_s, self._every = LINE_EVERY_S if every_s is None else every_s, every
+        self._after_s = after_s
         self._first: tuple[float, float] | None = None
         self._last_line = (-math.inf if every < math.inf else 0.0, time.monotonic())
 
@@ -64,7 +67,7 @@ class Bar:
         now = time.monotonic()
         self._first = self._first or (done, now)
         text = text or f"{excerpt(self.what, _MOST_CHARACTERS)}: {done} of {total}"
-        text = f"{text}  {_left(self._first, (done, now), total)}"
+        text = f"{text}  {_left(self._first, (done, now), total, self._after_s)}"
         if self.console.is_terminal:
             self._progress.start()
             self._progress.update(self._task, completed=done, total=total, description=text)
@@ -75,18 +78,24 @@ class Bar:
             self.console.print(text, highlight=False, soft_wrap=True)
 
 
-def _left(first: tuple[float, float], now: tuple[float, float], total: float) -> str:
+def _left(first: tuple[float, float], now: tuple[float, float], total: float, after_s: float | None) -> str:
     """Return the remaining time at the speed so far; `first` and `now` are (steps, seconds)."""
     if now[0] >= total:
         return "done"
     if now[0] <= first[0]:
         return "time left unknown"
-    return time_left((now[1] - first[1]) / (now[0] - first[0]) * (total - now[0]))
+    left_s = (now[1] - first[1]) / (now[0] - first[0]) * (total - now[0])
+    return time_left(left_s) if after_s is None else f"{time_left(left_s + after_s)} in all"
 
 
 def time_left(seconds: float) -> str:
     """Return a remaining time in words, such as `11 min left`."""
+    return f"{in_minutes(seconds)} left"
+
+
+def in_minutes(seconds: float) -> str:
+    """Return a duration in words, such as `1 h 05 min`."""
     if seconds < 60:
-        return "less than a minute left"
+        return "less than a minute"
     hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min left" if hours else f"{minutes} min left"
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

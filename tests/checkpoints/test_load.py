@@ -347,7 +347,7 @@ def test_convert_says_what_it_cannot_write(tubelet: Command, tmp_path: Path, to:
     assert not out.exists()
     if "cannot hold" in message:  # the layouts that can are named
         assert err.strip().endswith(
-            "Layouts that hold this model: tubelet, videomae, videomaev2, huggingface"
+            "Layouts that hold this model: tubelet, videomae, videomaev2, mmaction2, huggingface"
         )
 
 

@@ -21,6 +21,7 @@ from tubelet.checkpoints.load import load_model
 from tubelet.clips import AnyClip
 from tubelet.data.dataset import read_clip
 from tubelet.data.manifest import Manifest, read_manifest
+from tubelet.demo.clock import Clock, planned_seconds
 from tubelet.demo.motion_videos import SyntheticConfig, record_settings, write_synthetic
 from tubelet.files import replacing, write_json
 from tubelet.machine import available_cores, processor, version
@@ -28,7 +29,7 @@ from tubelet.masking import RunningCellMasking, TubeMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.flops import gflops_per_view, parameter_count
-from tubelet.progress import Bar
+from tubelet.progress import Bar, in_minutes, time_left
 from tubelet.recipe.loading import load_recipe, to_yaml
 from tubelet.recipe.schema import Recipe
 from tubelet.report.contents import Chart, Curve, DemoReport, Picture, Result, WorstClip
@@ -46,7 +47,7 @@ RECONSTRUCTION_RATIOS = (0.75, 0.9, 0.95)
 _NUM_RECONSTRUCTED = 4  # videos
 _NUM_WORST = 8  # clips
 _TRAINING_STEPS = {  # run -> description
-    "pretrain": "pre-train without labels: mask 90 % of the tokens and reconstruct them",
+    "pretrain": "pre-train without labels, 90 % of the tokens masked",
     "finetune_mar": "fine-tune on half of the tokens (MAR)",
     "finetune_full": "fine-tune on all tokens",
     "finetune_scratch": "train the same classifier without pre-training",
@@ -122,25 +123,35 @@ def run_demo(out: Path, *, quick: bool = False, seed: int = 0, runtime: RuntimeC
     if report.exists():
         print(f"This demo is already finished. Its report: {report.resolve()}")
         return report
+    clock = Clock(planned_seconds(out, settings.data, recipes, len(TESTS), settings.runtime))
+    print(
+        f"Expected time on this machine: {in_minutes(clock.left_s)}. Ctrl-C stops, the same command resumes."
+    )
     with _stopwatch(out / "seconds.json") as seconds:
-        _announce(1, "write the motion data set")
-        with Bar("writing videos") as bar:
+        with (
+            _step(clock, "data", 1, "write the motion data set"),
+            Bar("writing videos", after_s=clock.left_s) as bar,
+        ):
             write_synthetic(out / "data", settings.data, progress=bar.show)
-        for step, (run, recipe) in enumerate(recipes.items(), start=2):
-            _announce(step, _TRAINING_STEPS[run])
-            run_recipe(recipe, out / run)
-        _announce(len(recipes) + 2, "test on videos that no training has used")
-        evaluations = _run_tests(out, settings.runtime)
-        _announce(len(recipes) + 3, "write the report")
-        write_report(_report(out, settings, recipes, evaluations, seconds()), report)
+        for number, (run, recipe) in enumerate(recipes.items(), start=2):
+            with _step(clock, run, number, _TRAINING_STEPS[run]):
+                run_recipe(recipe, out / run, after_s=clock.left_s)
+        with _step(clock, "tests", len(recipes) + 2, "test on videos that no training has used"):
+            evaluations = _run_tests(out, settings.runtime)
+        with _step(clock, "report", len(recipes) + 3, "write the report"):
+            write_report(_report(out, settings, recipes, evaluations, seconds()), report)
     print(f"\nOpen the report in a browser: {report.resolve()}")
     if quick:
         print(_TOO_SHORT)
     return report
 
 
-def _announce(step: int, what: str) -> None:
-    print(f"\n[{step}/{len(_TRAINING_STEPS) + 3}] {what}", flush=True)
+@contextmanager
+def _step(clock: Clock, name: str, number: int, what: str) -> Iterator[None]:
+    """Announce a step and take its time."""
+    print(f"\n[{number}/{len(_TRAINING_STEPS) + 3}, {time_left(clock.left_s)}] {what}", flush=True)
+    with clock.step(name):
+        yield
 
 
 def _recipe(run: str, out: Path, settings: DemoSettings) -> Recipe:

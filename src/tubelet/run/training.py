@@ -33,11 +33,17 @@ _LONGER = (
 )
 
 
-def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
+def run_recipe(recipe: Recipe, out: Path | str, *, after_s: float | None = None) -> dict[str, float]:
     """Run a recipe to its end, from the last checkpoint in `out` if there is one.
 
     Writes into `out`: `recipe.yaml`, `log.jsonl`, `last.pt` to resume from, the model (`model.safetensors`,
     `config.json`) and, with validation, the best one in `best/`.
+
+    Args:
+        recipe: what to run.
+        out: the run's folder; it is created if it does not exist.
+        after_s: expected seconds of the jobs that follow. If they are given, the printed time left includes
+            them.
 
     Returns:
         The newest value of everything logged.
@@ -63,7 +69,7 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
             is_in_place=run_folder.is_in_place,
         )
         try:
-            with Logs(*make_loggers(recipe, out, runtime)) as logs:
+            with Logs(*make_loggers(recipe, out, runtime, after_s)) as logs:
                 metrics = fit(
                     task,
                     loader,
@@ -89,11 +95,12 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
     return metrics
 
 
-def make_loggers(recipe: Recipe, out: Path, runtime: Runtime) -> list[Logger]:
+def make_loggers(recipe: Recipe, out: Path, runtime: Runtime, after_s: float | None = None) -> list[Logger]:
     """Return the loggers of the main process: console, file and, if it is installed, TensorBoard."""
     if not runtime.is_main:
         return []
-    loggers: list[Logger] = [Console(recipe.optim.epochs), JsonLines(out / "log.jsonl")]
+    console = Console(recipe.optim.epochs, after_s=after_s)
+    loggers: list[Logger] = [console, JsonLines(out / "log.jsonl")]
     try:
         loggers.append(TensorBoard(out / "tensorboard"))
     except UserError as error:  # an optional dependency

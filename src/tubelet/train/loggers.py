@@ -147,11 +147,14 @@ class Console:
     Args:
         epochs: epochs of the whole run.
         terminal: where to write; by default standard error.
+        after_s: expected seconds of the jobs that follow, as in `Bar`.
     """
 
-    def __init__(self, epochs: int, terminal: Terminal | None = None) -> None:
+    def __init__(
+        self, epochs: int, terminal: Terminal | None = None, *, after_s: float | None = None
+    ) -> None:
         self.epochs = epochs
-        self._bar = Bar(console=terminal, every_s=30.0, every=0.1)
+        self._bar = Bar(console=terminal, every_s=30.0, every=0.1, after_s=after_s)
         self._values: dict[str, float] = {}
 
     def resume(self, step: int) -> None:
