@@ -27,6 +27,7 @@ from tubelet.masking import DualMasking as DualMasking
 from tubelet.masking import FrameMasking as FrameMasking
 from tubelet.masking import RandomMasking as RandomMasking
 from tubelet.masking import RunningCellMasking as RunningCellMasking
+from tubelet.masking import RunningMasking as RunningMasking
 from tubelet.masking import TokenMask as TokenMask
 from tubelet.masking import TubeMasking as TubeMasking
 from tubelet.models.autoencoder import AutoencoderConfig as AutoencoderConfig
@@ -38,8 +39,10 @@ from tubelet.models.classifier import VideoClassifier as VideoClassifier
 from tubelet.models.decoder import DecoderConfig as DecoderConfig
 from tubelet.models.encoder import EncoderConfig as EncoderConfig
 from tubelet.models.encoder import VideoEncoder as VideoEncoder
+from tubelet.models.heads import AttentiveHeadConfig as AttentiveHeadConfig
 from tubelet.models.heads import BridgingHeadConfig as BridgingHeadConfig
 from tubelet.models.heads import LinearHeadConfig as LinearHeadConfig
+from tubelet.models.heads import MlpHeadConfig as MlpHeadConfig
 from tubelet.models.resize import resize_model as resize_model
 from tubelet.models.target import PixelTarget as PixelTarget
 from tubelet.patches import Size3 as Size3

@@ -2,10 +2,11 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from reprlib import Repr
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 _MOST_CHARACTERS = 2500  # of a message
 _FIRST, _LAST = 2000, 400  # characters that are left of a longer one
 
@@ -26,6 +27,26 @@ def shortened(message: str) -> str:
         return message
     left_out = f"[{len(message) - _FIRST - _LAST:,} characters]"
     return f"{message[:_FIRST]} … {left_out} … {message[-_LAST:]}"
+
+
+class Problems:
+    """UserErrors that are collected, so that the user sees all of them at once."""
+
+    def __init__(self) -> None:
+        self._messages: list[str] = []
+
+    def attempt(self, make: Callable[[], T]) -> T | None:
+        """Return the result of `make`, or None after a UserError, which is kept for `raise_any`."""
+        try:
+            return make()
+        except UserError as error:
+            self._messages.append(str(error))
+            return None
+
+    def raise_any(self) -> None:
+        """Raise one UserError with all messages, if there are any."""
+        if self._messages:
+            raise UserError("\n".join(self._messages))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

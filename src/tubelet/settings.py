@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, InitVar, is_dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
@@ -154,10 +154,11 @@ def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
             case _:
                 yield f"{at}{detail['msg'][0].lower()}{detail['msg'][1:]}, {found}"
     for (parent, chosen), found_there in of_another_kind.items():
-        keys, theirs = [key for key, _ in found_there], found_there[0][1]
+        keys, first = [key for key, _ in found_there], found_there[0][1]
+        theirs = [other for other in first if all(other in others for _, others in found_there)]
         are = "is not a setting" if len(keys) == 1 else "are not settings"
-        has = f", but of {', '.join(theirs)}" if all(others == theirs for _, others in found_there) else ""
-        either = f"'{parent}={{kind: {chosen}}}' or '{parent}={{kind: {theirs[0]}}}'"
+        has = f", but of {', '.join(theirs)}" if theirs else ""
+        either = f"'{parent}={{kind: {chosen}}}' or '{parent}={{kind: {(theirs or first)[0]}}}'"
         hint = f": {either} replaces the whole of {parent}" if parent else ""
         yield f"{', '.join(keys)} {are} of kind {chosen}{has}{hint}"
 
@@ -174,10 +175,10 @@ def _hint_at_setting(name: str, owner: type, root: type) -> str:
 
 
 def _setting_paths(kind: type, prefix: str = "") -> Iterator[str]:
-    """Yield the path of each setting of a dataclass, those of the ones in it included."""
+    """Yield the path of each setting of a dataclass, those of the ones in it, but not in lists, included."""
     for name, item in settings_of(kind).items():
         yield prefix + name
-        for option in options_of(item.type):
+        for option in () if get_origin(item.type) is tuple else options_of(item.type):
             yield from _setting_paths(option, f"{prefix}{name}.")
 
 
@@ -193,7 +194,9 @@ def _locate(kind: type, loc: Sequence[int | str]) -> tuple[list[str], list[Any],
     options: list[Any] = list(options_of(kind))
     chosen = len(options) == 1
     for part in loc:
-        if not chosen and options:
+        if isinstance(part, int):  # an entry of a list
+            path.append(str(part))
+        elif not chosen and options:
             options.sort(key=lambda option: option.kind != part)
             chosen = True
         else:

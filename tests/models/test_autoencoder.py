@@ -327,20 +327,20 @@ def test_encoder_and_decoder_compile_without_graph_breaks(video: Tensor, mask: T
 
 
 def test_learned_tokens_and_positions_are_not_decayed():
-    assert make(VIDEOMAE).no_weight_decay() == {"decoder.mask_token"}
+    assert make(VIDEOMAE).learned_tokens() == {"decoder.mask_token"}
     learned = {"positions.time", "positions.space", "positions.class_position", "class_token"}
-    assert make(MAE_ST).no_weight_decay() == {
+    assert make(MAE_ST).learned_tokens() == {
         *(f"encoder.{name}" for name in learned),
         *(f"decoder.{name}" for name in learned),
         "decoder.mask_token",
     }
     released = make(MAE_ST_RELEASED)
-    assert {name for name in released.no_weight_decay() if name.startswith("decoder.")} == {
+    assert {name for name in released.learned_tokens() if name.startswith("decoder.")} == {
         "decoder.mask_token", "decoder.positions.table", "decoder.positions.class_position",
     }  # fmt: skip
     for config in CONFIGS.values():
         model = make(config)
-        assert model.no_weight_decay() <= dict(model.named_parameters()).keys()
+        assert model.learned_tokens() <= dict(model.named_parameters()).keys()
 
 
 def test_the_blocks_are_all_transformer_blocks():

@@ -298,14 +298,14 @@ def test_the_class_token_and_learned_positions_are_in_the_first_layer():
 
 
 def test_learned_tokens_and_positions_are_not_decayed():
-    assert make(PLAIN).no_weight_decay() == set()
-    assert make(MAR).no_weight_decay() == {"decoder.mask_token"}
+    assert make(PLAIN).learned_tokens() == set()
+    assert make(MAR).learned_tokens() == {"decoder.mask_token"}
     own = {"class_token", "positions.time", "positions.space", "positions.class_position"}
     for config in (MAE_ST_PLAIN, MAE_ST_MAR):
         model = make(config)
-        names = {name.removeprefix("encoder.") for name in model.no_weight_decay()}
+        names = {name.removeprefix("encoder.") for name in model.learned_tokens()}
         assert {name for name in names if not name.startswith("decoder.")} == own
-        assert model.no_weight_decay() <= dict(model.named_parameters()).keys()
+        assert model.learned_tokens() <= dict(model.named_parameters()).keys()
 
 
 def test_the_blocks_are_all_transformer_blocks():

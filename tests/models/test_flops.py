@@ -11,7 +11,7 @@ from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
 from tubelet.models.flops import gflops_per_view, parameter_count
-from tubelet.models.heads import BridgingHeadConfig
+from tubelet.models.heads import BridgingHeadConfig, LinearHeadConfig, MlpHeadConfig
 
 SMALL = EncoderConfig(size="small")
 BASE = EncoderConfig()
@@ -121,3 +121,22 @@ def test_counting_leaves_the_model_as_it_is() -> None:
     assert gflops_per_view(model) > 0
     assert model.training
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+
+
+def test_heads_cost_what_mar_publishes() -> None:
+    """Table VI, ViT-B at one half on 174 classes; it includes embedding the tokens that are dropped."""
+    dropped = 784 * 1536 * 768 / 1e9
+    for head, published in (
+        (LinearHeadConfig(normalize="tokens"), 79.84),
+        (MlpHeadConfig(dim=512), 80.15),
+        (BridgingHeadConfig(dim=256, depth=8, heads=2, mlp_dim=1024), 87.46),
+        (BridgingHeadConfig(dim=384, depth=2, heads=3, mlp_dim=1536), 83.80),
+        (BridgingHeadConfig(dim=512, depth=2), 86.35),
+        (BridgingHeadConfig(dim=640, depth=4, heads=5, mlp_dim=2560), 98.81),
+    ):
+        config = ClassifierConfig(
+            encoder=EncoderConfig(), classes=174, head=head, masking=RunningCellMasking()
+        )
+        with torch.device("meta"):
+            model = VideoClassifier(config)
+        assert gflops_per_view(model) + dropped == pytest.approx(published, rel=2e-3), head

@@ -23,6 +23,7 @@ from tubelet.checkpoints.weight_sets import read_checkpoint
 from tubelet.masking import TokenMask
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
+from tubelet.models.heads import LinearHead
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SYSTEMS: dict[str, dict[str, Any]] = json.loads((GOLDEN / "meta.json").read_text())
@@ -101,6 +102,7 @@ def test_a_classifier_scores_as_the_systems_own_code_does(name: str, tmp_path: P
         encoded = model.encode(clip(name))
         torch.testing.assert_close(model(clip(name)), golden["logits"], **TOLERANCE)
     if "features" in golden:
+        assert isinstance(model.head, LinearHead)
         torch.testing.assert_close(model.head.norm(encoded.mean(1)), golden["features"], **TOLERANCE)
 
 

@@ -16,9 +16,9 @@ import tubelet
 from tubelet.checkpoints.load import load_model
 from tubelet.clips import DenseClip, SegmentClip, Views
 from tubelet.data.dataset import read_views
-from tubelet.data.manifest import read_manifest, write_manifest
+from tubelet.data.manifest import Manifest, read_manifest, write_manifest
 from tubelet.errors import UserError
-from tubelet.masking import RunningCellMasking
+from tubelet.masking import FrameMasking, RandomMasking, RunningCellMasking, RunningMasking
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
 from tubelet.run.accuracy import Evaluation
@@ -28,7 +28,7 @@ from tubelet.video.reader import Crop, VideoFile
 
 @pytest.fixture
 def tested(model: VideoClassifier) -> Callable[..., Evaluation]:
-    def run(root: Path, views: Views | None = None, **options: object) -> Evaluation:
+    def run(root: Path | Manifest, views: Views | None = None, **options: object) -> Evaluation:
         chosen: dict = {"clip": SegmentClip(frames=4), "views": views or Views(), "workers": 0} | options
         return evaluate(model, root, precision="fp32", **chosen)
 
@@ -243,6 +243,22 @@ def test_videos_without_labels_are_refused(
     write_manifest(tmp_path, "test", samples, read_manifest(motion, "test").classes)
     with pytest.raises(UserError, match="12 videos have no label"):
         tested(tmp_path)
+
+
+def test_a_test_may_have_any_masking_whose_masks_follow_from_the_videos(
+    tested: Callable[..., Evaluation], motion: Path, tmp_path: Path
+) -> None:
+    """Not from a video's position, the size of a batch or the number of processes."""
+    manifest = read_manifest(motion, "test")
+    views = Views(clips=2)
+    for masking in (RandomMasking(ratio=0.5), RunningMasking(pattern="block"), FrameMasking(ratio=0.5)):
+        outcome = tested(motion, views, masking=masking, batch_size=5)
+        some = replace(manifest, samples=manifest.samples[7:2:-1])
+        other = tested(some, views, masking=masking, batch_size=1)
+        assert other.names == outcome.names[7:2:-1]
+        np.testing.assert_allclose(other.probabilities, outcome.probabilities[7:2:-1], atol=1e-6)
+    full = tested(motion, views, masking=RandomMasking(ratio=0))
+    assert not np.allclose(full.probabilities, outcome.probabilities, atol=1e-4)
 
 
 def test_a_complementary_test_averages_the_scores_of_masks_that_cover_the_clip(

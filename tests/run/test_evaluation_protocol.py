@@ -25,6 +25,7 @@ from tubelet.data.manifest import Manifest, Sample
 from tubelet.errors import UserError
 from tubelet.models.classifier import VideoClassifier
 from tubelet.recipe.loading import evaluate_recipe
+from tubelet.run.prediction import precision_of_test
 
 
 @pytest.fixture
@@ -110,6 +111,14 @@ def test_a_multi_label_test_takes_the_highest_probability_of_a_class(model: Vide
     np.testing.assert_allclose(
         probabilities_of(model, wide, clip=clip, views=views), expected.numpy(), atol=1e-6
     )
+
+
+def test_a_protocols_precision_holds_unless_one_is_given():
+    for given, protocol, expected in (
+        (None, "mar_k400", "fp32"), ("auto", "mae_st_k400", "fp32"), ("bf16", "mar_ssv2", "bf16"),
+        (None, "videomae_k400", "auto"), ("bf16", None, "bf16"), (None, None, None),
+    ):  # fmt: skip
+        assert precision_of_test(given, protocol) == expected, (given, protocol)
 
 
 def test_a_protocol_that_does_not_exist_is_refused_with_the_nearest(model: VideoClassifier, wide: Manifest):

@@ -200,7 +200,7 @@ def test_sizes_costs_and_heads_are_reported(tmp_path: Path):
 def test_mars_head_and_masking_are_reported(tmp_path: Path):
     found = inspect_checkpoint(CASES["mar's model"].write(tmp_path), **CASES["mar's model"].hints)
     assert line(found, "head") == "bridging, 5 classes"
-    assert line(found, "masking") == "running cells, 50% masked"
+    assert line(found, "masking") == "running cell, 50% masked"
     model = load_model(tmp_path / "x.pth", **CASES["mar's model"].hints)
     assert isinstance(model, VideoClassifier)
     half = gflops_per_view(model, RunningCellMasking(ratio=0.5))

@@ -115,8 +115,11 @@ def test_the_precision_is_what_is_given_else_the_recipes_else_float32(
             assert dtype_used(model, video, precision="auto") is expected, (recipe, has_bf16)
             assert dtype_used(model, video, precision="bf16") is torch.bfloat16
             assert dtype_used(model, video, precision="fp32") is torch.float32
+    model.card = replace(card, provenance={"recipe": {"runtime": {"precision": "fp16"}}})
+    assert dtype_used(model, video) is torch.float32  # only GPUs are fast in it
+    assert dtype_used(model, video, precision="fp16") is torch.float16
     with pytest.raises(UserError, match="precision"):
-        tubelet.predict(model, video, precision="fp16")
+        tubelet.predict(model, video, precision="fp8")
 
 
 def test_the_best_device_is_found_and_a_model_given_as_an_object_stays(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,17 +21,19 @@ import torch
 from tests.videos import write_video
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.save import save_model
-from tubelet.clips import SegmentClip, Views
-from tubelet.data.manifest import Sample, write_manifest
+from tubelet.clips import DenseClip, SegmentClip, Views
+from tubelet.data.manifest import Sample, read_manifest, write_manifest
 from tubelet.errors import UserError
 from tubelet.files import exclusive
+from tubelet.masking import RandomMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.resize import resize_model
 from tubelet.models.target import PixelTarget
 from tubelet.recipe.loading import load_recipe, to_yaml
-from tubelet.recipe.schema import Recipe
+from tubelet.recipe.schema import FinetuneRecipe, Recipe
 from tubelet.run import training
+from tubelet.run.finetuning import class_weights
 from tubelet.run.prediction import predict
 from tubelet.run.training import RunFolder, make_loggers, run_recipe
 from tubelet.train.checkpoint import CheckpointStore
@@ -53,6 +56,89 @@ def test_a_run_leaves_its_recipe_its_log_and_a_model(trained: Path) -> None:
     assert model.card.views == Views(clips=2, crops=1)
     assert isinstance(load_model(run / "best"), VideoClassifier)
     assert {"val/top1", "val/top5"} <= logged(run)[-1].keys()
+
+
+def test_a_classifier_keeps_the_last_ratio_of_its_masking(tiny_recipe: Load, tmp_path: Path) -> None:
+    recipe = tiny_recipe("finetune", "masking={kind: random, ratio: 0.25}", "masking_start_ratio=0.75")
+    run_recipe(recipe, tmp_path / "run")
+    model = load_model(tmp_path / "run")
+    assert isinstance(model, VideoClassifier)
+    assert model.config.masking == RandomMasking(ratio=0.25)
+    with pytest.raises(UserError, match=r"masking_start_ratio=0\.99 leaves none"):
+        run_recipe(
+            tiny_recipe("finetune", "masking={kind: random, ratio: 0}", "masking_start_ratio=0.99"),
+            tmp_path / "none",
+        )
+
+
+def test_data_sets_are_joined_each_with_its_own_clips(
+    tiny_recipe: Load, motion: Path, tagged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(motion, tmp_path / "other")
+    drawn: dict[str, set[int]] = {}
+
+    def spy(rule: DenseClip, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
+        numbers = sample(rule, length, rng, fps)
+        drawn.setdefault(str(rule.stride), set()).update(np.diff(numbers).tolist())
+        return numbers
+
+    sample = DenseClip.sample
+    monkeypatch.setattr(DenseClip, "sample", spy)
+    every_second = "{kind: dense, frames: 4, stride: 2}"
+    more = f"data.more_roots=[{{root: {other}, clip: {every_second}}}, {{root: {motion}}}]"
+    recipe = tiny_recipe("pretrain", more, "optim.epochs=1", "optim.batch_size=24")
+    run_recipe(recipe, tmp_path / "run")
+    assert logged(tmp_path / "run")[-1]["step"] == 3  # 3 x 24 videos
+    assert drawn.keys() == {"2", "4"}
+    moved = other.rename(tmp_path / "moved")
+    again = tiny_recipe(
+        "pretrain", more.replace(str(other), str(moved)), "optim.epochs=1", "optim.batch_size=24"
+    )
+    with pytest.raises(UserError, match="more_roots"):
+        run_recipe(again, tmp_path / "run")
+    frames = more.replace("frames: 4", "frames: 8").replace(str(other), str(moved))
+    with pytest.raises(UserError, match=r"data\.clip\.frames is 8"):
+        run_recipe(tiny_recipe("pretrain", frames), tmp_path / "frames")
+    fine = tiny_recipe("finetune", f"data.more_roots=[{{root: {tagged}}}]")
+    with pytest.raises(UserError, match="labels of one kind"):
+        run_recipe(fine, tmp_path / "fine")
+
+
+def test_balanced_class_weights_are_one_on_average_over_the_videos(tiny_recipe: Load, motion: Path) -> None:
+    manifest = read_manifest(motion, "train")
+    samples = tuple(replace(s, label=(0, 0, 0, 1, 5)[k % 5]) for k, s in enumerate(manifest.samples[:20]))
+    recipe = tiny_recipe("finetune", "class_weights=balanced")
+    assert isinstance(recipe, FinetuneRecipe)
+    weights = class_weights(recipe, replace(manifest, samples=samples))
+    assert weights is not None
+    assert weights == pytest.approx([20 / 3 / 12, 20 / 3 / 4, 0, 0, 0, 20 / 3 / 4] + [0.0] * 6)
+    assert sum(weights[s.label or 0] for s in samples) / 20 == pytest.approx(1)
+    wrong = tiny_recipe("finetune", "class_weights=[1, 2]")
+    assert isinstance(wrong, FinetuneRecipe)
+    with pytest.raises(
+        UserError, match=r"class_weights: expected a number for each of the 12 classes.*found 2"
+    ):
+        class_weights(wrong, manifest)
+
+
+def test_all_that_cannot_be_read_is_named_in_one_message(
+    tiny_recipe: Load, motion: Path, trained: Path, tmp_path: Path
+) -> None:
+    lonely = tmp_path / "lonely"
+    lonely.mkdir()
+    settings = (f"data.root={lonely}", f"data.more_roots=[{{root: {tmp_path / 'none'}}}]", "encoder=null")
+    with pytest.raises(UserError) as error:
+        run_recipe(tiny_recipe("finetune", *settings), tmp_path / "run")
+    message = str(error.value)
+    for part in ("lonely has no train.csv", "lonely has no val.csv", "no data set at", "none"):
+        assert part in message
+    wrong = tiny_recipe("finetune", *settings, f"init={tmp_path / 'missing.pth'}")
+    with pytest.raises(UserError, match=r"(?s)train\.csv.*val\.csv.*missing\.pth"):
+        run_recipe(wrong, tmp_path / "run")
+    pretraining = tiny_recipe("pretrain", f"init={trained / 'finetune'}")
+    with pytest.raises(UserError, match="is a classifier: pre-training starts from an autoencoder"):
+        run_recipe(pretraining, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_fine_tuning_starts_from_the_pretrained_encoder_and_decoder(
@@ -94,7 +180,7 @@ def test_a_pretrained_decoder_keeps_its_target(tiny_recipe: Load, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("setting", "head"),
-    [("kind=bridging", "{kind: bridging, dim: 32, heads: 2}"), ("keep_norm=true", "{keep_norm: true}")],
+    [("kind=bridging", "{kind: bridging, dim: 32, heads: 2}"), ("normalize=tokens", "{normalize: tokens}")],
 )
 def test_a_head_that_needs_the_encoders_last_norm_is_refused_without_it(
     tiny_recipe: Load, trained: Path, tmp_path: Path, setting: str, head: str

@@ -8,7 +8,8 @@ import torch
 
 from tests.models.conftest import MAE_ST, MAE_ST_RELEASED, TINY, TINY_DECODER, randomize
 from tubelet.data.dataset import Batch
-from tubelet.masking import RunningCellMasking, TokenMask, row_noise
+from tubelet.data.mixing import Mixing
+from tubelet.masking import RandomMasking, RunningCellMasking, TokenMask, row_noise
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.heads import BridgingHeadConfig
 from tubelet.tasks.classify import ClassifyTask
@@ -131,12 +132,60 @@ def test_masks_follow_only_from_the_seeds(batch: Batch, config: ClassifierConfig
     assert not torch.equal(task(replace(batch, seed=batch.seed.flip(0)))["loss"], first)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_weights_are_factors_on_the_loss_of_each_class(batch: Batch, smoothing: float):
+    weights = [0.5, 1.0, 3.0, 0.0, 2.0]
+    model = task_with(PLAIN).model
+    task = ClassifyTask(model, label_smoothing=smoothing, class_weights=weights)
+    log = model(batch.video).detach().log_softmax(1)
+    expected = 0.0
+    for row, label in enumerate(batch.label.tolist()):
+        for k in range(5):
+            share = (1 - smoothing) * (k == label) + smoothing / 5
+            expected -= weights[k] * share * float(log[row, k]) / 4
+    assert task(batch)["loss"].item() == pytest.approx(expected, rel=1e-5)
+    ones = ClassifyTask(model, label_smoothing=smoothing, class_weights=[1.0] * 5)
+    torch.testing.assert_close(ones(batch)["loss"], cross_entropy(model(batch.video), batch.label, smoothing))
+    assert task.state_dict().keys() == ones.state_dict().keys() == task_with(PLAIN).state_dict().keys()
+
+
+def test_class_weights_of_mixed_and_of_multi_label_clips(batch: Batch, multi_label_batch: Batch):
+    weights = [0.5, 1.0, 3.0, 0.0, 2.0]
+    mixing = Mixing()
+    task = ClassifyTask(task_with(PLAIN).model, mixing=mixing, class_weights=weights)
+    video, target = mixing(batch.video, batch.label, batch.seed, 5)
+    log = task.model(video).log_softmax(1)
+    expected = -(target * torch.tensor(weights) * log).sum(1).mean()
+    torch.testing.assert_close(task.train()(batch)["loss"], expected)
+    task = ClassifyTask(task.model, class_weights=weights)
+    chance = task.model(multi_label_batch.video).sigmoid()
+    shown = multi_label_batch.label
+    terms = torch.where(shown, chance.log(), (1 - chance).log()) * torch.tensor(weights)
+    torch.testing.assert_close(task(multi_label_batch)["loss"], -terms.mean())
+
+
+def test_the_ratio_goes_from_its_start_to_the_models_along_half_a_cosine(batch: Batch):
+    task = task_with(replace(PLAIN, masking=RandomMasking(ratio=0.25)))
+    task.masking_start_ratio = 0.75
+    ratios = []
+    for epoch in range(5):
+        task.start_epoch(epoch, 5)
+        assert task.masking
+        ratios.append(task.masking.ratio)
+        noise = row_noise(batch.seed, TINY.grid.volume)
+        logits = task.model(batch.video, RandomMasking(ratio=ratios[-1]).from_noise(TINY.grid, noise))
+        torch.testing.assert_close(task(batch)["loss"], cross_entropy(logits, batch.label, 0.0))
+    half = math.sqrt(0.5) / 4
+    assert ratios == pytest.approx([0.75, 0.5 + half, 0.5, 0.5 - half, 0.25])
+    assert task.model.config.masking == RandomMasking(ratio=0.25)
+
+
 def test_the_task_passes_on_what_its_model_offers_to_training():
     task = task_with(MAE_ST_MAR)
     model = task.model
     assert task.blocks == model.blocks
     assert task.num_layers == model.num_layers
-    assert task.no_weight_decay() == {f"model.{name}" for name in model.no_weight_decay()}
+    assert task.learned_tokens() == {f"model.{name}" for name in model.learned_tokens()}
     for name, _ in model.named_parameters():
         assert task.layer_of(f"model.{name}") == model.layer_of(name)
     assert (

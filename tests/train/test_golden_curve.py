@@ -249,7 +249,7 @@ def test_training_reproduces_the_golden_curve(name: str):
 @pytest.mark.parametrize("name", RUNS)
 def test_a_wrong_rule_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch):
     expected = json.loads(FILE.read_text(encoding="utf-8"))[name]
-    for rule, wrong in (("no_weight_decay", lambda task: set()), ("layer_of", lambda task, name: 1)):
+    for rule, wrong in (("learned_tokens", lambda task: set()), ("layer_of", lambda task, name: 1)):
         if rule != "layer_of" or RUNS[name]()[0].num_layers > 1:
             with monkeypatch.context() as patch:
                 patch.setattr(type(RUNS[name]()[0]), rule, wrong)

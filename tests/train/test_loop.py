@@ -2,6 +2,7 @@ import json
 import math
 import signal
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.train.toy import SIGKILL, SIGTERM, ToyLoader, ToyTask, launch, log_li
 from tubelet.errors import UserError
 from tubelet.train.checkpoint import CheckpointStore
 from tubelet.train.loop import CatchSignals, Interrupted, mixed_seed, seed_step
+from tubelet.train.loss_scale import LossScale
 
 RANDOM: dict[str, Any] = {
     "dropout": 0.3,
@@ -101,6 +103,57 @@ def test_sigterm_saves_and_resumes(tmp_path: Path, position: int, capsys: pytest
     assert f"stopped by SIGTERM after step {step}; saved" in capsys.readouterr().err
     train(tmp_path / "stopped", **RANDOM)
     assert_identical(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_sgd_resumes_with_its_momentum(tmp_path: Path) -> None:
+    options = RANDOM | {"algorithm": "sgd"}
+    train(tmp_path / "whole", **options)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "stopped", kill=(1, 4, SIGTERM, 0), **options)
+    moments = saved(tmp_path / "stopped")["optimizer"]["state"]
+    assert all(parts.keys() == {"momentum_buffer"} for parts in moments.values())
+    train(tmp_path / "stopped", **options)
+    assert_identical(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_fp16_scales_the_loss_and_skips_steps_that_overflow(tmp_path: Path) -> None:
+    train(tmp_path / "half", precision="fp16", epochs=10)
+    train(tmp_path / "whole", epochs=10)
+    half, whole = (
+        [line for line in log_lines(tmp_path / name) if "loss" in line] for name in ("half", "whole")
+    )
+    skipped = [line for line in half if "grad_norm" not in line]
+    scales = [65536.0, *(line["loss_scale"] for line in half)]
+    assert [after < before for before, after in pairwise(scales)] == [
+        "grad_norm" not in line for line in half
+    ]
+    assert 0 < len(skipped) < 10
+    assert all(line["loss_scale"] == 65536 / 2 ** (k + 1) for k, line in enumerate(skipped))
+    assert half[-1]["loss"] == pytest.approx(whole[-1]["loss"], rel=0.5)
+    assert half[0]["loss"] == pytest.approx(whole[0]["loss"], rel=1e-2)
+
+
+def test_the_scale_of_the_loss_is_resumed(tmp_path: Path) -> None:
+    options = RANDOM | {"precision": "fp16"}
+    train(tmp_path / "whole", **options)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "stopped", kill=(1, 4, SIGTERM, 0), **options)
+    assert saved(tmp_path / "stopped")["progress"]["loss_scale"]["value"] < 65536
+    train(tmp_path / "stopped", **options)
+    assert_identical(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_the_scale_grows_after_2000_steps_and_has_a_least_value() -> None:
+    scale = LossScale(value=4.0)
+    for _ in range(1999):
+        scale.update(False)
+    assert scale.value == 4
+    scale.update(False)
+    assert (scale.value, scale.steps) == (8, 0)
+    for _ in range(13):
+        scale.update(True)
+    with pytest.raises(UserError, match="fp16"):
+        scale.update(True)
 
 
 def test_the_second_interrupt_acts_at_once() -> None:

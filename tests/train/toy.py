@@ -82,7 +82,7 @@ class ToyTask(Task):
         out: Tensor = self.head(self.norm(x))[:, 0]
         return out
 
-    def no_weight_decay(self) -> set[str]:
+    def learned_tokens(self) -> set[str]:
         return {"token"}
 
     def layer_of(self, name: str) -> int:
@@ -167,7 +167,8 @@ OPTIM = OptimConfig(base_lr=0.32, batch_size=8, epochs=3, warmup_epochs=0.5, cli
 def train(folder: Path, runtime: Runtime | None = None, **options: Any) -> dict[str, float]:
     """Run `fit`; options are those of OptimConfig, SaveConfig, ToyLoader, ToyTask and fit."""
     if runtime is None:
-        with Runtime(RuntimeConfig(device="cpu", precision="fp32")) as runtime:
+        precision = options.pop("precision", "fp32")
+        with Runtime(RuntimeConfig(device="cpu", precision=precision)) as runtime:
             return train(folder, runtime, **options)
 
     def take(*names: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tubelet.files import replacing_in, write_json
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
-from tubelet.models.heads import LinearHeadConfig
+from tubelet.models.heads import AttentiveHeadConfig, BridgingHeadConfig, MlpHeadConfig
 from tubelet.settings import parse, to_plain
 
 Model = MaskedAutoencoder | VideoClassifier
@@ -79,15 +79,20 @@ def _require_possible(config: Config, weights: Mapping[str, Tensor], source: str
     """Compare the sizes that cost memory or time with the weights, before a model is built."""
     encoder, decoder = config.encoder, config.decoder
     head = config.head if isinstance(config, ClassifierConfig) else None
-    parts = [part for part in (encoder, decoder, head) if part and not isinstance(part, LinearHeadConfig)]
+    bridge = head if isinstance(head, BridgingHeadConfig) else None
+    parts = [part for part in (encoder, decoder, bridge) if part]
     depth = max(part.depth for part in parts)
     if depth > len(weights):
         raise UserError(
             f"{source}: expected no more blocks than its {len(weights)} tensors, found depth={depth}"
         )
     largest = max((tensor.numel() for tensor in weights.values()), default=0)
-    kernel = encoder.dim * encoder.patch_values
-    if max(kernel, *(part.dim**2 for part in parts)) > _SLACK * largest:
+    sizes = [encoder.dim * encoder.patch_values, *(part.dim**2 for part in parts)]
+    if isinstance(head, MlpHeadConfig):
+        sizes.append(encoder.dim * head.dim)
+    if isinstance(head, AttentiveHeadConfig):
+        sizes.append(round(encoder.dim**2 * head.mlp_ratio))
+    if max(sizes) > _SLACK * largest:
         raise UserError(
             f"{source}: its settings need larger matrices than the weights have, whose largest has {largest} "
             f"numbers; found dim={encoder.dim}, tubelet={encoder.tubelet} and patch_size={encoder.patch_size}"

@@ -55,7 +55,7 @@ def evaluate(
     from tubelet.recipe.loading import evaluate_recipe
     from tubelet.run.evaluation import choose_manifest, evaluate
     from tubelet.run.inference import require_classifier
-    from tubelet.run.prediction import clip_and_views
+    from tubelet.run.prediction import clip_and_views, precision_of_test
 
     recipe = evaluate_recipe(*with_runtime(settings, device, precision))
     if dump and is_main_process():
@@ -78,7 +78,7 @@ def evaluate(
             batch_size=recipe.batch_size,
             workers=recipe.data.workers,
             device=recipe.runtime.device,
-            precision=recipe.runtime.precision,
+            precision=precision_of_test(recipe.runtime.precision, recipe.protocol),
             threads=recipe.runtime.threads,
             out=folder,
             progress=bar.show if is_main_process() else None,

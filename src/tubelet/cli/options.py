@@ -44,8 +44,8 @@ Device = Annotated[
     typer.Option(metavar="NAME", help="auto, cpu, cuda or mps; auto is the best that there is."),
 ]
 Precision = Annotated[
-    Literal["auto", "fp32", "bf16"],
-    typer.Option(metavar="NAME", help="auto, fp32 or bf16; auto is as in training, else fp32."),
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option(metavar="NAME", help="auto, fp32, bf16 or fp16; auto is as in training, else fp32."),
 ]
 
 

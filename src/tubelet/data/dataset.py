@@ -1,5 +1,6 @@
 """Videos as items: a training item is random clips of one video, a test item all of its views."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -91,6 +92,7 @@ class TrainDataset(Dataset[Batch]):
         repeats: clips of a video, each of different frames; they share one decoding.
         augmented_copies: differently augmented copies of each of those clips, of the same frames.
         seed: of the run.
+        clips: the rule of each video, where they are not all the same; all have the frames of `clip`.
     """
 
     def __init__(
@@ -103,9 +105,11 @@ class TrainDataset(Dataset[Batch]):
         repeats: int = 1,
         augmented_copies: int = 1,
         seed: int = 0,
+        clips: Sequence[AnyClip] | None = None,
     ) -> None:
         self.manifest = manifest
         self.clip = clip
+        self.clips = clips
         self.augment = augment
         self.size = size
         self.repeats = repeats
@@ -147,7 +151,7 @@ class TrainDataset(Dataset[Batch]):
     def _item(self, video: Video, index: int, rng: np.random.Generator, failures: dict[str, str]) -> Batch:
         rng = deepcopy(rng)  # reading again draws the same
         sample = self.manifest.samples[index]
-        clips = self._clips(video, sample, rng)
+        clips = self._clips(video, sample, self.clips[index] if self.clips else self.clip, rng)
         return Batch(
             video=torch.stack([clip for clip, _ in clips]),
             label=label_rows([classes for _, classes in clips], self.num_classes),
@@ -158,11 +162,11 @@ class TrainDataset(Dataset[Batch]):
         )
 
     def _clips(
-        self, video: Video, sample: Sample, rng: np.random.Generator
+        self, video: Video, sample: Sample, rule: AnyClip, rng: np.random.Generator
     ) -> list[tuple[Tensor, tuple[int, ...]]]:
         """Draw, read and augment a video's clips; each comes with its classes, which a flip may change."""
         index, augment = video.index, self.augment
-        frames = [self.clip.sample(len(index), rng, index.fps or None) for _ in range(self.repeats)]
+        frames = [rule.sample(len(index), rng, index.fps or None) for _ in range(self.repeats)]
         if augment.whole_frames:
             whole = video.read_crops([Crop(numbers, None, (index.height, index.width)) for numbers in frames])
             return [
@@ -217,7 +221,7 @@ class ViewDataset(Dataset[Batch]):
         return Batch(
             video=video,
             label=label_rows([sample.classes] * count, self.num_classes),
-            seed=torch.zeros(count, dtype=torch.int64),
+            seed=torch.tensor([_view_seed(sample.name, view) for view in range(count)]),
             index=_repeat(index, count),
             names=[sample.name] * count,
             failures={},
@@ -321,6 +325,12 @@ def _no_rows(clip: AnyClip, size: int, num_classes: int | None, failures: dict[s
         names=[],
         failures=failures,
     )
+
+
+def _view_seed(name: str, view: int) -> int:
+    """Return a seed in [0, 2**63): the same for a video's view in every list, process and run."""
+    digest = hashlib.blake2b(f"{view} {name}".encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 def _repeat(value: int, count: int) -> Tensor:

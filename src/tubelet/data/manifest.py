@@ -13,8 +13,8 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -112,6 +112,52 @@ class Manifest:
                 f"{self.root / self.split}.csv: {plural(len(unlabeled), 'video')} {have} no label, "
                 f"for example {unlabeled[0]}" + (": data.split=val tests on val.csv" if is_test else "")
             )
+
+
+@dataclass(frozen=True)
+class JoinedManifest(Manifest):
+    """The samples of more than one data set, one after the other, by absolute paths.
+
+    Attributes:
+        parts: the manifests.
+    """
+
+    parts: tuple[Manifest, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the parts' fingerprints, so that data sets may be moved."""
+        return hashlib.sha256("".join(part.fingerprint for part in self.parts).encode()).hexdigest()
+
+
+def join_manifests(parts: Sequence[Manifest], *, labeled: bool) -> JoinedManifest:
+    """Return the samples of all manifests; their root, and the split's name, are those of the first.
+
+    Args:
+        parts: the manifests.
+        labeled: keep the labels, for which all must have the same classes.
+
+    Raises:
+        UserError: the classes differ.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        if labeled and (part.classes, part.multi_label) != (first.classes, first.multi_label):
+            raise UserError(
+                f"{part.root / part.split}.csv has other classes than {first.root / first.split}.csv: data "
+                "sets that are joined need the same classes.txt, and labels of one kind"
+            )
+    unlabeled = {} if labeled else {"label": None, "labels": ()}
+    samples = tuple(
+        replace(sample, path=str(_absolute(part.locate(sample))), **unlabeled)  # type: ignore[arg-type]
+        for part in parts
+        for sample in part.samples
+    )
+    return JoinedManifest(first.root, first.split, samples, first.classes if labeled else (), tuple(parts))
+
+
+def _absolute(path: Path | str) -> Path | str:
+    return path if isinstance(path, str) else path.absolute()
 
 
 def segment_name(path: str, start: float | None, end: float | None) -> str:

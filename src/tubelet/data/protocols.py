@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from tubelet.clips import (
     AnyClip,
@@ -23,12 +24,14 @@ class EvaluationProtocol:
     Attributes:
         clip: which frames make a clip; for a model of another number of frames, with that number.
         views: clips and crops, how frames are scaled and cut, and how the views' scores are combined.
+        precision: what it computes in; `auto` is what the model was trained in.
         source: the code that it reproduces, and the paper with its results.
     """
 
     clip: AnyClip
     views: Views
     source: str
+    precision: Literal["auto", "fp32"] = "auto"
 
 
 PROTOCOLS: Mapping[str, EvaluationProtocol] = {
@@ -56,16 +59,19 @@ PROTOCOLS: Mapping[str, EvaluationProtocol] = {
         clip=FixedDurationClip(middle="floor"),
         views=Views(clips=7, crops=3, geometry="mae_st", scores="mean_probability"),
         source="facebookresearch/mae_st, arXiv 2205.09113",
+        precision="fp32",
     ),
     "mar_k400": EvaluationProtocol(
         clip=FixedDurationClip(),
         views=Views(clips=5, crops=3, geometry="mar", scores="mean_probability"),
         source="alibaba-mmai-research/Masked-Action-Recognition, arXiv 2207.11660",
+        precision="fp32",
     ),
     "mar_ssv2": EvaluationProtocol(
         clip=MARSegmentClip(),
         views=Views(clips=2, crops=3, geometry="mar", scores="mean_probability"),
         source="alibaba-mmai-research/Masked-Action-Recognition, arXiv 2207.11660",
+        precision="fp32",
     ),
     "mmaction2_k400": EvaluationProtocol(
         clip=MMAction2Clip(),

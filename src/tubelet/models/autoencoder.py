@@ -100,10 +100,10 @@ class MaskedAutoencoder(nn.Module):
         """All transformer blocks, the units of sharding and compilation."""
         return self.encoder.blocks + self.decoder.blocks
 
-    def no_weight_decay(self) -> set[str]:
-        """Return the names of the learned tokens and positions, which no published recipe decays."""
-        return {f"encoder.{name}" for name in self.encoder.no_weight_decay()} | {
-            f"decoder.{name}" for name in self.decoder.no_weight_decay()
+    def learned_tokens(self) -> set[str]:
+        """Return the names of the learned tokens and positions."""
+        return {f"encoder.{name}" for name in self.encoder.learned_tokens()} | {
+            f"decoder.{name}" for name in self.decoder.learned_tokens()
         }
 
 

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from tubelet.errors import require_at_least
-from tubelet.masking import RunningCellMasking, TokenMask
+from tubelet.masking import ClassifierMasking, TokenMask
 from tubelet.models.autoencoder import Reconstruction, clip_patches, encode_clip, make_decoder, reconstruct
 from tubelet.models.card import ModelCard
 from tubelet.models.decoder import DecoderConfig
@@ -32,7 +33,7 @@ class ClassifierConfig:
     encoder: EncoderConfig
     classes: int
     head: AnyHeadConfig = field(default_factory=LinearHeadConfig)
-    masking: RunningCellMasking | None = None
+    masking: ClassifierMasking | None = None
     decoder: DecoderConfig | None = None
     target: PixelTarget = field(default_factory=PixelTarget)
 
@@ -53,7 +54,7 @@ class VideoClassifier(nn.Module):
         self.config = config
         self.card = ModelCard()
         self.encoder = VideoEncoder(config.encoder, drop_path=drop_path)
-        self.head = make_head(config.head, dim=config.encoder.dim, classes=config.classes)
+        self.head = make_head(config.head, dim=config.encoder.dim, classes=config.classes, grid=self.grid)
         self.decoder = make_decoder(config.decoder, config.encoder, config.target) if config.decoder else None
 
     @property
@@ -66,12 +67,13 @@ class VideoClassifier(nn.Module):
 
         Args:
             video: uint8 (B, T, C, H, W).
-            mask: the visible tokens; None is the fixed mask of the model's own masking, or all tokens if it
-                has no masking.
+            mask: the visible tokens; None is the test mask of the model's own masking, with the seed 0 for
+                every clip, or all tokens if it has no masking.
         """
         if mask is None and self.config.masking:
-            mask = self.config.masking.fixed(self.grid, video.shape[0], video.device)
-        return self.head(self.encode(video, mask))
+            seeds = torch.zeros(len(video), dtype=torch.int64, device=video.device)
+            mask = self.config.masking.test_masks(self.grid, seeds)
+        return self.head(self.encode(video, mask), mask)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return probabilities (B, K), float32, of logits (B, K): softmax, or sigmoid if multi-label."""
@@ -88,7 +90,8 @@ class VideoClassifier(nn.Module):
         patches = clip_patches(video, self.config.encoder, mask)
         encoded = self.encoder(patches, mask.visible)
         reconstruction = reconstruct(self.encoder, self.decoder, self.config.target, encoded, patches, mask)
-        return self.head(encoded[:, self.config.encoder.num_class_tokens :]), reconstruction
+        tokens = encoded[:, self.config.encoder.num_class_tokens :]
+        return self.head(tokens, mask), reconstruction
 
     def encode(self, video: Tensor, mask: TokenMask | None = None) -> Tensor:
         """Return features of all tokens (B, N, D), or of the visible ones (B, V, D); none of the class token.
@@ -114,9 +117,10 @@ class VideoClassifier(nn.Module):
         part, _, rest = name.partition(".")
         return self.encoder.layer_of(rest) if part == "encoder" else self.num_layers - 1
 
-    def no_weight_decay(self) -> set[str]:
-        """Return the names of the learned tokens and positions, which no published recipe decays."""
-        names = {f"encoder.{name}" for name in self.encoder.no_weight_decay()}
+    def learned_tokens(self) -> set[str]:
+        """Return the names of the learned tokens and positions."""
+        names = {f"encoder.{name}" for name in self.encoder.learned_tokens()}
+        names |= {f"head.{name}" for name in self.head.learned_tokens()}
         if self.decoder is not None:
-            names |= {f"decoder.{name}" for name in self.decoder.no_weight_decay()}
+            names |= {f"decoder.{name}" for name in self.decoder.learned_tokens()}
         return names

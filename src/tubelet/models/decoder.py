@@ -132,7 +132,7 @@ class PixelDecoder(nn.Module):
         """The transformer blocks, first to last."""
         return list(self.transformer.blocks)
 
-    def no_weight_decay(self) -> set[str]:
-        """Return the names of the learned tokens and positions, which no published recipe decays."""
+    def learned_tokens(self) -> set[str]:
+        """Return the names of the learned tokens and positions."""
         tokens = {"mask_token"} if self.class_token is None else {"mask_token", "class_token"}
-        return tokens | {f"positions.{name}" for name in self.positions.no_weight_decay()}
+        return tokens | {f"positions.{name}" for name in self.positions.learned_tokens()}

@@ -195,7 +195,7 @@ class VideoEncoder(nn.Module):
             return 0
         return self.transformer.block_of(rest) + 1 if part == "transformer" else self.num_layers - 1
 
-    def no_weight_decay(self) -> set[str]:
-        """Return the names of the class token and learned positions, which no published recipe decays."""
+    def learned_tokens(self) -> set[str]:
+        """Return the names of the class token and learned positions."""
         tokens = set() if self.class_token is None else {"class_token"}
-        return tokens | {f"positions.{name}" for name in self.positions.no_weight_decay()}
+        return tokens | {f"positions.{name}" for name in self.positions.learned_tokens()}

@@ -3,13 +3,13 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tubelet.masking import RunningCellMasking
+from tubelet.masking import ClassifierMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
 
 
 def gflops_per_view(
-    model: VideoClassifier | MaskedAutoencoder, masking: RunningCellMasking | None = None
+    model: VideoClassifier | MaskedAutoencoder, masking: ClassifierMasking | None = None
 ) -> float:
     """Return the billions of multiply-adds for one view, each counted once as in the papers' tables.
 
@@ -27,7 +27,8 @@ def gflops_per_view(
         clip = torch.empty(shape, dtype=torch.uint8)
     copy.to("meta").eval()  # moves the tables that are always computed on the CPU
     forward = copy.encode if isinstance(copy, MaskedAutoencoder) else copy
-    mask = masking.fixed(copy.grid, device="meta") if masking else None
+    seeds = torch.zeros(1, dtype=torch.int64, device="meta")
+    mask = masking.test_masks(copy.grid, seeds) if masking else None
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         forward(clip, mask)
     return counter.get_total_flops() / 2e9

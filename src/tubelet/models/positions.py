@@ -66,8 +66,8 @@ class Positions(nn.Module):
         table: Tensor = self.table
         return table
 
-    def no_weight_decay(self) -> set[str]:
-        """Return the names of all learned positions, which no published recipe decays."""
+    def learned_tokens(self) -> set[str]:
+        """Return the names of all learned positions."""
         return {name for name, _ in self.named_parameters()}
 
 

@@ -42,9 +42,11 @@ def resize_model(
         frames: frames of a clip; None keeps it.
 
     Raises:
-        ValueError: a size does not divide into whole tokens.
+        ValueError: a size does not divide into whole tokens, or the head has positions.
     """
     old = model.config.encoder
+    if isinstance(model, VideoClassifier) and getattr(model.head, "positions", None) is not None:
+        raise ValueError("a bridging head with positions cannot be resized")
     encoder = replace(old, image_size=image_size or old.image_size, frames=frames or old.frames)
     encoder = _for_grid(encoder, old.grid, encoder.grid)
     weights = model.state_dict()

@@ -10,7 +10,7 @@ from tubelet.data.mixing import Mixing
 from tubelet.data.protocols import named_protocol
 from tubelet.errors import UserError, require_at_least, require_below_1, require_between, require_probability
 from tubelet.machine import MOST_PROCESSES
-from tubelet.masking import AnyMasking, RunningCellMasking, TubeMasking
+from tubelet.masking import AnyMasking, ClassifierMasking, TubeMasking
 from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
@@ -24,11 +24,25 @@ from tubelet.train.runtime import ComputeConfig, RuntimeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """A further data set.
+
+    Attributes:
+        root: its folder, with the same list.
+        clip: which frames of its videos make a clip, as many as in the other data sets; null is data.clip.
+    """
+
+    root: Path
+    clip: AnyClip | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where the clips come from.
 
     Attributes:
         root: folder of the data set, with its lists (train.csv, …) and classes.txt.
+        more_roots: data sets to train on together with that of root, as if they were one.
         train: list to train on.
         clip: which frames of a video make a clip.
         augment: random changes to the training clips.
@@ -43,6 +57,7 @@ class DataConfig:
     """
 
     root: Path
+    more_roots: tuple[DataSource, ...] = ()
     train: str = "train"
     clip: AnyClip = field(default_factory=DenseClip)
     augment: Augment = field(default_factory=Augment)
@@ -149,13 +164,22 @@ class FinetuneRecipe:
     Attributes:
         data: the clips and their labels.
         init: pre-trained model to start from; null is random weights.
+        keep_head: whether to start from the head of init, too, which must be a classifier with such a head;
+            classes have the rows of the same names in its last layer.
+        init_classes: file with the names of init's classes, one a line; null: they are in init's card.
+        freeze: part of init's encoder that is not trained, and has no drop path: `encoder` for all of it, or
+            a number n for the embedding and the first n blocks; null trains all.
         frames: frames of a clip; null is as in init, else its positions are resized.
         image_size: side of the frames in pixels; null is as in init, else its positions are resized.
         encoder: the encoder's architecture without an init; with an init, null.
         head: from tokens to class scores.
         masking: train and classify on the visible tokens of this masking; null is all tokens.
+        masking_start_ratio: ratio of the masking in the first epoch, in [0, 1); it goes along half a cosine
+            to masking.ratio, that of the last epoch and of the trained model; null keeps masking.ratio.
         reconstruction: with a masking, also reconstruct the masked tokens; null does not.
         drop_path: drop-path rate of the encoder's last block, in [0, 1).
+        class_weights: factors on the loss of each class: `balanced` is inverse to the number of its training
+            videos, 1 on average over the videos; or a list by class index; null is 1 for all.
         label_smoothing: probability that is spread evenly over all classes, in [0, 1).
         mixing: mixup and cutmix of the training clips and their labels; null does not mix.
         optim: the optimization.
@@ -171,13 +195,18 @@ class FinetuneRecipe:
     data: FinetuneDataConfig
     optim: OptimConfig
     init: str | None = None
+    keep_head: bool = False
+    init_classes: Path | None = None
+    freeze: Literal["encoder"] | int | None = None
     frames: int | None = None
     image_size: int | None = None
     encoder: EncoderConfig | None = None
     head: AnyHeadConfig = field(default_factory=LinearHeadConfig)
-    masking: RunningCellMasking | None = None
+    masking: ClassifierMasking | None = None
+    masking_start_ratio: float | None = None
     reconstruction: ReconstructionConfig | None = None
     drop_path: float = 0.1
+    class_weights: Literal["balanced"] | tuple[float, ...] | None = None
     label_smoothing: float = 0.1
     mixing: Mixing | None = None
     views: Views = field(default_factory=Views)
@@ -190,14 +219,27 @@ class FinetuneRecipe:
     def __post_init__(self) -> None:
         _check_seed(self.seed)
         require_between(1, MOST_WIDE, frames=self.frames, image_size=self.image_size)
+        if self.keep_head and self.init is None:
+            raise UserError("keep_head keeps the head of init, which is null")
+        if self.init_classes is not None and not self.keep_head:
+            raise UserError("init_classes are the classes of a head that is kept: set keep_head=true")
+        if self.freeze is not None and self.init is None:
+            raise UserError("freeze keeps weights of init, which is null")
+        if self.freeze not in (None, "encoder"):
+            require_at_least(0, freeze=int(self.freeze))
+        if isinstance(self.class_weights, tuple):
+            for weight in self.class_weights:
+                require_at_least(0, class_weights=weight)
         for name in ("frames", "image_size"):
             if self.init is None and getattr(self, name) is not None:
                 raise UserError(
                     f"{name} resizes the model of init, which is null: set encoder.{name} instead"
                 )
         require_below_1(drop_path=self.drop_path, label_smoothing=self.label_smoothing)
-        if self.reconstruction and not self.masking:
-            raise UserError("reconstruction needs a masking: without it there are no masked tokens")
+        for name in ("reconstruction", "masking_start_ratio"):
+            if getattr(self, name) is not None and not self.masking:
+                raise UserError(f"{name} needs a masking: without it there are no masked tokens")
+        require_below_1(masking_start_ratio=self.masking_start_ratio)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +310,7 @@ class EvaluateRecipe:
     data: EvaluateDataConfig = field(default_factory=EvaluateDataConfig)
     protocol: str | None = None
     views: ViewsConfig = field(default_factory=ViewsConfig)
-    masking: RunningCellMasking | None = None
+    masking: ClassifierMasking | None = None
     complementary: bool = False
     batch_size: int = 8
     runtime: ComputeConfig = field(default_factory=ComputeConfig)

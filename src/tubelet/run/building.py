@@ -1,21 +1,23 @@
 """What the builders of pre-training and fine-tuning have in common."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
+from tubelet.clips import AnyClip
 from tubelet.data.dataset import TrainDataset
 from tubelet.data.loader import TrainLoader, default_workers
-from tubelet.data.manifest import Manifest
-from tubelet.errors import UserError
+from tubelet.data.manifest import JoinedManifest, Manifest, join_manifests, read_manifest
+from tubelet.errors import Problems, UserError
 from tubelet.machine import version
-from tubelet.masking import AnyMasking
+from tubelet.masking import Masking
 from tubelet.models.encoder import EncoderConfig
 from tubelet.patches import Size3
-from tubelet.recipe.schema import Recipe
+from tubelet.recipe.schema import DataConfig, Recipe
 from tubelet.run.evaluation import require_frames
 from tubelet.settings import to_plain
 from tubelet.tasks.classify import ClassifyTask
@@ -54,13 +56,15 @@ def model_errors() -> Iterator[None]:
         raise UserError(f"the model's settings do not fit each other: {error}") from error
 
 
-def require_useful_masking(masking: AnyMasking, grid: Size3) -> None:
+def require_useful_masking(
+    masking: Masking, grid: Size3, setting: str = "masking.ratio", *, may_mask_none: bool = False
+) -> None:
     """Raise a UserError if a masking leaves no token visible or none masked, before the first step does."""
     mask = masking.from_noise(grid, torch.zeros(1, masking.noise_size(grid)))
     visible = mask.visible.shape[1]
-    if visible in (0, grid.volume):
+    if not visible or (visible == grid.volume and not may_mask_none):
         raise UserError(
-            f"masking.ratio={masking.ratio:g} leaves {'all' if visible else 'none'} of the clip's {grid.t} x "
+            f"{setting}={masking.ratio:g} leaves {'all' if visible else 'none'} of the clip's {grid.t} x "
             f"{grid.h} x {grid.w} tokens visible, as it is rounded to whole slots: choose another ratio"
         )
 
@@ -68,6 +72,24 @@ def require_useful_masking(masking: AnyMasking, grid: Size3) -> None:
 def provenance(recipe: Recipe) -> dict[str, Any]:
     """Return the versions and the recipe for a model's card."""
     return {"tubelet": version(), "torch": torch.__version__, "recipe": to_plain(recipe)}
+
+
+def read_training_list(data: DataConfig, *, labeled: bool) -> Manifest:
+    """Return the videos to train on, of all data sets.
+
+    Args:
+        data: the data sets.
+        labeled: keep their labels, for which all must have the same classes.
+
+    Raises:
+        UserError: a list cannot be read, or the classes differ.
+    """
+    problems = Problems()
+    roots = (data.root, *(source.root for source in data.more_roots))
+    parts = [problems.attempt(partial(read_manifest, root, data.train)) for root in roots]
+    problems.raise_any()
+    found = [part for part in parts if part is not None]
+    return join_manifests(found, labeled=labeled) if data.more_roots else found[0]
 
 
 def make_loader(
@@ -87,7 +109,9 @@ def make_loader(
             clip does not fit the model.
     """
     data, optim = recipe.data, recipe.optim
-    require_frames(data.clip, encoder, f" or {frames_setting}={data.clip.frames}")
+    rules = (data.clip, *(source.clip or data.clip for source in data.more_roots))
+    for rule in rules:
+        require_frames(rule, encoder, f" or {frames_setting}={rule.frames}")
     parts = runtime.world * optim.accumulate
     if optim.batch_size % parts:
         raise UserError(
@@ -109,6 +133,7 @@ def make_loader(
         repeats=data.repeats,
         augmented_copies=data.augmented_copies,
         seed=recipe.seed,
+        clips=_clip_of_each(manifest, rules),
     )
     return TrainLoader(
         dataset,
@@ -120,3 +145,10 @@ def make_loader(
         max_failures=data.max_failures,
         balanced=data.balanced,
     )
+
+
+def _clip_of_each(manifest: Manifest, rules: Sequence[AnyClip]) -> list[AnyClip] | None:
+    """Return the rule of each video, or None if all videos have the first one."""
+    if not isinstance(manifest, JoinedManifest):
+        return None
+    return [rule for part, rule in zip(manifest.parts, rules, strict=True) for _ in part.samples]

@@ -19,7 +19,7 @@ from tubelet.data.manifest import Manifest, Sample, read_manifest
 from tubelet.data.workers import Workers
 from tubelet.errors import UserError, require_at_least, require_between
 from tubelet.machine import MOST_PROCESSES, version
-from tubelet.masking import RunningCellMasking, TokenMask
+from tubelet.masking import ClassifierMasking, RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.encoder import EncoderConfig
 from tubelet.run.accuracy import Evaluation
@@ -30,7 +30,7 @@ from tubelet.run.inference import (
     require_classifier,
     require_finite,
 )
-from tubelet.run.prediction import clip_and_views
+from tubelet.run.prediction import clip_and_views, precision_of_test
 from tubelet.run.results import CollectedResults, Results, stored_labels, stored_results, weights_digest
 from tubelet.settings import to_plain
 from tubelet.train.runtime import Runtime
@@ -44,7 +44,7 @@ def evaluate(
     protocol: str | None = None,
     clip: AnyClip | None = None,
     views: Views | None = None,
-    masking: RunningCellMasking | None = None,
+    masking: ClassifierMasking | None = None,
     complementary: bool = False,
     batch_size: int = 8,
     workers: int | None = None,
@@ -80,7 +80,8 @@ def evaluate(
         device: "auto" (CUDA, else MPS, else the CPU), "cpu", "mps", "cuda" or a certain GPU such as "cuda:1".
             With None a model that is given as an object stays where it is, and one that is read goes to the
             best device.
-        precision: "fp32" or "bf16"; None is that of the model's recipe, fp32 if its card has no recipe.
+        precision: "fp32", "bf16" or "fp16"; None is that of the protocol, else that of the model's recipe,
+            fp32 if its card has no recipe.
         threads: CPU threads of each process; None is one for each core.
         out: folder for the results of finished videos; None keeps them in memory.
         progress: called with (finished videos, all videos) of this process in this call.
@@ -95,7 +96,7 @@ def evaluate(
     require_at_least(1, batch_size=batch_size)
     require_between(0, MOST_PROCESSES, workers=workers)
     source = model if isinstance(model, str | Path) else "the model"
-    loaded, runtime = on_device(model, device, precision, threads)
+    loaded, runtime = on_device(model, device, precision_of_test(precision, protocol), threads)
     classifier = require_classifier(loaded, source)
     clip, views = clip_and_views(classifier, protocol=protocol, clip=clip, views=views)
     with runtime:
@@ -117,7 +118,7 @@ class EvaluationConfig:
 
     clip: AnyClip
     views: Views
-    masking: RunningCellMasking | None = None
+    masking: ClassifierMasking | None = None
     complementary: bool = False
 
 
@@ -186,7 +187,7 @@ def _probabilities(
     model: VideoClassifier, batch: Batch, config: EvaluationConfig, runtime: Runtime
 ) -> Tensor:
     """Return the class probabilities (videos, K) of a batch, averaged over the masks and the views."""
-    masks = _masks(model, config, len(batch), runtime.device)
+    masks = _masks(model, config, batch.seed.to(runtime.device))
     with inference(model, runtime):
         video = batch.video.to(runtime.device, non_blocking=True)
         logits = torch.stack([model(video, mask) for mask in masks]).mean(0)
@@ -293,16 +294,15 @@ def _check_classes(model: VideoClassifier, manifest: Manifest) -> None:
         )
 
 
-def _masks(
-    model: VideoClassifier, config: EvaluationConfig, num_clips: int, device: torch.device
-) -> Sequence[TokenMask | None]:
-    """Return the masks whose scores are averaged; None is the model's own mask."""
-    masking = config.masking or (model.config.masking if config.complementary else None)
+def _masks(model: VideoClassifier, config: EvaluationConfig, seeds: Tensor) -> Sequence[TokenMask | None]:
+    """Return the masks whose scores are averaged, for the seeds of the clips; None is all tokens."""
+    masking = config.masking or model.config.masking
     if not config.complementary:
-        return [masking.fixed(model.grid, num_clips, device) if masking else None]
-    if masking is None:
-        raise UserError("complementary=true needs a masking: this model classifies by all tokens")
-    masks = masking.complements(model.grid, num_clips, device)
+        return [masking.test_masks(model.grid, seeds) if masking else None]
+    if not isinstance(masking, RunningCellMasking):
+        found = f"{masking.kind} masking" if masking else "no masking, so it classifies by all tokens"
+        raise UserError(f"complementary=true needs a masking of kind running_cell, found {found}")
+    masks = masking.complements(model.grid, len(seeds), seeds.device)
     if len(masks) == 1:
         raise UserError(
             f"complementary=true needs a masking, and masking.ratio={masking.ratio:g} masks no token, as it "

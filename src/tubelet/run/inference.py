@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from tubelet.errors import UserError
 from tubelet.models.classifier import VideoClassifier
 from tubelet.train.runtime import Runtime, RuntimeConfig, choose_device
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def on_device(
@@ -31,31 +31,36 @@ def on_device(
         device: "auto" (CUDA, else MPS, else the CPU), "cpu", "mps", "cuda" or a certain GPU such as "cuda:1".
             With None a model that is given as an object stays where it is, and one that is read goes to the
             best device.
-        precision: "fp32" or "bf16". With None or "auto" it is the precision of the model's recipe where its
-            card has one (bf16 only on devices that have it in hardware), else fp32.
+        precision: "fp32", "bf16" or "fp16". With None or "auto" it is the precision of the model's recipe
+            where its card has one (bf16 only on devices that have it in hardware, fp16 only on GPUs), else
+            fp32.
         threads: as in `RuntimeConfig`.
 
     Raises:
         UserError: as `load_model`; or the device or precision is not available.
     """
-    if precision not in (None, "auto", "fp32", "bf16"):
-        raise UserError(f"precision must be fp32 or bf16, found {precision}")
+    if precision not in (None, *get_args(Precision)):
+        raise UserError(f"precision must be fp32, bf16 or fp16, found {precision}")
     if device is None and not isinstance(model, str | Path):
         chosen = next(model.parameters()).device
     else:
         chosen = choose_device(device or "auto")
     loaded = load_model(model) if isinstance(model, str | Path) else model
     given = cast(Precision, precision or "auto")
-    config = RuntimeConfig(precision=_recipe_precision(loaded) if given == "auto" else given, threads=threads)
+    config = RuntimeConfig(
+        precision=_recipe_precision(loaded, chosen) if given == "auto" else given, threads=threads
+    )
     return loaded.to(chosen), Runtime(config, chosen)
 
 
-def _recipe_precision(model: Model) -> Precision:
-    """Return fp32 unless the model was trained in bf16; then the device decides whether bf16 is used."""
+def _recipe_precision(model: Model, device: torch.device) -> Precision:
+    """Return fp32 unless the model was trained in half precision and the device has it."""
     settings: object = model.card.provenance
     for name in ("recipe", "runtime"):
         settings = settings.get(name) if isinstance(settings, Mapping) else None
     trained_in = settings.get("precision") if isinstance(settings, Mapping) else None
+    if trained_in == "fp16" and device.type == "cuda":
+        return "fp16"
     return "auto" if trained_in in ("auto", "bf16") else "fp32"
 
 

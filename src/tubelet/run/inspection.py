@@ -10,7 +10,7 @@ from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import WEIGHTS, Model
 from tubelet.checkpoints.read_file import is_finite
 from tubelet.errors import first_few
-from tubelet.masking import RunningCellMasking
+from tubelet.masking import RunningCellMasking, RunningMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.flops import gflops_per_view, parameter_count
 
@@ -107,8 +107,10 @@ def _describe(model: Model) -> Iterator[tuple[str, str]]:
         config = model.config
         multi_label = ", multi-label" if card.multi_label else ""
         yield "head", f"{config.head.kind}, {config.classes} classes{multi_label}"
-        if config.masking:
-            yield "masking", f"running cells, {config.masking.ratio:.0%} masked"
+        if masking := config.masking:
+            pattern = f" {masking.pattern}" if isinstance(masking, RunningMasking) else ""
+            kind = masking.kind.replace("_", " ")
+            yield "masking", f"{kind}{pattern}, {masking.ratio:.0%} masked"
     if card.classes:
         yield "classes", first_few(card.classes, 4)
     total = sum(parameter.numel() for parameter in model.parameters())

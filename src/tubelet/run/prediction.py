@@ -110,7 +110,8 @@ def predict(
         device: "auto" (CUDA, else MPS, else the CPU), "cpu", "mps", "cuda" or a certain GPU such as "cuda:1".
             With None a model that is given as an object stays where it is, and one that is read goes to the
             best device.
-        precision: "fp32" or "bf16"; None is that of the model's recipe, fp32 if its card has no recipe.
+        precision: "fp32", "bf16" or "fp16"; None is that of the protocol, else that of the model's recipe,
+            fp32 if its card has no recipe.
 
     Raises:
         UserError: the model is not a classifier, its card does not say how clips are sampled, there is no
@@ -119,7 +120,7 @@ def predict(
         VideoError: the video cannot be read.
     """
     source = model if isinstance(model, str | Path) else "the model"
-    loaded, runtime = on_device(model, device, precision)
+    loaded, runtime = on_device(model, device, precision_of_test(precision, protocol))
     classifier = require_classifier(loaded, source)
     videos = [video] if isinstance(video, VideoSource) else list(video)
     names = [f"clip {k}" if isinstance(each, Tensor) else str(each) for k, each in enumerate(videos)]
@@ -188,6 +189,17 @@ def clip_and_views(
         usual = named.views
         clip = clip or replace(named.clip, frames=model.config.encoder.frames)
     return clip or clip_of(model), views.with_defaults_of(usual) if views else usual
+
+
+def precision_of_test(precision: str | None, protocol: str | None) -> str | None:
+    """Return the precision of a test: the given one, else the protocol's.
+
+    Raises:
+        UserError: there is no such protocol.
+    """
+    if precision in (None, "auto") and protocol is not None:
+        return named_protocol(protocol).precision
+    return precision
 
 
 def clip_of(model: Model) -> AnyClip:

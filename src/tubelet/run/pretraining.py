@@ -1,15 +1,23 @@
 """Building a pre-training run from its recipe."""
 
+from functools import partial
 from pathlib import Path
 
 from tubelet.checkpoints.load import load_model
-from tubelet.data.manifest import read_manifest
-from tubelet.errors import UserError
+from tubelet.checkpoints.model_folder import Model
+from tubelet.errors import Problems, UserError
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.card import ModelCard
 from tubelet.models.layers import checkpoint_activations
 from tubelet.recipe.schema import PretrainRecipe
-from tubelet.run.building import Training, make_loader, model_errors, provenance, require_useful_masking
+from tubelet.run.building import (
+    Training,
+    make_loader,
+    model_errors,
+    provenance,
+    read_training_list,
+    require_useful_masking,
+)
 from tubelet.settings import difference, to_plain
 from tubelet.tasks.pretrain import PretrainTask
 from tubelet.train.runtime import Runtime
@@ -26,12 +34,16 @@ def build_pretraining(recipe: PretrainRecipe, runtime: Runtime, begun: Path | No
     Raises:
         UserError: the settings do not fit each other, the data set or `init`.
     """
-    manifest = read_manifest(recipe.data.root, recipe.data.train)
+    problems = Problems()
+    manifest = problems.attempt(partial(read_training_list, recipe.data, labeled=recipe.data.balanced))
+    start = problems.attempt(partial(load_model, recipe.init)) if recipe.init and not begun else None
+    problems.raise_any()
+    assert manifest is not None
     with model_errors():
         model = MaskedAutoencoder(recipe.model)
         require_useful_masking(recipe.masking, model.grid)
-    if recipe.init and not begun:
-        _load_init(model, recipe.init)
+    if start is not None:
+        _load_init(model, start, recipe)
     model.card = ModelCard(clip=recipe.data.clip, provenance=provenance(recipe))
     if recipe.runtime.recompute:
         checkpoint_activations(model)
@@ -39,12 +51,13 @@ def build_pretraining(recipe: PretrainRecipe, runtime: Runtime, begun: Path | No
     return Training(task=PretrainTask(model, recipe.masking), loader=loader)
 
 
-def _load_init(model: MaskedAutoencoder, init: str) -> None:
+def _load_init(model: MaskedAutoencoder, start: Model, recipe: PretrainRecipe) -> None:
     """Copy the weights of another autoencoder of the same architecture."""
-    start = load_model(init)
-    if not isinstance(start, MaskedAutoencoder) or start.config != model.config:
+    if not isinstance(start, MaskedAutoencoder):
+        raise UserError(f"init={recipe.init} is a classifier: pre-training starts from an autoencoder")
+    if start.config != model.config:
         changed = "\n  ".join(difference(to_plain(start.config), to_plain(model.config)))
         raise UserError(
-            f"init={init} has another architecture than the recipe (init -> recipe):\n  {changed}"
+            f"init={recipe.init} has another architecture than the recipe (init -> recipe):\n  {changed}"
         )
     model.load_state_dict(start.state_dict())

@@ -179,13 +179,18 @@ class RunFolder:
             )
 
 
+def _resolved(path: str) -> str:
+    return str(Path(path).resolve())
+
+
 def _identity(recipe: Recipe) -> dict[str, Any]:
     """Return what makes two runs the same: all but where they run, what they log and what was published."""
     settings = to_plain(recipe)
     init, data = settings["init"], settings["data"]
+    more_roots = [source | {"root": _resolved(source["root"])} for source in data["more_roots"]]
     identity = settings | {
         "init": str(Path(init).resolve()) if init and Path(init).exists() else init,
-        "data": data | {"root": str(Path(data["root"]).resolve()), "workers": None},
+        "data": data | {"root": _resolved(data["root"]), "more_roots": more_roots, "workers": None},
         "save": {"every_epochs": settings["save"]["every_epochs"]},
         "runtime": {"precision": settings["runtime"]["precision"]},
     }

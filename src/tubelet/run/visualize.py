@@ -102,7 +102,8 @@ def reconstruction(
         height: a smaller clip is enlarged by the least integer factor that makes it this high, in pixels.
         gutter: space between the panels in pixels.
         device: where to compute, such as "auto" or "cuda"; None is where the model is.
-        precision: "fp32" or "bf16"; None is that of the model's recipe, fp32 if its card has no recipe.
+        precision: "fp32", "bf16" or "fp16"; None is that of the model's recipe, fp32 if its card has no
+            recipe.
 
     Returns:
         T frames, each `factor * H` pixels high and `3 * factor * W + 2 * gutter` wide.
@@ -141,7 +142,8 @@ def draw_mask(model: Model, ratio: float | None = None, seed: int = 0) -> TokenM
     """
     own = None if isinstance(model, MaskedAutoencoder) else model.config.masking
     if own:
-        return (own if ratio is None else replace(own, ratio=ratio)).fixed(model.grid)
+        changed = own if ratio is None else replace(own, ratio=ratio)
+        return changed.test_masks(model.grid, torch.tensor([seed]))
     masking = TubeMasking(ratio=0.9 if ratio is None else ratio)
     return masking.sample(model.grid, 1, torch.Generator().manual_seed(seed))
 

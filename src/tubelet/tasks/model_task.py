@@ -28,9 +28,9 @@ class ModelTask(Task, Generic[Trained]):
         """The model's transformer blocks, the units of sharding and compilation."""
         return self.model.blocks
 
-    def no_weight_decay(self) -> set[str]:
-        """Return the names of the parameters that the model exempts from weight decay."""
-        return {f"model.{name}" for name in self.model.no_weight_decay()}
+    def learned_tokens(self) -> set[str]:
+        """Return the names of the model's learned tokens and positions."""
+        return {f"model.{name}" for name in self.model.learned_tokens()}
 
     def model_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the model's part of this task's weights, by the model's names."""

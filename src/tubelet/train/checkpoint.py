@@ -22,6 +22,7 @@ from tubelet.errors import UserError, excerpt, plural, require_at_least
 from tubelet.files import ChecksumWriter, checksum_matches, replacing, write_errors, write_json
 from tubelet.settings import parse
 from tubelet.train.ema import WeightAverage
+from tubelet.train.loss_scale import LossScale
 
 Weights = dict[str, Tensor]
 Export = Callable[[Path, Weights], None]
@@ -57,6 +58,7 @@ class Progress:
         best: best validation score so far.
         validated_on: identifies the videos of the validation that `best` is from.
         metrics: the newest value of everything logged.
+        loss_scale: the factor on the loss, in fp16.
     """
 
     steps_per_epoch: int
@@ -65,6 +67,7 @@ class Progress:
     best: float = -math.inf
     validated_on: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    loss_scale: LossScale = field(default_factory=LossScale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +123,10 @@ class RunState:
         if self.progress.step and not moments:
             raise UserError("optimizer.state has no moments")
         for name, tensors in moments.items():
-            expected = {"step": torch.Size(), "exp_avg": shapes[name], "exp_avg_sq": shapes[name]}
+            if "momentum_buffer" in tensors:  # SGD
+                expected = {"momentum_buffer": shapes[name]}
+            else:
+                expected = {"step": torch.Size(), "exp_avg": shapes[name], "exp_avg_sq": shapes[name]}
             _require_shapes(f"optimizer.state.{name}", tensors, expected)
         if self.ema is not None:
             _require_shapes("ema", self.ema, {name: shapes[name] for name in trained})

@@ -30,7 +30,7 @@ from tubelet.train.checkpoint import (
 )
 from tubelet.train.ema import WeightAverage
 from tubelet.train.loggers import LogConfig, Logs, Meter
-from tubelet.train.optim import OptimConfig, learning_rate, make_optimizer, scaled_lr, set_lr
+from tubelet.train.optim import OptimConfig, learning_rate, make_optimizer, set_lr
 from tubelet.train.runtime import Movable, Runtime
 from tubelet.train.task import Task
 
@@ -118,9 +118,6 @@ def fit(
     steps_per_epoch = _steps_per_epoch(loader, optim)
     total_steps = optim.epochs * steps_per_epoch
     warmup_steps = round(optim.warmup_epochs * steps_per_epoch)
-    peak, floor, start = (
-        scaled_lr(lr, optim.batch_size) for lr in (optim.base_lr, optim.min_lr, optim.warmup_lr)
-    )
     model = runtime.prepare(task)  # only called for training; parameters and their names are the task's
     optimizer = make_optimizer(task, optim)
     average = WeightAverage(task, optim.ema) if optim.ema is not None else None
@@ -163,41 +160,57 @@ def fit(
         for epoch in range(progress.epoch, optim.epochs):
             position = progress.step - epoch * steps_per_epoch  # above 0 only after an interruption
             task.train()
+            task.start_epoch(epoch, optim.epochs)
             meter.resume()
             batches = meter.waiting(runtime.prefetch(loader.batches(epoch, position * optim.accumulate)))
             for _ in range(position, steps_per_epoch):
                 # Gradients
                 micro_batches = islice(batches, optim.accumulate)
-                names, losses = _backward(model, micro_batches, optim, runtime, meter, (seed, progress.step))
+                scale = progress.loss_scale.value if runtime.scales_loss else 1.0
+                names, losses = _backward(
+                    model, micro_batches, optim, runtime, meter, (seed, progress.step), scale
+                )
                 gradients = [p.grad for p in task.parameters() if p.grad is not None]
+                if runtime.scales_loss:
+                    for gradient in gradients:
+                        gradient.div_(scale)
                 grad_norm = _whole(nn.utils.get_total_norm(gradients))
 
                 # The only device synchronization of a step: an exchange of flags, before any weight changes
-                refused, stop, due = runtime.any_of(
-                    ~torch.stack([*losses, grad_norm]).isfinite().all(),
+                bad_loss, bad_gradient, stop, due = runtime.any_of(
+                    ~torch.stack(losses).isfinite().all(),
+                    ~grad_norm.isfinite(),
                     signals.caught is not None,
                     time.monotonic() - saved_at > save.every_seconds,
                 )
-                if refused:
+                overflowed = bad_gradient and not bad_loss and runtime.scales_loss
+                if bad_loss or (bad_gradient and not overflowed):
                     _refuse(runtime, progress.step, names, losses, grad_norm)
 
                 # Update
-                if optim.clip_grad is not None:
-                    nn.utils.clip_grads_with_norm_(task.parameters(), optim.clip_grad, grad_norm)
-                lr = learning_rate(progress.step, total_steps, warmup_steps, peak, floor, start)
-                set_lr(optimizer, lr)
-                optimizer.step()
+                lr = learning_rate(optim, progress.step, total_steps, warmup_steps)
+                if not overflowed:
+                    if optim.clip_grad is not None:
+                        nn.utils.clip_grads_with_norm_(task.parameters(), optim.clip_grad, grad_norm)
+                    set_lr(optimizer, lr)
+                    optimizer.step()
+                    if average is not None:
+                        average.update(task)
                 optimizer.zero_grad()
-                if average is not None:
-                    average.update(task)
                 progress.step += 1
+                if runtime.scales_loss:
+                    progress.loss_scale.update(overflowed)
 
                 # Log and save
                 logs.advance(progress.step / steps_per_epoch)
                 if progress.step % log.every_steps == 0 or progress.step == total_steps:
                     passed = {"epoch": progress.step / steps_per_epoch}
-                    used = {"memory_gb": runtime.peak_memory_gb()}
-                    log_values(passed | meter.read() | {"lr": lr, "grad_norm": float(grad_norm)} | used)
+                    values = passed | meter.read() | {"lr": lr}
+                    if not overflowed:
+                        values["grad_norm"] = float(grad_norm)
+                    if runtime.scales_loss:
+                        values["loss_scale"] = progress.loss_scale.value
+                    log_values(values | {"memory_gb": runtime.peak_memory_gb()})
                 if stop:
                     save_state()
                     _stop(runtime, progress.step, signals.caught)
@@ -249,15 +262,16 @@ def _backward(
     runtime: Runtime,
     meter: Meter,
     seed_and_step: tuple[int, int],
+    scale: float,
 ) -> tuple[list[list[str]], list[Tensor]]:
-    """Compute the gradients of one step; returns the clips' names and the loss of each micro-batch."""
+    """Compute the gradients of one step, times `scale`; returns each micro-batch's clips and loss."""
     names, losses = [], []
     for micro, batch in enumerate(batches):
         seed_step(*seed_and_step, micro, runtime.rank)
         with runtime.no_sync(model, skip=micro < optim.accumulate - 1):
             with runtime.autocast():
                 output = model(batch)
-            (output["loss"] / optim.accumulate).backward()
+            (output["loss"] / optim.accumulate * scale).backward()
         meter.add(output, clips=len(batch))
         names.append(batch.names)
         losses.append(output["loss"].detach().float())

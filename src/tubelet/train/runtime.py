@@ -45,13 +45,14 @@ class ComputeConfig:
 
     Attributes:
         device: kind of device; `auto` is CUDA, else MPS (one process only), else the CPU.
-        precision: type of the matrix products; `auto` is that of the model's recipe, with bf16 only on
-            GPUs and CPUs that have it in hardware, and fp32 if the model has no recipe.
+        precision: type of the matrix products; `auto` is that of the protocol, else of the model's recipe
+            (bf16 only on GPUs and CPUs that have it in hardware, fp16 only on GPUs), and fp32 if the model
+            has no recipe.
         threads: CPU threads of each process; null is one for each core, or OMP_NUM_THREADS if that is less.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -64,7 +65,8 @@ class RuntimeConfig(ComputeConfig):
 
     Attributes:
         precision: type of the matrix products; `auto` is bf16 on GPUs and CPUs that have it in hardware, else
-            fp32. Weights, their averages and the optimizer's state are always fp32.
+            fp32. With `fp16`, for GPUs without bf16, the loss is scaled so that gradients do not vanish.
+            Weights, their averages and the optimizer's state are always fp32.
         parallel: how processes share the work: `ddp` copies the weights to each, `fsdp` shards them (FSDP2).
         compile: whether to compile the transformer blocks with `torch.compile`.
         recompute: whether to keep only the blocks' inputs for the backward pass and recompute the rest
@@ -179,8 +181,14 @@ class Runtime:
             yield ready
 
     def autocast(self) -> torch.autocast:
-        """Return the context of forward passes: bf16 if configured, else without effect."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
+        """Return the context of forward passes: bf16 or fp16 if configured, else without effect."""
+        half = torch.float16 if self.dtype is torch.float16 else torch.bfloat16
+        return torch.autocast(self.device.type, dtype=half, enabled=self.dtype is half)
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether the loss is scaled in training, as in fp16."""
+        return self.dtype is torch.float16
 
     @contextmanager
     def no_sync(self, model: nn.Module, skip: bool) -> Iterator[None]:
@@ -323,8 +331,11 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
     fast = _has_bf16(device)
     if precision == "bf16" and not fast and device.type == "cuda":
         raise UserError(
-            f"precision=bf16 is not available on {torch.cuda.get_device_name(device)}; use precision=fp32"
+            f"precision=bf16 is not available on {torch.cuda.get_device_name(device)}; use precision=fp16 or "
+            "precision=fp32"
         )
+    if precision == "fp16":
+        return torch.float16
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and fast) else torch.float32
 
 

@@ -16,6 +16,9 @@ class Task(nn.Module):
         """The modules that are compiled one by one and are FSDP2's shards."""
         return ()
 
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Prepare for an epoch, 0 to epochs - 1; the loop calls it before the epoch's first batch."""
+
     @property
     def num_layers(self) -> int:
         """The number of layers of layer-wise learning-rate decay."""
@@ -25,6 +28,6 @@ class Task(nn.Module):
         """Return the layer of a parameter, 0 (input) to num_layers - 1."""
         return 0
 
-    def no_weight_decay(self) -> set[str]:
-        """Return the names of parameters that are not decayed, beside vectors and scalars."""
+    def learned_tokens(self) -> set[str]:
+        """Return the names of learned tokens and positions, for which the optimizer has other rules."""
         return set()

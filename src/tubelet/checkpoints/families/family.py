@@ -56,8 +56,12 @@ class Family(ABC):
 
     def refusal(self, config: Config) -> str | None:
         """Return what the code base could not build, where reading the file back would not show it."""
-        if isinstance(config, ClassifierConfig) and config.head.kind != self.head:
+        if not isinstance(config, ClassifierConfig):
+            return None
+        if config.head.kind != self.head:
             return f"a {config.head.kind} head"
+        if config.head.kind == "linear" and config.head.normalize == "tokens":
+            return "a linear head without its own LayerNorm"
         return None
 
     @abstractmethod
