@@ -84,6 +84,20 @@ class FinetuneDataConfig(DataConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublishedResult:
+    """What a publication reports for a recipe.
+
+    Attributes:
+        top1: top-1 accuracy in percent with the recipe's views; for pre-training, that of the fine-tuning which
+            the same source starts from it, on the same data set or Kinetics-400; null: not published.
+        source: where it is published, or the settings if no result is.
+    """
+
+    top1: float | None = None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PretrainRecipe:
     """The pre-training of a masked autoencoder.
 
@@ -93,6 +107,7 @@ class PretrainRecipe:
         masking: which tokens are masked.
         optim: the optimization.
         init: model to start from; null is random weights.
+        published: the published result of this recipe; it does not affect the run.
         seed: seed of everything random, in [0, 2**63).
         save: when to save.
         log: when to log.
@@ -105,6 +120,7 @@ class PretrainRecipe:
     model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     masking: AnyMasking = field(default_factory=TubeMasking)
     init: str | None = None
+    published: PublishedResult | None = None
     seed: int = 0
     save: SaveConfig = field(default_factory=SaveConfig)
     log: LogConfig = field(default_factory=LogConfig)
@@ -136,19 +152,6 @@ class ReconstructionConfig:
 
     def __post_init__(self) -> None:
         require_at_least(0, weight=self.weight)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedResult:
-    """What a publication reports for a recipe.
-
-    Attributes:
-        top1: top-1 accuracy in percent, with the recipe's views.
-        source: where it is published.
-    """
-
-    top1: float
-    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
