@@ -94,9 +94,9 @@ class PublishedResult:
     """What a publication reports for a recipe.
 
     Attributes:
-        top1: top-1 accuracy in percent with the recipe's views; for pre-training, that of the fine-tuning which
-            the same source starts from it, on the same data set or Kinetics-400; null: not published.
-        source: where it is published, or the settings if no result is.
+        top1: top-1 accuracy in percent with the recipe's views; for pre-training, after the source's
+            fine-tuning on the same data set (V2: on Kinetics-400); null is not published.
+        source: where the result is published; without a result, the settings.
     """
 
     top1: float | None = None
