@@ -203,7 +203,7 @@ MISTAKES = (
     (("evaluate", "x", "data.root=x", "runtime.device=cpu", "--device", "cuda"), "runtime.device=cpu"),
     (("evaluate", "x", "data.root=x", "runtime.precision=bf16", "--precision", "fp32"), "--precision fp32"),
     (("predict", "x", "y", "--device", "tpu"), "--device"),
-    (("predict", "x", "y", "--precision", "fp16"), "--precision"),
+    (("predict", "x", "y", "--precision", "fp8"), "--precision"),
     (("recipe", "show", "nothing.yaml"), "nothing.yaml"),
     (("prepare", "synthetic", "x", "--size", "31"), "size"),
     (("visualize", "x", "y", "--seed", "99999999999999999999999"), "--seed"),
@@ -452,10 +452,10 @@ def test_recipes_are_listed_shown_and_explained(tubelet) -> None:
 
 def test_listed_recipes_have_columns_and_fit(tubelet) -> None:
     lines = tubelet("recipe", "list")[1].splitlines()
-    assert lines[0].split() == ["recipe", "task", "model", "data", "top-1", "published", "in"]
+    assert lines[0].split() == ["recipe", "model", "data", "top-1", "published", "in"]
     assert max(map(len, lines)) <= 80
     cells = {line.split()[0]: re.split(r"  +", line)[1:] for line in lines}
-    assert cells["mar/finetune_ssv2_base_50"] == ["finetune", "ViT-B", "ssv2", "71.0 %", "arXiv 2207.11660"]
+    assert cells["mar/finetune_ssv2_base_50"] == ["ViT-B", "ssv2", "71.0 %", "arXiv 2207.11660"]
     assert cells.keys() - {"recipe"} == set(recipe_names())
 
 

@@ -17,7 +17,7 @@ recipe = typer.Typer(
 
 @recipe.command("list", cls=Verb)
 def recipe_list() -> None:
-    """List the shipped recipes: task, model, data, published accuracy.
+    """List the shipped recipes: model, data, published accuracy.
 
     Examples:
         tubelet recipe list
@@ -26,7 +26,7 @@ def recipe_list() -> None:
     from tubelet.cli.table import aligned
     from tubelet.recipe.loading import list_recipes
 
-    print(aligned([("recipe", "task", "model", "data", "top-1", "published in"), *list_recipes()]))
+    print(aligned([("recipe", "model", "data", "top-1", "published in"), *list_recipes()]))
 
 
 @recipe.command("show", cls=Verb)

@@ -104,19 +104,19 @@ def recipe_names() -> list[str]:
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
 
 
-def list_recipes() -> Iterator[tuple[str, str, str, str, str, str]]:
-    """Yield (name, task, model, data set, published top-1, source) of each shipped recipe."""
+def list_recipes() -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield (name, model, data set, published top-1, source) of each shipped recipe."""
     for name in recipe_names():
         settings = read_settings(name)
         if has_auto(settings):
-            yield name, settings["task"], "to fit", "own", "", ""
+            yield name, "to fit", "own", "", ""
             continue
         recipe = load_recipe(name)
         published = recipe.published if isinstance(recipe, FinetuneRecipe) else None
         top1, source = (
             (f"{published.top1:.1f} %", published.source.partition(",")[0]) if published else ("", "")
         )
-        yield name, recipe.task, _model_name(recipe), recipe.data.root.name, top1, source
+        yield name, _model_name(recipe), recipe.data.root.name, top1, source
 
 
 def _model_name(recipe: Recipe) -> str:
