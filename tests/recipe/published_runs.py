@@ -58,7 +58,7 @@ class Run:
         rule: what each parameter makes of them.
         from_start: whether the cosine is over all epochs, not only those after the warm-up.
         clip: which frames make a clip.
-        repeats, copies: clips of a video at times of their own, and augmented copies of each.
+        repeats, copies: clips of a video, each with other frames, and augmented copies of each.
         betas, clip_grad: of the optimizer.
         decoder: key of DECODERS; None without a decoder.
         init: the recipe that makes the model to start from, or one of the same architecture.
@@ -124,7 +124,7 @@ def pretraining_rule(name: str, vector: bool, decay: float, depth: int) -> tuple
 
 
 def mae_st_pretraining_rule(name: str, vector: bool, decay: float, depth: int) -> tuple[float, float]:
-    """MAE-ST's: tokens and positions, which are no vectors, are decayed."""
+    """MAE-ST's: only vectors are not decayed, tokens and positions are."""
     return 1.0, 0.0 if vector else 1.0
 
 
@@ -192,8 +192,8 @@ def _videomae_finetuning(
 
 _SSV2_PROBE = Run(
     family="videomae", size="base", data="ssv2", gpus=64, per_gpu=16, epochs=100, warmup=10, peak=0.4,
-    end=0.0, rule=beit_rule, weight_decay=0.0, clip=VideoMAESegmentClip(), init="videomae/pretrain_ssv2_base_800",
-    views=(2, 3), top1=38.9,
+    end=0.0, rule=beit_rule, weight_decay=0.0, clip=VideoMAESegmentClip(), views=(2, 3), top1=38.9,
+    init="videomae/pretrain_ssv2_base_800",
 )  # fmt: skip
 
 VIDEOMAE = {

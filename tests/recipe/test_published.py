@@ -1,6 +1,7 @@
 """Every shipped recipe of a publication trains as its source does, and trains at all."""
 
 import math
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from tubelet.checkpoints.families.mar import MAR
 from tubelet.checkpoints.families.videomae import VideoMAE
 from tubelet.checkpoints.model_folder import Model
 from tubelet.checkpoints.tables import Constant
+from tubelet.clips import Views
 from tubelet.data.augment import Augment, MultiScaleCrop, RandomErasing, ResizedCrop
 from tubelet.data.loader import TrainLoader
 from tubelet.data.mixing import Mixing
+from tubelet.data.protocols import PROTOCOLS
 from tubelet.data.randaugment import RandAugment
 from tubelet.masking import DualMasking, RandomMasking, RunningCellMasking, TubeMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
@@ -44,14 +47,17 @@ MILLIONS: dict[tuple[str, SizeName], int] = {
 """Published parameters of classifiers."""
 
 
+load = cache(load_recipe)
+
+
 def pretraining(name: str) -> PretrainRecipe:
-    recipe = load_recipe(name)
+    recipe = load(name)
     assert isinstance(recipe, PretrainRecipe)
     return recipe
 
 
 def finetuning(name: str) -> FinetuneRecipe:
-    recipe = load_recipe(name)
+    recipe = load(name)
     assert isinstance(recipe, FinetuneRecipe)
     return recipe
 
@@ -105,9 +111,10 @@ def upstream_names(name: str) -> dict[str, str]:
     return names
 
 
+@pytest.mark.slow
 def test_every_parameter_has_the_rate_and_decay_of_its_source_at_every_stage() -> None:
     for name, run in RUNS.items():
-        recipe, task, theirs = load_recipe(name), task_of(name), upstream_names(name)
+        recipe, task, theirs = load(name), task_of(name), upstream_names(name)
         groups = {id(p): group for group in parameter_groups(task, recipe.optim) for p in group["params"]}
         trained = {ours: p for ours, p in task.model.named_parameters() if p.requires_grad}
         assert groups.keys() == {id(p) for p in trained.values()}, name
@@ -126,7 +133,7 @@ def test_every_parameter_has_the_rate_and_decay_of_its_source_at_every_stage() -
 def test_only_the_classifier_of_the_linear_probe_is_trained() -> None:
     trained = {name for name, parameter in model_of(PROBE).named_parameters() if parameter.requires_grad}
     assert trained == {"head.norm.weight", "head.norm.bias", "head.classify.weight", "head.classify.bias"}
-    optim = load_recipe(PROBE).optim
+    optim = load(PROBE).optim
     assert (optim.algorithm, optim.momentum, optim.weight_decay) == ("sgd", 0.9, 0)
 
 
@@ -138,7 +145,7 @@ def test_the_peak_of_mar_is_below_its_configured_rate() -> None:
 
 def test_batches_steps_and_the_rest_of_the_optimization_are_those_of_the_source() -> None:
     for name, run in RUNS.items():
-        optim = load_recipe(name).optim
+        optim = load(name).optim
         assert optim.batch_size == run.batch, name
         videos: Any = MagicMock()
         videos.__len__.return_value = VIDEOS[run.data]
@@ -198,6 +205,8 @@ def test_models_have_the_published_size() -> None:
         published = MILLIONS.get(("videomae" if run.family == "videomaev2" else run.family, run.size))
         if run.data == "k400" and run.init and published:
             assert abs(without / 1e6 - published) < 1, name
+        if name.startswith("videomae/pretrain_") and run.size == "base":
+            assert whole == 94_210_944, name  # of the released file
         if run.size == "giant":
             assert round(without / 1e8) == 10, name  # "a billion parameters"
 
@@ -255,7 +264,7 @@ def augmentation(run: Run, name: str) -> Augment:
 
 def test_clips_augmentation_and_results_are_those_of_the_source() -> None:
     for name, run in RUNS.items():
-        recipe = load_recipe(name)
+        recipe = load(name)
         data = recipe.data
         assert data.root == Path("data") / ("k710" if run.data == "hybrid" else run.data), name
         assert (data.clip, data.repeats, data.augmented_copies) == (run.clip, run.repeats, run.copies), name
@@ -305,6 +314,35 @@ def test_views_regularization_and_masks_of_fine_tuning_are_those_of_the_source()
             assert isinstance(recipe.head, LinearHeadConfig), name
             keeps = run.family == "mae_st" or name.endswith("_giant_k710")
             assert (recipe.head.dropout, recipe.head.keep_norm) == (run.dropout, keeps), name
+
+
+def test_ratios_of_masked_fine_tuning_fall_to_none() -> None:
     masked = finetuning("mae_st/finetune_k400_large_masked")
     assert masked.masking == RandomMasking(ratio=0)
     assert masked.masking_start_ratio == 0.5
+
+
+def test_recipes_are_tested_by_the_protocols_of_their_families() -> None:
+    compared = 0
+    for name in FINETUNINGS:
+        run, recipe = RUNS[name], finetuning(name)
+        protocol = PROTOCOLS.get(f"{run.family}_{run.data}")
+        if protocol is None:
+            continue
+        views = recipe.views.with_defaults_of(Views(scores="mean_probability"))
+        clips = 10 if name.endswith("_mae_st") else protocol.views.clips  # mae_st's own number
+        assert recipe.data.clip == protocol.clip, name
+        assert views == replace(protocol.views, clips=clips), name
+        assert (protocol.precision == "fp32") == (run.family in ("mae_st", "mar")), name
+        compared += 1
+    assert compared > 35
+
+
+def test_classes_are_found_by_name_after_kinetics_710() -> None:
+    for data in ("k400", "k600"):
+        recipe = finetuning(f"videomaev2/finetune_{data}_giant_k710")
+        assert recipe.keep_head
+        assert recipe.init_classes == Path("label_map_k710.txt")
+    assert [name for name in FINETUNINGS if finetuning(name).keep_head] == [
+        "videomaev2/finetune_k400_giant_k710", "videomaev2/finetune_k600_giant_k710",
+    ]  # fmt: skip

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tubelet.run.training import run_recipe
 from tubelet.train.loggers import LogConfig
 
 VIDEOS = 4
-TINY = {"depth": 2, "dim": 16, "heads": 2, "mlp_dim": 16}
+TINY: dict[str, Any] = {"depth": 2, "dim": 16, "heads": 2, "mlp_dim": 16}
 
 
 @pytest.fixture(scope="session")
