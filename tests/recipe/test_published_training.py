@@ -46,7 +46,8 @@ def tiny(name: str, root: Path) -> Recipe:
     data = replace(data, more_roots=tuple(sources))
     batch = VIDEOS * (1 + len(sources)) // 2
     optim = replace(recipe.optim, batch_size=batch, epochs=1, warmup_epochs=0.5)
-    recipe = replace(recipe, data=data, optim=optim, log=LogConfig(every_steps=1))
+    changes: dict[str, Any] = {"data": data, "optim": optim, "log": LogConfig(every_steps=1)}
+    recipe = replace(recipe, **changes)
     if isinstance(recipe, PretrainRecipe):
         model = recipe.model
         encoder = replace(model.encoder, frames=4, image_size=32, patch_size=8, **TINY)
