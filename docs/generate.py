@@ -16,6 +16,7 @@ from tubelet.models.flops import gflops_per_view, parameter_count
 from tubelet.models.heads import BridgingHeadConfig, LinearHeadConfig
 from tubelet.models.sizes import SizeName
 from tubelet.recipe.help import explain
+from tubelet.recipe.loading import list_recipes
 from tubelet.settings import to_plain
 from tubelet.video.crop import GEOMETRIES, Scaling
 
@@ -175,6 +176,20 @@ def training() -> str:
     return with_tables("training.md", {"protocols": protocols()})
 
 
+def recipes() -> str:
+    """Return `recipes.md` with a new table; the text around it is written by hand."""
+    return with_tables("recipes.md", {"recipes": published_recipes()})
+
+
+def published_recipes() -> Iterator[str]:
+    """Yield the lines of the table of published runs."""
+    yield "| recipe | model | data | epochs | batch | top-1 | source |"
+    yield "| --- | --- | --- | ---: | ---: | ---: | --- |"
+    for row in list_recipes():
+        if row.source:
+            yield f"| `{row.name}` | " + " | ".join(row[1:]) + " |"
+
+
 def with_tables(name: str, tables: dict[str, Iterator[str]]) -> str:
     """Return a page with new tables at their marks."""
     page = (DOCS / name).read_text(encoding="utf-8")
@@ -187,7 +202,7 @@ def with_tables(name: str, tables: dict[str, Iterator[str]]) -> str:
     return page
 
 
-PAGES = {"settings.md": settings, "models.md": models, "training.md": training}
+PAGES = {"settings.md": settings, "models.md": models, "training.md": training, "recipes.md": recipes}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

@@ -452,11 +452,15 @@ def test_recipes_are_listed_shown_and_explained(tubelet) -> None:
 
 def test_listed_recipes_have_columns_and_fit(tubelet) -> None:
     lines = tubelet("recipe", "list")[1].splitlines()
-    assert lines[0].split() == ["recipe", "model", "data", "top-1", "published", "in"]
+    assert lines[0].split() == ["recipe", "model", "epochs", "top-1", "published", "in"]
     assert max(map(len, lines)) <= 80
     cells = {line.split()[0]: re.split(r"  +", line)[1:] for line in lines}
-    assert cells["mar/finetune_ssv2_base_50"] == ["ViT-B", "ssv2", "71.0 %", "arXiv 2207.11660"]
+    assert cells["mar/finetune_ssv2_base_50"] == ["ViT-B", "40", "71.0", "arXiv 2207.11660"]
+    assert cells["mae_st/pretrain_k400_base"] == ["ViT-B", "200", "81.3", "SlowFast"]
     assert cells.keys() - {"recipe"} == set(recipe_names())
+    some = tubelet("recipe", "list", "hmdb51")[1].splitlines()[1:]
+    assert [line.split()[0] for line in some] == [name for name in recipe_names() if "hmdb51" in name]
+    assert tubelet("recipe", "list", "hmdb52")[0] == 2
 
 
 def test_a_shown_recipe_keeps_its_comment_and_loads_again(tubelet, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`tubelet recipe`: the shipped recipes and their settings."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -16,17 +17,25 @@ recipe = typer.Typer(
 
 
 @recipe.command("list", cls=Verb)
-def recipe_list() -> None:
-    """List the shipped recipes: model, data, published accuracy.
+def recipe_list(
+    word: Annotated[
+        str, typer.Argument(help="Only recipes with this in their name.", show_default=False)
+    ] = "",
+) -> None:
+    """List the shipped recipes: model, epochs, published top-1 accuracy.
+
+    That of a pre-training is the result after fine-tuning. docs/recipes.md has the sources in full.
 
     Examples:
         tubelet recipe list
+        tubelet recipe list ssv2
         tubelet recipe show demo/pretrain
     """
     from tubelet.cli.table import aligned
     from tubelet.recipe.loading import list_recipes
 
-    print(aligned([("recipe", "model", "data", "top-1", "published in"), *list_recipes()]))
+    rows = [(row.name, row.model, row.epochs, row.top1, _short(row.source)) for row in list_recipes(word)]
+    print(aligned([("recipe", "model", "epochs", "top-1", "published in"), *rows]))
 
 
 @recipe.command("show", cls=Verb)
@@ -63,3 +72,8 @@ def recipe_help(
 
     for key, kind, default, meaning in explain(task):
         print(f"{key}  ({kind}; {default})\n    {meaning}")
+
+
+def _short(source: str) -> str:
+    """Return a paper's number, or a repository's name without its owner."""
+    return re.split("[,;]", source)[0].rpartition("/")[2]

@@ -8,16 +8,22 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
-from tubelet.checkpoints.catalogue import catalogue
 from tubelet.errors import UserError, did_you_mean, excerpt, short_repr
 from tubelet.files import read_text
 from tubelet.models.sizes import ENCODER_SIZES
 from tubelet.recipe.fitting import AUTO, describe_fit, fit_settings, has_auto, situation_of
-from tubelet.recipe.schema import TASKS, EvaluateRecipe, FinetuneRecipe, PredictRecipe, Recipe
+from tubelet.recipe.schema import (
+    TASKS,
+    EvaluateRecipe,
+    FinetuneRecipe,
+    PredictRecipe,
+    PublishedResult,
+    Recipe,
+)
 from tubelet.recipe.yaml_text import YamlError, parse_yaml, plain_value
 from tubelet.settings import parse, to_plain
 
@@ -104,30 +110,63 @@ def recipe_names() -> list[str]:
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
 
 
-def list_recipes() -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield (name, model, data set, published top-1, source) of each shipped recipe."""
-    for name in recipe_names():
+class RecipeSummary(NamedTuple):
+    """A shipped recipe in a table; texts are empty where nothing is published.
+
+    Attributes:
+        name: what to call it by.
+        model: the encoder's size.
+        data: name of the data set's folder, or of the folders.
+        epochs: passes over the videos.
+        batch: videos of a step.
+        top1: published accuracy in percent.
+        source: where it is published.
+    """
+
+    name: str
+    model: str
+    data: str
+    epochs: str
+    batch: str
+    top1: str
+    source: str
+
+
+def list_recipes(word: str = "") -> Iterator[RecipeSummary]:
+    """Yield the shipped recipes with a word in their name.
+
+    Raises:
+        UserError: there is no such recipe.
+    """
+    names = [name for name in recipe_names() if word in name]
+    if not names:
+        raise UserError(f"no shipped recipe has '{excerpt(word)}' in its name: see `tubelet recipe list`")
+    for name in names:
         settings = read_settings(name)
         if has_auto(settings):
-            yield name, "to fit", "own", "", ""
+            yield RecipeSummary(name, "to fit", "own", "to fit", "to fit", "", "")
             continue
         recipe = load_recipe(name)
-        published = recipe.published if isinstance(recipe, FinetuneRecipe) else None
-        top1, source = (
-            (f"{published.top1:.1f} %", published.source.partition(",")[0]) if published else ("", "")
+        published = recipe.published or PublishedResult(source="")
+        yield RecipeSummary(
+            name=name,
+            model=_model_name(name, recipe),
+            data=" + ".join([recipe.data.root.name, *(more.root.name for more in recipe.data.more_roots)]),
+            epochs=str(recipe.optim.epochs),
+            batch=str(recipe.optim.batch_size),
+            top1="" if published.top1 is None else str(published.top1),
+            source=published.source,
         )
-        yield name, _model_name(recipe), recipe.data.root.name, top1, source
 
 
-def _model_name(recipe: Recipe) -> str:
+def _model_name(name: str, recipe: Recipe) -> str:
     """Return the encoder's size: `ViT-B`, or depth x width if it is not a published one."""
     encoder = recipe.encoder if isinstance(recipe, FinetuneRecipe) else recipe.model.encoder
-    if encoder is None:
-        init = catalogue().get(recipe.init or "")
-        return _VIT[init.size] if init else "of init"
-    for name, size in ENCODER_SIZES.items():
-        if (size["dim"], size["depth"]) == (encoder.dim, encoder.depth):
-            return _VIT[name]
+    if encoder is None:  # it is that of init, and in the name
+        return next((_VIT[size] for size in ENCODER_SIZES if size in name.split("_")), "of init")
+    for size, numbers in ENCODER_SIZES.items():
+        if (numbers["dim"], numbers["depth"]) == (encoder.dim, encoder.depth):
+            return _VIT[size]
     return f"{encoder.depth} x {encoder.dim}"
 
 

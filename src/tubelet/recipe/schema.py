@@ -90,6 +90,20 @@ class FinetuneDataConfig(DataConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublishedResult:
+    """What a publication reports for a recipe.
+
+    Attributes:
+        top1: top-1 accuracy in percent with the recipe's views; for pre-training, after the source's
+            fine-tuning on the same data set (V2: on Kinetics-400); null is not published.
+        source: where the result is published; without a result, the settings.
+    """
+
+    top1: float | None = None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PretrainRecipe:
     """The pre-training of a masked autoencoder.
 
@@ -99,6 +113,7 @@ class PretrainRecipe:
         masking: which tokens are masked.
         optim: the optimization.
         init: model to start from; null is random weights.
+        published: the published result of this recipe; it does not affect the run.
         seed: seed of everything random, in [0, 2**63).
         save: when to save.
         log: when to log.
@@ -111,6 +126,7 @@ class PretrainRecipe:
     model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     masking: AnyMasking = field(default_factory=TubeMasking)
     init: str | None = None
+    published: PublishedResult | None = None
     seed: int = 0
     save: SaveConfig = field(default_factory=SaveConfig)
     log: LogConfig = field(default_factory=LogConfig)
@@ -142,19 +158,6 @@ class ReconstructionConfig:
 
     def __post_init__(self) -> None:
         require_at_least(0, weight=self.weight)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedResult:
-    """What a publication reports for a recipe.
-
-    Attributes:
-        top1: top-1 accuracy in percent, with the recipe's views.
-        source: where it is published.
-    """
-
-    top1: float
-    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
