@@ -5,7 +5,7 @@ from dataclasses import Field, InitVar, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from reprlib import Repr
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
@@ -158,9 +158,11 @@ def _locate(kind: type, loc: Sequence[int | str]) -> tuple[list[str], list[Any],
     owners: list[Any] = []
     options: list[Any] = list(options_of(kind))
     chosen = len(options) == 1
+    is_name = False
     for part in loc:
-        if isinstance(part, int):  # an entry of a list
+        if isinstance(part, int) or is_name:  # an entry of a list, or a name in a mapping
             path.append(str(part))
+            is_name = False
         elif not chosen and options:
             options.sort(key=lambda option: option.kind != part)
             chosen = True
@@ -168,6 +170,7 @@ def _locate(kind: type, loc: Sequence[int | str]) -> tuple[list[str], list[Any],
             path.append(str(part))
             item = settings_of(options[0]).get(str(part)) if options else None
             owners, options = options, list(options_of(item.type)) if item else []
+            is_name = item is not None and get_origin(item.type) is dict
             chosen = len(options) == 1
     return path, owners, options
 

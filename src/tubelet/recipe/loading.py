@@ -43,12 +43,12 @@ def load_recipe(name: str, *overrides: str) -> Recipe:
     return parse(TASKS[task], settings, name)
 
 
-def evaluate_recipe(*overrides: str) -> EvaluateRecipe:
-    """Return the settings of a test from overrides, as "key.subkey=value"."""
+def evaluate_recipe(*overrides: str, source: str = "the command line") -> EvaluateRecipe:
+    """Return the settings of a test from overrides, as "key.subkey=value", written in `source`."""
     settings: dict[str, Any] = {}
     for override in overrides:
         _set(settings, override)
-    return parse(EvaluateRecipe, settings, "the command line")
+    return parse(EvaluateRecipe, settings, source)
 
 
 def recipe_names() -> list[str]:
