@@ -45,11 +45,12 @@ def made_up_manifest(folder: Path, num_videos: int, num_classes: int, multi_labe
     """Return a list of videos with random labels: one each or, multi-label, three each."""
     rng = np.random.default_rng(0)
     labels = rng.integers(num_classes, size=(num_videos, 3 if multi_label else 1))
+    numbers = list(range(num_classes))  # one object for each class, as in a list that is read
     samples = (
         Sample(
             f"class_{of_video[0]:04}/{number:08}.mp4",
-            label=None if multi_label else int(of_video[0]),
-            labels=tuple(of_video.tolist()) if multi_label else (),
+            label=None if multi_label else numbers[of_video[0]],
+            labels=tuple(numbers[k] for k in of_video) if multi_label else (),
             frames=300,
             fps=25.0,
             width=340,

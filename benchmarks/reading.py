@@ -73,7 +73,7 @@ def main() -> None:
         else:
             sets = write_made_videos(options.cache, options.files, seconds=options.seconds)
         for name, sources in sets.items():
-            paths = list(readable_videos(sources, options.files))
+            paths = list(readable_videos(sources, options.files)[0])
             stride = 2 if name == SSV2 else 4
             print(f"\n## {name}\n", flush=True)
             print("\n".join(loader_table(paths, stride=stride, rounds=options.rounds)), flush=True)

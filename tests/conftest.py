@@ -1,39 +1,39 @@
-"""What several tests share: one thread, the command, and video files of every kind made on the spot."""
+"""Fixtures of several packages: one thread, the command, and small data sets, videos and batches.
+
+Large libraries are imported by the fixtures that use them: the process that hands the tests to its workers
+reads this file too, and waits for it before it starts them.
+"""
+
+from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from fractions import Fraction
 from multiprocessing import current_process
 from pathlib import Path
 from textwrap import dedent
+from typing import TYPE_CHECKING
 
-import av
-import numpy as np
 import pytest
-import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-from tests.web_server import Server, serve
-from tubelet.cli.main import main
-from tubelet.data.dataset import Batch
-from tubelet.data.manifest import SPLITS, Manifest, Sample, read_manifest, write_manifest
-from tubelet.demo.motion_videos import SyntheticConfig, write_synthetic
-from tubelet.progress import Bar
-from tubelet.recipe.loading import load_recipe
-from tubelet.recipe.schema import Recipe
-from tubelet.run.training import run_recipe
-from tubelet.video.reader import Crop, IndexChanged, VideoIndex, open_video
+if TYPE_CHECKING:
+    from tests.web_server import Server
+    from tubelet.data.dataset import Batch
+    from tubelet.data.manifest import Manifest
+    from tubelet.recipe.schema import Recipe
 
 # How long an example takes depends on the machine.
-settings.register_profile("tubelet", deadline=None)
+settings.register_profile("tubelet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tubelet")
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Small tensors gain nothing from threads, and the machine may be shared."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -51,7 +51,10 @@ def tubelet(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Run the command; gives its exit code, standard output and standard error."""
-    monkeypatch.setattr(Bar, "every_seconds", math.inf)  # or a slow machine says how far it has come
+    from tubelet import progress
+    from tubelet.cli.main import main
+
+    monkeypatch.setattr(progress, "LINE_EVERY_S", math.inf)  # or a slow machine says how far it has come
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["tubelet", *map(str, words)])
@@ -79,90 +82,17 @@ def prepare(
 def server(tmp_path: Path) -> Iterator[Server]:
     """A web server that has the files of the test's folder."""
     pytest.importorskip("aiohttp")
+    from tests.web_server import serve
+
     with serve(tmp_path) as running:
         yield running
-
-
-def moving_frames(count: int, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
-    """RGB frames (count, H, W, 3) that all differ: a textured disc crosses a gradient that brightens."""
-    rng = np.random.default_rng(seed)
-    texture = rng.integers(0, 80, size=(height, width, 3))
-    y, x = np.mgrid[:height, :width]
-    frames = []
-    for k in range(count):
-        disc = (x - (k * 3) % width) ** 2 + (y - height / 2 - (k % 7)) ** 2 < (height / 4) ** 2
-        frame = texture + (x + k * 2)[..., None] % 100 + 70 * disc[..., None]
-        frames.append(frame.clip(0, 255).astype(np.uint8))
-    return np.stack(frames)
-
-
-def write_video(
-    path: Path,
-    frames: np.ndarray,
-    *,
-    codec: str = "libx264",
-    options: dict[str, str] | None = None,
-    times: Sequence[int] | None = None,
-    pixels: str = "yuv420p",
-    fps: int = 25,
-) -> Path:
-    """Encode RGB frames; `times` are presentation times in milliseconds, otherwise `fps` is constant."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=fps, options=options or {})
-        assert isinstance(stream, av.VideoStream)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = pixels
-        stream.codec_context.thread_count = 1
-        base = Fraction(1, 1000) if times is not None else Fraction(1, fps)
-        stream.codec_context.time_base = base
-        for k, pixels_of_frame in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(pixels_of_frame, format="rgb24")
-            frame.pts = k if times is None else times[k]
-            frame.time_base = base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
-def index_of(path: Path | str) -> VideoIndex:
-    """The index of a video by all of its packets."""
-    with open_video(path, exact=True) as video:
-        return video.index
-
-
-def read_frames(path: Path | str, numbers: Sequence[int]) -> torch.Tensor:
-    """Frames (T, C, H, W) of a video by number, whatever its header says."""
-    with open_video(path) as video:
-        try:
-            return video.read(numbers)
-        except IndexChanged:
-            return video.read(numbers)
-
-
-def read_crops(path: Path | str, crops: Sequence[Crop]) -> list[torch.Tensor]:
-    """Crops of a video, whatever its header says."""
-    with open_video(path) as video:
-        try:
-            return video.read_crops(crops)
-        except IndexChanged:
-            return video.read_crops(crops)
-
-
-def within(count: int, trials: int, probability: float) -> bool:
-    """Whether a count lies within five standard deviations of its binomial distribution's mean."""
-    return abs(count - trials * probability) <= 5 * (trials * probability * (1 - probability)) ** 0.5
-
-
-def decode_all(path: Path) -> np.ndarray:
-    """Every frame (N, H, W, 3) of a file, in the order in which a plain sequential decode shows them."""
-    with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
 @pytest.fixture(scope="session")
 def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small motion data set: 24 videos to train on, 12 to validate and 12 to test on."""
+    from tubelet.demo.motion_videos import SyntheticConfig, write_synthetic
+
     out = tmp_path_factory.mktemp("motion")
     write_synthetic(out, SyntheticConfig(size=32, train=24, val=12, test=12), workers=0)
     return out
@@ -171,6 +101,8 @@ def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tagged(motion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same videos of several classes each: its own and the third after it, but the last shows none."""
+    from tubelet.data.manifest import SPLITS, read_manifest, write_manifest
+
     out = tmp_path_factory.mktemp("tagged")
     for split in SPLITS:
         manifest = read_manifest(motion, split)
@@ -216,6 +148,7 @@ TINY_RECIPES = {
 @pytest.fixture
 def tiny_recipe(motion: Path, tmp_path: Path) -> Callable[..., Recipe]:
     """Recipes that train in a second, with settings to change."""
+    from tubelet.recipe.loading import load_recipe
 
     def load(name: str, *overrides: str, init: Path | str = "null") -> Recipe:
         text = TINY_RECIPES[name].replace("ROOT", str(motion)).replace("INIT", str(init))
@@ -229,6 +162,9 @@ def tiny_recipe(motion: Path, tmp_path: Path) -> Callable[..., Recipe]:
 @pytest.fixture(scope="session")
 def trained(motion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of finished runs: `pretrain`, `finetune` and, from the first, `mar`."""
+    from tubelet.recipe.loading import load_recipe
+    from tubelet.run.training import run_recipe
+
     runs = tmp_path_factory.mktemp("runs")
     for name, text in TINY_RECIPES.items():
         path = runs / f"{name}.yaml"
@@ -243,6 +179,8 @@ BROKEN = ("cut off.mp4", "not a video.mp4", "gone.mp4")
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve readable videos of different lengths, 0.mp4 to 11.mp4, and the broken ones."""
+    from tests.videos import moving_frames, write_video
+
     root = tmp_path_factory.mktemp("data")
     for k in range(12):
         frames = moving_frames(8 + 3 * k, 40, 56, seed=k)
@@ -255,12 +193,13 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def manifest(videos: Path) -> Callable[..., Manifest]:
-    """A manifest of the first `count` videos, with others put in the places that `extra` says."""
+    """A manifest of the first `count` videos, and others inserted at the positions of `extra`."""
+    from tubelet.data.manifest import Manifest, Sample
 
     def make(count: int = 12, extra: dict[int, str] | None = None) -> Manifest:
         samples = [Sample(f"{k}.mp4", label=k % 3) for k in range(count)]
-        for place, name in (extra or {}).items():
-            samples.insert(place, Sample(name, label=0))
+        for position, name in (extra or {}).items():
+            samples.insert(position, Sample(name, label=0))
         return Manifest(videos, "train", tuple(samples), ("a", "b", "c"))
 
     return make
@@ -268,6 +207,10 @@ def manifest(videos: Path) -> Callable[..., Manifest]:
 
 @pytest.fixture
 def batch() -> Batch:
+    import torch
+
+    from tubelet.data.dataset import Batch
+
     generator = torch.Generator().manual_seed(0)
     return Batch(
         video=torch.randint(0, 256, (4, 4, 3, 16, 16), dtype=torch.uint8, generator=generator),
@@ -282,5 +225,7 @@ def batch() -> Batch:
 @pytest.fixture
 def multi_label_batch(batch: Batch) -> Batch:
     """The same clips, of any number of five classes."""
+    import torch
+
     rows = [[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 1, 0, 0, 0], [1, 1, 0, 1, 1]]
     return replace(batch, label=torch.tensor(rows, dtype=torch.bool))

@@ -103,5 +103,5 @@ def test_views_count_clips_times_crops():
 
 def test_no_views_are_refused():
     for clips, crops in [(0, 1), (1, 0), (-1, 3)]:
-        with pytest.raises(ValueError, match="at least 1"):
+        with pytest.raises(ValueError, match="between 1 and"):
             Views(clips=clips, crops=crops)

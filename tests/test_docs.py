@@ -15,7 +15,7 @@ from tubelet.recipe.loading import recipe_names
 ROOT = Path(__file__).parents[1]
 GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
-TASKS = ("pretrain", "finetune", "evaluate")
+TASKS = ("pretrain", "finetune", "evaluate", "predict")
 
 
 @pytest.mark.slow

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from tubelet.errors import UserError
-from tubelet.files import ChecksumWriter, checksum_matches, exclusive, held_open, replacing, require_writable
+from tubelet.files import (
+    ChecksumWriter,
+    checksum_matches,
+    discard_partials,
+    exclusive,
+    held_open,
+    replacing,
+    replacing_in,
+    require_writable,
+)
 
 
 def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
@@ -33,7 +42,7 @@ def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_one_of_many_processes_is_alone_in_a_folder(tmp_path: Path) -> None:
+def test_only_one_of_many_processes_uses_a_folder(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     program = """
 import sys, time
@@ -96,7 +105,7 @@ def test_a_checksum_is_of_every_byte(tmp_path: Path) -> None:
             assert not checksum_matches(path)
 
 
-def test_what_cannot_be_written_is_told_before(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_reported_before(tmp_path: Path) -> None:
     require_writable(tmp_path / "new" / "a.npz")
     assert list((tmp_path / "new").iterdir()) == []
     with pytest.raises(UserError, match="new cannot be written: Is a directory"):
@@ -104,3 +113,42 @@ def test_what_cannot_be_written_is_told_before(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"a\.npz cannot be written: (Not a directory|File exists)"):
         require_writable(tmp_path / "file" / "a.npz")
+
+
+def test_a_new_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "model"
+
+    def write(*names: str, fails: bool = False) -> None:
+        with replacing_in(folder) as temporary:
+            for name in names:
+                (temporary / name).write_text("new")
+            if fails:
+                raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write("weights", fails=True)
+    assert list(folder.parent.iterdir()) == []
+    (folder.parent / ".model.partial").mkdir()
+    (folder.parent / ".model.partial" / "left by a killed process").touch()
+    write("weights", "config")
+    assert sorted(path.name for path in folder.iterdir()) == ["config", "weights"]
+    assert list(folder.parent.iterdir()) == [folder]
+
+    (folder / "notes").write_text("old")
+    (folder / "weights").write_text("old")
+    with pytest.raises(OSError, match="disk full"):
+        write("weights", fails=True)
+    assert (folder / "weights").read_text() == "old"
+    write("weights")
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "config": "new", "notes": "old", "weights": "new",
+    }  # fmt: skip
+
+
+def test_temporary_files_and_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    (tmp_path / ".a.partial").touch()
+    (tmp_path / ".b.partial").mkdir()
+    (tmp_path / ".b.partial" / "c").touch()
+    (tmp_path / "d").touch()
+    discard_partials(tmp_path)
+    assert list(tmp_path.iterdir()) == [tmp_path / "d"]

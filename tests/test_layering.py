@@ -2,6 +2,8 @@
 
 import ast
 import sys
+from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src"
@@ -44,6 +46,7 @@ def may_import(module: str, other: str) -> bool:
     return package == theirs or below < mine
 
 
+@cache
 def imported(path: Path, module: str) -> set[str]:
     """The modules that a file imports, wherever in it and however."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
@@ -92,6 +95,15 @@ def test_imports_have_no_circle():
     assert not left, f"these import each other in a circle: {sorted(left)}"
 
 
+def test_two_things_of_a_package_have_different_names():
+    modules_of: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if "." in module and isinstance(node, ast.ClassDef | ast.FunctionDef):
+                modules_of[module.split(".")[1], node.name].add(module)
+    assert {name: sorted(modules) for name, modules in modules_of.items() if len(modules) > 1} == {}
+
+
 def test_models_import_only_torch():
     for module in MODULES:
         if module.startswith("tubelet.models"):
@@ -101,6 +113,14 @@ def test_models_import_only_torch():
 
 def test_at_most_ten_files_are_at_the_top():
     assert len(list((SOURCE / "tubelet").glob("*.py"))) <= 10
+
+
+def test_the_folders_of_the_tests_are_those_of_the_source():
+    tests = Path(__file__).parent
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
+    assert [str(folder) for folder in folders if not (SOURCE / "tubelet" / folder).is_dir()] == []
+    packages = {Path(module.split(".")[1]) for module in MODULES if module.count(".") > 1}
+    assert packages <= folders, f"there are no tests of {packages - folders}"
 
 
 def test_imports_upward_are_not_allowed():

@@ -14,6 +14,7 @@ from tubelet.machine import (
     allowed_workers,
     available_cores,
     cores_per_process,
+    is_first_to_report,
     process_rank,
     processor,
 )
@@ -41,11 +42,11 @@ SRUN = {"SLURM_STEP_NUM_TASKS": "16", "SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLU
         (SRUN | {"SLURM_CPUS_PER_TASK": "12"}, 96, 12),
         (SRUN | {"SLURM_CPUS_PER_TASK": "12"}, 1, 1),
         (SRUN | {"SLURM_CPUS_PER_TASK": "12", "SLURM_NTASKS_PER_NODE": "8"}, 12, 12),
-        (SRUN, 96, 12),  # --ntasks=16 alone
+        (SRUN, 96, 12),  # only --ntasks=16
         (SRUN, 12, 12),
         (SRUN | {"SLURM_CPUS_ON_NODE": "4"}, 4, 1),
         (SRUN | {"SLURM_CPUS_PER_TASK": "96", "LOCAL_WORLD_SIZE": "8"}, 96, 12),  # torchrun in each task
-        ({"SLURM_NTASKS_PER_NODE": "8", "SLURM_NTASKS": "16"}, 96, 96),  # in the batch script: alone
+        ({"SLURM_NTASKS_PER_NODE": "8", "SLURM_NTASKS": "16"}, 96, 96),  # in the batch script: one process
     ],
 )
 def test_the_share_of_a_process(
@@ -94,7 +95,7 @@ BATCH = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}
         (BATCH, (0, 1, 0)),
     ],
 )
-def test_place_among_the_processes(
+def test_rank_among_the_processes(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: tuple[int, int, int]
 ) -> None:
     started(monkeypatch, environment)
@@ -151,3 +152,14 @@ def test_a_daemonic_process_has_no_workers_and_says_so_once(
 def test_another_process_has_the_workers_that_are_wanted(caplog: pytest.LogCaptureFixture) -> None:
     assert [allowed_workers(count) for count in (0, 2)] == [0, 2]
     assert not caplog.records
+
+
+def test_a_message_of_all_processes_is_reported_by_the_first(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_ERROR_FILE", raising=False)
+    assert [is_first_to_report("wrong"), is_first_to_report("wrong")] == [True, True]
+    reported = []
+    for rank in range(3):
+        (tmp_path / "attempt_0" / str(rank)).mkdir(parents=True)
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "attempt_0" / str(rank) / "error.json"))
+        reported.append((is_first_to_report("wrong"), is_first_to_report(f"wrong in {rank}")))
+    assert reported == [(True, True), (False, True), (False, True)]

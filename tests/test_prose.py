@@ -1,7 +1,9 @@
 """Plain technical English: the phrases that readers stumble over, and what to write instead."""
 
 import re
+import tokenize
 from bisect import bisect_right
+from io import StringIO
 from itertools import accumulate
 from pathlib import Path
 
@@ -46,13 +48,28 @@ def words(line: str) -> str:
 
 def find(text: str) -> list[tuple[int, str, str]]:
     """Return (line number, phrase, what to write instead) of each listed phrase, also across line ends."""
-    lines = [words(line) + " " for line in text.splitlines()]
+    lines = [words(line).lower() + " " for line in text.splitlines()]
     starts, joined = list(accumulate(map(len, lines), initial=0)), "".join(lines)
     return sorted(
         (bisect_right(starts, hit.start()), hit.group(), instead)
         for phrase, instead in PHRASES.items()
-        for hit in re.finditer(rf"\b(?:{phrase})(?!\w)", joined, re.IGNORECASE)
+        for hit in re.finditer(rf"\b(?:{phrase})(?!\w)", joined)
     )
+
+
+def without_data(source: str) -> str:
+    """Return a program's names, docstrings and comments, at their lines; other strings are data."""
+    lines, before = [""] * (source.count("\n") + 1), ""
+    for token in tokenize.generate_tokens(StringIO(source).readline):
+        is_name = token.type == tokenize.NAME and before != "."  # attributes may be another library's
+        if is_name or token.type == tokenize.COMMENT or (token.type == tokenize.STRING and not before):
+            for line, text in enumerate(token.string.splitlines(), token.start[0] - 1):
+                lines[line] += f" | {text}" if is_name else text
+        if token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
+            before = ""
+        elif token.type not in (tokenize.COMMENT, tokenize.NL):
+            before = token.string
+    return "\n".join(lines)
 
 
 def test_phrases():
@@ -74,5 +91,10 @@ def test_prose():
         for path in sorted({path for pattern in READ for path in ROOT.glob(pattern)})
         if path.is_file() and path.suffix != ".pyc"
         for line, phrase, instead in find(path.read_text(encoding="utf-8"))
+    ]
+    hits += [
+        f"{path.relative_to(ROOT)}:{line}: {phrase!r}: write {instead}"
+        for path in sorted(ROOT.glob("tests/**/*.py"))
+        for line, phrase, instead in find(without_data(path.read_text(encoding="utf-8")))
     ]
     assert not hits, f"{len(hits)} phrases to replace:\n" + "\n".join(hits)

@@ -31,7 +31,7 @@ class Server:
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
     def __init__(self, *args, server: Server, **kwargs):
-        self.told = server
+        self.served = server
         super().__init__(*args, **kwargs)
 
     def do_HEAD(self):
@@ -44,10 +44,10 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         path = Path(self.translate_path(self.path))
         path = path / "index.json" if path.is_dir() else path
         name = self.path.partition("?")[0]
-        self.told.asked.append(f"{self.command} {name}")
-        status = self.told.answers.get(name, 206 if path.is_file() else 404)
+        self.served.asked.append(f"{self.command} {name}")
+        status = self.served.answers.get(name, 206 if path.is_file() else 404)
         if not status:
-            self.told.closing.wait()
+            self.served.closing.wait()
             return
         if status >= 400:
             self.send_error(status)
@@ -66,7 +66,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self.send_header("ETag", f'"{path.stat().st_mtime_ns}"')
         self.end_headers()
         if body:
-            self.told.sent.append(end + 1 - start)
+            self.served.sent.append(end + 1 - start)
             self.wfile.write(data[start : end + 1])
 
     def log_message(self, *args):
@@ -76,13 +76,13 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 @contextmanager
 def serve(folder: Path) -> Iterator[Server]:
     """Serve a folder's files, in parts where parts are asked for."""
-    told = Server()
-    handler = functools.partial(_Handler, directory=str(folder), server=told)
+    served = Server()
+    handler = functools.partial(_Handler, directory=str(folder), server=served)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
         thread.start()
-        told.url = f"http://127.0.0.1:{running.server_port}"
-        yield told
-        told.closing.set()
+        served.url = f"http://127.0.0.1:{running.server_port}"
+        yield served
+        served.closing.set()
         running.shutdown()
         thread.join()

@@ -1,3 +1,4 @@
+from tubelet.checkpoints.hints import ArchitectureHints as ArchitectureHints
 from tubelet.checkpoints.load import load_model as load_model
 from tubelet.checkpoints.model_folder import Model as Model
 from tubelet.checkpoints.save import save_model as save_model

@@ -7,18 +7,54 @@ take the video's length in frames and its frames per second, which may be unknow
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
 
-from tubelet.errors import UserError, require_at_least
+from tubelet.errors import UserError, require_at_least, require_between
 from tubelet.settings import BY_KIND
+
+_MOST_FRAMES = 2**16  # in a clip, and between two of its frames
+MOST_VIEWS = 1000
+"""Clips of a video, and crops or copies of a clip."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoMAEClip:
+class _Sampling:
+    """The setting that all samplings have; each has `sample` and `view`, too."""
+
+    kind: str
+    frames: int = field(default=16, kw_only=False)
+
+    def __post_init__(self) -> None:
+        require_between(1, _MOST_FRAMES, frames=self.frames)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StridedSampling(_Sampling):
+    stride: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_between(1, _MOST_FRAMES, stride=self.stride)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SegmentSampling(_Sampling):
+    """One frame of each segment, which `_at` finds by its position in the segment, in [0, 1)."""
+
+    def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
+        """Return a random frame of each segment."""
+        return self._at(rng.random(self.frames), length)
+
+    def _at(self, part: np.ndarray | float, length: int) -> list[int]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoMAEClip(_StridedSampling):
     """VideoMAE's and V2's fine-tuning and test on Kinetics, UCF101 and HMDB51 (arXiv 2203.12602, 2303.16727).
 
     Training spreads the frames over frames * stride + 1 frames of the video, both ends included, so at 16 x 4
@@ -31,11 +67,6 @@ class VideoMAEClip:
     """
 
     kind: Literal["videomae"] = "videomae"
-    frames: int = 16
-    stride: int = 4
-
-    def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames, stride=self.stride)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a clip that starts at random."""
@@ -63,7 +94,7 @@ class VideoMAEClip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoMAESegmentClip:
+class VideoMAESegmentClip(_Sampling):
     """VideoMAE's and V2's fine-tuning and test on Something-Something v2 (arXiv 2203.12602, 2303.16727).
 
     Training takes a random frame from each of equal segments of a whole number of frames, so up to
@@ -76,11 +107,7 @@ class VideoMAESegmentClip:
     """
 
     kind: Literal["videomae_segment"] = "videomae_segment"
-    frames: int = 16
     pad: Literal["first_only", "front"] = "first_only"
-
-    def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a random frame of each segment."""
@@ -102,7 +129,7 @@ class VideoMAESegmentClip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedDurationClip:
+class FixedDurationClip(_StridedSampling):
     """MAE-ST's clips, as in PySlowFast, and MAR's on Kinetics (arXiv 2205.09113, 2207.11660).
 
     A clip lasts as long as frames * stride frames at the target rate, at any rate of the video. Its frames
@@ -118,13 +145,11 @@ class FixedDurationClip:
     """
 
     kind: Literal["fixed_duration"] = "fixed_duration"
-    frames: int = 16
-    stride: int = 4
     target_fps: float = 30.0
     middle: Literal["exact", "floor"] = "exact"
 
     def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames, stride=self.stride)
+        super().__post_init__()
         if self.target_fps <= 0:
             raise UserError(f"target_fps must be above 0, found {self.target_fps}")
 
@@ -153,7 +178,7 @@ class FixedDurationClip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MARSegmentClip:
+class MARSegmentClip(_SegmentSampling):
     """MAR's clips on Something-Something v2 (arXiv 2207.11660): equal segments, rounded half to even.
 
     Attributes:
@@ -161,14 +186,6 @@ class MARSegmentClip:
     """
 
     kind: Literal["mar_segment"] = "mar_segment"
-    frames: int = 16
-
-    def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames)
-
-    def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
-        """Return a random frame of each segment."""
-        return self._at(rng.random(self.frames), length)
 
     def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
         """Return the frames at clip / (clips - 1) of each segment; a single clip has the middles."""
@@ -181,7 +198,7 @@ class MARSegmentClip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MMAction2Clip:
+class MMAction2Clip(_StridedSampling):
     """MMAction2's `SampleFrames`, with which it tests VideoMAE; past the end a clip continues at frame 0.
 
     Attributes:
@@ -190,11 +207,6 @@ class MMAction2Clip:
     """
 
     kind: Literal["mmaction2"] = "mmaction2"
-    frames: int = 16
-    stride: int = 4
-
-    def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames, stride=self.stride)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a clip that starts at random."""
@@ -211,7 +223,7 @@ class MMAction2Clip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MMAction2DenseClip:
+class MMAction2DenseClip(_StridedSampling):
     """MMAction2's `DenseSampleFrames`: clips that start where `sample_range` frames fit.
 
     Training never starts at the last such frame, as published. Past the end a clip continues at frame 0.
@@ -223,12 +235,11 @@ class MMAction2DenseClip:
     """
 
     kind: Literal["mmaction2_dense"] = "mmaction2_dense"
-    frames: int = 16
-    stride: int = 4
     sample_range: int = 64
 
     def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames, stride=self.stride, sample_range=self.sample_range)
+        super().__post_init__()
+        require_between(1, _MOST_FRAMES, sample_range=self.sample_range)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a clip that starts at random."""
@@ -244,7 +255,7 @@ class MMAction2DenseClip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MMAction2UniformClip:
+class MMAction2UniformClip(_Sampling):
     """MMAction2's `UniformSample`, and PySlowFast's sampling on Something-Something v2.
 
     The frames before the last one are divided into equal segments, whose borders are rounded half to even.
@@ -255,10 +266,6 @@ class MMAction2UniformClip:
     """
 
     kind: Literal["mmaction2_uniform"] = "mmaction2_uniform"
-    frames: int = 16
-
-    def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a random frame of each segment, both borders included."""
@@ -278,7 +285,7 @@ class MMAction2UniformClip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MMAction2UniformFramesClip:
+class MMAction2UniformFramesClip(_Sampling):
     """MMAction2's `UniformSampleFrames`: a random frame of each segment, in tests too, from a fixed seed.
 
     A video with fewer frames than segments is repeated from a random start; one with fewer than twice as many
@@ -290,11 +297,10 @@ class MMAction2UniformFramesClip:
     """
 
     kind: Literal["mmaction2_uniform_frames"] = "mmaction2_uniform_frames"
-    frames: int = 16
     seed: int = 255
 
     def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames)
+        super().__post_init__()
         require_at_least(0, seed=self.seed)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
@@ -325,7 +331,7 @@ class MMAction2UniformFramesClip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuggingFaceClip:
+class HuggingFaceClip(_Sampling):
     """The sampling of Hugging Face's video processors: the first frame of each of equal segments.
 
     No training is published with it; here it takes a random frame of each segment, as `SegmentClip` does. A
@@ -336,10 +342,6 @@ class HuggingFaceClip:
     """
 
     kind: Literal["huggingface"] = "huggingface"
-    frames: int = 16
-
-    def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a random frame of each segment."""
@@ -351,7 +353,7 @@ class HuggingFaceClip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenseClip:
+class DenseClip(_StridedSampling):
     """Frames a fixed stride apart (VideoMAE's and V2's pre-training, arXiv 2203.12602, section 4.1).
 
     Attributes:
@@ -363,12 +365,7 @@ class DenseClip:
     """
 
     kind: Literal["dense"] = "dense"
-    frames: int = 16
-    stride: int = 4
     pad: Literal["last", "before_last"] = "last"
-
-    def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames, stride=self.stride)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a clip that starts at random."""
@@ -389,7 +386,7 @@ class DenseClip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentClip:
+class SegmentClip(_SegmentSampling):
     """One frame from each of equal segments of the whole video (TSN, arXiv 1608.00859, section 3.1).
 
     Attributes:
@@ -397,21 +394,13 @@ class SegmentClip:
     """
 
     kind: Literal["segment"] = "segment"
-    frames: int = 16
-
-    def __post_init__(self) -> None:
-        require_at_least(1, frames=self.frames)
-
-    def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
-        """Return a random frame of each segment."""
-        return self._at(rng.random(self.frames), length)
 
     def view(self, length: int, clip: int, clips: int, fps: float | None = None) -> list[int]:
         """Return the frame at (clip + 1/2) / clips of each segment."""
-        return self._at(np.full(self.frames, (clip + 0.5) / clips), length)
+        return self._at((clip + 0.5) / clips, length)
 
-    def _at(self, offset: np.ndarray, length: int) -> list[int]:
-        positions = (np.arange(self.frames) + offset) * (length / self.frames)
+    def _at(self, part: np.ndarray | float, length: int) -> list[int]:
+        positions = (np.arange(self.frames) + part) * (length / self.frames)
         return np.minimum(positions.astype(int), length - 1).tolist()
 
 
@@ -454,7 +443,7 @@ class Views:
     scores: ScoresName | None = None
 
     def __post_init__(self) -> None:
-        require_at_least(1, clips=self.clips, crops=self.crops)
+        require_between(1, MOST_VIEWS, clips=self.clips, crops=self.crops)
 
     @property
     def count(self) -> int:

@@ -2,14 +2,31 @@
 
 import difflib
 import math
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from reprlib import Repr
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+_MOST_CHARACTERS = 2500  # of a message
+_FIRST, _LAST = 2000, 400  # characters that are left of a longer one
 
 
 class UserError(ValueError):
-    """An error that the user can fix: it names the file or setting, what was expected and what to do."""
+    """An error that the user can fix: it names the file or setting, what was expected and what to do.
+
+    The message is `shortened`, so that no value or file that it repeats can flood the terminal.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(message))
+
+
+def shortened(message: str) -> str:
+    """Return a message without its middle if it has more than 2,500 characters."""
+    if len(message) <= _MOST_CHARACTERS:
+        return message
+    left_out = f"[{len(message) - _FIRST - _LAST:,} characters]"
+    return f"{message[:_FIRST]} … {left_out} … {message[-_LAST:]}"
 
 
 class Problems:
@@ -44,7 +61,7 @@ def require_at_least(least: int, **settings: float | None) -> None:
         if value is not None:
             _require_finite(name, value)
             if value < least:
-                raise UserError(f"{name} must be at least {least}, found {value}")
+                raise UserError(f"{name} must be at least {least}, found {short_repr(value)}")
 
 
 def require_above(bound: float, **settings: float | None) -> None:
@@ -53,12 +70,33 @@ def require_above(bound: float, **settings: float | None) -> None:
         if value is not None:
             _require_finite(name, value)
             if value <= bound:
-                raise UserError(f"{name} must be above {bound}, found {value}")
+                raise UserError(f"{name} must be above {bound}, found {short_repr(value)}")
+
+
+def require_between(least: float, most: float, **settings: float | None) -> None:
+    """Raise a UserError for the first setting that is not in [least, most]; None is skipped."""
+    for name, value in settings.items():
+        if value is not None and not least <= value <= most:
+            raise UserError(f"{name} must be between {least:,} and {most:,}, found {short_repr(value)}")
+
+
+def require_probability(**settings: float) -> None:
+    """Raise a UserError for the first setting that is not in [0, 1]."""
+    for name, value in settings.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{name} must be in [0, 1], found {value}")
+
+
+def require_below_1(**settings: float | None) -> None:
+    """Raise a UserError for the first setting that is not in [0, 1); None is skipped."""
+    for name, value in settings.items():
+        if value is not None and not 0 <= value < 1:
+            raise UserError(f"{name} must be in [0, 1), found {value}")
 
 
 def _require_finite(name: str, value: float) -> None:
     if not -math.inf < value < math.inf:  # math.isfinite fails for integers above 1e308
-        raise UserError(f"{name} must be a finite number, found {value}")
+        raise UserError(f"{name} must be a finite number, found {short_repr(value)}")
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:
@@ -69,3 +107,24 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 def excerpt(text: str, length: int = 80) -> str:
     """Return the beginning of a text that other people wrote, for messages."""
     return text if len(text) <= length else f"{text[:length]}…"
+
+
+class _ShortRepr(Repr):
+    def repr_int(self, number: int, level: int) -> str:
+        """Python writes no integer of more than 4,300 digits."""
+        bits = number.bit_length()
+        return f"an integer of {bits} bits" if bits > 10_000 else super().repr_int(number, level)
+
+
+def short_repr(value: Any) -> str:
+    """Return the `repr` of a value that may be long, deeply nested or contain itself."""
+    short = _ShortRepr()
+    short.maxlist = short.maxdict = short.maxtuple = 20
+    short.maxstring = short.maxlong = short.maxother = 100
+    return excerpt(short.repr(value), 500)
+
+
+def first_few(items: Sequence[str], count: int = 8, separator: str = ", ") -> str:
+    """Return the first items of a list that may be long, and how many more there are."""
+    listed = separator.join(excerpt(item, 200) for item in items[:count])
+    return listed + (f"{separator.lstrip(',')}and {len(items) - count:,} more" if len(items) > count else "")

@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -53,6 +54,38 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_in(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder, whose files become those of `folder` together; deleted on error.
+
+    A folder that does not exist gets its name only once it is complete; in one that exists, files of the same
+    names are replaced one after the other, and the others stay. Only one process at a time may do this.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100  (links stay, unlike with resolve)
+    is_new = not folder.is_dir()
+    temporary = folder.with_name(f".{folder.name}.partial") if is_new else folder / ".files.partial"
+    _discard(temporary)
+    temporary.mkdir(parents=is_new)
+    try:
+        yield temporary
+        if is_new:
+            temporary.rename(folder)
+        else:
+            for file in sorted(temporary.iterdir()):
+                file.replace(folder / file.name)
+    finally:
+        _discard(temporary)
+
+
+@contextmanager
+def write_errors() -> Iterator[None]:
+    """Raise the OSError of a failed write, of which `torch.save` makes a RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise (error.__context__ if isinstance(error.__context__, OSError) else OSError(error)) from error
+
+
 def write_json(path: Path, content: Any) -> None:
     """Replace a file by `content` as indented JSON."""
     with replacing(path) as temporary:
@@ -94,8 +127,15 @@ def _checksum_line(checksum: int) -> bytes:
 
 
 def discard_partials(folder: Path) -> None:
-    """Remove temporary files of `replacing` that killed processes left; no process may be writing there."""
+    """Remove temporary files and folders that killed processes left; no process may be writing there."""
     for temporary in folder.glob(".*.partial"):
+        _discard(temporary)
+
+
+def _discard(temporary: Path) -> None:
+    if temporary.is_dir() and not temporary.is_symlink():
+        shutil.rmtree(temporary)
+    else:
         temporary.unlink(missing_ok=True)
 
 

@@ -1,6 +1,7 @@
 """The machine: the rank of this process, its cores, its processor."""
 
 import atexit
+import hashlib
 import logging
 import os
 import platform
@@ -14,6 +15,8 @@ from typing import NoReturn
 
 from tubelet.errors import UserError
 
+MOST_PROCESSES = 2**12
+"""Worker processes or threads of a process that may be asked for."""
 _log = logging.getLogger("tubelet")
 
 
@@ -43,6 +46,24 @@ def is_main_process() -> bool:
     return process_rank()[0] == 0
 
 
+def is_first_to_report(message: str) -> bool:
+    """Return whether no other process of this job on this machine has reported this message.
+
+    The processes of torchrun note it in the job's temporary folder; without torchrun each is the first.
+    """
+    own_file = os.environ.get("TORCHELASTIC_ERROR_FILE")  # FOLDER/attempt_0/RANK/error.json
+    if not own_file:
+        return True
+    digest = hashlib.sha256(message.encode()).hexdigest()[:16]
+    try:
+        (Path(own_file).parents[1] / f"tubelet_{digest}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def exit_process(code: int) -> NoReturn:
     """Exit with a code; under torchrun or srun without Python's own shutdown.
 
@@ -60,6 +81,14 @@ def exit_process(code: int) -> NoReturn:
 def available_cores() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Return the machine's memory in bytes; 8 GiB where the system does not report it."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return 8 * 2**30
 
 
 def cores_per_process() -> int:

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+MAX_TOKENS = 1 << 17
+"""Of a clip; a fixed position table of that size has 400 MB at 768 features."""
+
 
 class Size3(NamedTuple):
     """A size in (time, height, width): of a grid in tokens, or of a tubelet in frames and pixels."""
@@ -27,12 +30,22 @@ def token_grid(video: Size3, tubelet: Size3) -> Size3:
     """Return the number of tubelets along each axis of a video of (frames, height, width).
 
     Raises:
-        ValueError: a side of the video is not a multiple of the tubelet's.
+        ValueError: a side of the video is not a multiple of the tubelet's, or there are too many tokens.
     """
     for name, side, part in zip(("frames", "height", "width"), video, tubelet, strict=True):
         if side < part or side % part:
             raise ValueError(f"{name} must be a multiple of {part}, found {side}")
-    return Size3(*(side // part for side, part in zip(video, tubelet, strict=True)))
+    grid = Size3(*(side // part for side, part in zip(video, tubelet, strict=True)))
+    require_tokens(grid, "frames and image_size")
+    return grid
+
+
+def require_tokens(grid: Size3, settings: str) -> None:
+    """Raise a ValueError that names the settings if a grid has more tokens than any model can attend to."""
+    if grid.volume > MAX_TOKENS:
+        raise ValueError(
+            f"{settings} must make at most {MAX_TOKENS:,} tokens, found {grid.t:,} x {grid.h:,} x {grid.w:,}"
+        )
 
 
 def patchify(video: Tensor, tubelet: Size3) -> Tensor:

@@ -4,15 +4,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, InitVar, is_dataclass
 from difflib import get_close_matches
 from functools import cache
-from reprlib import Repr
 from typing import Any, TypeVar, cast, get_args, get_origin
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
-from tubelet.errors import UserError, did_you_mean, excerpt
+from tubelet.errors import UserError, did_you_mean, excerpt, short_repr
 
 T = TypeVar("T")
+
+
+_PATHS_SHOWN = 3
+_OTHER_NAMES = {
+    "lr": "base_lr", "learning_rate": "base_lr", "wd": "weight_decay", "bs": "batch_size",
+    "num_workers": "workers", "num_epochs": "epochs", "data_path": "root", "finetune": "init",
+    "pretrained": "init", "checkpoint": "init", "mask_ratio": "ratio", "num_frames": "frames",
+    "input_size": "image_size", "sampling_rate": "stride", "clip_len": "frames",
+}  # fmt: skip
+"""What other projects call a setting -> its name."""
 
 
 class _ByKind:
@@ -81,7 +90,7 @@ def _flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _too_large(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield the path of each integer, in settings that are parsed, that PyTorch and NumPy cannot take."""
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        yield path, _short_repr(value)
+        yield path, short_repr(value)
     elif is_dataclass(value):
         for name, inner in vars(value).items():
             yield from _too_large(inner, f"{path}.{name}" if path else name)
@@ -112,12 +121,14 @@ def options_of(annotation: Any) -> tuple[type, ...]:
 
 def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
     """Yield one line for each error that pydantic found."""
-    of_another_kind: dict[tuple[str, str], list[str]] = {}  # by the settings that they are in and their kind
+    of_another_kind: dict[
+        tuple[str, str], list[tuple[str, list[str]]]
+    ] = {}  # by the settings that they are in and their kind
     for detail in details:
         path, owners, options = _locate(kind, detail["loc"][1:])
         *parents, name = path or [""]
-        key, given = ".".join(path), detail["input"]
-        found = f"found {_short_repr(given)}"
+        key, given = excerpt(".".join(path)), detail["input"]
+        found = f"found {short_repr(given)}"
         at = f"{key}: " if key else ""
         kinds = [option.kind for option in options if hasattr(option, "kind")]
         match detail["type"]:
@@ -126,9 +137,10 @@ def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
                 hint = did_you_mean(name, [str(other) for other in others if other != name])
                 yield f"{key} is missing{hint.replace('did you mean', 'is it meant by')}"
             case "unexpected_keyword_argument" if any(name in settings_of(owner) for owner in owners[1:]):
-                of_another_kind.setdefault((".".join(parents), owners[0].kind), []).append(key)
+                theirs = [owner.kind for owner in owners[1:] if name in settings_of(owner)]
+                of_another_kind.setdefault((".".join(parents), owners[0].kind), []).append((key, theirs))
             case "unexpected_keyword_argument":
-                yield f"{key} is not a setting{did_you_mean(name, settings_of(owners[0]))}"
+                yield f"{key} is not a setting{_hint_at_setting(name, owners[0], kind)}"
             case "union_tag_invalid":
                 yield _wrong_kind(f"{at}kind".replace(": ", "."), given["kind"], kinds)
             case "literal_error" if name == "kind":
@@ -141,10 +153,33 @@ def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
                 yield f"{at}expected settings as `key: value`, {found}{hint}"
             case _:
                 yield f"{at}{detail['msg'][0].lower()}{detail['msg'][1:]}, {found}"
-    for (parent, chosen), keys in of_another_kind.items():
+    for (parent, chosen), found_there in of_another_kind.items():
+        keys, first = [key for key, _ in found_there], found_there[0][1]
+        theirs = [other for other in first if all(other in others for _, others in found_there)]
         are = "is not a setting" if len(keys) == 1 else "are not settings"
-        hint = f": '{parent}={{kind: {chosen}}}' replaces the whole of {parent}" if parent else ""
-        yield f"{', '.join(keys)} {are} of kind {chosen}{hint}"
+        has = f", but of {', '.join(theirs)}" if theirs else ""
+        either = f"'{parent}={{kind: {chosen}}}' or '{parent}={{kind: {(theirs or first)[0]}}}'"
+        hint = f": {either} replaces the whole of {parent}" if parent else ""
+        yield f"{', '.join(keys)} {are} of kind {chosen}{has}{hint}"
+
+
+def _hint_at_setting(name: str, owner: type, root: type) -> str:
+    """Return which setting may be meant: one beside it, by its usual name, or one somewhere else."""
+    own = _OTHER_NAMES.get(name, name)
+    if own in settings_of(owner):
+        return f"; did you mean '{own}'?"
+    paths = [path for path in dict.fromkeys(_setting_paths(root)) if path.rpartition(".")[2] == own]
+    if paths and (own != name or not did_you_mean(name, settings_of(owner))):
+        return f"; did you mean {' or '.join(repr(path) for path in paths[:_PATHS_SHOWN])}?"
+    return did_you_mean(name, settings_of(owner))
+
+
+def _setting_paths(kind: type, prefix: str = "") -> Iterator[str]:
+    """Yield the path of each setting of a dataclass and of those in it, but not of those in its lists."""
+    for name, item in settings_of(kind).items():
+        yield prefix + name
+        for option in () if get_origin(item.type) in (tuple, dict) else options_of(item.type):
+            yield from _setting_paths(option, f"{prefix}{name}.")
 
 
 def _locate(kind: type, loc: Sequence[int | str]) -> tuple[list[str], list[Any], list[Any]]:
@@ -178,12 +213,4 @@ def _locate(kind: type, loc: Sequence[int | str]) -> tuple[list[str], list[Any],
 def _wrong_kind(key: str, given: Any, kinds: Sequence[str]) -> str:
     one_of = "one of " if len(kinds) > 1 else ""
     hint = did_you_mean(given, kinds) if isinstance(given, str) else ""
-    return f"{key} must be {one_of}{', '.join(kinds)}, found {_short_repr(given)}{hint}"
-
-
-def _short_repr(value: Any) -> str:
-    """Return the `repr` of a value that may be long, deeply nested or contain itself."""
-    short = Repr()
-    short.maxlist = short.maxdict = short.maxtuple = 20
-    short.maxstring = short.maxlong = short.maxother = 100
-    return short.repr(value)
+    return f"{key} must be {one_of}{', '.join(kinds)}, found {short_repr(given)}{hint}"

@@ -86,6 +86,7 @@ def test_a_full_disk_is_survived(processes: LimitedProcesses, tmp_path: Path):
     assert faults.run_trial("disks", cases, 0, number, tmp_path).problem == ""
 
 
+@pytest.mark.slow
 def test_kills_and_disks_cover_all_commands_that_can_be_repeated(tmp_path: Path):
     names = {command.name for command in commands(tmp_path)}
     assert names == {"pretrain", "finetune", "prepare --encode", "prepare synthetic", "evaluate"}

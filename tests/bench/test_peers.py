@@ -9,7 +9,7 @@ import torch
 import made_videos
 import peer_loaders
 from reading import loader_table
-from tests.conftest import index_of, moving_frames, write_video
+from tests.videos import index_of, moving_frames, write_video
 from tubelet.bench.measure import ClipRequest, our_loader
 from tubelet.clips import DenseClip
 
@@ -29,6 +29,7 @@ def test_made_videos_resemble_public_data_sets_and_are_written_once(tmp_path: Pa
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == before
 
 
+@pytest.mark.slow
 def test_all_loaders_read_the_same_clip(tmp_path: Path):
     path = write_video(tmp_path / "a.mp4", moving_frames(60, 96, 128), options={"g": "12", "crf": "12"})
     request = ClipRequest(path, DenseClip(frames=4, stride=4), 64, seed=3, start=0.4)

@@ -219,7 +219,7 @@ def test_without_a_network_only_the_cache_is_used(site: Site, monkeypatch: pytes
 
 
 def test_progress_is_reported(site: Site, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(download, "CHUNK_BYTES", 4096)
+    monkeypatch.setattr(download, "RECEIVED_BYTES", 4096)
     reported: list[tuple[int, int]] = []
     fetch(site.at("x.pth"), progress=lambda done, total: reported.append((done, total)))
     sizes = [done for done, _ in reported]
@@ -322,6 +322,7 @@ def test_a_busy_server_is_tried_again(site: Site):
     assert len(site.asked) == 8
 
 
+@pytest.mark.slow
 def test_one_of_several_processes_downloads_it(site: Site):
     site.hold = threading.Event()
     fetch = f"fetch({site.at('x.pth')!r}, sha256={SHA256!r})"

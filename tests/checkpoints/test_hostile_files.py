@@ -4,12 +4,14 @@ import gzip
 import json
 import os
 import pickle
+import re
 import resource
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -444,3 +446,112 @@ def test_hostile_sizes_need_little_memory(hub: Path, tmp_path: Path):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30)),
     )
     assert run.stdout == "refused\n" * len(sizes)
+
+
+# Long values, odd numbers, full disks
+
+
+def test_messages_do_not_repeat_a_value_of_a_megabyte(model: Model, hub: Path, tmp_path: Path):
+    save_model(model, tmp_path / "own")
+    (hub / "preprocessor_config.json").write_text("{}")
+    long: list[Any] = ["x" * 10**6, ["x" * 10**5] * 10, "9" * 5000, [[[["y" * 10**6]]]], {"z" * 10**6: 1}]
+    own, hub_config = tmp_path / "own" / "config.json", hub / "config.json"
+    keys_of: dict[Path, tuple[str, ...]] = {
+        own: ("tubelet", "kind", "model", "card", "z" * 10**6),
+        hub_config: ("model_type", "hidden_size", "image_size", "problem_type", "id2label", "hidden_act"),
+        hub / "preprocessor_config.json": ("image_mean", "rescale_factor", "do_normalize"),
+    }
+    for path, keys in keys_of.items():
+        original = json.loads(path.read_text())
+        for key in keys:
+            for value in long:
+                path.write_text(json.dumps(original | {key: value}))
+                with suppress(UserError):
+                    load_model(path.parent)
+                    continue
+                message = refused(path.parent)
+                assert len(message) < 2500, (path, key)
+                assert str(path.parent) in message, (path, key)
+        path.write_text(json.dumps(original))
+
+
+def test_a_few_of_many_tensors_are_named(weights: Weights, model: Model, tmp_path: Path):
+    kept = ("patch_embed.proj.weight", "blocks.0.mlp.fc1.weight", "blocks.0.attn.q_bias")
+    few = {name: weights[name] for name in kept} | {f"more.{k}": torch.zeros(1) for k in range(99)}
+    torch.save(few, tmp_path / "x.pth")
+    message = refused(tmp_path / "x.pth", **HINTS)
+    assert re.search(r"and \d+ more$", message)
+    assert len(message.splitlines()) < 12
+
+    save_model(model, tmp_path / "own")
+    path = tmp_path / "own" / "config.json"
+    settings = json.loads(path.read_text())
+    settings["model"]["encoder"]["depth"] = 12
+    path.write_text(json.dumps(settings))
+    assert len(refused(tmp_path / "own").splitlines()) < 12
+
+
+def test_pixel_statistics_of_no_pixels_are_refused_by_file_and_field(model: Model, hub: Path, tmp_path: Path):
+    for field, value in (
+        ("image_mean", 1e30), ("image_mean", [0.5, -1e5, 0.5]), ("image_std", 1e30), ("image_std", 1e-30),
+        ("image_std", 0), ("image_std", -0.5), ("rescale_factor", 1e30), ("rescale_factor", 1e-30),
+        ("rescale_factor", 0),
+    ):  # fmt: skip
+        for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
+            (hub / name).write_text(json.dumps({field: value}))
+            message = refused(hub)
+            assert f"{hub}/{name}: {field}" in message, (field, value)
+            (hub / name).unlink()
+    save_model(model, tmp_path / "own")
+    path = tmp_path / "own" / "config.json"
+    for name in ("mean", "std"):
+        settings = json.loads(path.read_text())
+        settings["model"]["encoder"][name] = [1e30] * 3
+        path.write_text(json.dumps(settings))
+        assert f"{name} must be between" in refused(path.parent)
+        settings["model"]["encoder"][name] = [0.5] * 3
+        path.write_text(json.dumps(settings))
+
+
+def test_what_a_full_disk_interrupts_leaves_nothing(model: Model, tmp_path: Path, tubelet: Command):
+    save_model(model, tmp_path / "own")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for layout in ("huggingface", "tubelet", "videomae"):
+        out = tmp_path / layout / "out"
+        for size in (10, 3000):  # bytes of a file that can be written
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+            try:
+                code, _, err = tubelet("convert", tmp_path / "own", out, "--to", layout)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            assert code == 2, (layout, err)
+            assert err.count("tubelet: ") == 1
+            assert list(out.parent.iterdir()) == [], layout
+        assert tubelet("convert", tmp_path / "own", out, "--to", layout)[0] == 0
+
+
+@pytest.mark.slow
+def test_equal_models_make_equal_files(model: Model, tmp_path: Path):
+    """The Rust library writes two or more metadata keys in an order that is random in each call."""
+    for layout in ("tubelet", "huggingface"):
+        written = set()
+        for number in range(8):
+            save_model(model, tmp_path / f"{layout}{number}", layout)
+            written.add((tmp_path / f"{layout}{number}" / "model.safetensors").read_bytes())
+        assert len(written) == 1
+        with safe_open(tmp_path / f"{layout}0" / "model.safetensors", framework="pt") as file:
+            assert file.metadata()["format"] == "pt"
+    program = """
+import sys
+from tubelet.checkpoints.load import load_model
+from tubelet.checkpoints.save import save_model
+save_model(load_model(sys.argv[1]), sys.argv[2])
+"""
+    for seed in ("1", "2"):
+        subprocess.run(
+            [sys.executable, "-c", program, tmp_path / "tubelet0", tmp_path / f"by {seed}"],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            check=True,
+        )
+    names = ("by 1", "by 2", "tubelet0")
+    assert len({(tmp_path / name / "model.safetensors").read_bytes() for name in names}) == 1

@@ -5,23 +5,12 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoImageProcessor,
-    AutoModelForPreTraining,
-    AutoModelForVideoClassification,
-    VideoMAEConfig,
-    VideoMAEForPreTraining,
-    VideoMAEForVideoClassification,
-    VideoMAEImageProcessor,
-    VideoMAEVideoProcessor,
-)
-from transformers.utils import logging
 
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import Model
@@ -37,6 +26,11 @@ from tubelet.models.encoder import IMAGENET_MEAN, IMAGENET_STD, EncoderConfig
 from tubelet.models.heads import LinearHeadConfig
 from tubelet.models.target import PixelTarget
 from tubelet.tasks.classify import ClassifyTask
+
+if TYPE_CHECKING:  # large: imported by the tests that use it
+    from transformers import VideoMAEForPreTraining, VideoMAEForVideoClassification
+
+pytestmark = pytest.mark.slow  # transformers takes seconds to import
 
 TOLERANCE: dict[str, Any] = {"rtol": 0.0, "atol": 1e-5}
 
@@ -59,6 +53,8 @@ SIZES: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     """Switch off transformers' progress bars."""
+    from transformers.utils import logging
+
     logging.disable_progress_bar()
     yield
     logging.enable_progress_bar()
@@ -66,6 +62,8 @@ def _quiet() -> Iterator[None]:
 
 def settings(name: str, **more: Any) -> Any:
     """A small VideoMAEConfig."""
+    from transformers import VideoMAEConfig
+
     small = {
         "hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 2, "intermediate_size": 40,
         "decoder_hidden_size": 16, "decoder_num_attention_heads": 2, "decoder_num_hidden_layers": 1,
@@ -87,13 +85,17 @@ def randomize(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-def make_autoencoder(config: Any) -> VideoMAEForPreTraining:
+def make_autoencoder(config: Any) -> "VideoMAEForPreTraining":
+    from transformers import VideoMAEForPreTraining
+
     model = randomize(VideoMAEForPreTraining(config))
     assert isinstance(model, VideoMAEForPreTraining)
     return model
 
 
-def make_classifier(config: Any) -> VideoMAEForVideoClassification:
+def make_classifier(config: Any) -> "VideoMAEForVideoClassification":
+    from transformers import VideoMAEForVideoClassification
+
     model = randomize(VideoMAEForVideoClassification(config))
     assert isinstance(model, VideoMAEForVideoClassification)
     return model
@@ -131,7 +133,7 @@ def load_classifier(folder: Path) -> VideoClassifier:
 
 
 def assert_predict_alike(
-    theirs: VideoMAEForPreTraining, ours: MaskedAutoencoder, video: Tensor, masked: Tensor
+    theirs: "VideoMAEForPreTraining", ours: MaskedAutoencoder, video: Tensor, masked: Tensor
 ) -> None:
     with torch.no_grad():
         expected = theirs(pixel_values(video), bool_masked_pos=masked)
@@ -198,31 +200,35 @@ def test_their_class_names_and_pixel_statistics_are_ours(tmp_path: Path):
 
 
 # What each of their two processors does with a clip: the class and the settings.
-PROCESSORS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "video, its default": (VideoMAEVideoProcessor, {}),
-    "image, its default": (VideoMAEImageProcessor, {}),
+PROCESSORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "video, its default": ("VideoMAEVideoProcessor", {}),
+    "image, its default": ("VideoMAEImageProcessor", {}),
     "video, other statistics": (
-        VideoMAEVideoProcessor, {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.3, 0.2]},
+        "VideoMAEVideoProcessor", {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.3, 0.2]},
     ),
-    "not normalized": (VideoMAEVideoProcessor, {"do_normalize": False}),
+    "not normalized": ("VideoMAEVideoProcessor", {"do_normalize": False}),
     "not rescaled": (
-        VideoMAEImageProcessor, {"do_rescale": False, "image_mean": [120.0] * 3, "image_std": [60.0] * 3},
+        "VideoMAEImageProcessor", {"do_rescale": False, "image_mean": [120.0] * 3, "image_std": [60.0] * 3},
     ),
-    "rescaled to [0, 2]": (VideoMAEImageProcessor, {"rescale_factor": 1 / 127.5}),
-    "neither": (VideoMAEVideoProcessor, {"do_rescale": False, "do_normalize": False}),
+    "rescaled to [0, 2]": ("VideoMAEImageProcessor", {"rescale_factor": 1 / 127.5}),
+    "neither": ("VideoMAEVideoProcessor", {"do_rescale": False, "do_normalize": False}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_their_processors_are_honored(name: str, tmp_path: Path):
+    import transformers
+
     kind, given = PROCESSORS[name]
     config = settings("tiny", num_labels=7)
     theirs, video = make_classifier(config), some_video(config)
     side = config.image_size
-    processor = kind(size={"shortest_edge": side}, crop_size={"height": side, "width": side}, **given)
+    processor = getattr(transformers, kind)(
+        size={"shortest_edge": side}, crop_size={"height": side, "width": side}, **given
+    )
     theirs.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    frames = [list(clip) for clip in video] if kind is VideoMAEImageProcessor else list(video)
+    frames = [list(clip) for clip in video] if kind == "VideoMAEImageProcessor" else list(video)
     pixels = processor(frames, return_tensors="pt")["pixel_values"].float()
     if name == "neither":
         theirs = theirs.double()  # Pixels up to 255 lose digits in float32.
@@ -243,6 +249,8 @@ def test_their_nested_processors_are_read(tmp_path: Path):
 
 
 def test_processors_that_contradict_each_other_are_refused(tmp_path: Path):
+    from transformers import VideoMAEVideoProcessor
+
     make_classifier(settings("tiny")).save_pretrained(tmp_path)
     VideoMAEVideoProcessor().save_pretrained(tmp_path)
     image = tmp_path / "preprocessor_config.json"
@@ -268,6 +276,8 @@ def test_a_processor_that_is_not_understood_is_refused(tmp_path: Path):
 
 def test_a_raw_target_needs_the_statistics_that_transformers_assumes(tmp_path: Path):
     """Its loss undoes ImageNet's normalization, whatever the processor did."""
+    from transformers import VideoMAEVideoProcessor
+
     make_autoencoder(settings("tiny", use_mean_pooling=False, norm_pix_loss=False)).save_pretrained(tmp_path)
     VideoMAEVideoProcessor().save_pretrained(tmp_path)
     with pytest.raises(UserError, match="norm_pix_loss"):
@@ -319,6 +329,8 @@ def test_their_weights_in_parts_are_joined(tmp_path: Path):
 def back(ours: Model, folder: Path) -> Any:
     """Write with Tubelet, read with transformers: no weight is missing or left over."""
     save_model(ours, folder / "written", "huggingface")
+    from transformers import AutoModelForPreTraining, AutoModelForVideoClassification
+
     auto = AutoModelForPreTraining if isinstance(ours, MaskedAutoencoder) else AutoModelForVideoClassification
     theirs, info = auto.from_pretrained(folder / "written", output_loading_info=True)
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -355,7 +367,7 @@ def test_our_autoencoder_is_theirs(name: str, normalize: Any, tmp_path: Path):
     ours = MaskedAutoencoder(replace(our_config(name), target=PixelTarget(normalize=normalize)))
     randomize(ours)
     theirs = back(ours, tmp_path)
-    assert type(theirs) is VideoMAEForPreTraining
+    assert type(theirs).__name__ == "VideoMAEForPreTraining"
     assert theirs.config.norm_pix_loss == (normalize is not None)
     assert_predict_alike(theirs, ours, some_video(theirs.config), some_mask(theirs.config, 0.75))
 
@@ -369,7 +381,7 @@ def test_our_classifier_is_theirs(name: str, pool: Any, tmp_path: Path):
     randomize(ours)
     ours.card = ModelCard(classes=("a", "b", "c"))
     theirs = back(ours, tmp_path)
-    assert type(theirs) is VideoMAEForVideoClassification
+    assert type(theirs).__name__ == "VideoMAEForVideoClassification"
     assert theirs.config.id2label == {0: "a", 1: "b", 2: "c"}
     assert theirs.config.use_mean_pooling == (pool == "mean")
     video = some_video(theirs.config)
@@ -402,6 +414,8 @@ def test_our_epsilon_of_the_last_norm_differs_by_less_than_the_tolerance(tmp_pat
 
 
 def test_their_processor_reads_our_pixel_statistics(tmp_path: Path):
+    from transformers import AutoImageProcessor
+
     encoder = replace(our_config("tiny").encoder, final_norm=False, mean=(0.5, 0.4, 0.3), std=(0.5, 0.3, 0.2))
     ours = VideoClassifier(ClassifierConfig(encoder=encoder, classes=3))
     randomize(ours)
@@ -418,8 +432,9 @@ def test_their_processor_reads_our_pixel_statistics(tmp_path: Path):
 # The published width and depth.
 
 
-@pytest.mark.slow
 def test_their_base_autoencoder_is_ours_at_nine_tenths_masked(tmp_path: Path):
+    from transformers import VideoMAEConfig
+
     config: Any = VideoMAEConfig(use_mean_pooling=False)
     theirs, video = make_autoencoder(config), some_video(config, batch=1)
     theirs.save_pretrained(tmp_path)
@@ -431,9 +446,10 @@ def test_their_base_autoencoder_is_ours_at_nine_tenths_masked(tmp_path: Path):
     assert_predict_alike(theirs, ours, video, masked)
 
 
-@pytest.mark.slow
 def test_their_base_classifier_is_ours(tmp_path: Path):
     """On a small clip: width and depth are what accumulates rounding errors."""
+    from transformers import VideoMAEConfig
+
     config: Any = VideoMAEConfig(image_size=96, num_frames=8)
     config.num_labels = 400
     theirs, video = make_classifier(config), some_video(config, batch=1)

@@ -135,6 +135,7 @@ def test_a_folder_that_records_a_setting_refuses_its_hint(trained: Path, name: s
         load_model(trained / "pretrain", **given)
 
 
+@pytest.mark.slow
 def test_the_commands_take_an_epsilon(tubelet: Command, tmp_path: Path) -> None:
     source, out = tmp_path / "x.pth", tmp_path / "out"
     torch.save({"module": random_weights(videomae_classifier(TINY))}, source)
@@ -344,6 +345,10 @@ def test_convert_says_what_it_cannot_write(tubelet: Command, tmp_path: Path, to:
     assert message in err
     assert err.count("\n") == 1
     assert not out.exists()
+    if "cannot hold" in message:  # the layouts that can are named
+        assert err.strip().endswith(
+            "Layouts that hold this model: tubelet, videomae, videomaev2, mmaction2, huggingface"
+        )
 
 
 @pytest.mark.parametrize(
@@ -373,7 +378,7 @@ def test_the_message_about_missing_heads_says_what_works(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"model": random_weights(videomae_autoencoder(TINY))}, "x.pth")
-    advice = "load_model(..., heads=N) in Python, or once `tubelet convert x.pth OUT --heads N`"
+    advice = "add --heads N, in Python load_model(..., heads=N)"
     for words in (("convert", "x.pth", "out"), ("visualize", "x.pth", "x.mp4")):
         code, _, err = tubelet(*words)
         assert code == 2
@@ -387,10 +392,14 @@ def test_the_message_about_missing_heads_says_what_works(
 def test_zoo_lists_all_names_and_describes_one(tubelet: Command) -> None:
     code, out, err = tubelet("zoo")
     assert (code, err) == (0, "")
-    lines = out.splitlines()
+    heading, *lines, _, advice = out.splitlines()
+    assert heading.split() == ["name", "holds", "data", "top-1", "download", "license"]
+    assert "tubelet zoo NAME" in advice
     assert [line.split()[0] for line in lines] == list(catalogue())
     for line, row in zip(lines, catalogue().values(), strict=True):
-        assert row.contains in line
+        assert f"{row.contains} " in line
+        assert f" {row.data} " in line
+        assert ("by hand" in line) == (row.source is None)
         assert line.endswith(row.license)
         assert row.top1 is None or f"{row.top1:.1f} %" in line
     name = "mae_st_large_k400"
@@ -405,3 +414,11 @@ def test_a_misspelled_name_of_the_zoo_is_one_line(tubelet: Command) -> None:
         code, _, err = tubelet(*words)
         assert code == 2
         assert "did you mean 'mae_st_large_k400'?" in err
+
+
+def test_hints_are_checked_by_name_and_range() -> None:
+    with pytest.raises(TypeError, match="'head'"):
+        load_model("x.pth", head=3)  # type: ignore[call-arg]
+    for name, wrong in (("heads", 0), ("decoder_heads", 0), ("frames", -1), ("norm_eps", -1e-6)):
+        with pytest.raises(UserError, match=f"{name} must be at least"):
+            load_model("x.pth", **{name: wrong})  # type: ignore[arg-type]

@@ -26,11 +26,9 @@ from tests.checkpoints.layouts import (
     with_constants,
 )
 from tubelet.checkpoints.families import writing_family
-from tubelet.checkpoints.families.family import Config
-from tubelet.checkpoints.model_folder import build_model
+from tubelet.checkpoints.model_folder import Config, build_model
 from tubelet.checkpoints.read_file import Checkpoint
 from tubelet.checkpoints.save import write_foreign
-from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import Weights, read_table
 from tubelet.checkpoints.weight_sets import find_sets
 from tubelet.models.autoencoder import AutoencoderConfig
@@ -69,6 +67,12 @@ CLASSIFIERS: dict[str, tuple[Sizes, int, int, int]] = {
 }
 
 
+def named(table: Mapping[str, tuple[Any, ...]]) -> list[Any]:
+    """The names of a table's models; those of more than 12 layers are slow."""
+    slow = pytest.mark.slow
+    return [pytest.param(name, marks=[slow] * (row[0].depth > 12)) for name, row in table.items()]
+
+
 def mae_st(sizes: Sizes) -> Sizes:
     """The decoders are the same for all encoders, and predict one frame of each pair."""
     return replace(sizes, decoder_dim=512, decoder_depth=4, decoder_mlp=2048, predicted=1)
@@ -78,7 +82,7 @@ def read_meta(shapes: Shapes, sizes: Sizes = BASE) -> tuple[Config, Weights]:
     """Read a file's names and shapes, without the numbers."""
     [found] = find_sets(with_constants(meta_weights(shapes), sizes), "file.pth")
     family, file = found.family, Checkpoint("file.pth", dict(found.weights))
-    config = family.read_config(file, ArchitectureHints())
+    config = family.read_config(file, {})
     return config, read_table(family.table(config, file), file.weights, our_weights(config), file.source)
 
 
@@ -108,7 +112,7 @@ def written(config: Config, weights: Mapping[str, Tensor], layout: str) -> Shape
     return shapes_of(write_foreign(writing_family(layout), config, weights, ModelCard(), layout).weights)
 
 
-@pytest.mark.parametrize("name", PRETRAINED)
+@pytest.mark.parametrize("name", named(PRETRAINED))
 def test_videomaes_autoencoders_have_the_published_sizes(name: str):
     sizes, tensors, numbers, heads, decoder_heads = PRETRAINED[name]
     shapes = videomae_autoencoder(sizes)
@@ -121,7 +125,7 @@ def test_videomaes_autoencoders_have_the_published_sizes(name: str):
     assert config.encoder.patch_size == sizes.patch
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", named(CLASSIFIERS))
 def test_videomaes_classifiers_have_the_published_sizes(name: str):
     sizes, tensors, numbers, heads = CLASSIFIERS[name]
     shapes = videomae_classifier(sizes)
@@ -136,8 +140,12 @@ def test_videomaes_classifiers_have_the_published_sizes(name: str):
     ("sizes", "tensors", "encoder", "classifier", "released", "public", "heads"),
     [
         (BASE, 272, 86_394_624, 86_702_224, 100_596_736, 99_898_880, 12),
-        (LARGE, 464, 304_096_256, 304_506_256, 318_429_440, 317_731_584, 16),
-        (HUGE, 592, 631_911_680, 632_424_080, 646_375_936, 645_678_080, 16),
+        pytest.param(
+            LARGE, 464, 304_096_256, 304_506_256, 318_429_440, 317_731_584, 16, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            HUGE, 592, 631_911_680, 632_424_080, 646_375_936, 645_678_080, 16, marks=pytest.mark.slow
+        ),
     ],
     ids=["base", "large", "huge"],
 )
@@ -192,6 +200,7 @@ def test_mars_models_have_the_published_sizes(sizes: Sizes, tensors: int, total:
     assert (config.head.heads, config.decoder.heads) == (4, sizes.decoder_dim // 64)
 
 
+@pytest.mark.slow
 def test_mmaction2s_base_model_has_161_tensors_in_its_backbone():
     shapes = mmaction2(BASE)
     assert len([name for name in shapes if name.startswith("backbone.")]) == 161

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -17,16 +18,18 @@ import torch
 import typer
 from PIL import Image
 
+from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import Model
 from tubelet.checkpoints.save import save_model
 from tubelet.cli.checkpoints import inspect
 from tubelet.cli.main import COMMANDS, app
 from tubelet.cli.options import Device, Precision
+from tubelet.data.manifest import read_manifest, write_manifest
 from tubelet.machine import version
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
-from tubelet.recipe.loading import recipe_names
+from tubelet.recipe.loading import load_recipe, recipe_names
 from tubelet.run import evaluation
 from tubelet.run.inference import on_device
 from tubelet.train.runtime import Runtime, RuntimeConfig
@@ -46,7 +49,7 @@ assert not {"torch", "numpy", "av", "pydantic"} & set(sys.modules)
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    listed = re.findall(r"^│ (\w+) ", result.stdout, re.MULTILINE)
+    listed = re.findall(r"^  (\w+)  +[A-Z]", result.stdout, re.MULTILINE)
     assert listed == [name for panel in COMMANDS.values() for name in panel]
     assert all(panel in result.stdout for panel in COMMANDS)
 
@@ -95,8 +98,9 @@ def test_the_shell_completes_commands_recipes_and_settings(
 def test_the_options_are_those_of_the_settings_and_of_load_model() -> None:
     for option, name in ((Device, "device"), (Precision, "precision")):
         assert get_args(get_args(option)[0]) == get_args(get_type_hints(RuntimeConfig)[name])
-    hints = {name for name in signature(inspect).parameters if name != "model"}
-    assert hints == {name for name in signature(load_model).parameters if name != "source"}
+    own = {name for name in signature(load_model).parameters if name not in ("source", "hints")}
+    options = {name for name in signature(inspect).parameters if name != "model"}
+    assert options == own | {*get_type_hints(ArchitectureHints)}
 
 
 @pytest.mark.slow
@@ -193,11 +197,13 @@ MISTAKES = (
     (("pretrain", "demo/pretrain", "data.root=/nowhere"), "/nowhere"),
     (("finetune", "demo/pretrain"), "tubelet pretrain demo/pretrain"),
     (("evaluate", "/nowhere", "data.root=x"), "/nowhere"),
-    (("evaluate", "/nowhere"), "data"),
+    (("predict", "x", "views.clips=2"), "views.clips=2"),
+    (("predict", "x", "*.mkv"), "*.mkv"),
+    (("predict", "x", "y.mp4", "view.clips=2"), "'views'"),
     (("evaluate", "x", "data.root=x", "runtime.device=cpu", "--device", "cuda"), "runtime.device=cpu"),
     (("evaluate", "x", "data.root=x", "runtime.precision=bf16", "--precision", "fp32"), "--precision fp32"),
     (("predict", "x", "y", "--device", "tpu"), "--device"),
-    (("predict", "x", "y", "--precision", "fp16"), "--precision"),
+    (("predict", "x", "y", "--precision", "fp8"), "--precision"),
     (("recipe", "show", "nothing.yaml"), "nothing.yaml"),
     (("prepare", "synthetic", "x", "--size", "31"), "size"),
     (("visualize", "x", "y", "--seed", "99999999999999999999999"), "--seed"),
@@ -283,7 +289,7 @@ def test_a_video_that_fails_in_a_new_way_does_not_stop_the_others(
     read = VideoFile.read_crops
 
     def fail(video: VideoFile, crops: Sequence[Crop]) -> list[torch.Tensor]:
-        if video._deadline.path == videos[1]:
+        if str(video._deadline.path) == str(videos[1]):
             raise ZeroDivisionError("division by zero")
         return read(video, crops)
 
@@ -309,6 +315,7 @@ def test_a_model_with_broken_weights_predicts_nothing(
     assert "not finite" in err or "NaN" in err
 
 
+@pytest.mark.slow
 def test_the_results_of_a_test_are_kept_beside_its_output(
     tubelet, trained: Path, motion: Path, tmp_path: Path
 ) -> None:
@@ -361,19 +368,61 @@ def test_predict_prints_at_least_one_class(tubelet, trained: Path, motion: Path)
     assert "--top" in err
 
 
-def test_a_classifier_is_not_visualized(tubelet, trained: Path, motion: Path) -> None:
-    code, _, err = tubelet(
-        "visualize", trained / "mar", motion / "videos/test/00001.mp4", "-o", trained / "x.gif"
-    )
+def test_a_classifier_is_visualized_if_it_has_a_decoder(
+    tubelet, trained: Path, motion: Path, tmp_path: Path
+) -> None:
+    video = motion / "videos/test/00001.mp4"
+    assert tubelet("visualize", trained / "mar", video, "-o", tmp_path / "mar.gif")[0] == 0
+    assert (tmp_path / "mar.gif").is_file()
+    code, _, err = tubelet("visualize", trained / "finetune", video, "-o", tmp_path / "x.gif")
     assert code == 2
-    assert f"{trained / 'mar'} is a classifier" in err
+    assert f"{trained / 'finetune'} is a classifier without a decoder" in err
 
 
-def test_a_folder_of_videos_is_not_predicted(tubelet, trained: Path, motion: Path) -> None:
+def test_folders_patterns_and_files_are_predicted_alike(tubelet, trained: Path, motion: Path) -> None:
     folder = motion / "videos/test"
-    code, _, err = tubelet("predict", trained / "finetune", folder)
-    assert code == 2
-    assert f"{folder}/*.mp4" in err
+    expected = [str(path) for path in sorted(folder.glob("0000[01].mp4"))]
+    for words in (expected, [f"{folder}/0000[01].mp4"], [f"{folder.parent}/*/0000[01].mp4"]):
+        code, out, _ = tubelet("predict", trained / "finetune", *words, "--json", "views.clips=1")
+        videos = [json.loads(line)["video"] for line in out.splitlines()]
+        assert (code, [video for video in videos if str(folder) in video]) == (0, expected)
+    code, out, _ = tubelet("predict", trained / "finetune", folder, "--json")
+    assert (code, len(out.splitlines())) == (0, 12)
+
+
+def test_views_of_a_prediction_are_a_setting(tubelet, trained: Path, motion: Path) -> None:
+    video = motion / "videos/test/00001.mp4"
+    one, two, usual = (
+        tubelet("predict", trained / "finetune", video, "--json", *words)[1]
+        for words in (("views.clips=1",), ("views.clips=2",), ())
+    )
+    assert one != two == usual  # the recipe's test takes two clips
+
+
+def test_a_run_is_tested_on_its_own_data(tubelet, trained: Path, motion: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained / "finetune", tmp_path / "run")
+    code, out, err = tubelet("evaluate", run, "data.workers=0")
+    assert (code, f"{motion / 'test.csv'}, 12 videos" in err) == (0, True)
+    assert re.match(r"top-1 \d+\.\d\d%  \(\d+ of 12 videos\)  top-5", out)
+    assert "moving left" in out
+    assert f"{motion / 'val.csv'}" in tubelet("evaluate", run, "data.split=val", "data.workers=0")[2]
+    copy = shutil.copytree(motion, tmp_path / "unlabeled")
+    manifest = read_manifest(copy, "test")
+    write_manifest(copy, "test", [replace(sample, label=None) for sample in manifest.samples])
+    words = (run, f"data.root={copy}", "data.workers=0")
+    assert f"{copy / 'val.csv'}, 12 videos" in tubelet("evaluate", *words)[2]
+    code, _, err = tubelet("evaluate", *words, "data.split=test")
+    assert (code, "12 videos have no label" in err, "data.split=val" in err) == (2, True, True)
+
+
+def test_a_model_that_does_not_record_its_data_needs_it(tubelet, trained: Path, tmp_path: Path) -> None:
+    model = load_model(trained / "finetune")
+    for provenance in ({}, {"recipe": {"data": {"root": str(tmp_path / "moved")}}}):
+        model.card = replace(model.card, provenance=provenance)
+        save_model(model, tmp_path / "model")
+        code, _, err = tubelet("evaluate", tmp_path / "model")
+        assert (code, "data.root=" in err) == (2, True)
+        shutil.rmtree(tmp_path / "model")
 
 
 def test_a_path_that_cannot_be_written_is_refused_before_the_work(
@@ -401,6 +450,43 @@ def test_recipes_are_listed_shown_and_explained(tubelet) -> None:
     assert "label_smoothing" in out
 
 
+def test_listed_recipes_have_columns_and_fit(tubelet) -> None:
+    lines = tubelet("recipe", "list")[1].splitlines()
+    assert lines[0].split() == ["recipe", "model", "data", "top-1", "published", "in"]
+    assert max(map(len, lines)) <= 80
+    cells = {line.split()[0]: re.split(r"  +", line)[1:] for line in lines}
+    assert cells["mar/finetune_ssv2_base_50"] == ["ViT-B", "ssv2", "71.0 %", "arXiv 2207.11660"]
+    assert cells.keys() - {"recipe"} == set(recipe_names())
+
+
+def test_a_shown_recipe_keeps_its_comment_and_loads_again(tubelet, tmp_path: Path) -> None:
+    out = tubelet("recipe", "show", "videomae/pretrain_k400_base")[1]
+    assert out.startswith("# ")
+    (tmp_path / "own.yaml").write_text(out)
+    assert load_recipe(str(tmp_path / "own.yaml")) == load_recipe("videomae/pretrain_k400_base")
+
+
+def test_models_below_a_folder_are_named(tubelet, trained: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").symlink_to(trained)
+    for source, named in (
+        ("runs/finetun", "did you mean 'runs/finetune'"),
+        ("runs/zzzzzzzzzzzzzzzzzz", "runs/finetune, runs/mar, runs/pretrain"),
+        ("runs", "in finetune, mar, pretrain: give one of these, such as runs/finetune"),
+    ):
+        code, _, err = tubelet("predict", source, "x.mp4")
+        assert (code, err.count("\n")) == (2, 1)
+        assert named in err, err
+
+
+def test_a_longer_schedule_is_another_run(tubelet, trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained / "finetune", tmp_path / "run")
+    code, _, err = tubelet("finetune", trained / "finetune.yaml", "optim.epochs=3", "--out", run)
+    assert code == 2
+    assert "optim.epochs: 2 -> 3" in err
+    assert f"init={run}" in err
+
+
 def test_a_full_disk_is_one_message(tubelet, monkeypatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "runs/pre/log.jsonl")
@@ -409,3 +495,26 @@ def test_a_full_disk_is_one_message(tubelet, monkeypatch) -> None:
     code, _, err = tubelet("recipe", "list")
     assert code == 2
     assert "runs/pre/log.jsonl: No space left on device" in err
+
+
+def test_no_message_grows_with_the_arguments_or_files(tubelet, tmp_path: Path) -> None:
+    recipe = tmp_path / "odd.yaml"
+    recipe.write_text(f"task: {'x' * 150_000}\n")
+    names = [f"{name}={'x' * 100_000}" for name in ("data.root", "optim.epochs", "data.clip.kind", "nothing")]
+    for words in (
+        *(("recipe", "show", "demo/finetune_full", name) for name in names),
+        ("recipe", "show", "demo/finetune_full", "x" * 100_000),
+        ("recipe", "show", "demo/finetune_full", f"{'x' * 100_000}=1"),
+        ("recipe", "show", "demo/finetune_full", f"data.{'x' * 100_000}=1"),
+        ("recipe", "show", "x" * 100_000),
+        ("recipe", "show", recipe),
+        ("inspect", "x" * 100_000),
+        ("predict", "x" * 100_000, "x" * 100_000),
+        ("prepare", "list", "x" * 100_000, "--out", tmp_path / "out"),
+        ("prepare", "folder", tmp_path, "--out", tmp_path / ("x" * 100_000)),
+    ):
+        code, out, err = tubelet(*words)
+        if words[-1] != names[0]:  # a path of any length is valid in a recipe
+            assert code == 2, words[:2]
+            assert len(out) + len(err) < 3000, (words[:2], err[:300])
+            assert err.count("tubelet: ") == 1, words[:2]

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import moving_frames, write_video
 from tests.prepare.commands import Prepare, assert_trains, listed
 from tests.prepare.files import phone_folder, small
+from tests.videos import moving_frames, write_video
 from tubelet.data.manifest import read_manifest
-from tubelet.prepare.lists.tables import FORMATS
+from tubelet.prepare.lists.formats import FORMATS
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -35,7 +36,7 @@ try:
     main()
 except SystemExit:
     pass
-assert not {"torch", "numpy", "av", "tubelet.prepare"} & set(sys.modules)
+assert not {"torch", "numpy", "av", "tubelet.prepare.pipeline"} & set(sys.modules)
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -48,8 +49,16 @@ def test_every_verb_shows_the_shared_options_with_their_help(tubelet):
         assert code == 0
         for words in ("--out", "train.csv", "--encode", "--short-side", "256", "--preview", "--workers"):
             assert words in out, (verb, words)
-    formats = {name.removesuffix("_multi_label") for name in FORMATS}
-    assert {name for name in formats if name in out} == formats
+    assert [name for name in FORMATS if not re.search(rf"\b{name}\b", out)] == []
+
+
+def test_a_format_that_does_not_exist_is_refused_with_the_nearest_name(tubelet, tmp_path: Path):
+    words = ("prepare", "list", tmp_path / "train.txt", "--out", tmp_path / "data", "--format", "mmaction")
+    code, _, err = tubelet(*words)
+    text = " ".join(re.sub(r"[^\w',-]+", " ", err).split())
+    assert code == 2
+    assert "--format" in text
+    assert text.endswith("did you mean 'mmaction2'")
 
 
 # --------------------------------------------------------------------------------------------------- folders
@@ -85,7 +94,7 @@ def test_a_folder_of_phone_videos_becomes_a_pretraining_set(prepare: Prepare, tm
     ):
         assert line in out
         assert line in (tmp_path / "data" / "report.txt").read_text()
-    assert out.endswith(f"{Path('data', 'preview.png')} shows the first clips\n")
+    assert f"{Path('data', 'preview.png')} shows the first clips\n" in out
     with Image.open(tmp_path / "data" / "preview.png") as picture:
         assert picture.width > picture.height > 300
         assert len(np.unique(np.asarray(picture))) > 50
@@ -593,6 +602,7 @@ def test_a_class_name_with_a_line_break_is_refused(prepare: Prepare, tmp_path: P
     assert not (tmp_path / "data" / "classes.txt").exists()
 
 
+@pytest.mark.slow
 def test_names_that_the_terminal_cannot_show_are_printed_with_replacement(tmp_path: Path):
     small(tmp_path / "v" / "影片.mp4")
     small(tmp_path / "v" / "b.mp4", seed=1)

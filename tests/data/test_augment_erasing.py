@@ -52,6 +52,7 @@ def test_boxes_have_the_published_areas_and_aspects():
     assert top.min() == left.min() == 0
 
 
+@pytest.mark.slow
 def test_boxes_are_anywhere_they_fit():
     top, left, height, width = boxes(1000, RandomErasing(probability=1)).T
     for start, side in ((top, height), (left, width)):

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from tests.conftest import decode_all
 from tests.prepare.files import upright, write_rotated
+from tests.videos import decode_all
 from tubelet.clips import DenseClip, SegmentClip, Views
 from tubelet.data.augment import Augment, MultiScaleCrop, RandomErasing, ResizedCrop
 from tubelet.data.dataset import Batch, TrainDataset, ViewDataset, collate, read_clip, read_views

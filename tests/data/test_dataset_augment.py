@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from tests.conftest import decode_all, moving_frames, write_video
+from tests.videos import decode_all, moving_frames, write_video
 from tubelet.clips import DenseClip, FixedDurationClip, Views
 from tubelet.data.augment import Augment, ResizedCrop
 from tubelet.data.dataset import TrainDataset, ViewDataset

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import within
+from tests.data.binomial import within
 from tests.models.conftest import TINY, TINY_DECODER, randomize
 from tubelet.data.dataset import Batch
 from tubelet.data.mixing import MixDraw, Mixing, mix_clips

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import VideoMAEImageProcessor, VideoMAEVideoProcessor
 
-from tests.conftest import decode_all, moving_frames, write_video
+from tests.videos import decode_all, moving_frames, write_video
 from tubelet.clips import (
     AnyClip,
     FixedDurationClip,
@@ -75,6 +74,7 @@ def test_views_have_the_published_frames_positions_and_pixels(video: Path):
                 assert error.max() < (1.01 if name == "huggingface" else 0.501), (name, start)
 
 
+@pytest.mark.slow
 def test_the_default_antialiases(video: Path):
     clip = HuggingFaceClip()
     default, plain, antialiased = (
@@ -86,7 +86,10 @@ def test_the_default_antialiases(video: Path):
     assert torch.equal(read_views(video, clip, Views(), 112)[0].float(), default)
 
 
+@pytest.mark.slow
 def test_hugging_faces_processors_give_the_same_pixels(tmp_path: Path):
+    from transformers import VideoMAEImageProcessor, VideoMAEVideoProcessor
+
     options: Any = {
         "size": {"shortest_edge": 32},
         "crop_size": {"height": 32, "width": 32},

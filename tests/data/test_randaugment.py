@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from tests.conftest import within
+from tests.data.binomial import within
 from tubelet.data.randaugment import OPERATIONS, RandAugment, parse_policy, shear_x, translate_x
 from tubelet.errors import UserError
 

@@ -142,6 +142,7 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux")
 def test_what_is_kept_of_a_batch_but_its_video_keeps_no_file_open(manifest: MakeManifest):
     dataset = TinyClips(manifest(12), DenseClip(), Augment(), size=32)

@@ -68,6 +68,7 @@ def test_files_contain_the_rendered_clips_and_no_clip_twice(small: Path):
     assert len(first_frames) == 25 + 12 + 13
 
 
+@pytest.mark.slow
 def test_classes_are_balanced_and_in_random_order(small: Path):
     orders = []
     for split in SPLITS:
@@ -102,6 +103,7 @@ def test_workers_write_the_same_files(small: Path, tmp_path: Path):
     assert files(tmp_path) == files(small)
 
 
+@pytest.mark.slow
 def test_a_daemonic_process_writes_them_itself(small: Path, tmp_path: Path, daemonic: None):
     write_synthetic(tmp_path, SMALL, workers=2)
     assert files(tmp_path) == files(small)

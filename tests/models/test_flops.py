@@ -43,7 +43,11 @@ def mar(encoder: EncoderConfig = BASE, ratio: float = 0.5) -> VideoClassifier:
 
 @pytest.mark.parametrize(
     ("encoder", "gflops", "parameters"),
-    [(SMALL, 56.95, 22_033_936), (BASE, 180.49, 86_534_800), (LARGE, 597.2, 304_270_736)],
+    [
+        (SMALL, 56.95, 22_033_936),
+        (BASE, 180.49, 86_534_800),
+        pytest.param(LARGE, 597.2, 304_270_736, marks=pytest.mark.slow),
+    ],
     ids=["small", "base", "large"],
 )
 def test_videomaes_classifiers(encoder: EncoderConfig, gflops: float, parameters: int) -> None:
@@ -54,7 +58,11 @@ def test_videomaes_classifiers(encoder: EncoderConfig, gflops: float, parameters
 
 @pytest.mark.parametrize(
     ("encoder", "gflops", "parameters"),
-    [(BASE, 180, 86_702_224), (LARGE, 598, 304_506_256), (HUGE, 1193, 632_424_080)],
+    [
+        (BASE, 180, 86_702_224),
+        pytest.param(LARGE, 598, 304_506_256, marks=pytest.mark.slow),
+        pytest.param(HUGE, 1193, 632_424_080, marks=pytest.mark.slow),
+    ],
     ids=["base", "large", "huge"],
 )
 def test_mae_sts_classifiers(encoder: EncoderConfig, gflops: float, parameters: int) -> None:
@@ -95,6 +103,7 @@ def test_masking_at_test_replaces_the_models_own() -> None:
     assert costs[2] == pytest.approx(gflops_per_view(mar()))
 
 
+@pytest.mark.slow
 def test_of_an_autoencoder_the_encoder_is_counted() -> None:
     with torch.device("meta"):
         model = MaskedAutoencoder(AutoencoderConfig())
@@ -115,7 +124,7 @@ def test_counting_leaves_the_model_as_it_is() -> None:
 
 
 def test_heads_cost_what_mar_publishes() -> None:
-    """Table VI, ViT-B at one half on 174 classes; its numbers include embedding the tokens that are dropped."""
+    """Table VI, ViT-B at one half on 174 classes; it includes embedding the tokens that are dropped."""
     dropped = 784 * 1536 * 768 / 1e9
     for head, published in (
         (LinearHeadConfig(normalize="tokens"), 79.84),

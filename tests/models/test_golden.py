@@ -1,6 +1,6 @@
 """Our models answer as the published systems did: checkpoints of theirs, an input and their own outputs.
 
-The weights are random and small, and lie in each system's own layout (`tests/golden/make.py`). A checkpoint
+The weights are random and small, and in each system's own layout (`tests/golden/make.py`). A checkpoint
 is written to a file as that system writes it, read like any other, and must then compute the same numbers.
 """
 
@@ -60,38 +60,38 @@ def write(name: str, folder: Path) -> Path:
 
 
 def load_system(name: str, folder: Path) -> Model:
-    """Our model, from the system's file and what its shapes do not tell."""
+    """Our model, from the system's file and what its shapes do not specify."""
     system = SYSTEMS[name]
-    told = ["heads", "decoder_heads", "bridge_heads"]
-    if system["layout"] != "mae_st":  # whose position tables tell the size
-        told += ["image_size", "frames"]
+    given = ["heads", "decoder_heads", "bridge_heads"]
+    if system["layout"] != "mae_st":  # whose position tables have the size
+        given += ["image_size", "frames"]
     # The epsilon is 1e-5 for some: they were not made with VideoMAE's own 1e-6.
-    return load_model(write(name, folder), norm_eps=system["norm_eps"], **{key: system[key] for key in told})
+    return load_model(write(name, folder), norm_eps=system["norm_eps"], **{key: system[key] for key in given})
 
 
 @pytest.mark.parametrize("name", AUTOENCODERS)
-def test_an_autoencoder_paints_what_the_systems_own_code_paints(name: str, tmp_path: Path):
+def test_an_autoencoder_predicts_what_the_systems_own_code_predicts(name: str, tmp_path: Path):
     model, golden = load_system(name, tmp_path), answers(name)
     assert isinstance(model, MaskedAutoencoder)
     mask = TokenMask.from_masked(golden["mask"].bool())
-    if "decode_mask" in golden:  # False is painted, be it visible or not
+    if "decode_mask" in golden:  # False is predicted, visible or not
         mask = TokenMask(mask.visible, TokenMask.from_visible(~golden["decode_mask"]).visible)
     with torch.no_grad():
-        painted = model(clip(name), mask)
-    torch.testing.assert_close(painted.predicted[:, :: SYSTEMS[name]["stride"]], golden["pred"], **TOLERANCE)
+        output = model(clip(name), mask)
+    torch.testing.assert_close(output.predicted[:, :: SYSTEMS[name]["stride"]], golden["pred"], **TOLERANCE)
     if "loss" in golden:
-        torch.testing.assert_close(painted.loss, golden["loss"][0], **TOLERANCE)
+        torch.testing.assert_close(output.loss, golden["loss"][0], **TOLERANCE)
 
 
 def test_an_autoencoders_loss_on_raw_pixels_is_videomaes(tmp_path: Path):
-    """It is a setting of the training, which the file does not tell."""
+    """It is a setting of the training, which is not in the file."""
     model = load_system("videomae_pretrain", tmp_path)
     assert isinstance(model, MaskedAutoencoder)
     model.config = replace(model.config, target=replace(model.config.target, normalize=None))
     golden = answers("videomae_pretrain")
     with torch.no_grad():
-        painted = model(clip("videomae_pretrain"), TokenMask.from_masked(golden["mask"]))
-    torch.testing.assert_close(painted.loss, golden["loss_raw"][0], **TOLERANCE)
+        output = model(clip("videomae_pretrain"), TokenMask.from_masked(golden["mask"]))
+    torch.testing.assert_close(output.loss, golden["loss_raw"][0], **TOLERANCE)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
@@ -106,18 +106,18 @@ def test_a_classifier_scores_as_the_systems_own_code_does(name: str, tmp_path: P
         torch.testing.assert_close(model.head.norm(encoded.mean(1)), golden["features"], **TOLERANCE)
 
 
-def test_mar_scores_and_paints_as_its_own_code_does(tmp_path: Path):
+def test_mar_scores_and_predicts_as_its_own_code_does(tmp_path: Path):
     model, golden = load_system("mar", tmp_path), answers("mar")
     assert isinstance(model, VideoClassifier)
     video, mask = clip("mar"), TokenMask.from_visible(golden["visible"])
     with torch.no_grad():
-        logits, painted = model.forward_jointly(video, mask)
+        logits, output = model.forward_jointly(video, mask)
         torch.testing.assert_close(model(video), golden["eval_logits"], **TOLERANCE)
     torch.testing.assert_close(logits, golden["logits"], **TOLERANCE)
     torch.testing.assert_close(
-        painted.predicted[:, :: SYSTEMS["mar"]["stride"]], golden["recon_pred"], **TOLERANCE
+        output.predicted[:, :: SYSTEMS["mar"]["stride"]], golden["recon_pred"], **TOLERANCE
     )
-    torch.testing.assert_close(painted.loss, golden["recon_loss"][0], **TOLERANCE)
+    torch.testing.assert_close(output.loss, golden["recon_loss"][0], **TOLERANCE)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -160,7 +160,7 @@ def test_resizing_twice_is_resizing_once_for_fixed_positions():
     assert torch.equal(twice.encoder.positions(), once.encoder.positions())
 
 
-def test_a_classifier_keeps_its_mode_precision_and_card_but_for_the_frames():
+def test_a_classifier_keeps_its_mode_precision_and_card_except_the_frames():
     model = VideoClassifier(ClassifierConfig(encoder=replace(TINY, final_norm=False), classes=3))
     model.card = ModelCard(classes=("a", "b", "c"), clip=DenseClip(frames=4, stride=2))
     model.to(torch.float64).train()

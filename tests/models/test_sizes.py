@@ -23,6 +23,7 @@ PARAMETERS: dict[SizeName, int] = {
 }
 
 
+@pytest.mark.slow
 def test_pretrained_models_have_the_published_number_of_parameters():
     assert PARAMETERS.keys() == ENCODER_SIZES.keys() == DECODER_SIZES.keys()
     for size, parameters in PARAMETERS.items():

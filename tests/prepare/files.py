@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from tests.conftest import moving_frames, write_video
+from tests.videos import moving_frames, write_video
 
 FAST = {"preset": "ultrafast", "g": "8"}
 

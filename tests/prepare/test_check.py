@@ -6,8 +6,8 @@ from typing import Any
 import av
 import pytest
 
-from tests.conftest import moving_frames, write_video
 from tests.prepare.files import cut, small, upright, write_audio, write_rotated
+from tests.videos import moving_frames, write_video
 from tubelet.prepare import check
 from tubelet.prepare.check import Checked
 

@@ -10,8 +10,8 @@ from tests.prepare.files import small
 from tubelet.data.manifest import read_manifest
 from tubelet.prepare.check import Checked
 from tubelet.prepare.duplicates import draw_splits, in_two_classes, in_two_splits
-from tubelet.prepare.plan import ListedVideo
-from tubelet.prepare.video import Video
+from tubelet.prepare.plan import ListedVideo, SplitDraw
+from tubelet.prepare.record import VideoRecord
 
 
 def splits(out: Path) -> dict[str, str]:
@@ -57,8 +57,8 @@ def test_a_video_in_two_classes_is_reported(prepare: Prepare, tmp_path: Path):
     assert "the same content in different classes: 1\n  1.mp4 (class 0) = 1.mp4 (class 1)" in out
 
 
-def video(name: str, content: str = "", labels: tuple[int, ...] = (0,), **listed: Any) -> Video:
-    record = Video(ListedVideo(f"/{name}", name, listed.pop("split", None), labels, **listed), "train")
+def video(name: str, content: str = "", labels: tuple[int, ...] = (0,), **listed: Any) -> VideoRecord:
+    record = VideoRecord(ListedVideo(f"/{name}", name, listed.pop("split", None), labels, **listed), "train")
     record.split = record.listed.split
     record.checked = Checked(f"/{name}", content=content or name)
     return record
@@ -67,7 +67,7 @@ def video(name: str, content: str = "", labels: tuple[int, ...] = (0,), **listed
 def drawn(names: Sequence[str], seed: int) -> dict[str, str | None]:
     """Draw the splits of videos of one class, named by their content and the letter of a copy."""
     videos = [video(name, content=name[:-1]) for name in names]
-    draw_splits(videos, seed)
+    draw_splits(videos, SplitDraw(seed=seed))
     return {video.listed.name: video.split for video in videos}
 
 
@@ -111,3 +111,53 @@ def test_broken_files_do_not_count_when_splits_are_drawn(prepare: Prepare, tmp_p
         small(tmp_path / "v" / "ab"[k % 2] / f"good {k}.mp4", seed=k, count=2)
     assert prepare("folder", "v", "--out", "data")[0] == 0
     assert Counter(splits(tmp_path / "data").values()) == {"train": 2, "val": 2, "test": 2}
+
+
+def test_the_shares_of_each_class_are_held_out():
+    videos = [video(f"{label}/{k:02}", labels=(label,)) for label in range(3) for k in range(20)]
+    for val, test in ((0.2, 0.3), (0.25, 0.0), (0.0, 0.1)):
+        draw_splits(videos, SplitDraw(seed=1, val=val, test=test))
+        counts = Counter((v.listed.labels[0], v.split) for v in videos)
+        for label in range(3):
+            assert [counts[label, split] for split in ("val", "test")] == [20 * val, 20 * test], (val, test)
+
+
+def test_shares_that_leave_nothing_to_train_on_are_refused(prepare: Prepare, tmp_path: Path):
+    for val, test in (("0.5", "0.5"), ("1", "0"), ("-0.1", "0"), ("nan", "0")):
+        code, _, err = prepare("folder", ".", "--out", "data", "--val", val, "--test", test)
+        assert (code, "--val" in err) == (2, True), (val, test)
+
+
+def test_given_splits_are_not_drawn_again(prepare: Prepare, tmp_path: Path):
+    for name in ("train/a/1", "train/b/2", "val/a/3"):
+        small(tmp_path / "v" / f"{name}.mp4", seed=int(name[-1]), count=2)
+    code, _, err = prepare("folder", "v", "--out", "data", "--val", 0.2)
+    assert (code, "remove --val" in err) == (2, True)
+    (tmp_path / "train.csv").write_text("path,label\nv/train/a/1.mp4,0\nv/train/b/2.mp4,1\n")
+    code, _, err = prepare("list", "train.csv", "--out", "list", "--test", 0.2)
+    assert (code, "train.csv" in err) == (2, True)
+
+
+def test_lists_without_splits_are_drawn_with_a_share(prepare: Prepare, tmp_path: Path):
+    for k in range(8):
+        small(tmp_path / f"{k}.mp4", seed=k, count=2)
+    (tmp_path / "all.csv").write_text("path,label\n" + "".join(f"{k}.mp4,{k % 2}\n" for k in range(8)))
+    code, out, _ = prepare("list", "all.csv", "--out", "data", "--val", 0.25, "--test", 0)
+    assert code == 0
+    assert len(read_manifest(tmp_path / "data", "val")) == 2
+    assert not (tmp_path / "data" / "test.csv").exists()
+    assert "val has 2 videos: one video is 50 %" in out
+    code, _, err = prepare("list", "all.csv", "--out", "data", "--val", 0.25)
+    assert (code, "another" in err) == (2, True)  # it is another draw
+
+
+def test_the_next_command_is_printed(prepare: Prepare, tmp_path: Path):
+    for name in ("cats/1", "cats/2", "dogs/3", "dogs/4"):
+        small(tmp_path / "v" / f"{name}.mp4", seed=int(name[-1]), count=2)
+    for words, command in (
+        (("v", "--out", "my data", "--val", 0, "--test", 0),
+         "tubelet finetune own/finetune 'data.root=my data' data.val=null"),
+        (("v", "--out", "plain", "--unlabeled"), "tubelet pretrain own/pretrain data.root=plain"),
+    ):  # fmt: skip
+        code, out, _ = prepare("folder", *words)
+        assert (code, out.splitlines()[-1].strip()) == (0, command)

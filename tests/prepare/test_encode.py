@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import decode_all, index_of, moving_frames, read_frames, write_video
 from tests.prepare.files import FAST, cut, small, upright, write_audio, write_rotated
+from tests.videos import decode_all, index_of, moving_frames, read_frames, write_video
 from tubelet.errors import UserError
 from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
 

@@ -11,6 +11,7 @@ from tests.prepare.test_duplicates import splits, video
 from tubelet.errors import UserError
 from tubelet.prepare.duplicates import draw_splits
 from tubelet.prepare.groups import groups_of
+from tubelet.prepare.plan import SplitDraw
 
 SPLITS = ("train", "val", "test")
 
@@ -58,7 +59,7 @@ def test_groups_in_two_given_splits_are_reported(prepare: Prepare, tmp_path: Pat
 def test_groups_and_copies_join(prepare: Prepare, tmp_path: Path):
     videos = [video(f"{k:03}", f"c{k // 2}", group=f"g{(k + 1) // 2}") for k in range(20)]  # a chain
     videos += [video(f"x{k:03}", group=f"x{k}") for k in range(20)]
-    draw_splits(videos, 0)
+    draw_splits(videos, SplitDraw(seed=0))
     assert len({v.split for v in videos[:20]}) == 1
     assert {v.split for v in videos} == set(SPLITS)
 
@@ -71,7 +72,7 @@ def test_every_class_of_three_groups_is_in_every_split():
             for group in range(3)
             for k in range(per_group)
         ]
-        draw_splits(videos, 3)
+        draw_splits(videos, SplitDraw(seed=3))
         counts = Counter((v.listed.labels, v.split) for v in videos)
         assert set(counts.values()) == {per_group}
         assert len(counts) == 15
@@ -79,7 +80,7 @@ def test_every_class_of_three_groups_is_in_every_split():
 
 def test_few_groups_are_for_training():
     videos = [video(f"{group}/{k}", labels=(k % 2,), group=group) for group in "ab" for k in range(30)]
-    draw_splits(videos, 0)
+    draw_splits(videos, SplitDraw(seed=0))
     assert {v.split for v in videos} == {"train"}
 
 
@@ -91,7 +92,7 @@ def test_about_a_tenth_of_uneven_groups_is_held_out():
         for k in range(size)
     ]
     for seed in range(5):
-        draw_splits(videos, seed)
+        draw_splits(videos, SplitDraw(seed=seed))
         counts = Counter(v.split for v in videos)
         for split in ("val", "test"):
             assert 0.05 < counts[split] / len(videos) < 0.2, (seed, counts)

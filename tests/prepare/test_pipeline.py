@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.conftest import index_of, moving_frames, read_frames, write_video
 from tests.prepare.files import small, write_growing
 from tests.prepare.waiting import until
+from tests.videos import index_of, moving_frames, read_frames, write_video
 from tubelet.data.manifest import read_manifest
 from tubelet.errors import UserError
 from tubelet.prepare import pipeline

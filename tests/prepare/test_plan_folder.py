@@ -1,7 +1,7 @@
 """Which folders are classes and which are splits."""
 
 from tubelet.prepare.find_files import FoundFiles
-from tubelet.prepare.plan import PreparePlan
+from tubelet.prepare.plan import PreparePlan, SplitDraw
 from tubelet.prepare.plan_folder import plan_folder
 
 
@@ -55,7 +55,7 @@ def test_split_folders_may_contain_class_folders():
             found = plan(*(outer + path.format(inner) for path in folders))
             assert found.classes == ("a", "b"), (outer, inner)
             assert list(splits(found).values()) == ["test", "train", "train", "val"], (outer, inner)
-            assert found.split_seed is None
+            assert found.draw is None
             assert "in folders for train, val, test" in found.kind
 
 
@@ -74,7 +74,7 @@ def test_videos_beside_the_split_folders_are_left_out():
 def test_a_class_may_be_called_train():
     found = plan("train/1.mp4", "bus/2.mp4", "car/3.mp4")
     assert found.classes == ("bus", "car", "train")
-    assert found.split_seed == 0
+    assert found.draw == SplitDraw()
 
 
 def test_videos_without_class_folders_are_for_pretraining():

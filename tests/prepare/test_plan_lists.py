@@ -77,3 +77,38 @@ def test_a_clip_whose_times_are_not_numbers_is_found_by_its_id(tmp_path: Path):
         )
         annotations = read_kinetics([tmp_path / "train.csv"], 1)
         assert match_rows(annotations.rows, find_videos(tmp_path)) == ["abc.mp4"], time
+
+
+def test_a_header_in_front_of_lines_of_a_given_format_is_not_a_video(tmp_path: Path):
+    for name in "abc":
+        (tmp_path / f"{name}.mp4").touch()
+    path = tmp_path / "train.txt"
+    for header in ("path label", "path,label", "video_path\tclass_id", "my_video,my_label", "file class"):
+        separator = next(mark for mark in ",\t " if mark in header)
+        for labels in ((0, 1, 2), ("run", "jump", "sit")):
+            lines = [f"{name}.mp4{separator}{label}" for name, label in zip("abc", labels, strict=True)]
+            path.write_text("\n".join(["", header, *lines]))
+            for given in ({"list_format": "videomae"}, {"columns": ("path", "label")}):
+                found = plan_lists([path], **given)
+                assert [video.name for video in found.videos] == ["a.mp4", "b.mp4", "c.mp4"], header
+                assert found.missing == ()
+                assert len(found.classes) == 3
+                assert any("first line names columns" in note for note in found.notes)
+                assert found.videos[0].where.endswith("train.txt:3")
+    path.write_text("path label\n")
+    with pytest.raises(UserError, match=r"train.txt lists no video"):
+        plan_lists([path], list_format="videomae")
+
+
+def test_a_first_line_with_another_kind_of_label_may_be_a_header(tmp_path: Path):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "train.txt").write_text("Datei,Klasse!\na.mp4,0\nb.mp4,1\n")
+    with pytest.raises(UserError, match=r"train.txt:1: .*header"):
+        plan_lists([tmp_path / "train.txt"], list_format="videomae")
+
+
+def test_an_invalid_address_is_a_missing_video(tmp_path: Path):
+    (tmp_path / "a.mp4").touch()
+    for address in ("https://[::1", "http://[", "https://[x]/a.mp4", "https:///a.mp4", "http://\u2100/a.mp4"):
+        found = plan(tmp_path, f"a.mp4 0\n{address} 1\n")
+        assert found.missing == (f"{address} ({tmp_path / 'train.txt'}:2)",)

@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from multiprocessing import active_children
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pebble import ProcessPool
 
 from tests.prepare.waiting import until
 from tubelet.errors import UserError
@@ -76,6 +79,7 @@ def fail_every_second(number: int) -> str | JobFailed:
     return JobFailed(str(os.getpid())) if number % 2 else str(os.getpid())
 
 
+@pytest.mark.slow
 def test_a_worker_killed_between_two_jobs_is_replaced():
     workers = []
     for _, worker in run_jobs(own_process, range(3), workers=1, limit_s=lambda _: HOUR):
@@ -83,6 +87,22 @@ def test_a_worker_killed_between_two_jobs_is_replaced():
         workers.append(worker)
         end(worker)
     assert len(set(workers)) == 3
+
+
+@pytest.mark.slow
+def test_a_job_that_a_breaking_pool_forgets_is_done_by_the_next_pool(monkeypatch: pytest.MonkeyPatch):
+    """Pebble never ends the future of a job that it gets between breaking and saying so."""
+    schedule, sent = ProcessPool.schedule, []
+
+    def forget_the_second(pool: ProcessPool, *args: Any, **options: Any) -> Future[int]:
+        sent.append(args)
+        if len(sent) != 2:
+            return schedule(pool, *args, **options)
+        pool.stop()
+        return Future()
+
+    monkeypatch.setattr(ProcessPool, "schedule", forget_the_second)
+    assert dict(run_jobs(double, range(3), workers=1)) == {0: 0, 1: 2, 2: 4}
 
 
 def end(worker: int) -> None:
@@ -140,6 +160,7 @@ def start_hanging_job(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     return main, int((folder / "pid").read_text())
 
 
+@pytest.mark.slow
 def test_workers_exit_with_the_main_process_during_a_job(tmp_path: Path):
     main, worker = start_hanging_job(tmp_path)
     main.kill()
@@ -147,6 +168,7 @@ def test_workers_exit_with_the_main_process_during_a_job(tmp_path: Path):
     until(lambda: not is_running(worker))
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_main_process_and_its_workers(tmp_path: Path):
     main, worker = start_hanging_job(tmp_path)
     os.killpg(main.pid, signal.SIGINT)

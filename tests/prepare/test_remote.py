@@ -10,9 +10,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from tests.conftest import decode_all, write_video
 from tests.prepare.commands import Prepare, assert_trains, listed
 from tests.prepare.files import cut, small, write_audio
+from tests.videos import decode_all, write_video
 from tests.web_server import Server
 from tubelet.data.manifest import read_manifest
 from tubelet.video import remote
@@ -79,6 +79,7 @@ def test_a_remote_folder_is_prepared_like_a_local_one(
     assert_trains(read_manifest(tmp_path / "there", "train"))
 
 
+@pytest.mark.slow
 def test_a_remote_folder_is_encoded_to_local_files(prepare: Prepare, tmp_path: Path, classes: Path, memory):
     put(memory, classes, "/bucket/phone")
     assert prepare("folder", "v", "--out", "here", "--encode", "--short-side", 16)[0] == 0
@@ -87,10 +88,11 @@ def test_a_remote_folder_is_encoded_to_local_files(prepare: Prepare, tmp_path: P
     assert samples(tmp_path / "there") == samples(tmp_path / "here")
     for _, path, _ in samples(tmp_path / "here"):
         there, here = (decode_all(tmp_path / out / path).astype(int) for out in ("there", "here"))
-        assert np.abs(there - here).mean() < 8  # x264 varies with what lies beyond so small a picture
+        assert np.abs(there - here).mean() < 8  # x264 varies with the memory beyond so small a picture
     assert (tmp_path / "there" / "preview.png").exists()
 
 
+@pytest.mark.slow
 def test_finished_work_on_remote_files_is_not_repeated(
     prepare: Prepare, classes: Path, memory, monkeypatch: pytest.MonkeyPatch
 ):
@@ -298,6 +300,7 @@ def test_a_server_that_does_not_answer_is_skipped(
     assert len(web.asked) < 100
 
 
+@pytest.mark.slow
 def test_a_small_part_of_a_large_web_file_is_fetched(prepare: Prepare, tmp_path: Path, server: Server):
     noise = np.random.default_rng(0).integers(0, 256, size=(20, 96, 128, 3), dtype=np.uint8)
     options = {"g": "10", "crf": "18", "preset": "ultrafast"}

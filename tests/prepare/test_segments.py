@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import decode_all, moving_frames, write_video
 from tests.prepare.commands import Prepare, assert_trains
 from tests.prepare.files import FAST
+from tests.videos import decode_all, moving_frames, write_video
 from tubelet.clips import SegmentClip, Views
 from tubelet.data.augment import Augment
 from tubelet.data.dataset import TrainDataset, ViewDataset

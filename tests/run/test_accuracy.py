@@ -1,5 +1,8 @@
 """Accuracy, confusion and average precision against counts and loops by hand."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,7 +65,7 @@ def test_metrics_of_other_labels_are_refused() -> None:
             metric()
     with pytest.raises(ValueError, match="each video has one class"):
         one.mean_average_precision()
-    assert one.metrics() == {"top1": one.top(1), "top5": one.top(5)}
+    assert one.metrics() == {"top1": one.top(1)}
 
 
 def test_broken_videos_are_counted_and_named_under_the_numbers() -> None:
@@ -104,3 +107,41 @@ def test_the_average_precision_is_the_published_sum_for_any_ties_and_order(
     labels = np.array([label for _, label in pairs])
     labels[0] = True
     assert average_precision(scores, labels) == pytest.approx(precision_by_hand(scores, labels))
+
+
+def test_few_classes_are_listed_and_the_confused_pairs_named(tmp_path: Path) -> None:
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    predicted = np.array([0, 1, 1, 1, 2, 2])
+    outcome = replace(
+        result_of(labels, np.eye(4, dtype=np.float32)[predicted]), classes=("run", "walk", "sit", "a" * 50)
+    )
+    assert outcome.summary().startswith("top-1 50.00%  (3 of 6 videos)")
+    assert "top-5" not in outcome.summary()
+    table, pairs = outcome.details().split("\n\n")
+    assert [line.split()[-2:] for line in table.splitlines()[1:4]] == [
+        ["3", "33.3%"],
+        ["2", "50.0%"],
+        ["1", "100.0%"],
+    ]
+    assert max(map(len, table.splitlines())) <= 80
+    assert pairs.splitlines()[1:] == ["  run taken for walk: 2", "  walk taken for sit: 1"]
+    outcome.save(tmp_path / "x.npz")
+    assert Evaluation.load(tmp_path / "x.npz").classes == outcome.classes
+    assert "array" not in repr(outcome)
+    assert "50.00%" in repr(outcome)
+
+
+def test_many_classes_are_not_listed_but_have_a_top5() -> None:
+    outcome = result_of(np.zeros(3, dtype=np.int64), np.eye(30, dtype=np.float32)[[0, 4, 4]])
+    assert outcome.metrics().keys() == {"top1", "top5"}
+    assert outcome.details() == "most confused:\n  0 taken for 4: 2"
+
+
+def test_multi_label_classes_are_listed_with_their_precision() -> None:
+    lines = result_of(LABELS, SCORES).details().splitlines()
+    assert [line.split()[1:] for line in lines[1:]] == [
+        ["2", "83.3%"],
+        ["0"],
+        ["1", "50.0%"],
+        ["3", "100.0%"],
+    ]

@@ -27,13 +27,6 @@ from tubelet.video.reader import Crop, VideoFile
 
 
 @pytest.fixture
-def model(trained: Path) -> VideoClassifier:
-    loaded = load_model(trained / "mar")
-    assert isinstance(loaded, VideoClassifier)
-    return loaded
-
-
-@pytest.fixture
 def tested(model: VideoClassifier) -> Callable[..., Evaluation]:
     def run(root: Path | Manifest, views: Views | None = None, **options: object) -> Evaluation:
         chosen: dict = {"clip": SegmentClip(frames=4), "views": views or Views(), "workers": 0} | options

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tubelet
-from tests.conftest import moving_frames, write_video
+from tests.videos import moving_frames, write_video
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.save import save_model
 from tubelet.clips import (
@@ -26,13 +26,6 @@ from tubelet.errors import UserError
 from tubelet.models.classifier import VideoClassifier
 from tubelet.recipe.loading import evaluate_recipe
 from tubelet.run.prediction import precision_of_test
-
-
-@pytest.fixture
-def model(trained: Path) -> VideoClassifier:
-    loaded = load_model(trained / "mar")
-    assert isinstance(loaded, VideoClassifier)
-    return loaded
 
 
 @pytest.fixture
@@ -141,7 +134,7 @@ def test_settings_change_single_parts_of_views():
         clips=10, crops=3, geometry="mae_st", scores="mean_probability"
     )
     assert evaluate_recipe("data.root=x").views.over(Views(clips=2)) == Views(clips=2)
-    with pytest.raises(UserError, match=r"views: crops must be at least 1, found 0"):
+    with pytest.raises(UserError, match=r"views: crops must be between 1 and 1,000, found 0"):
         evaluate_recipe("data.root=x", "views.crops=0")
 
 

@@ -90,7 +90,7 @@ def test_a_model_may_be_given_by_its_path(trained: Path, video: Path) -> None:
 def dtype_used(model: Model, video: Path, **options: str) -> torch.dtype:
     seen: list[torch.dtype] = []
     hook = model.encoder.embed.register_forward_hook(lambda *arguments: seen.append(arguments[-1].dtype))
-    tubelet.predict(model, video, **options)  # type: ignore[arg-type]
+    tubelet.predict(model, video, **options)  # type: ignore[call-overload]
     hook.remove()
     return seen[0]
 
@@ -177,3 +177,35 @@ def test_a_file_without_clip_sampling_is_sampled_as_published(
     assert model.card.clip is not None
     assert model.card.clip.kind == kind
     assert len(tubelet.predict(model, video).top(3)) == 3
+
+
+def test_files_clips_and_lists_of_them_are_predicted(trained: Path, video: Path) -> None:
+    model = load_model(trained / "finetune")
+    clip = tubelet.read_clip(video, SegmentClip(4), size=32)
+    single = tubelet.predict(model, clip)
+    np.testing.assert_array_equal(
+        single.probabilities, tubelet.predict(model, video, views=Views()).probabilities
+    )
+    both = tubelet.predict(model, [video, clip])
+    assert isinstance(both, list)
+    np.testing.assert_allclose(both[0].probabilities, tubelet.predict(model, video).probabilities, atol=1e-6)
+    np.testing.assert_array_equal(both[1].probabilities, single.probabilities)
+    assert tubelet.predict(model, []) == []
+
+
+def test_a_clip_that_does_not_fit_is_one_sentence(trained: Path, video: Path) -> None:
+    model = load_model(trained / "finetune")
+    clip = tubelet.read_clip(video, SegmentClip(4), size=32)
+    for wrong in (clip.float(), clip[:2], clip[None]):
+        with pytest.raises(UserError, match=r"uint8 .*\(4, 3, 32, 32\)"):
+            tubelet.predict(model, wrong)
+    with pytest.raises(UserError, match="one view"):
+        tubelet.predict(model, clip, views=Views(clips=2))
+
+
+def test_a_prediction_prints_its_best_classes(trained: Path, video: Path) -> None:
+    found = tubelet.predict(trained / "finetune", video)
+    (name, probability), *_ = found.top(1)
+    assert repr(found).startswith(f"Prediction({name} {probability:.1%}, ")
+    assert "array" not in repr(found)
+    assert f"<td>{name}</td>" in found._repr_html_()

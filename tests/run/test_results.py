@@ -24,7 +24,7 @@ from tubelet.masking import RunningCellMasking
 from tubelet.models.classifier import VideoClassifier
 from tubelet.run import evaluation, results
 from tubelet.run.accuracy import Evaluation
-from tubelet.run.evaluation import evaluate
+from tubelet.run.evaluation import EvaluationConfig, evaluate
 from tubelet.run.results import record_type, stored_results, write_part
 from tubelet.train.runtime import Runtime
 
@@ -69,9 +69,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     compute = evaluation._probabilities
 
-    def seen(model: VideoClassifier, batch: Batch, views: Views, *rest: Any) -> torch.Tensor:
-        names.extend(batch.names[:: views.count])
-        return compute(model, batch, views, *rest)
+    def seen(model: VideoClassifier, batch: Batch, config: EvaluationConfig, *rest: Any) -> torch.Tensor:
+        names.extend(batch.names[:: config.views.count])
+        return compute(model, batch, config, *rest)
 
     monkeypatch.setattr(evaluation, "_probabilities", seen)
     return names
@@ -158,6 +158,7 @@ def test_damaged_and_incomplete_files_are_computed_again_and_named(
     assert not list(out.rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_only_what_the_probabilities_depend_on_makes_another_test(
     model: VideoClassifier, tested: Callable[..., Evaluation], data: Path, out: Path
 ) -> None:

@@ -20,6 +20,6 @@ def test_a_test_keeps_the_segments_of_a_video_separate(trained: Path, motion: Pa
     assert result.names == [sample.name for sample in samples[:3]]
     assert list(result.broken) == [f"{path}#t=50,60"]
     for (start, end), probabilities in zip(spans, result.probabilities, strict=False):
-        alone = predict(model, path, start=start, end=end).probabilities
-        np.testing.assert_allclose(alone, probabilities, rtol=1e-4, atol=1e-6)
+        single = predict(model, path, start=start, end=end).probabilities
+        np.testing.assert_allclose(single, probabilities, rtol=1e-4, atol=1e-6)
     assert not np.allclose(result.probabilities[0], result.probabilities[1], atol=1e-6)

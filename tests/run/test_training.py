@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import write_video
+from tests.videos import write_video
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.save import save_model
 from tubelet.clips import DenseClip, SegmentClip, Views
@@ -32,10 +32,12 @@ from tubelet.models.resize import resize_model
 from tubelet.models.target import PixelTarget
 from tubelet.recipe.loading import load_recipe, to_yaml
 from tubelet.recipe.schema import FinetuneRecipe, Recipe
+from tubelet.run import training
 from tubelet.run.finetuning import class_weights
 from tubelet.run.prediction import predict
-from tubelet.run.training import RunFolder, run_recipe
+from tubelet.run.training import RunFolder, make_loggers, run_recipe
 from tubelet.train.checkpoint import CheckpointStore
+from tubelet.train.runtime import Runtime, RuntimeConfig
 
 Load = Callable[..., Recipe]
 
@@ -188,6 +190,7 @@ def test_a_head_that_needs_the_encoders_last_norm_is_refused_without_it(
         run_recipe(recipe, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_linear_head_may_keep_the_encoders_last_norm(
     tiny_recipe: Load, trained: Path, tmp_path: Path
 ) -> None:
@@ -216,6 +219,7 @@ def test_fine_tuning_starts_from_a_file_of_another_code_base(
     assert all(torch.equal(found[name], tensor) for name, tensor in start.encoder.state_dict().items())
 
 
+@pytest.mark.slow
 def test_recomputing_activations_does_not_change_the_weights(tiny_recipe: Load, tmp_path: Path) -> None:
     for run, recompute in (("kept", "false"), ("again", "true")):
         run_recipe(tiny_recipe("pretrain", f"runtime.recompute={recompute}"), tmp_path / run)
@@ -380,6 +384,7 @@ def test_a_run_whose_recipe_is_deleted_stops(tiny_recipe: Load, tmp_path: Path) 
         assert not folder.is_in_place()
 
 
+@pytest.mark.slow
 def test_fine_tuning_at_another_size_starts_from_the_resized_model(
     tiny_recipe: Load, trained: Path, motion: Path, tmp_path: Path
 ) -> None:
@@ -403,6 +408,7 @@ def test_fine_tuning_at_another_size_starts_from_the_resized_model(
     run_recipe(recipe, tmp_path / "run")  # a finished run returns at once
 
 
+@pytest.mark.slow
 def test_learned_positions_are_fine_tuned_at_another_size(
     tiny_recipe: Load, trained: Path, tmp_path: Path
 ) -> None:
@@ -439,6 +445,7 @@ def test_init_of_another_architecture_is_refused(tiny_recipe: Load, trained: Pat
         )
 
 
+@pytest.mark.slow
 def test_pretraining_may_start_from_another_models_weights(
     tiny_recipe: Load, trained: Path, tmp_path: Path
 ) -> None:
@@ -604,7 +611,7 @@ def test_a_signal_saves_and_ends_the_run(
 ) -> None:
     """To the group, as terminals and schedulers send it, decoding processes included; or only to it."""
     tiny_recipe("pretrain")
-    words = [str(tmp_path / "pretrain.yaml"), "optim.epochs=400", "data.workers=2", "log.every_steps=1"]
+    words = [str(tmp_path / "pretrain.yaml"), "optim.epochs=100000", "data.workers=2", "log.every_steps=1"]
     run = tmp_path / "run"
     process = subprocess.Popen(
         [sys.executable, "-m", "tubelet", "pretrain", *words, "--out", str(run)],
@@ -627,7 +634,7 @@ def test_a_signal_saves_and_ends_the_run(
 @pytest.mark.slow
 def test_two_runs_do_not_share_a_folder(tiny_recipe: Load, tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
-    changes = ["optim.epochs=400", "data.workers=1", "log.every_steps=1"]
+    changes = ["optim.epochs=100000", "data.workers=1", "log.every_steps=1"]
     recipe = tiny_recipe("pretrain", *changes)
     run = tmp_path / "run"
     command = [sys.executable, "-m", "tubelet", "pretrain", str(tmp_path / "pretrain.yaml"), *changes]
@@ -677,7 +684,6 @@ def test_a_missing_validation_list_is_found_before_the_folder_is_made(
         "encoder.heads=3",
         "encoder.image_size=50",
         "encoder.dim=24 encoder.positions=sinusoid_3d",
-        f"encoder.dim={2**62}",
     ],
 )
 def test_a_model_whose_settings_do_not_fit_is_one_message(
@@ -691,7 +697,7 @@ def test_a_damaged_recipe_in_the_folder_is_named_with_what_to_do(tiny_recipe: Lo
     recipe, path = tiny_recipe("pretrain"), tmp_path / "run" / "recipe.yaml"
     path.parent.mkdir()
     whole = to_yaml(recipe).encode()
-    for content in (b"", whole[:40], b"\xff" + whole, whole.replace(b"optim", b"optin"), b"[" * 9999):
+    for content in (b"", whole[:40], b"\xff" + whole, whole.replace(b"optim", b"optin"), b"[" * 1000):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"run cannot be resumed: .*recipe\.yaml") as error:
             run_recipe(recipe, path.parent)
@@ -715,3 +721,15 @@ def test_a_masking_without_visible_or_masked_tokens_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=f"leaves {left} of the clip's"):
         run_recipe(tiny_recipe(name, *override.split(), init=trained / "pretrain"), tmp_path / "run")
+
+
+def test_a_missing_tensorboard_is_reported_once(
+    tiny_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    training._report_once.cache_clear()
+    for run in ("a", "b"):
+        loggers = make_loggers(tiny_recipe("pretrain"), tmp_path / run, Runtime(RuntimeConfig(device="cpu")))
+        assert [type(logger).__name__ for logger in loggers] == ["Console", "JsonLines"]
+    err = capsys.readouterr().err
+    assert (err.count("tubelet[track]"), "log.jsonl" in err) == (1, True)

@@ -10,13 +10,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tubelet.checkpoints.load import load_model
+from tubelet.clips import SegmentClip
+from tubelet.data.dataset import read_clip
 from tubelet.errors import UserError
 from tubelet.masking import DualMasking, RandomMasking, TokenMask, TubeMasking, take
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder, clip_patches
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
 from tubelet.models.target import PixelTarget
-from tubelet.run.visualize import MASKED_GRAY, Animation, film_strip, reconstruction
+from tubelet.run.visualize import MASKED_GRAY, Animation, draw_mask, film_strip, reconstruction
 
 SIZE, FRAMES, GUTTER, FACTOR = 32, 4, 6, 5
 CONFIG = AutoencoderConfig(
@@ -158,7 +161,7 @@ def test_large_clips_keep_their_size(model: MaskedAutoencoder, clip: Tensor) -> 
 
 
 def test_wrong_clip_is_refused(model: MaskedAutoencoder, clip: Tensor) -> None:
-    with pytest.raises(ValueError, match="expected uint8 video"):
+    with pytest.raises(ValueError, match="a clip must be uint8"):
         reconstruction(model, clip[:2])
 
 
@@ -236,3 +239,20 @@ def test_film_strip_runs_from_the_first_frame_to_the_last() -> None:
     assert strip.shape == (8, 4 * 12 + 3 * 2, 3)
     assert [int(strip[4, k * 14 + 6, 0]) for k in range(4)] == [0, 60, 120, 180]
     assert (strip[:, 12:14] == 255).all()
+
+
+def test_a_classifier_with_a_decoder_reconstructs_under_its_own_mask(trained: Path, motion: Path) -> None:
+    mar, plain = load_model(trained / "mar"), load_model(trained / "finetune")
+    clip = read_clip(motion / "videos/test/00000.mp4", SegmentClip(4), size=32)
+    shown = reconstruction(mar, clip)
+    assert shown.frames.shape[0] == 4
+    assert draw_mask(mar).visible.shape[1] == mar.grid.volume // 2
+    assert draw_mask(mar, 0.75).visible.shape[1] == mar.grid.volume // 4
+    with pytest.raises(UserError, match="without a decoder"):
+        reconstruction(plain, clip)
+
+
+def test_an_animation_prints_its_size_and_shows_itself(animation: Animation) -> None:
+    count, height, width, _ = animation.frames.shape
+    assert repr(animation).startswith(f"Animation({count} frames of {width} x {height} pixels")
+    assert animation._repr_html_().startswith('<img src="data:image/webp;base64,')

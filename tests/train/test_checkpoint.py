@@ -162,10 +162,10 @@ def test_a_file_with_one_flipped_bit_is_refused(tmp_path: Path) -> None:
     store.save_last(run_state())
     whole = store.last.read_bytes()
     rng = np.random.default_rng(0)
-    places = [*rng.integers(8 * len(whole), size=200), *range(8 * len(whole) - 128, 8 * len(whole))]
-    for place in places:
+    positions = [*rng.integers(8 * len(whole), size=200), *range(8 * len(whole) - 128, 8 * len(whole))]
+    for position in positions:
         damaged = bytearray(whole)
-        damaged[place // 8] ^= 1 << place % 8
+        damaged[position // 8] ^= 1 << position % 8
         store.last.write_bytes(damaged)
         with pytest.raises(UserError, match=r"last\.pt is damaged .*remove it to start again"):
             store.load_last()
@@ -200,6 +200,7 @@ def run_state() -> dict[str, Any]:
     return full_state(*trained(0)) | {"loader": {"manifest": "abc"}, "progress": progress}
 
 
+@pytest.mark.slow
 def test_a_file_without_a_part_or_with_another_one_is_refused(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     x = torch.ones(3)
@@ -221,6 +222,9 @@ def test_a_file_without_a_part_or_with_another_one_is_refused(tmp_path: Path) ->
         ("optimizer", ("optimizer", "param_groups"), []),
         ("params", ("optimizer", "param_groups"), [{"lr": 1.0}]),
         ("optimizer", ("optimizer", "param_groups"), [{"params": [3]}]),
+        ("maximize", ("optimizer", "param_groups", 0, "maximize"), {"x": 1}),
+        ("betas", ("optimizer", "param_groups", 1, "betas"), [1, "x"]),
+        ("lr_scale", ("optimizer", "param_groups", 0, "lr_scale"), "x"),
         ("head.weight", weight, 3),
         ("exp_avg", (*weight, "exp_avg"), None),
         ("exp_avg_sq", (*weight, "exp_avg_sq"), x),
@@ -232,7 +236,7 @@ def test_a_file_without_a_part_or_with_another_one_is_refused(tmp_path: Path) ->
         ("progress.other", ("progress", "other"), 1),
     ):
         state = deepcopy(run_state())
-        inner = state
+        inner: Any = state
         for name in path[:-1]:
             inner = inner[name]
         inner[path[-1]] = value

@@ -1,6 +1,8 @@
 import io
 import json
+import re
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,8 @@ def test_json_lines_after_a_resume(tmp_path: Path) -> None:
     log.log(3, {"loss": 9.0})
     log.close()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
+    times = [datetime.fromisoformat(line.pop("time")) for line in lines]
+    assert times == sorted(times)
     assert lines == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 9.0}]
 
 
@@ -79,6 +83,21 @@ def test_one_line_on_a_terminal() -> None:
     assert "val/top1 0.5" in out.getvalue()
 
 
+def test_the_line_on_a_terminal_fits_and_moves_with_every_step() -> None:
+    out = io.StringIO()
+    log = Console(1600, Terminal(file=out, force_terminal=True, width=80))
+    log.log(10, training_line(1234.5) | {"clips_per_s": 12345.0})
+    for step in range(3):
+        log.advance(1234.75 + step)
+        log._bar._progress.refresh()
+    log.close()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n").splitlines()
+    assert max(map(len, shown)) <= 80
+    for step in range(3):
+        assert any(f"epoch {1234.75 + step:.2f}/1600" in line and "loss 0.2500" in line for line in shown)
+    assert all(line.startswith("━") and "left" in line for line in shown if "epoch" in line)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # those of its own dependencies
 def test_tensorboard_writes_events(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
@@ -106,6 +125,9 @@ def test_logs_bundles_and_closes() -> None:
         def log(self, step: int, values: dict[str, float]) -> None:
             self.calls.append((step, values))
 
+        def advance(self, epoch: float) -> None:
+            self.calls.append(epoch)
+
         def close(self) -> None:
             self.calls.append("closed")
 
@@ -113,4 +135,5 @@ def test_logs_bundles_and_closes() -> None:
     with Logs(first, second) as logs:
         logs.resume(4)
         logs.log(5, {"loss": 1.0})
-    assert first.calls == second.calls == [4, (5, {"loss": 1.0}), "closed"]
+        logs.advance(0.5)
+    assert first.calls == second.calls == [4, (5, {"loss": 1.0}), 0.5, "closed"]

@@ -204,6 +204,7 @@ def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
 
 # PyTorch hides this warning itself, which warnings as errors forestall
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
 def test_compiling_does_not_change_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[nn.Module] = []

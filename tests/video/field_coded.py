@@ -1,4 +1,4 @@
-"""An encoder of field-coded H.264, which FFmpeg lacks: every field is its own picture, uncompressed."""
+"""An encoder of field-coded H.264, as FFmpeg has none: every field is its own picture, uncompressed."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -24,17 +24,17 @@ def bars(count: int) -> np.ndarray:
 
 
 def write_field_coded(
-    path: Path, frames: np.ndarray, *, group: int = 8, alone: Sequence[int] = (), one_packet: bool = False
+    path: Path, frames: np.ndarray, *, group: int = 8, single: Sequence[int] = (), one_packet: bool = False
 ) -> Path:
     """Write luma frames (N, 32, 16) of values from 16 on as gray video of 25 frames per second.
 
-    Every second frame is no other's reference. A file other than .ts gets its packets by way of one.
+    No frame refers to every second one. A file other than .ts gets its packets by way of one.
 
     Args:
         path: the file.
         frames: what to write.
         group: frames from one IDR picture to the next.
-        alone: numbers of frames whose second field is left out.
+        single: numbers of frames whose second field is left out.
         one_packet: write both fields of a frame in one packet.
     """
     transport = path.with_suffix(".ts")
@@ -43,7 +43,7 @@ def write_field_coded(
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width, stream.pix_fmt = 32, 16, "yuv420p"
         for number, frame in enumerate(frames):
-            fields = _fields(frame, number, group)[: 1 if number in alone else 2]
+            fields = _fields(frame, number, group)[: 1 if number in single else 2]
             for k, data in enumerate([b"".join(fields)] if one_packet else fields):
                 packet: av.Packet[av.VideoStream] = av.Packet(data)  # type: ignore[assignment]
                 packet.pts = packet.dts = (2 * number + k) * _TICKS_PER_FIELD

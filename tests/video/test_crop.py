@@ -24,16 +24,10 @@ def ratio_first(longer: int, shorter: int) -> Fraction:
     return Fraction(float(np.float64(longer) / np.float64(shorter) * np.float64(224)))
 
 
-def half_to_even(position: Fraction) -> int:
-    below = math.floor(position)
-    above_half = position - below > Fraction(1, 2) or (position - below == Fraction(1, 2) and below % 2 == 1)
-    return below + above_half
-
-
 # How the longer side is scaled and made whole, and where the middle of three crops and a single crop start.
 PEERS: dict[GeometryName, tuple[Any, Any, Any, Any]] = {
     "default": (exact, math.floor, math.floor, math.floor),
-    "videomae": (exact, math.floor, math.floor, half_to_even),
+    "videomae": (exact, math.floor, math.floor, round),
     "mae_st": (ratio_first, math.floor, math.ceil, math.ceil),
     "mar": (ratio_first, math.floor, math.floor, math.floor),
     "mmaction2": (exact, lambda length: math.floor(length + Fraction(1, 2)), math.floor, math.floor),

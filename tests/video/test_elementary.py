@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from tests.conftest import decode_all, index_of, moving_frames, read_frames
 from tests.prepare.test_encode import encode
+from tests.videos import decode_all, index_of, moving_frames, read_frames
 from tubelet.video.reader import IndexChanged, open_video
 from tubelet.video.sources import VIDEO_SUFFIXES
 

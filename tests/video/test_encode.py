@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.conftest import decode_all, index_of, moving_frames
+from tests.videos import decode_all, index_of, moving_frames
 from tubelet.errors import UserError
 from tubelet.video.encode import write_h264
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import index_of, read_crops, read_frames
 from tests.video.field_coded import bars, write_field_coded
+from tests.videos import index_of, read_crops, read_frames
 from tubelet.video.reader import Crop, IndexChanged, open_video
 
 FRAMES = bars(20)
@@ -47,7 +47,7 @@ def test_a_header_that_counts_fields_is_mended(tmp_path: Path):
 
 
 def test_a_field_without_its_other_one_is_not_shown(tmp_path: Path):
-    path = write_field_coded(tmp_path / "a.ts", FRAMES, alone=[5, 10])
+    path = write_field_coded(tmp_path / "a.ts", FRAMES, single=[5, 10])
     kept = [number for number in range(20) if number not in (5, 10)]
     assert len(index_of(path)) == 18
     assert np.abs(read_frames(path, range(18))[:, 0].numpy() - shown(FRAMES[kept])).max() < 1.5

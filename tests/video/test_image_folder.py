@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image, ImageOps
 
-from tests.conftest import index_of, moving_frames, read_frames
+from tests.videos import index_of, moving_frames, read_frames
 from tubelet.video.crop import Box, Scaling
 from tubelet.video.reader import Crop, IndexChanged, VideoError, open_video
 

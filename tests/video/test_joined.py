@@ -7,8 +7,8 @@ import av
 import numpy as np
 import pytest
 
-from tests.conftest import index_of, read_frames
 from tests.prepare.test_encode import encode
+from tests.videos import index_of, read_frames
 from tubelet.video.reader import open_video
 
 _TICK = Fraction(1, 90_000)
@@ -67,6 +67,7 @@ def joined(path: Path, starts: list[float], codec: str = "libx264", b_frames: in
     return [number for numbers, _ in parts for number in numbers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("b_frames", [0, 2])
 @pytest.mark.parametrize(
     ("suffix", "codec"), [("ts", "libx264"), ("ts", "mpeg2video"), ("mpg", "mpeg2video")]
@@ -101,6 +102,7 @@ def test_the_duration_of_a_joined_file_is_not_known(tmp_path: Path):
         assert video.stated_duration_s == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["ts", "mpg"])
 def test_an_encoded_copy_has_the_same_frames_at_the_same_rate(tmp_path: Path, suffix: str):
     for name, starts in JOINS.items():

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.conftest import decode_all, index_of, moving_frames, read_frames, write_video
+from tests.videos import decode_all, index_of, moving_frames, read_frames, write_video
 from tubelet.video import reader
 from tubelet.video.index import VideoIndex, header_index, scan_index, video_stream
 from tubelet.video.packets import Decoding
@@ -18,7 +18,7 @@ from tubelet.video.sources import Deadline, open_container
 
 def decoding(path: Path, wanted: list[int]) -> Decoding:
     deadline = Deadline(path, 60)
-    with open_container(path, deadline) as container:
+    with open_container(path, deadline) as (container, _):
         stream = video_stream(container, path)
         index = scan_index(container, stream, deadline)
         done = Decoding(container, stream, index, set(wanted), deadline)
@@ -107,7 +107,7 @@ class CountsSeeks:
 
 def test_successive_groups_are_decoded_with_one_seek(short_groups: Path):
     deadline, index = Deadline(short_groups, 60), index_of(short_groups)
-    with open_container(short_groups, deadline) as container:
+    with open_container(short_groups, deadline) as (container, _):
         stream, plural = video_stream(container, short_groups), CountsSeeks(container)
         done = Decoding(plural, stream, index, set(range(20, 84, 4)), deadline)  # type: ignore[arg-type]
         assert len(list(done.frames())) == 16
@@ -139,7 +139,7 @@ def test_all_frames_of_open_groups_are_decoded_in_one_run(tmp_path: Path):
 )
 def test_nothing_is_decoded_to_open_a_file(tmp_path: Path, suffix: str, codec: str):
     path = write_video(tmp_path / f"a.{suffix}", moving_frames(10), codec=codec)
-    with open_container(path, Deadline(path, 60)) as container:
+    with open_container(path, Deadline(path, 60)) as (container, _):
         assert container.streams.video[0].pix_fmt is None  # FFmpeg finds it only by decoding
     with av.open(str(path)) as container:
         assert container.streams.video[0].pix_fmt
@@ -147,7 +147,7 @@ def test_nothing_is_decoded_to_open_a_file(tmp_path: Path, suffix: str, codec: s
 
 def both_indexes(path: Path) -> tuple[VideoIndex | None, VideoIndex]:
     deadline = Deadline(path, 60)
-    with open_container(path, deadline) as container:
+    with open_container(path, deadline) as (container, _):
         stream = video_stream(container, path)
         return header_index(container, stream), scan_index(container, stream, deadline)
 
@@ -208,8 +208,11 @@ def test_a_wrong_header_is_mended_and_reported(
 
     monkeypatch.setattr(reader, "header_index", wrong)
     with open_video(short_groups) as video:
-        with pytest.raises(IndexChanged, match=r"g16.mp4: "):
+        if error == "keys":  # which do not matter to who chooses frames
             video.read([len(video.index) - 1, 45])
+        else:
+            with pytest.raises(IndexChanged, match=r"g16.mp4: "):
+                video.read([len(video.index) - 1, 45])
         assert video.index == index_of(short_groups)
         assert len(video.index) == 100
         frames = video.read([len(video.index) - 1, 45])

@@ -1,19 +1,21 @@
 """Crops have the wanted frames and the pixels of an exact conversion and resize."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from tests.conftest import index_of, read_crops, read_frames, write_video
+from tests.videos import index_of, read_crops, read_frames, write_video
+from tubelet.errors import UserError
 from tubelet.video import pixels
 from tubelet.video.crop import Box, Scaling, crop_resize
-from tubelet.video.reader import Crop, IndexChanged, VideoError, open_video
+from tubelet.video.reader import Crop, VideoError, open_video
 
 # Luma weights of red and blue.
 BT601, BT709 = (0.299, 0.114), (0.2126, 0.0722)
@@ -291,6 +293,15 @@ def test_frames_are_turned_and_mirrored_as_the_file_specifies(tmp_path: Path, de
     assert (index.height, index.width) == expected.shape[1:3]
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
+def test_the_size_is_that_of_the_shown_frames_before_any_is_read(tmp_path: Path, name: str):
+    for degrees, size in ((0, (48, 80)), (90, (80, 48)), (180, (48, 80)), (270, (80, 48))):
+        with open_video(turned(tmp_path / name, degrees)) as video:
+            assert video.index.size == size, degrees
+            (clip,) = video.read_crops([Crop([9, 2], None, size)])
+            assert clip.shape == (2, 3, *size), degrees
+
+
 def test_a_turned_video_of_open_groups_is_read_anywhere(tmp_path: Path):
     path = turned(
         tmp_path / "a.mp4", 90, frames=40, g="12", **{"x264-params": "open-gop=1:scenecut=0:b-adapt=0"}
@@ -299,9 +310,6 @@ def test_a_turned_video_of_open_groups_is_read_anywhere(tmp_path: Path):
     for first in range(0, 40 - 8, 3):
         numbers = range(first, first + 8, 2)
         with open_video(path) as video:
-            with pytest.raises(IndexChanged, match=r"a.mp4: "):
-                video.read_crops([Crop(numbers, None, (48, 80))])
-            assert (video.index.height, video.index.width) == (80, 48)
             (clip,) = video.read_crops([Crop(numbers, None, (80, 48))])
         for frame, number in zip(clip, numbers, strict=True):
             error = frame.permute(1, 2, 0).numpy().astype(int) - truth[number]
@@ -320,3 +328,24 @@ def test_boxes_are_of_the_frame_as_shown(tmp_path: Path, degrees: int, flip: str
     assert whole.shape[-2:] == shown.shape[-2:]
     assert (whole[0] - shown).abs().mean() < 1.0
     assert (part[0] - exact_crop(shown, crop)).abs().mean() < 1.0
+
+
+def test_a_box_outside_the_frame_is_named_with_the_size_of_the_frame(waves: Path, tmp_path: Path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(2):
+        Image.fromarray(np.zeros((96, 128, 3), np.uint8)).save(images / f"{number}.png")
+    boxes = ((0, 0, 97, 10), (0, 0, 10, 129), (90, 0, 10, 10), (0, 120, 8, 9), (-1, 0, 8, 8), (0, -1, 8, 8),
+             (0, 0, 0, 8), (0, 0, 8, -1), (2**40, 0, 8, 8))  # fmt: skip
+    for path in (waves, images):
+        for box in boxes:
+            for scaling in get_args(Scaling):
+                with pytest.raises(VideoError) as caught:
+                    read_crops(path, [Crop([0], None, (8, 8)), Crop([0], Box(*box), (8, 8), scaling=scaling)])
+                message = str(caught.value)
+                assert message.startswith(f"{path}: "), box
+                assert "128x96" in message, box
+                assert str(box) in message, box
+    for size in ((0, 8), (8, -1), (2**40, 8)):
+        with pytest.raises(UserError, match="must be between 1"):
+            Crop([0], None, size)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import decode_all, index_of, moving_frames, read_frames, write_video
+from tests.videos import decode_all, index_of, moving_frames, read_frames, write_video
 from tubelet.clips import DenseClip
 from tubelet.data.dataset import read_clip
 from tubelet.video import packets, reader
@@ -331,7 +331,7 @@ def twice(whole: Path, number: int, *, both: bool) -> Path:
     return remux(whole, whole.with_name(f"twice{whole.suffix}"), earlier)
 
 
-@pytest.mark.parametrize("number", [7, 12, 13, 14])
+@pytest.mark.parametrize("number", [12, *(pytest.param(k, marks=pytest.mark.slow) for k in (7, 13, 14))])
 @pytest.mark.parametrize(("suffix", "between"), [("mkv", "2"), ("flv", "0"), ("mp4", "2")])
 def test_two_frames_of_one_time_are_distinguished(tmp_path: Path, suffix: str, between: str, number: int):
     options = {"g": "12", "bf": between}
@@ -339,7 +339,9 @@ def test_two_frames_of_one_time_are_distinguished(tmp_path: Path, suffix: str, b
     every_frame_is_right(twice(whole, number, both=between == "0"), moments=39)
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "libx264"), ("webm", "libvpx")])
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("mkv", "libx264"), pytest.param("webm", "libvpx", marks=pytest.mark.slow)]
+)
 def test_frames_faster_than_the_ticks_of_their_container_are_distinguished(
     tmp_path: Path, suffix: str, codec: str
 ):
@@ -363,7 +365,7 @@ def short(tmp_path: Path) -> Path:
     return write_video(tmp_path / "short.mp4", moving_frames(20), options={"g": "8", "bf": "2"})
 
 
-@pytest.mark.parametrize("late", [0, 20, 40])
+@pytest.mark.parametrize("late", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (20, 40))])
 def test_frames_that_are_only_references_do_not_count(tmp_path: Path, late: int):
     """libvpx writes them to VP8 in two passes: alternate references, before the next frame or at its time."""
     plain = write_video(tmp_path / "a.webm", moving_frames(60), codec="libvpx", options={"g": "25"})

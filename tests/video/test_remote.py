@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.conftest import decode_all, index_of, moving_frames, read_frames, write_video
+from tests.videos import decode_all, index_of, moving_frames, read_frames, write_video
 from tests.web_server import Server
 from tubelet.video import remote, sources
 from tubelet.video.reader import VideoError, open_video
@@ -199,3 +199,11 @@ def test_a_remote_file_that_stalls_times_out(tmp_path: Path, monkeypatch: pytest
     ):
         video.read([39])
     assert len(reads) <= 3  # those that begin within 0.5 s
+
+
+def test_an_invalid_address_is_not_a_file():
+    for address in ("https://[::1", "http://[::1/a.mp4", "https://[x]/a.mp4", "https:///a.mp4"):
+        assert remote.remote_url(address) is None
+        with pytest.raises(VideoError, match="no such file") as caught, open_video(address):
+            pass
+        assert str(caught.value).startswith(address)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import decode_all, index_of, moving_frames, write_video
+from tests.videos import decode_all, index_of, moving_frames, write_video
 from tubelet.video.reader import Crop, VideoError, open_video
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import index_of, moving_frames, read_crops, read_frames, write_video
 from tests.video.test_pixels import turned
 from tests.video.test_reader import IRREGULAR
+from tests.videos import index_of, moving_frames, read_crops, read_frames, write_video
 from tubelet.video.crop import Box, crop_resize
 from tubelet.video.reader import Crop
 

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tubelet.bench.report import ReadingReport, StageTimes
+from tubelet.bench.report import MeasuredVideo, ReadingReport, StageTimes
 from tubelet.clips import DenseClip
 from tubelet.data.augment import Augment, MultiScaleCrop, RandomErasing, ResizedCrop
-from tubelet.data.dataset import Batch, TrainDataset, collate, read_item
+from tubelet.data.dataset import Batch, TrainDataset, collate, read_again
 from tubelet.data.loader import TrainLoader
 from tubelet.data.manifest import Manifest, Sample, read_manifest
 from tubelet.data.randaugment import RandAugment
@@ -28,13 +28,14 @@ from tubelet.video.index import VideoIndex, video_stream
 from tubelet.video.packets import Decoding
 from tubelet.video.reader import Crop, Video, VideoError, open_video
 from tubelet.video.remote import remote_url
-from tubelet.video.sources import TIME_LIMIT_S, VIDEO_SUFFIXES, Deadline, open_container, video_errors
+from tubelet.video.sources import TIME_LIMIT_S, Deadline, open_container, video_errors, videos_in
 
 SETTINGS = {"data.augmented_copies=2": (1, 2), "data.augmented_copies=4": (1, 4), "data.repeats=4": (4, 1)}
 """Settings that take more than one clip from a decoding -> clips of different frames, copies of each."""
 _DEMO_DATA = (Path("runs/demo/data"), Path("runs/demo-quick/data"))
 _BATCH_SIZE = 8
 _BATCHES_MIN_SECONDS = 3.0
+_WARM_UP_DRAWS = 100
 _STARTS = 10_000  # a clip begins at one of so many positions of a video
 _GOLDEN = 0.618  # its multiples modulo 1 are spread evenly, however many
 
@@ -85,7 +86,8 @@ def our_loader(repeats: int = 1, copies: int = 1) -> Callable[[ClipRequest], lis
             size = (request.size, request.size)
             return video.read_crops([Crop(frames[k], boxes[k], size, request.flip(k)) for k in views])
 
-        return read_item(request.path, read)
+        with open_video(request.path) as video:
+            return read_again(read, video)
 
     return load
 
@@ -116,7 +118,7 @@ def bench_data(
     Raises:
         UserError: there are no videos, or none of them can be read.
     """
-    indices = readable_videos(sources, files)
+    indices, unreadable = readable_videos(sources, files)
     requests = clip_requests(list(indices), frames=frames, stride=stride, size=size)
     loaders = {"": our_loader()} | {name: our_loader(*views) for name, views in SETTINGS.items()}
     threads = torch.get_num_threads()
@@ -136,19 +138,13 @@ def bench_data(
         clips_per_second = {count: _clips_per_second(requests, count) for count in counts}
     finally:
         torch.set_num_threads(threads)
-    first = next(iter(indices.values()))
     return ReadingReport(
         machine=f"{processor()}, {available_cores()} cores, Python {platform.python_version()}",
-        num_videos=len(indices),
-        codec=first.codec,
-        width=first.width,
-        height=first.height,
-        fps=first.fps,
-        num_frames=len(first),
+        videos=tuple(MeasuredVideo.of(path, index) for path, index in indices.items()),
+        unreadable=unreadable,
         frames=frames,
         stride=stride,
         size=size,
-        frames_per_key=statistics.mean(len(index) / len(index.keys) for index in indices.values()),
         decoded=decoded,
         spanned=spanned,
         stages=stages,
@@ -195,7 +191,7 @@ def find_videos(sources: Sequence[str | Path]) -> list[str | Path]:
             manifest = read_manifest(path, "train")
             videos = [manifest.locate(sample) for sample in manifest.samples]
         elif path.is_dir():
-            videos = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+            videos = [*videos_in(path)]
         elif path.exists():
             videos = [path]
         else:
@@ -206,28 +202,32 @@ def find_videos(sources: Sequence[str | Path]) -> list[str | Path]:
     return found
 
 
-def readable_videos(sources: Sequence[str | Path], count: int) -> dict[str | Path, VideoIndex]:
-    """Return the exact index of each of `count` videos of the sources, without those that cannot be read.
+def readable_videos(
+    sources: Sequence[str | Path], count: int
+) -> tuple[dict[str | Path, VideoIndex], dict[str, str]]:
+    """Return the exact index of each of `count` videos of the sources, and why others of these have none.
 
     Raises:
         UserError: there are no videos, or none of them can be read.
     """
     videos = find_videos(sources)
     count = min(count, len(videos))
-    indices, reason = {}, ""
+    indices: dict[str | Path, VideoIndex] = {}
+    unreadable: dict[str, str] = {}
     for path in (videos[k * len(videos) // count] for k in range(count)):
         if Path(path).is_dir():
-            reason = f"{path} is a folder of images, and only video files are measured"
+            unreadable[str(path)] = "a folder of images, and only video files are measured"
             continue
         try:
             with open_video(path, exact=True) as video:
                 video.read([k * (len(video.index) - 1) // 15 for k in range(16)])
                 indices[path] = video.index
         except VideoError as error:
-            reason = str(error)
+            unreadable[str(path)] = str(error).removeprefix(f"{path}: ")
     if not indices:
-        raise UserError(f"none of {plural(count, 'video')} can be read; the last: {reason}")
-    return indices
+        path, reason = next(iter(unreadable.items()))
+        raise UserError(f"none of {plural(count, 'video')} can be read; the first, {path}: {reason}")
+    return indices, unreadable
 
 
 def clip_requests(videos: Sequence[str | Path], *, frames: int, stride: int, size: int) -> list[ClipRequest]:
@@ -245,7 +245,7 @@ def _read_stages(request: ClipRequest, index: VideoIndex, rounds: int) -> tuple[
         begin = time.process_time()
         with open_video(request.path):
             opened = time.process_time()
-        with open_container(request.path, deadline) as container, video_errors(deadline):
+        with open_container(request.path, deadline) as (container, _), video_errors(deadline):
             stream = video_stream(container, request.path)
             reading = time.process_time()
             for _packet in Decoding(container, stream, index, wanted, deadline).packets():
@@ -274,6 +274,10 @@ def _later_stages(requests: Sequence[ClipRequest], rounds: int) -> dict[str, flo
         with open_video(request.path, exact=True) as video:
             whole[request] = video.read(request.frames(len(video.index)))
         (cropped[request],) = our_loader()(request)
+
+    small = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    for _ in range(_WARM_UP_DRAWS):  # the first use of each of RandAugment's operations takes long
+        finetune(small, 32, rng)
 
     def augment(request: ClipRequest) -> None:
         pretrain.draw_crop(size, size, size, rng)

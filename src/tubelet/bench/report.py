@@ -1,10 +1,16 @@
 """The result of measuring how videos are read: as text with advice, and as JSON."""
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from statistics import mean
 
 from tubelet.errors import plural
 from tubelet.machine import available_cores
+from tubelet.video.index import VideoIndex
 
 _MIN_SHORT_SIDE_TO_SCALE = 1.3 * 256
 
@@ -38,12 +44,30 @@ class StageTimes:
 
 
 @dataclass(frozen=True)
+class MeasuredVideo:
+    """A video that was read; `frames_per_key` is the mean number of frames from one key frame to the next."""
+
+    path: str
+    codec: str
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    frames_per_key: float
+
+    @classmethod
+    def of(cls, path: str | Path, index: VideoIndex) -> "MeasuredVideo":
+        """Return the properties of a video by its index."""
+        per_key = len(index) / len(index.keys)
+        return cls(str(path), index.codec, index.width, index.height, index.fps, len(index), per_key)
+
+
+@dataclass(frozen=True)
 class ReadingReport:
-    """Times of reading clips of `frames` frames, `stride` frames apart, from videos.
+    """Times of reading clips of `frames` frames, `stride` frames apart: means over videos.
 
     Attributes:
-        num_videos: that were read; codec, size, rate and number of frames are those of the first one.
-        frames_per_key: mean number of frames from one key frame to the next.
+        unreadable: why other videos were not read, by path.
         decoded: mean number of frames that are decoded for a clip.
         spanned: mean number of frames from the key frame before a clip to its last frame.
         settings_ms: CPU milliseconds per clip with a setting that takes more than one clip from a decoding.
@@ -51,16 +75,11 @@ class ReadingReport:
     """
 
     machine: str
-    num_videos: int
-    codec: str
-    width: int
-    height: int
-    fps: float
-    num_frames: int
+    videos: tuple[MeasuredVideo, ...]
+    unreadable: dict[str, str]
     frames: int
     stride: int
     size: int
-    frames_per_key: float
     decoded: float
     spanned: float
     stages: StageTimes
@@ -88,9 +107,7 @@ class ReadingReport:
         width = max(map(len, times))
         return "\n".join(
             [
-                f"{plural(self.num_videos, 'video')}: {self.codec} {self.width} x {self.height},"
-                f" {self.fps:.3g} frames per second, {self.num_frames} frames,"
-                f" {self.frames_per_key:.0f} frames per key frame",
+                self._describe_videos(),
                 f"clips of {self.frames} frames, stride {self.stride}, {self.size} x {self.size}, each across"
                 f" {self.spanned:.0f} frames, of which {self.decoded:.0f} are decoded",
                 f"{self.machine}; one process with one thread",
@@ -108,19 +125,55 @@ class ReadingReport:
             ]
         )
 
+    @property
+    def frames_per_key(self) -> float:
+        """The mean number of frames from one key frame to the next."""
+        return mean(video.frames_per_key for video in self.videos)
+
+    def _describe_videos(self) -> str:
+        videos = self.videos
+        codecs = Counter(video.codec for video in videos)
+        rates = [f"{fps:.3g}" for fps in sorted({video.fps for video in videos})]
+        sizes = sorted({(video.width, video.height) for video in videos}, key=prod)
+        return ", ".join(
+            [
+                f"{plural(len(videos), 'video')}: "
+                + " and ".join(f"{count} {codec}" for codec, count in codecs.most_common()),
+                _span([f"{width} x {height}" for width, height in sizes]),
+                _span(rates) + " frames per second",
+                _span(sorted({video.num_frames for video in videos})) + " frames",
+                f"{self.frames_per_key:.0f} frames per key frame",
+            ]
+        )
+
     def advice(self) -> list[str]:
-        """Return what to change for faster reading, the most useful first."""
+        """Return what to change: what cannot be read, and then for faster reading, the most useful first."""
         found = []
-        total, decode = self.stages.clip, self.stages.decode
+        num_videos, total, decode = len(self.videos), self.stages.clip, self.stages.decode
+        if self.unreadable:
+            path, reason = next(iter(self.unreadable.items()))
+            found.append(
+                f"{len(self.unreadable)} of {num_videos + len(self.unreadable)} videos cannot be read, such"
+                f" as {path} ({reason}); `tubelet prepare` writes lists without them"
+            )
+        span = self.frames * self.stride
+        if short := sum(video.num_frames < span for video in self.videos):
+            found.append(
+                f"{short} of {num_videos} videos have fewer than the {span} frames of a clip, so that its"
+                " last frames are the same: a smaller data.clip.stride, or data.clip.kind=segment, suits them"
+            )
         if self.decoded > 3.5 * self.frames and self.frames_per_key > 32 and decode > total / 2:
             found.append(
                 f"{decode / total:.0%} of the time is decoding, of {self.decoded:.0f} frames per clip: with a"
                 " key frame every 16 frames reading is about 3 times as fast; `tubelet prepare ... --encode`"
                 " writes such videos"
             )
-        if min(self.height, self.width) > _MIN_SHORT_SIDE_TO_SCALE:
+        large = [video for video in self.videos if min(video.height, video.width) > _MIN_SHORT_SIDE_TO_SCALE]
+        if large:
+            video = max(large, key=lambda video: video.width * video.height)
             found.append(
-                f"frames are {self.width} x {self.height}: a short side of 256 is enough for clips of 224"
+                f"frames of {len(large)} of {num_videos} videos are large, up to {video.width} x"
+                f" {video.height}: a short side of 256 is enough for clips of 224"
             )
         for setting, ms in self.settings_ms.items():
             if setting.endswith("=4") and ms < 0.75 * total:
@@ -134,3 +187,8 @@ class ReadingReport:
         if self.clips_per_second and max(self.clips_per_second) < cores:
             found.append(f"data.workers={cores} may be faster: there are {cores} cores")
         return found
+
+
+def _span(values: Sequence[object]) -> str:
+    """Return the first and the last of sorted values, which may be one."""
+    return f"{values[0]}" if len(values) == 1 else f"{values[0]} to {values[-1]}"

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.errors import UserError, did_you_mean
 
 _NUMBERS: dict[str, type] = {"bytes": int, "heads": int, "decoder_heads": int, "top1": float, "top5": float}
@@ -86,10 +87,10 @@ class Published:
         return text + (f"; or give {copy}, its copy on the hub" if copy in catalogue() else "")
 
     @property
-    def hints(self) -> Mapping[str, int]:
-        """What the file does not record, or records wrongly, as keywords of `load_model`."""
-        hints = {"heads": self.heads, "decoder_heads": self.decoder_heads}
-        return {name: value for name, value in hints.items() if value is not None}
+    def hints(self) -> ArchitectureHints:
+        """What the file does not record, or records wrongly."""
+        hints: ArchitectureHints = {"heads": self.heads} if self.heads else {}
+        return hints | {"decoder_heads": self.decoder_heads} if self.decoder_heads else hints
 
     def describe(self) -> str:
         """Return all that is known of it, one line each."""

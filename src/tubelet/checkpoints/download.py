@@ -34,7 +34,8 @@ LEAST_BYTES = 50_000
 MOST_BYTES = 1 << 36
 """Of a file; the largest published one has 4 GB."""
 LOCK_POLL_S = 0.2
-CHUNK_BYTES = 1 << 20
+RECEIVED_BYTES = 1 << 20
+"""At most, of a response at once."""
 
 
 def cache_folder() -> Path:
@@ -305,7 +306,7 @@ class _Pace:
 
 def _read_chunk(url: str, response: HTTPResponse) -> bytes:
     with _network_errors(url):
-        return response.read1(CHUNK_BYTES)  # It waits for one packet, not for a whole chunk.
+        return response.read1(RECEIVED_BYTES)  # It waits for one packet, not for a whole chunk.
 
 
 @contextmanager
@@ -336,12 +337,11 @@ def _verify(
     if size not in (None, part.size):
         raise _other_file(url, part, f"{size:,} bytes", f"{part.size:,}")
     # Machines that forbid MD5 for security allow it for this.
-    for digest, expected in ((hashlib.md5(usedforsecurity=False), md5_prefix), (hashlib.sha256(), sha256)):
+    for empty, expected in ((hashlib.md5(usedforsecurity=False), md5_prefix), (hashlib.sha256(), sha256)):
         if expected is None:
             continue
         with part.path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                digest.update(chunk)
+            digest = hashlib.file_digest(file, empty.copy)
         found = digest.hexdigest()
         if not found.startswith(expected.lower()):
             dots = "..." if len(expected) < len(found) else ""

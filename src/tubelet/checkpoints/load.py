@@ -1,24 +1,26 @@
 """Load any model: a Tubelet folder, any family's checkpoint, or a published one by its name."""
 
 import logging
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 from tubelet.checkpoints.catalogue import Published, catalogue
 from tubelet.checkpoints.download import fetch_published
-from tubelet.checkpoints.families.family import SSV2_CLASSES, Config
+from tubelet.checkpoints.families.family import SSV2_CLASSES
+from tubelet.checkpoints.hints import ArchitectureHints, given_hints
 from tubelet.checkpoints.hub import HUB_WEIGHTS, fetch_hub
 from tubelet.checkpoints.model_folder import (
     BAD_SIZE_ERRORS,
     CONFIG,
+    Config,
     Model,
     build_empty,
     fill,
     is_model_folder,
     read_model,
-    require_tokens,
 )
-from tubelet.checkpoints.shapes import ArchitectureHints
+from tubelet.checkpoints.other_files import models_below
 from tubelet.checkpoints.weight_sets import read_checkpoint
 from tubelet.errors import UserError, did_you_mean
 from tubelet.models.autoencoder import AutoencoderConfig
@@ -28,20 +30,16 @@ from tubelet.models.resize import resize_model
 from tubelet.progress import Bar
 
 _HINTS_A_FOLDER_RECORDS = ("heads", "decoder_heads", "bridge_heads", "norm_eps")
+_MODELS_SHOWN = 4
 _log = logging.getLogger("tubelet")
 
 
 def load_model(
     source: Path | str,
     *,
-    heads: int | None = None,
-    decoder_heads: int | None = None,
-    bridge_heads: int | None = None,
-    image_size: int | None = None,
-    frames: int | None = None,
-    norm_eps: float | None = None,
     weights: str | None = None,
     allow_nonfinite: bool = False,
+    **hints: Unpack[ArchitectureHints],
 ) -> Model:
     """Load any model, in evaluation mode on the CPU; the family is detected from the tensor names.
 
@@ -70,17 +68,10 @@ def load_model(
         UserError: the source is missing, damaged, unsafe or not of a known family, weights are missing, left
             over or not finite, or the file does not record a setting that must be given.
     """
-    hints = ArchitectureHints(
-        heads=heads,
-        decoder_heads=decoder_heads,
-        bridge_heads=bridge_heads,
-        image_size=image_size,
-        frames=frames,
-        norm_eps=norm_eps,
-    )
+    hints = given_hints(hints)
     path, published = resolve_source(source)
     if is_model_folder(path):
-        given = [name for name in _HINTS_A_FOLDER_RECORDS if getattr(hints, name) is not None]
+        given = [name for name in _HINTS_A_FOLDER_RECORDS if name in hints]
         given += ["weights"] * (weights is not None)
         if given:
             raise UserError(f"{path} records {', '.join(given)}: leave out {', '.join(given)}")
@@ -113,11 +104,13 @@ def resolve_source(source: Path | str) -> tuple[Path, Published | None]:
         return path, None
     if published := catalogue().get(name):
         return download_published(published), published
-    if _is_hub_id(name):
+    if _is_hub_id(name) and not _is_below_a_folder(path):
         try:
             return fetch_hub(name), next((row for row in catalogue().values() if row.source == name), None)
         except UserError as error:
             raise UserError(f"there is no folder {source} here, and {error}") from error
+    if _is_below_a_folder(path):
+        raise UserError(f"no model at {source}: there is no such file or folder{_nearest_model(path)}")
     raise UserError(
         f"no model at {source}: there is no such file or folder, and `tubelet zoo` has no such name"
         + did_you_mean(name, catalogue())
@@ -134,6 +127,20 @@ def download_published(published: Published) -> Path:
         return fetch_published(
             published, progress=lambda done, total: bar.show(done // 10**6, total // 10**6)
         )
+
+
+def _is_below_a_folder(path: Path) -> bool:
+    """Whether a path that does not exist begins with a folder that does, or is where runs are by default."""
+    return len(path.parts) > 1 and (Path(path.parts[0]).is_dir() or path.parts[0] == "runs")
+
+
+def _nearest_model(path: Path) -> str:
+    """Return a hint at the model with the nearest path, for a path that does not exist."""
+    above = next((folder for folder in path.parents if folder.is_dir()), None)
+    if above is None or above == Path() or not (models := models_below(above)):
+        return f", and no models in {above}" if above and above != Path() else ""
+    near = did_you_mean(str(path), map(str, models))
+    return near or f"; there are: {', '.join(map(str, models[:_MODELS_SHOWN]))}"
 
 
 def _is_hub_id(source: str) -> bool:
@@ -155,12 +162,11 @@ def load_published(
     Raises:
         UserError: as `load_model`.
     """
-    given = {name: value for name, value in asdict(hints or ArchitectureHints()).items() if value is not None}
-    given = {**published.hints, **given, "image_size": None, "frames": None}
+    given: ArchitectureHints = {**published.hints, **(hints or {}), "image_size": None, "frames": None}
     for name, value in published.hints.items():
         text = "%s is loaded with %s=%s, which its file does not record or records wrongly"
         _log.warning(text, published.name, name, value)
-    model = _load_foreign(path, ArchitectureHints(**given), weights, allow_nonfinite)
+    model = _load_foreign(path, given, weights, allow_nonfinite)
     provenance = {**model.card.provenance, "name": published.name}
     model.card = replace(model.card, license=published.license, provenance=provenance)
     return model
@@ -170,8 +176,8 @@ def _load_foreign(path: Path, hints: ArchitectureHints, weights: str | None, all
     try:
         family, file = read_checkpoint(path, weights, allow_nonfinite=allow_nonfinite)
         config = family.read_config(file, hints)
-        if hints.norm_eps is not None:
-            config = _with_eps(config, hints.norm_eps)
+        if (eps := hints.get("norm_eps")) is not None:
+            config = _with_eps(config, eps)
         model = build_empty(config, file.weights, file.source)
         fill(model, family.table(config, file), file.weights, file.source)
         card = family.read_card(file, config)
@@ -205,12 +211,10 @@ def _with_eps(config: Config, eps: float) -> Config:
 def _resized(model: Model, hints: ArchitectureHints, source: Path | str) -> Model:
     """The model for the hinted size, if that is not its own."""
     old = model.config.encoder
-    image_size, frames = hints.image_size or old.image_size, hints.frames or old.frames
+    image_size, frames = hints.get("image_size") or old.image_size, hints.get("frames") or old.frames
     if (image_size, frames) == (old.image_size, old.frames):
         return model
     try:
-        encoder = replace(old, image_size=image_size, frames=frames)
-        require_tokens(encoder.grid, f"image_size={image_size} and frames={frames}")
         resized = resize_model(model, image_size=image_size, frames=frames)
     except ValueError as error:
         raise UserError(f"{source} cannot be resized: {error}") from None

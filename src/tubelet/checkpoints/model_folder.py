@@ -12,13 +12,12 @@ from tubelet.checkpoints.other_files import describe_other_folder
 from tubelet.checkpoints.read_file import float_tensors, read_json
 from tubelet.checkpoints.tables import Entry, Rename, read_table
 from tubelet.checkpoints.tensor_file import read_tensors, write_tensors
-from tubelet.errors import UserError
-from tubelet.files import write_json
+from tubelet.errors import UserError, short_repr
+from tubelet.files import replacing_in, write_json
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.heads import AttentiveHeadConfig, BridgingHeadConfig, MlpHeadConfig
-from tubelet.patches import Size3
 from tubelet.settings import parse, to_plain
 
 Model = MaskedAutoencoder | VideoClassifier
@@ -26,8 +25,6 @@ Config = AutoencoderConfig | ClassifierConfig
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT_VERSION = 1
 """Of config.json, its member `tubelet`."""
-MAX_TOKENS = 1 << 17
-"""Of a clip that a model is loaded for; a fixed position table of that size has 400 MB at 768 features."""
 _SLACK = 16
 """Up to this many times the largest matrix a model is built anyway, so that the message names tensors."""
 BAD_SIZE_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -101,18 +98,6 @@ def _require_possible(config: Config, weights: Mapping[str, Tensor], source: str
             f"numbers; found dim={encoder.dim}, tubelet={encoder.tubelet} and patch_size={encoder.patch_size}"
             + (f", decoder.dim={decoder.dim}" if decoder else "")
         )
-    for table in (encoder.grid, encoder.position_grid, decoder and decoder.position_grid):
-        if table:
-            require_tokens(Size3(*table), source)
-
-
-def require_tokens(grid: Size3, source: object) -> None:
-    """Raise a UserError if a clip has more tokens than any model can attend to."""
-    if grid.volume > MAX_TOKENS:
-        raise UserError(
-            f"{source}: expected clips of at most {MAX_TOKENS:,} tokens, found {grid.t:,} x {grid.h:,} x "
-            f"{grid.w:,}: give fewer frames or a smaller image size"
-        )
 
 
 def write_model(folder: Path, model: Model, weights: Mapping[str, Tensor]) -> None:
@@ -128,9 +113,9 @@ def write_model(folder: Path, model: Model, weights: Mapping[str, Tensor]) -> No
         "model": to_plain(model.config),
         "card": to_plain(model.card),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / WEIGHTS, weights)
-    write_json(folder / CONFIG, config)
+    with replacing_in(folder) as temporary:
+        write_tensors(temporary / WEIGHTS, weights)
+        write_json(temporary / CONFIG, config)
 
 
 def is_model_folder(path: Path) -> bool:
@@ -193,7 +178,7 @@ def _parse_architecture(config: Mapping[str, Any], source: str) -> Config:
     if version != FORMAT_VERSION or not isinstance(kind, str) or kind not in _CONFIGS:
         raise UserError(
             f"{source} is not a model that this version reads: expected tubelet={FORMAT_VERSION} and a kind "
-            f"of {', '.join(_CONFIGS)}, found tubelet={version} and kind={kind}"
+            f"of {', '.join(_CONFIGS)}, found tubelet={short_repr(version)} and kind={short_repr(kind)}"
         )
     architecture: Config = parse(_CONFIGS[kind], config.get("model", {}), source)
     return architecture

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tubelet.checkpoints.hub import HUB_ADAPTER
+from tubelet.checkpoints.hub import HUB_ADAPTER, HUB_WEIGHTS
 
 SAVE_WEIGHTS = 'torch.save(torch.load(PATH, weights_only=False)["model"], "weights.pth")'
 _TORCH_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")
@@ -117,6 +117,13 @@ def _scan_pickle(content: bytes) -> tuple[list[str], bool]:
     return list(dict.fromkeys(names)), True
 
 
+def models_below(folder: Path) -> list[Path]:
+    """Return the folders with a whole model, such as runs, one or two levels below a folder."""
+    found = [path.parent for pattern in ("*/config.json", "*/*/config.json") for path in folder.glob(pattern)]
+    models = {path for path in found if any((path / name).is_file() for name in HUB_WEIGHTS)}
+    return sorted(path for path in models if path.parent not in models)  # not the best/ of a run
+
+
 def describe_other_folder(folder: Path) -> str | None:
     """Return what a folder without a model is and what to give instead, or None if that is not known."""
     names = sorted(entry.name for entry in folder.iterdir())
@@ -132,6 +139,9 @@ def describe_other_folder(folder: Path) -> str | None:
             f"{folder} has its models in {', '.join(steps[-_NAMES_SHOWN:])}, as Hugging Face's Trainer "
             f"writes them: give one of these, such as {folder / steps[-1]}"
         )
+    if models := models_below(folder):
+        shown = ", ".join(str(model.relative_to(folder)) for model in models[:_NAMES_SHOWN])
+        return f"no model in {folder} itself, but in {shown}: give one of these, such as {models[0]}"
     found = [folder / name for name in names if name.endswith(_SUFFIXES)]
     found += [path for name in names for path in (folder / name).glob("mp_rank_00_model_states.pt")]
     if found:

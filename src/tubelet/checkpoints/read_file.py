@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tubelet.checkpoints.other_files import SAVE_WEIGHTS, describe_other_file, newer_pickle_names
 from tubelet.checkpoints.tensor_file import read_tensors
-from tubelet.errors import UserError
+from tubelet.errors import UserError, first_few
 
 CHUNK_BYTES = 1 << 20
 MOST_BYTES_PER_BYTE = 4
@@ -115,9 +115,9 @@ def float_tensors(
     bad = [] if allow_nonfinite else [name for name, value in floats.items() if not is_finite(value)]
     if bad:
         raise UserError(
-            f"{source}: expected finite weights, found NaN or infinite values in {', '.join(bad[:4])}"
-            f"{f' and {len(bad) - 4} more' if len(bad) > 4 else ''}: its training diverged, or the file is "
-            "damaged. allow_nonfinite=True (--allow-nonfinite) loads it anyway"
+            f"{source}: expected finite weights, found NaN or infinite values in {first_few(bad, 4)}: "
+            "its training diverged, or the file is damaged. allow_nonfinite=True (--allow-nonfinite) loads "
+            "it anyway"
         )
     return floats
 

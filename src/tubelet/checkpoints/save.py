@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tubelet.checkpoints.families import writing_family
-from tubelet.checkpoints.families.family import Config, Family
-from tubelet.checkpoints.model_folder import WEIGHTS, Model, write_model
+from tubelet.checkpoints.families import LAYOUTS, writing_family
+from tubelet.checkpoints.families.family import Family
+from tubelet.checkpoints.hints import ArchitectureHints
+from tubelet.checkpoints.model_folder import WEIGHTS, Config, Model, write_model
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import write_table
 from tubelet.checkpoints.tensor_file import write_tensors
 from tubelet.clips import Views
 from tubelet.errors import UserError
-from tubelet.files import replacing, write_json
+from tubelet.files import replacing, replacing_in, write_errors, write_json
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig
 from tubelet.settings import to_plain
@@ -44,6 +45,7 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
     Raises:
         UserError: there is no such layout, or it cannot hold this model; the message names what it cannot
             store.
+        OSError: the disk is full, or the path cannot be written; nothing of the model is left then.
     """
     path = Path(path)
     if layout == "tubelet":
@@ -52,23 +54,35 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
         return
     family = writing_family(layout)
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    file = write_foreign(family, model.config, weights, model.card, layout)
+    try:
+        file = write_foreign(family, model.config, weights, model.card, layout)
+    except UserError as error:
+        others = ", ".join(["tubelet", *_layouts_that_hold(model, weights)])
+        raise UserError(f"{error}. Layouts that hold this model: {others}") from None
     stored = family.read_card(file, model.config)
     if model.card.multi_label and not stored.multi_label:
         raise UserError(f"{file.source} cannot hold this model: it cannot store multi_label=True")
     if family.writes_folder:
         _require_folder(path)
-        path.mkdir(parents=True, exist_ok=True)
-        for name, settings in file.others.items():
-            write_json(path / name, settings)
-        write_tensors(path / WEIGHTS, file.weights)
+        with replacing_in(path) as folder:
+            for name, settings in file.others.items():
+                write_json(folder / name, settings)
+            write_tensors(folder / WEIGHTS, file.weights)
     else:
         _require_file(path, layout)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            torch.save(family.content(model.config, model.card, file.weights), temporary)
+        with replacing(path) as temporary, write_errors(), temporary.open("wb") as opened:
+            torch.save(family.content(model.config, model.card, file.weights), opened)
     if lost := list(_lost(model.card, stored)):
         _log.warning("%s does not store %s", file.source, ", ".join(lost))
+
+
+def _layouts_that_hold(model: Model, weights: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield the layouts of other code bases that can store the model."""
+    for layout, family in LAYOUTS.items():
+        with suppress(UserError):
+            write_foreign(family, model.config, weights, model.card, layout)
+            yield layout
 
 
 def _require_folder(path: Path) -> None:

@@ -1,43 +1,16 @@
 """What the shapes of a foreign checkpoint say about its architecture; hints for what they don't say."""
 
 import math
-from dataclasses import dataclass, replace
+from typing import Literal
 
+from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.errors import UserError, require_at_least
+from tubelet.errors import UserError
 from tubelet.models.encoder import EncoderConfig
 from tubelet.patches import Size3
 
 ENCODER_HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
 """Width -> attention heads, of every published encoder (small, base, large, huge, giant)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArchitectureHints:
-    """What the user says about a file because its shapes cannot.
-
-    Attributes:
-        heads: attention heads of the encoder.
-        decoder_heads: attention heads of the decoder.
-        bridge_heads: attention heads of the bridging classifier.
-        image_size: side, in pixels, of the frames that the model was trained on.
-        frames: frames of the clips that it was trained on.
-        norm_eps: epsilon of all LayerNorms.
-    """
-
-    heads: int | None = None
-    decoder_heads: int | None = None
-    bridge_heads: int | None = None
-    image_size: int | None = None
-    frames: int | None = None
-    norm_eps: float | None = None
-
-    def __post_init__(self) -> None:
-        require_at_least(
-            1, heads=self.heads, decoder_heads=self.decoder_heads, bridge_heads=self.bridge_heads
-        )
-        require_at_least(1, image_size=self.image_size, frames=self.frames)
-        require_at_least(0, norm_eps=self.norm_eps)
 
 
 def read_encoder(
@@ -60,8 +33,8 @@ def read_encoder(
     kernel = f"{prefix}{embed}.weight"
     size, dim = tubelet(file, kernel), file.weights[kernel].shape[0]
     return EncoderConfig(
-        frames=hints.frames or 16,
-        image_size=hints.image_size or 224,
+        frames=hints.get("frames") or 16,
+        image_size=hints.get("image_size") or 224,
         tubelet=size.t,
         patch_size=size.h,
         dim=dim,
@@ -72,19 +45,23 @@ def read_encoder(
 
 
 def num_heads(
-    file: Checkpoint, hints: ArchitectureHints, name: str, dim: int, head_width: int | None = None
+    file: Checkpoint,
+    hints: ArchitectureHints,
+    name: Literal["heads", "decoder_heads", "bridge_heads"],
+    dim: int,
+    head_width: int | None = None,
 ) -> int:
     """Return the attention heads of a part: the hint `name`, or those of the published models.
 
     Args:
         file: the checkpoint.
         hints: the hints.
-        name: `heads`, `decoder_heads` or `bridge_heads`.
+        name: the hint.
         dim: the width of the part.
         head_width: the width of one head in published models; None for encoders, where it varies.
     """
     published = ENCODER_HEADS.get(dim) if head_width is None else dim // head_width
-    heads = getattr(hints, name)
+    heads = hints.get(name)
     if heads is None:
         if published is None or (head_width and dim % head_width):
             raise UserError(
@@ -98,11 +75,11 @@ def num_heads(
 
 
 def _how_to_give(file: Checkpoint, *names: str) -> str:
-    """How to give hints; commands without options for them read the converted model."""
+    """How to give hints; a recipe's `init`, which has no options for them, takes the converted model."""
     options = " ".join(f"--{name.replace('_', '-')} N" for name in names)
     return (
-        f"call load_model(..., {', '.join(f'{name}=N' for name in names)}) in Python, or once "
-        f"`tubelet convert {file.source} OUT {options}` and then use OUT"
+        f"add {options}, in Python load_model(..., {', '.join(f'{name}=N' for name in names)}); for init= in "
+        f"a recipe, once `tubelet convert {file.source} OUT {options}` and then init=OUT"
     )
 
 
@@ -153,17 +130,18 @@ def clip_size_of_tokens(
     Raises:
         UserError: none of them does.
     """
-    frames, image_size = hints.frames or 16, hints.image_size or 224
+    hinted_size = hints.get("image_size")
+    frames, image_size = hints.get("frames") or 16, hinted_size or 224
     for side, count in ((image_size, frames), (224, 16)):
         if (side // size.h) ** 2 * (count // size.t) == tokens:
-            return replace(hints, image_size=side, frames=count)
+            return hints | {"image_size": side, "frames": count}
     times = frames // size.t
     side = math.isqrt(tokens // times) if times and tokens % times == 0 else 0
     if side and side * side * times == tokens:
-        return replace(hints, image_size=side * size.h, frames=frames)
-    area = (hints.image_size // size.h) ** 2 if hints.image_size else 0
+        return hints | {"image_size": side * size.h, "frames": frames}
+    area = (hinted_size // size.h) ** 2 if hinted_size else 0
     if area and tokens % area == 0:
-        return replace(hints, frames=tokens // area * size.t)
+        return hints | {"frames": tokens // area * size.t}
     raise UserError(
         f"{file.source} has positions for {tokens} tokens, which {frames} frames of {image_size} pixels do "
         f"not make; for the size it was trained on, {_how_to_give(file, 'image_size', 'frames')}"

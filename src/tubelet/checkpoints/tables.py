@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tubelet.errors import UserError
+from tubelet.errors import UserError, first_few
 from tubelet.patches import Size3
 
 Weights = dict[str, Tensor]
@@ -126,8 +126,8 @@ def read_table(
         source: the file, for messages.
 
     Raises:
-        UserError: tensors are missing, left over or of another shape, all listed by their names in the file;
-            or a constant has other values.
+        UserError: tensors are missing, left over or of another shape, the first listed by their names in the
+            file; or a constant has other values.
     """
     table = list(table)
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in expected.items()}
@@ -139,9 +139,8 @@ def read_table(
         if needed.get(name) != found.get(name)
     ]
     if wrong:
-        raise UserError(
-            "\n  ".join([f"{source} does not fit its architecture, these tensors differ:", *wrong])
-        )
+        listed = first_few(wrong, separator="\n  ")
+        raise UserError(f"{source} does not fit its architecture, these tensors differ:\n  {listed}")
     ours: Weights = {}
     for entry in table:
         ours |= _read_entry(entry, theirs, source)
@@ -172,14 +171,14 @@ def write_table(table: Iterable[Entry], ours: Mapping[str, Tensor], layout: str)
     """Translate our tensors to theirs.
 
     Raises:
-        UserError: the layout cannot store one of our tensors, or needs one that the model does not have; all
-            are listed.
+        UserError: the layout cannot store one of our tensors, or needs one that the model does not have; the
+            first are listed.
     """
     table = list(table)
     taken = [name for entry in table for name in _our_names(entry)]
     homeless, missing = sorted(set(ours) - set(taken)), [name for name in taken if name not in ours]
-    problems = [f"it cannot store {', '.join(homeless)}"] if homeless else []
-    problems += [f"it also needs {', '.join(missing)}"] if missing else []
+    problems = [f"it cannot store {first_few(homeless)}"] if homeless else []
+    problems += [f"it also needs {first_few(missing)}"] if missing else []
     if problems:
         raise UserError(f"the layout {layout} cannot hold this model: " + "; ".join(problems))
     theirs: Weights = {}

@@ -1,8 +1,10 @@
 """Files of safetensors: written with a CRC-32 of all tensors in their header, which reading verifies."""
 
+import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -16,10 +18,21 @@ _CRC = "tubelet_crc32"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Replace a file; its header stores the CRC-32 of what is written."""
+    """Replace a file; its header stores the CRC-32 of what is written. Equal tensors make equal bytes."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
-        temporary.write_bytes(save(plain, metadata={"format": "pt", _CRC: crc32(plain)}))
+    header, values = _split(save(plain))
+    header = {"__metadata__": {"format": "pt", _CRC: crc32(plain)}, **header}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the values are aligned
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(values)
+
+
+def _split(content: bytes) -> tuple[dict[str, Any], memoryview]:
+    """Return the header and the values. `save` itself would write metadata in an order that varies."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), memoryview(content)[end:]
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

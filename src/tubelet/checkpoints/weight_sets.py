@@ -20,7 +20,7 @@ from tubelet.checkpoints.hub import HUB_CONFIG
 from tubelet.checkpoints.hub_folder import read_hub_folder
 from tubelet.checkpoints.other_files import merge_adapter
 from tubelet.checkpoints.read_file import Checkpoint, float_tensors, read_content
-from tubelet.errors import UserError
+from tubelet.errors import UserError, excerpt, first_few
 
 _OUTER_KEYS = ("model", "module", "model_state", "state_dict", "model_state_dict")
 """Where code bases store the weights that they load."""
@@ -32,7 +32,6 @@ _AVERAGE = re.compile(r"(^|[._])(ema|swa|avg|averaged?|shadow)([._]|$)")
 _PARTS = ("backbone", "encoder")
 """Prefixes of a part of a model."""
 _MOST_LEVELS = 8
-_NAMES_SHOWN = 4
 _log = logging.getLogger("tubelet")
 
 
@@ -166,7 +165,7 @@ def _is_average(keys: tuple[str, ...], prefix: str, content: Mapping[str, Any]) 
 
 
 def _choose(sets: list[WeightSet], wanted: str | None, source: str) -> WeightSet:
-    names = ", ".join(found.name + " (average)" * found.is_average for found in sets)
+    names = first_few([found.name + " (average)" * found.is_average for found in sets])
     if wanted is not None:
         fitting = [found for found in sets if _is_wanted(found, wanted)]
         if len(fitting) != 1:
@@ -198,8 +197,7 @@ def _is_wanted(found: WeightSet, wanted: str) -> bool:
 
 def _report_strangers(chosen: WeightSet, source: str) -> None:
     """Log what is left out beside a model; refuse it beside a part of one, as it is the model's, too."""
-    more = len(chosen.strangers) - _NAMES_SHOWN
-    names = ", ".join(chosen.strangers[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    names = first_few(chosen.strangers, 4)
     if chosen.prefix.split(".")[-2] in _PARTS:
         raise UserError(
             f"{source}: expected only {chosen.prefix}*, a model of {chosen.family.title}, found also "
@@ -220,7 +218,7 @@ def _beside(content: Any, chosen: WeightSet) -> dict[str, Any]:
 
 def _check_model_type(family: Family, others: Mapping[str, Any], source: str) -> None:
     if HUB_CONFIG in others:
-        found = str(others[HUB_CONFIG].get("model_type"))
+        found = excerpt(str(others[HUB_CONFIG].get("model_type")))
         if family.model_type is None or not found.startswith(family.model_type):
             raise UserError(
                 f"{source}: its weights have the names of {family.title}, but {HUB_CONFIG} says "
@@ -235,7 +233,7 @@ def _unknown(content: Any, source: str) -> UserError:
     _, named = next(_dictionaries(content, (), set()), ((), {}))
     names = [str(name) for name, value in named.items() if isinstance(value, Tensor)]
     if not names:
-        found = ", ".join(map(str, list(content)[:8])) or "nothing"
+        found = first_few([*map(str, content)]) or "nothing"
         return UserError(f"{source} has no weights: expected named tensors, found {found}")
     if any("lora_" in name for name in names):
         return UserError(f"{source} is a PEFT adapter: {merge_adapter()}")
@@ -243,5 +241,5 @@ def _unknown(content: Any, source: str) -> UserError:
         return UserError(f"{source} has Tubelet's own weights: give the folder with config.json beside it")
     return UserError(
         f"{source} is not from a known family ({', '.join(family.title for family in FAMILIES)}): its first "
-        f"tensors are {', '.join(names[:_NAMES_SHOWN])}"
+        f"tensors are {first_few(names, 4)}"
     )

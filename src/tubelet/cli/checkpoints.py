@@ -7,14 +7,17 @@ from typing import Annotated
 import typer
 
 from tubelet.cli.options import Hints, ModelSource, with_hints
+from tubelet.cli.table import aligned
 from tubelet.errors import UserError
 
 
 @with_hints
 def inspect(model: ModelSource, hints: Hints) -> None:
-    """Print what is in a checkpoint: family, architecture, parameters, GFLOPs and missing parts.
+    """Print what is in a checkpoint: family, sizes, GFLOPs, missing parts.
 
-    tubelet inspect checkpoint.pth
+    Examples:
+        tubelet inspect runs/demo/finetune_mar
+        tubelet inspect checkpoint.pth --heads 12
     """
     from tubelet.run.inspection import inspect_checkpoint
 
@@ -24,16 +27,25 @@ def inspect(model: ModelSource, hints: Hints) -> None:
 @with_hints
 def convert(
     model: ModelSource,
-    out: Annotated[Path, typer.Argument(help="The file to write; a folder for tubelet and huggingface.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The file to write; for tubelet and huggingface a folder.")
+    ],
     hints: Hints,
     to: Annotated[
-        str, typer.Option(help="tubelet, videomae, videomaev2, mae_st, mmaction2, mar or huggingface")
+        str,
+        typer.Option(
+            metavar="LAYOUT", help="tubelet, videomae, videomaev2, mae_st, mmaction2, mar or huggingface."
+        ),
     ] = "tubelet",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file or folder.")] = False,
 ) -> None:
-    """Write a model in the layout of another code base, if that layout can store all of it.
+    """Write a model in the layout of another code base.
 
-    tubelet convert checkpoint.pth out/ --to huggingface
+    A layout that cannot store all of the model is refused.
+
+    Examples:
+        tubelet convert checkpoint.pth out/ --to huggingface
+        tubelet convert videomae_base_k400_hf videomae.pth --to videomae
     """
     from tubelet.checkpoints.load import load_model
     from tubelet.checkpoints.save import save_model
@@ -47,9 +59,7 @@ def convert(
 def zoo(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[NAME]...", help="Checkpoints to describe in full; with --verify, to verify."
-        ),
+        typer.Argument(metavar="NAME", help="Checkpoints to describe in full; with --verify, to verify."),
     ] = None,
     verify: Annotated[
         bool,
@@ -60,9 +70,11 @@ def zoo(
         ),
     ] = False,
 ) -> None:
-    """List the published checkpoints that can be loaded by name, describe some, or verify them.
+    """List, describe or verify the published checkpoints that have a name.
 
-    tubelet zoo --verify mae_st_large_k400 videomae_base_k400=checkpoint.pth
+    Examples:
+        tubelet zoo videomae_base_k400
+        tubelet zoo --verify mae_st_large_k400 videomae_base_k400=checkpoint.pth
     """
     from tubelet.checkpoints.catalogue import catalogue, published_checkpoint
 
@@ -72,10 +84,16 @@ def zoo(
     if names:
         print("\n\n".join(published_checkpoint(name).describe() for name in names))
         return
-    width = max(map(len, catalogue()))
+    table = [("name", "holds", "data", "top-1", "download", "license")]
     for row in catalogue().values():
-        accuracy = f"{row.top1:5.1f} %" if row.top1 else "       "
-        print(f"{row.name:{width}}  {row.contains:11}  {accuracy}  {row.license}")
+        top1 = f"{row.top1:.1f} %" if row.top1 else ""
+        table.append(
+            (row.name, row.contains, row.data, top1, "yes" if row.source else "by hand", row.license)
+        )
+    print(aligned(table))
+    print(
+        "\nThose with `yes` are downloaded when they are first used; `tubelet zoo NAME` says more about one."
+    )
 
 
 def _verify(names: list[str]) -> None:

@@ -33,7 +33,9 @@ def complete_setting(context: typer.Context, incomplete: str) -> Iterator[tuple[
     from tubelet.recipe.help import explain
 
     command = context.info_name or ""
-    tasks = (command,) if command in ("pretrain", "finetune", "evaluate") else ("pretrain", "finetune")
+    tasks = (
+        (command,) if command in ("pretrain", "finetune", "evaluate", "predict") else ("pretrain", "finetune")
+    )
     meanings: dict[str, str] = {}
     for task in tasks:
         for key, _, _, meaning in explain(task):

@@ -15,11 +15,11 @@ from tubelet.cli.options import (
     ModelSource,
     Precision,
     Seed,
-    Settings,
+    settings_argument,
     with_hints,
     with_runtime,
 )
-from tubelet.errors import UserError
+from tubelet.errors import UserError, plural
 from tubelet.machine import is_main_process
 
 
@@ -27,59 +27,51 @@ from tubelet.machine import is_main_process
 def evaluate(
     model: ModelSource,
     hints: Hints,
-    settings: Settings = None,
+    settings: Annotated[list[str] | None, settings_argument("evaluate", "views.clips=5")] = None,
     device: Device = "auto",
     precision: Precision = "auto",
-    dump: Annotated[Path | None, typer.Option(help="Write the probabilities of all videos (.npz).")] = None,
+    dump: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the probabilities of all videos (.npz).")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder that keeps the results of finished videos (default: evaluations in the model's "
-            "folder; if MODEL is not a folder that can be written, beside the file of --dump)."
+            metavar="FOLDER",
+            help="Where finished videos are kept (default: MODEL/evaluations).",
         ),
     ] = None,
 ) -> None:
-    """Test a classifier on a list of labeled videos, with multi-view (clips x crops) testing.
+    """Test a classifier on labeled videos, averaged over clips x crops.
 
-    A test that was interrupted resumes when the command is repeated, on any number of processes.
+    A run is tested on its own data (list test, else val). An interrupted test is resumed.
 
-    tubelet evaluate runs/demo-finetune_mar data.root=data/motion views.clips=5 views.crops=3
-
-    tubelet evaluate runs/mar data.root=data/k400 protocol=mar_k400
+    Examples:
+        tubelet evaluate runs/demo/finetune_mar
+        tubelet evaluate runs/demo/finetune_mar data.split=val --dump out.npz
     """
     from tubelet.checkpoints.load import load_model
     from tubelet.files import require_writable
     from tubelet.progress import Bar
     from tubelet.recipe.loading import evaluate_recipe
-    from tubelet.run.evaluation import evaluate
+    from tubelet.run.evaluation import choose_manifest, run_test
     from tubelet.run.inference import require_classifier
-    from tubelet.run.prediction import clip_and_views, precision_of_test
 
     recipe = evaluate_recipe(*with_runtime(settings, device, precision))
     if dump and is_main_process():
         require_writable(dump)
     classifier = require_classifier(load_model(model, **hints), model)
-    clip, views = clip_and_views(classifier, protocol=recipe.protocol, clip=recipe.data.clip)
+    manifest = choose_manifest(classifier, model, root=recipe.data.root, split=recipe.data.split)
     folder = out or _results_folder(model, dump)
+    if is_main_process():
+        listed = manifest.root / f"{manifest.split}.csv"
+        print(f"testing on {listed}, {plural(len(manifest), 'video')}", file=sys.stderr)
     with _say_what_is_kept(folder), Bar("testing") as bar:
-        result = evaluate(
-            classifier,
-            recipe.data.root,
-            split=recipe.data.split,
-            clip=clip,
-            views=recipe.views.over(views),
-            masking=recipe.masking,
-            complementary=recipe.complementary,
-            batch_size=recipe.batch_size,
-            workers=recipe.data.workers,
-            device=recipe.runtime.device,
-            precision=precision_of_test(recipe.runtime.precision, recipe.protocol),
-            threads=recipe.runtime.threads,
-            out=folder,
-            progress=bar.show if is_main_process() else None,
-        )
+        progress = bar.show if is_main_process() else None
+        result = run_test(recipe, classifier, manifest, out=folder, progress=progress)
     if is_main_process():
         print(result.summary())
+        if details := result.details():
+            print(f"\n{details}")
         if dump:
             result.save(dump)
 
@@ -108,9 +100,16 @@ def _results_folder(model: str, dump: Path | None) -> Path | None:
 @with_hints
 def predict(
     model: ModelSource,
-    videos: Annotated[list[Path], typer.Argument(help="Video files.")],
+    videos: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="VIDEO",
+            help="Videos, folders with videos, or patterns such as 'videos/*.mp4'; settings "
+            "(`tubelet recipe help predict`) may follow as KEY=VALUE.",
+        ),
+    ],
     hints: Hints,
-    top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 5,
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="Number of classes to print.")] = 5,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -119,67 +118,80 @@ def predict(
 
     Videos that cannot be read are reported, and the others are still predicted.
 
-    tubelet predict runs/demo-finetune_mar data/motion/videos/test/*.mp4 --json
+    Examples:
+        tubelet predict runs/demo/finetune_mar runs/demo/data/videos/test
+        tubelet predict runs/demo/finetune_mar '*.mp4' views.clips=5 --json
     """
     from json import dumps
 
     from tubelet.checkpoints.load import load_model
+    from tubelet.recipe.loading import predict_recipe
     from tubelet.run.inference import require_classifier
-    from tubelet.run.prediction import predict
+    from tubelet.run.prediction import clip_and_views, predict
+    from tubelet.run.video_files import find_videos, separate_settings
     from tubelet.video.reader import VideoError
 
+    sources, settings = separate_settings(videos)
+    recipe = predict_recipe(*settings)
+    files = find_videos(sources)
     classifier = require_classifier(load_model(model, **hints), model)
+    _, views = clip_and_views(classifier, protocol=recipe.protocol)
     num_broken = 0
-    for video in videos:
+    for file in files:
         try:
-            best = predict(classifier, video, device=device, precision=precision).top(top)
+            found = predict(
+                classifier, file, protocol=recipe.protocol, views=recipe.views.over(views),
+                device=device, precision=precision,
+            )  # fmt: skip
         except VideoError as error:
             num_broken += 1
             print(f"tubelet: {error}", file=sys.stderr)
             continue
+        best = found.top(top)
         if json:
             entries = [{"class": name, "probability": probability} for name, probability in best]
-            print(dumps({"video": str(video), "top": entries}, allow_nan=False), flush=True)
+            print(dumps({"video": str(file), "top": entries}, allow_nan=False), flush=True)
         else:
-            print(f"{video}\n" + "\n".join(f"  {p:6.1%}  {c}" for c, p in best), flush=True)
+            print(f"{file}\n" + "\n".join(f"  {p:6.1%}  {c}" for c, p in best), flush=True)
     if num_broken:
-        raise UserError(f"{num_broken} of {len(videos)} videos could not be read")
+        raise UserError(f"{num_broken} of {plural(len(files), 'video')} could not be read")
 
 
 @with_hints
 def visualize(
     model: ModelSource,
-    video: Annotated[Path, typer.Argument(help="A video file.")],
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video file.")],
     hints: Hints,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="The file to write: .gif, .webp, .mp4 or .png.")
+        Path,
+        typer.Option("--out", "-o", metavar="FILE", help=".gif, .webp, .mp4 or .png."),
     ] = Path("reconstruction.gif"),
-    ratio: Annotated[float, typer.Option(help="Fraction of the tokens to mask.")] = 0.9,
+    ratio: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Fraction to mask (default: 0.9; MAR: as in training)."),
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Show what a masked autoencoder reconstructs: original, masked and reconstructed side by side.
+    """Show a video, its visible tokens and their reconstruction side by side.
 
-    tubelet visualize runs/demo-pretrain data/motion/videos/test/00000.mp4 -o reconstruction.gif
+    The model is a masked autoencoder, or MAR's classifier.
+
+    Examples:
+        tubelet visualize runs/demo/pretrain runs/demo/data/videos/test/00000.mp4
+        tubelet visualize runs/demo/pretrain cat.mp4 --ratio 0.75 -o cat.webp
     """
-    import torch
-
     from tubelet.checkpoints.load import load_model
     from tubelet.data.dataset import read_clip
     from tubelet.files import require_writable
-    from tubelet.masking import TubeMasking
-    from tubelet.models.autoencoder import MaskedAutoencoder
     from tubelet.run.prediction import clip_of
-    from tubelet.run.visualize import reconstruction
+    from tubelet.run.visualize import draw_mask, reconstruction, require_decoder
 
     require_writable(out)
     loaded = load_model(model, **hints)
-    if not isinstance(loaded, MaskedAutoencoder):
-        raise UserError(
-            f"{model} is a classifier, which has no reconstruction: use the pre-trained autoencoder"
-        )
+    require_decoder(loaded, model)
     clip = read_clip(video, clip_of(loaded), size=loaded.config.encoder.image_size)
-    mask = TubeMasking(ratio=ratio).sample(loaded.grid, 1, torch.Generator().manual_seed(seed))
+    mask = draw_mask(loaded, ratio, seed=seed)
     reconstruction(loaded, clip, mask, device=device, precision=precision).save(out)
     print(out)

@@ -7,32 +7,44 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from tubelet.cli.bench import bench
 from tubelet.cli.checkpoints import convert, inspect, zoo
+from tubelet.cli.help import Verb, Verbs
 from tubelet.cli.inference import evaluate, predict, visualize
 from tubelet.cli.options import Device, Precision, Seed
 from tubelet.cli.prepare import prepare
 from tubelet.cli.recipe import recipe
 from tubelet.cli.sweep import sweep
 from tubelet.cli.train import finetune, pretrain
-from tubelet.errors import UserError
-from tubelet.machine import exit_process, version
+from tubelet.errors import UserError, shortened
+from tubelet.machine import exit_process, is_first_to_report, version
 
 
 def demo(
     out: Annotated[
-        Path | None, typer.Option(help="Folder for everything (default: runs/demo or runs/demo-quick).")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder for everything (default: runs/demo, or runs/demo-quick)."
+        ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option(help="Run every step in about a minute, which is too short to learn.")
+        bool, typer.Option("--quick", help="Run every step in about a minute, which is too short to learn.")
     ] = False,
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Run the full pipeline on a generated data set: prepare, pre-train, fine-tune, test, and report."""
+    """Run the full pipeline on a generated data set, and write a report.
+
+    It prepares the data, pre-trains, fine-tunes on all and on half of the tokens, and tests.
+
+    If it was interrupted, the same command resumes it.
+
+    Examples:
+        tubelet demo
+        tubelet demo --quick
+    """
     from tubelet.demo.story import run_demo
     from tubelet.train.runtime import RuntimeConfig
 
@@ -56,20 +68,20 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., None]]] = {
 }
 
 
-class _InOrder(TyperGroup):
+class _InOrder(Verbs):
     """The commands in the order of COMMANDS; typer lists those with subcommands last."""
 
     def list_commands(self, context: Any) -> list[str]:
         return [name for panel in COMMANDS.values() for name in panel]
 
 
-app = typer.Typer(cls=_InOrder, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(cls=_InOrder, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 for panel, commands in COMMANDS.items():
     for name, command in commands.items():
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name, rich_help_panel=panel)
         else:
-            app.command(name, rich_help_panel=panel)(command)
+            app.command(name, cls=Verb, rich_help_panel=panel)(command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -84,7 +96,12 @@ def tubelet(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Masked video autoencoders: pre-train, fine-tune, recognize actions, see reconstructions."""
+    """Masked video autoencoders: pre-train, fine-tune, recognize, reconstruct.
+
+    Examples:
+        tubelet demo --quick
+        tubelet predict runs/demo/finetune_mar runs/demo/data/videos/test
+    """
 
 
 def _print_anything() -> None:
@@ -99,13 +116,18 @@ def main() -> None:
     _print_anything()
     code = 2
     try:
-        app()
+        app(prog_name="tubelet")
     except SystemExit as end:  # typer raises it at the end of every command
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
     except UserError as error:
-        print(f"tubelet: {error}", file=sys.stderr)
+        _report(str(error))
     except OSError as error:
         file = f"{error.filename}: " if error.filename else ""
         advice = "Finished work is kept: fix this and run the command again"
-        print(f"tubelet: {file}{error.strerror or error}. {advice}", file=sys.stderr)
+        _report(shortened(f"{file}{error.strerror or error}. {advice}"))
     exit_process(code)
+
+
+def _report(message: str) -> None:
+    if is_first_to_report(message):
+        print(f"tubelet: {message}", file=sys.stderr)

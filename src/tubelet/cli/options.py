@@ -1,45 +1,51 @@
 """Arguments and options that more than one command takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
-from inspect import Signature, signature
-from typing import Annotated, Any, Literal
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 
+from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.cli.completion import complete_recipe, complete_setting
+from tubelet.cli.help import FILE_PANEL
 from tubelet.errors import UserError
 
 RecipeName = Annotated[
     str,
     typer.Argument(
-        help="A shipped recipe (`tubelet recipe list`) or a YAML file.", autocompletion=complete_recipe
+        metavar="RECIPE",
+        help="A shipped recipe (`tubelet recipe list`) or a YAML file.",
+        autocompletion=complete_recipe,
     ),
 ]
-Settings = Annotated[
-    list[str] | None,
-    typer.Argument(
+
+
+def settings_argument(verb: str, example: str) -> Any:
+    """Return the argument for the settings of a verb's recipes."""
+    return typer.Argument(
         metavar="KEY=VALUE",
-        help="Settings to change, such as optim.epochs=30 (`tubelet recipe help`).",
+        help=f"Settings to change, such as {example}; `tubelet recipe help {verb}` lists them all.",
         autocompletion=complete_setting,
-    ),
-]
+    )
+
+
 ModelSource = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A run's folder, a checkpoint of any supported family, a Hugging Face folder or id, or a name "
-        "of `tubelet zoo`.",
+        help="A run, a file, a Hugging Face id, or a name of `tubelet zoo`.",
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Seed of everything random.")]
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"],
-    typer.Option(help="Where to compute; auto is CUDA, else MPS, else the CPU."),
+    typer.Option(metavar="NAME", help="auto, cpu, cuda or mps; auto is the best that there is."),
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option(help="Number format; auto is that of the model's recipe, fp32 if it has none."),
+    typer.Option(metavar="NAME", help="auto, fp32, bf16 or fp16; auto is as in training, else fp32."),
 ]
 
 
@@ -61,59 +67,43 @@ def with_runtime(settings: list[str] | None, device: str, precision: str) -> lis
 
 
 Hints = dict[str, Any]
-_PANEL = "What a checkpoint may not record"
 
 
-def _hint_options(
-    heads: Annotated[
-        int | None, typer.Option(help="Attention heads of the encoder.", rich_help_panel=_PANEL)
-    ] = None,
-    decoder_heads: Annotated[
-        int | None, typer.Option(help="Attention heads of the decoder.", rich_help_panel=_PANEL)
-    ] = None,
-    bridge_heads: Annotated[
-        int | None, typer.Option(help="Attention heads of MAR's classifier.", rich_help_panel=_PANEL)
-    ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Side of the frames in pixels; a model of another size is resized.", rich_help_panel=_PANEL
-        ),
-    ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option(help="Frames of a clip; a model of another number is resized.", rich_help_panel=_PANEL),
-    ] = None,
-    norm_eps: Annotated[
-        float | None, typer.Option(help="Epsilon of the LayerNorms (default: 1e-6).", rich_help_panel=_PANEL)
-    ] = None,
+def _file_option(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=FILE_PANEL)
+
+
+def _load_options(
     weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Which weights of a file with more than one set: ema (the average), or their name in it.",
-            rich_help_panel=_PANEL,
-        ),
+        str | None, _file_option("NAME", "Which weights of a file with more than one set, such as ema.")
     ] = None,
     allow_nonfinite: Annotated[
         bool,
         typer.Option(
-            "--allow-nonfinite", help="Load weights that are NaN or infinite.", rich_help_panel=_PANEL
+            "--allow-nonfinite", help="Load weights that are NaN or infinite.", rich_help_panel=FILE_PANEL
         ),
     ] = False,
 ) -> None:
-    """Declare the options of `load_model`."""
+    """Declare the options of `load_model` beside the hints."""
+
+
+def _hint_options() -> Iterator[Parameter]:
+    """Yield an option for each hint."""
+    for name, hint in get_type_hints(ArchitectureHints, include_extras=True).items():
+        kind, meaning = get_args(hint)
+        option: Any = Annotated[kind, _file_option("X" if name == "norm_eps" else "N", meaning)]
+        yield Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=option)
 
 
 def with_hints(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of `load_model`; it receives their values in its argument `hints`."""
-    options = signature(_hint_options).parameters
+    options = [*_hint_options(), *signature(_load_options).parameters.values()]
     own = [parameter for parameter in signature(command).parameters.values() if parameter.name != "hints"]
 
     @wraps(command)
     def run(**values: Any) -> None:
-        hints = {name: values.pop(name) for name in options}
+        hints = {option.name: values.pop(option.name) for option in options}
         command(**values, hints=hints)
 
-    run.__signature__ = Signature([*own, *options.values()])  # type: ignore[attr-defined]
+    run.__signature__ = Signature([*own, *options])  # type: ignore[attr-defined]
     return run

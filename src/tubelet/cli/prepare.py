@@ -1,18 +1,27 @@
 """`tubelet prepare`: a verb for each kind of source."""
 
 import inspect
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tubelet.cli.help import Verb, Verbs
+from tubelet.errors import did_you_mean
+from tubelet.prepare.lists.formats import FORMATS
+
 if TYPE_CHECKING:
     from tubelet.prepare.lists.annotations import Annotations
-    from tubelet.prepare.plan import PreparePlan
+    from tubelet.prepare.plan import PreparePlan, SplitDraw
+    from tubelet.prepare.report import PrepareReport
 
 prepare = typer.Typer(
-    help="Make a data set: check every video, encode it if requested, and write the lists to train from.",
+    cls=Verbs,
+    help="Make a data set from videos: check, encode, list.\n\n"
+    "Examples:\ntubelet prepare folder ~/Videos --out data/mine --encode --preview\n"
+    "tubelet prepare kinetics400 /data/k400 --out data/k400 --encode",
     no_args_is_help=True,
 )
 Source = Annotated[
@@ -21,23 +30,51 @@ Source = Annotated[
 Root = Annotated[
     str | None, typer.Option(metavar="FOLDER", help="The videos' folder, if it is not SOURCE; or its URL.")
 ]
-Fold = Annotated[int, typer.Option(min=1, max=3, help="Which of the three official splits.")]
+Fold = Annotated[int, typer.Option(min=1, max=3, metavar="N", help="Which of the three official splits.")]
+ValShare = Annotated[
+    float | None,
+    typer.Option("--val", metavar="SHARE", help="Share of each class to validate on, if not given (0.1)."),
+]
+TestShare = Annotated[
+    float | None, typer.Option("--test", metavar="SHARE", help="The same for testing (0.1); 0 for no test.")
+]
 ClassFile = Annotated[
-    Path | None, typer.Option(help="Class names in order, or with their numbers; any project's file.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Class names in order, or with their numbers; any project's."),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=0, help="Processes: by default one for each core; 0 for this one only.")
+    int | None,
+    typer.Option(min=0, metavar="N", help="Processes (default: one for each core); 0 is only this one."),
+]
+
+
+def _list_format(name: str | None) -> str | None:
+    if name is not None and name not in FORMATS:
+        raise typer.BadParameter(f"'{name}' is not one of {', '.join(FORMATS)}{did_you_mean(name, FORMATS)}")
+    return name
+
+
+ListFormat = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORMAT",
+        help=f"The lists' format, if it is not detected: {', '.join(FORMATS)}.",
+        callback=_list_format,
+        autocompletion=lambda incomplete: [name for name in FORMATS if name.startswith(incomplete)],
+    ),
 ]
 
 
 def _prepare(
     plan: "PreparePlan",
-    out: Annotated[Path, typer.Option(help="The folder for train.csv, val.csv, test.csv and report.txt.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="For train.csv, val.csv, test.csv and report.txt.")
+    ],
     encode: Annotated[
         bool, typer.Option("--encode", help="Write small copies that train much faster to OUT/videos.")
     ] = False,
     short_side: Annotated[
-        int, typer.Option(help="Of those copies, in pixels; smaller videos keep their size.")
+        int, typer.Option(metavar="PX", help="Of those copies; smaller videos keep their size.")
     ] = 256,
     preview: Annotated[
         bool, typer.Option("--preview", help="Draw a first training batch: OUT/preview.png.")
@@ -50,10 +87,21 @@ def _prepare(
 
     config = PrepareConfig(encode=encode, short_side=short_side, preview=preview, workers=workers)
     print(f"found {plan.kind}")
-    print(prepare_plan(plan, out, config).summary())
-    print(f"{out}: ready to train on (data.root={out})")
+    report = prepare_plan(plan, out, config)
+    print(report.summary())
     if preview:
         print(f"{out / PREVIEW} shows the first clips")
+    print(f"{out} is ready. Next:\n  {_next_command(report, out)}")
+
+
+def _next_command(report: "PrepareReport", out: Path) -> str:
+    """Return the command that uses a data set: training if it can be trained on, with labels or without."""
+    root = shlex.quote(f"data.root={out}")
+    if "train" not in report.samples:
+        return f"tubelet evaluate MODEL {root} data.split={next(iter(report.samples))}"
+    if not report.has_labels:
+        return f"tubelet pretrain own/pretrain {root}"
+    return f"tubelet finetune own/finetune {root}" + ("" if "val" in report.samples else " data.val=null")
 
 
 def _verb(kind: str, help_text: str | None = None) -> Callable[[Callable[..., "PreparePlan"]], None]:
@@ -79,7 +127,7 @@ def _verb(kind: str, help_text: str | None = None) -> Callable[[Callable[..., "P
         )
         verb.__doc__ = help_text or make_plan.__doc__
         verb.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        prepare.command(kind)(verb)
+        prepare.command(kind, cls=Verb)(verb)
 
     return add
 
@@ -94,7 +142,7 @@ def _words(kind: str, arguments: dict[str, Any]) -> tuple[str, ...]:
             words.append(absolute_path(value))
         elif name == "sources":
             words += map(absolute_path, sorted(value))
-        elif value:
+        elif value or (name in ("val", "test") and value is not None):
             words.append(f"--{name.replace('_', '-')}")
             if value is not True:
                 words.append(absolute_path(value) if name in ("root", "classes") else str(value))
@@ -112,32 +160,43 @@ def _plan_annotations(
     return plan_annotations(read(files.texts), videos)
 
 
-@prepare.command("synthetic")
+@prepare.command("synthetic", cls=Verb)
 def prepare_synthetic(
-    out: Annotated[Path, typer.Argument(help="The data set's folder.")],
-    size: Annotated[int, typer.Option(help="Side of the frames in pixels.")] = 64,
-    train: Annotated[int, typer.Option(help="Number of videos for training.")] = 3000,
-    val: Annotated[int, typer.Option(help="Number of videos for validation.")] = 240,
-    test: Annotated[int, typer.Option(help="Number of videos for testing.")] = 480,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same pixels.")] = 0,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The data set's folder.")],
+    size: Annotated[int, typer.Option(metavar="PX", help="Side of the frames.")] = 64,
+    train: Annotated[int, typer.Option(metavar="N", help="Number of videos for training.")] = 3000,
+    val: Annotated[int, typer.Option(metavar="N", help="Number of videos for validation.")] = 240,
+    test: Annotated[int, typer.Option(metavar="N", help="Number of videos for testing.")] = 480,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed makes the same pixels.")] = 0,
     workers: Workers = None,
 ) -> None:
-    """Write the motion data set: video files of twelve classes that differ only in their motion."""
+    """Write the motion data set: twelve classes that differ only in motion.
+
+    Examples:
+        tubelet prepare synthetic data/motion
+        tubelet prepare synthetic data/tiny --train 96 --val 24 --test 24
+    """
     from tubelet.demo.motion_videos import SyntheticConfig, write_synthetic
     from tubelet.progress import Bar
 
     config = SyntheticConfig(size=size, train=train, val=val, test=test, seed=seed)
     with Bar("writing videos") as bar:
         write_synthetic(out, config, workers=workers, progress=bar.show)
-    print(f"{out}: {train} videos for training, {val} for validation, {test} for testing")
+    print(f"{out}: {train} videos for training, {val} for validation, {test} for testing. Next:")
+    print(f"  tubelet pretrain demo/pretrain {shlex.quote(f'data.root={out}')}")
 
 
 def _kinetics(num_classes: int, example: str) -> None:
     """Add the verb of one of the three Kinetics."""
-    files = "train.csv, val.csv, test.csv and the clips, in class folders or not."
     kind = f"kinetics{num_classes}"
+    about = (
+        f"Kinetics-{num_classes}: the annotation files and the clips.\n\n"
+        "They are train.csv, val.csv and test.csv; the clips are in class folders or not.\n\nExamples:\n"
+        f"tubelet prepare {kind} {example}\n"
+        f"tubelet prepare {kind} annotations --root videos --out data/{kind}"
+    )
 
-    @_verb(kind, f"Kinetics-{num_classes}: {files}\n\ntubelet prepare {kind} {example}")
+    @_verb(kind, about)
     def kinetics(source: Source, out: Path, root: Root = None, classes: ClassFile = None) -> "PreparePlan":
         from tubelet.prepare.lists.annotations import read_kinetics
         from tubelet.prepare.lists.class_names import read_classes
@@ -147,15 +206,17 @@ def _kinetics(num_classes: int, example: str) -> None:
 
 
 _kinetics(400, "/data/k400 --out data/k400 --encode")
-_kinetics(600, "annotations/ --root /data/k600/videos --out data/k600")
-_kinetics(700, "/data/k700 --out data/k700 --classes label_map_k700.txt")
+_kinetics(600, "/data/k600 --out data/k600 --encode")
+_kinetics(700, "/data/k700 --out data/k700 --classes names.txt")
 
 
 @_verb("ssv2")
 def _ssv2(source: Source, out: Path, root: Root = None) -> "PreparePlan":
     """Something-Something v2: the JSON lists, labels.json and the .webm files.
 
-    tubelet prepare ssv2 /data/ssv2 --out data/ssv2 --encode
+    Examples:
+        tubelet prepare ssv2 /data/ssv2 --out data/ssv2 --encode
+        tubelet prepare ssv2 labels --root 20bn-something-something-v2 --out data/ssv2
     """
     from tubelet.prepare.lists.annotations import read_ssv2
 
@@ -166,7 +227,9 @@ def _ssv2(source: Source, out: Path, root: Root = None) -> "PreparePlan":
 def _ucf101(source: Source, out: Path, root: Root = None, fold: Fold = 1) -> "PreparePlan":
     """UCF101: classInd.txt, trainlist01.txt, testlist01.txt and the class folders.
 
-    tubelet prepare ucf101 /data/UCF-101 --out data/ucf101 --fold 1
+    Examples:
+        tubelet prepare ucf101 /data/UCF-101 --out data/ucf101 --fold 1
+        tubelet prepare ucf101 /data/UCF-101 --out data/ucf101_2 --fold 2
     """
     from tubelet.prepare.lists.annotations import read_ucf101
 
@@ -177,7 +240,9 @@ def _ucf101(source: Source, out: Path, root: Root = None, fold: Fold = 1) -> "Pr
 def _hmdb51(source: Source, out: Path, root: Root = None, fold: Fold = 1) -> "PreparePlan":
     """HMDB51: the *_test_split1.txt lists and the class folders.
 
-    tubelet prepare hmdb51 /data/hmdb51 --out data/hmdb51 --fold 1
+    Examples:
+        tubelet prepare hmdb51 /data/hmdb51 --out data/hmdb51 --fold 1
+        tubelet prepare hmdb51 /data/hmdb51 --out data/hmdb51_2 --fold 2
     """
     from tubelet.prepare.lists.annotations import read_hmdb51
 
@@ -188,7 +253,11 @@ def _hmdb51(source: Source, out: Path, root: Root = None, fold: Fold = 1) -> "Pr
 def _folder(
     source: Annotated[str, typer.Argument(help="The folder with the videos, or its URL; it is only read.")],
     out: Path,
-    split_seed: Annotated[int, typer.Option(min=0, help="Of the split, if folders do not specify it.")] = 0,
+    val: ValShare = None,
+    test: TestShare = None,
+    split_seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Of the split, if folders do not specify it.")
+    ] = 0,
     unlabeled: Annotated[
         bool, typer.Option("--unlabeled", help="Folders are not classes: all videos are for pre-training.")
     ] = False,
@@ -203,38 +272,35 @@ def _folder(
 ) -> "PreparePlan":
     """Your own videos: a folder for each class, also in train, val and test folders; or just videos.
 
-    tubelet prepare folder ~/Videos/phone --out data/phone --encode --preview
+    Examples:
+        tubelet prepare folder ~/Videos/phone --out data/phone --encode --preview
+        tubelet prepare folder ~/Videos --unlabeled --out data/all
     """
     from tubelet.prepare.find_files import find_videos
     from tubelet.prepare.plan_folder import plan_folder
 
-    return plan_folder(find_videos(source, out), seed=split_seed, unlabeled=unlabeled, group=group)
+    draw = _draw(split_seed, val, test)
+    return plan_folder(find_videos(source, out), draw=draw, unlabeled=unlabeled, group=group)
 
 
 @_verb("list")
 def _list(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="LIST...", help="Lists, one for each split, or a folder that contains them."),
+        typer.Argument(metavar="LIST", help="Lists, one for each split, or a folder that contains them."),
     ],
     root: Annotated[
         str | None,
         typer.Option(metavar="FOLDER", help="The folder that the lists' paths are relative to, or its URL."),
     ] = None,
     classes: ClassFile = None,
-    format: Annotated[
-        str,
-        typer.Option(
-            help="The lists' format, if it is not detected: paths, videomae, videomae_frames, "
-            "videomaev2_pretrain, mae_st, mar, pyslowfast, mmaction2, mmaction2_frames, mmaction2_offset "
-            "(each of mmaction2 also with _multi_label), ava, csv or json."
-        ),
-    ] = "",
+    format: ListFormat = None,
     columns: Annotated[
         str,
         typer.Option(
+            metavar="FIELDS",
             help="Instead of a format: the fields of a line, such as path,frames,label... or "
-            "path,start,end,label."
+            "path,start,end,label.",
         ),
     ] = "",
     label: Annotated[
@@ -250,18 +316,32 @@ def _list(
             "splits if the lists do not specify them.",
         ),
     ] = "",
-    split_seed: Annotated[int, typer.Option(min=0, help="Of the splits that --group draws.")] = 0,
+    val: ValShare = None,
+    test: TestShare = None,
+    split_seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the splits that are drawn.")] = 0,
 ) -> "PreparePlan":
-    """Lists of VideoMAE, MMAction2, MAR, MAE-ST, PySlowFast, ActivityNet, Charades, EPIC-KITCHENS and AVA.
+    """Lists of other projects, CSV, TSV, JSON or JSONL.
 
-    Also CSV, TSV, JSON and JSONL. With columns such as start and end each line is a segment of its video.
+    Those of VideoMAE, MMAction2, MAR, MAE-ST, PySlowFast, ActivityNet, Charades, EPIC-KITCHENS and AVA.
+    With columns such as start and end each line is a segment of its video.
 
-    tubelet prepare list kinetics400_train_list_videos.txt kinetics400_val_list_videos.txt
-    --root /data/kinetics400 --classes kinetics_class2ind.txt --out data/k400
+    Examples:
+        tubelet prepare list train.csv val.csv --root videos --out data/mine
+        tubelet prepare list lists/ --classes names.txt --out data/k400 --encode
     """
     from tubelet.prepare.lists.class_names import read_classes
     from tubelet.prepare.plan_lists import plan_lists
 
     names = read_classes(classes) if classes else ()
     fields = columns.split(",") if columns else ()
-    return plan_lists(sources, root, names, fields, format, label=label, group=group, seed=split_seed)
+    drawn = group or val is not None or test is not None
+    draw = _draw(split_seed, val, test) if drawn else None
+    return plan_lists(sources, root, names, fields, format, label=label, group=group, draw=draw)
+
+
+def _draw(seed: int, val: float | None, test: float | None) -> "SplitDraw":
+    """Return how splits are drawn, with a tenth for each share that is not given."""
+    from tubelet.prepare.plan import SplitDraw
+
+    shares = {name: share for name, share in (("val", val), ("test", test)) if share is not None}
+    return SplitDraw(seed=seed, **shares)

@@ -4,34 +4,61 @@ from typing import Annotated
 
 import typer
 
-from tubelet.cli.options import RecipeName, Settings
+from tubelet.cli.help import Verb, Verbs
+from tubelet.cli.options import RecipeName, settings_argument
 
 recipe = typer.Typer(
-    help="List the shipped recipes, show one, or explain the settings.", no_args_is_help=True
+    cls=Verbs,
+    help="List the shipped recipes, show one, or explain the settings.\n\n"
+    "Examples:\ntubelet recipe list\ntubelet recipe help finetune",
+    no_args_is_help=True,
 )
 
 
-@recipe.command("list")
+@recipe.command("list", cls=Verb)
 def recipe_list() -> None:
-    """List the shipped recipes."""
-    from tubelet.recipe.loading import recipe_names
+    """List the shipped recipes: model, data, published accuracy.
 
-    print("\n".join(recipe_names()))
+    Examples:
+        tubelet recipe list
+        tubelet recipe show demo/pretrain
+    """
+    from tubelet.cli.table import aligned
+    from tubelet.recipe.loading import list_recipes
 
-
-@recipe.command("show")
-def recipe_show(name: RecipeName, settings: Settings = None) -> None:
-    """Print all settings of a recipe, with the defaults."""
-    from tubelet.recipe.loading import load_recipe, to_yaml
-
-    print(to_yaml(load_recipe(name, *settings or ())), end="")
+    print(aligned([("recipe", "model", "data", "top-1", "published in"), *list_recipes()]))
 
 
-@recipe.command("help")
-def recipe_help(
-    task: Annotated[str, typer.Argument(help="pretrain, finetune or evaluate")] = "pretrain",
+@recipe.command("show", cls=Verb)
+def recipe_show(
+    name: RecipeName,
+    settings: Annotated[list[str] | None, settings_argument("finetune", "optim.epochs=30")] = None,
 ) -> None:
-    """Print every setting with its type, default and meaning."""
+    """Print a recipe: its head comment, and all settings with defaults.
+
+    Settings that are `auto` are decided if data.root exists; without it the recipe is printed as it is.
+
+    Examples:
+        tubelet recipe show demo/finetune_mar
+        tubelet recipe show demo/pretrain optim.epochs=50 > own.yaml
+    """
+    from tubelet.recipe.loading import recipe_text
+
+    print(recipe_text(name, *settings or ()), end="")
+
+
+@recipe.command("help", cls=Verb)
+def recipe_help(
+    task: Annotated[
+        str, typer.Argument(metavar="VERB", help="pretrain, finetune, evaluate or predict.")
+    ] = "pretrain",
+) -> None:
+    """Print all settings of a verb: type, default and meaning.
+
+    Examples:
+        tubelet recipe help finetune
+        tubelet recipe help evaluate
+    """
     from tubelet.recipe.help import explain
 
     for key, kind, default, meaning in explain(task):

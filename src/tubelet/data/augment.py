@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tubelet.data.randaugment import RandAugment
-from tubelet.errors import UserError
+from tubelet.errors import UserError, require_probability
 from tubelet.settings import BY_KIND
 from tubelet.video.crop import Box, crop_resize
 
@@ -80,8 +80,7 @@ class RandomErasing:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise UserError(f"probability must be in [0, 1], found {self.probability}")
+        require_probability(probability=self.probability)
         if not (0 < self.area[0] <= self.area[1] <= 1 and 0 < self.aspect[0] <= self.aspect[1] < math.inf):
             raise UserError(
                 f"area must be a range in (0, 1] and aspect one above 0, found {self.area} and {self.aspect}"
@@ -219,8 +218,7 @@ class Augment:
     erasing: RandomErasing | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.flip <= 1:
-            raise UserError(f"flip must be in [0, 1], found {self.flip}")
+        require_probability(flip=self.flip)
 
     @property
     def whole_frames(self) -> bool:

@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from tubelet.video.reader import Crop, IndexChanged, Video, VideoError, open_vid
 
 _MAX_FAILED = 10  # videos of one item that cannot be read
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 
 @dataclass(frozen=True)
@@ -128,33 +129,27 @@ class TrainDataset(Dataset[Batch]):
 
     def __getitem__(self, key: tuple[int, int]) -> Batch:
         """Return the clips of item (epoch, index)."""
+        epoch, index = key
+        rng = np.random.default_rng((self.seed, 1, epoch, index))
         failures: dict[str, str] = {}
         failed: set[int] = set()
-        num_replaced = 0
         while len(failed) < min(_MAX_FAILED, len(self)):
-            index, _ = self._draw_video(key, num_replaced)
             sample = self.manifest.samples[index]
             path = self.manifest.locate(sample)
             try:
-                with self.crash_guard.decoding(index, path):
-                    read = partial(self._item, key, num_replaced, failures)
-                    return read_item(path, read, start=sample.start, end=sample.end)
+                with (
+                    self.crash_guard.decoding(index, path),
+                    open_video(path, start=sample.start, end=sample.end) as video,
+                ):
+                    return read_again(self._item, video, index, rng, failures)
             except VideoError as error:
                 failures[sample.name] = str(error)
                 failed.add(index)
-                num_replaced += 1
+                index = int(rng.integers(len(self)))
         return _no_rows(self.clip, self.size, self.num_classes, failures)
 
-    def _draw_video(self, key: tuple[int, int], num_replaced: int) -> tuple[int, np.random.Generator]:
-        """Return the number of an item's video after some were replaced, and the generator for its clips."""
-        epoch, index = key
-        rng = np.random.default_rng((self.seed, 1, epoch, index))
-        for _ in range(num_replaced):
-            index = int(rng.integers(len(self)))
-        return index, rng
-
-    def _item(self, key: tuple[int, int], num_replaced: int, failures: dict[str, str], video: Video) -> Batch:
-        index, rng = self._draw_video(key, num_replaced)
+    def _item(self, video: Video, index: int, rng: np.random.Generator, failures: dict[str, str]) -> Batch:
+        rng = deepcopy(rng)  # reading again draws the same
         sample = self.manifest.samples[index]
         clips = self._clips(video, sample, self.clips[index] if self.clips else self.clip, rng)
         return Batch(
@@ -273,7 +268,8 @@ def read_views(
         return video.read_crops([Crop(n, None, scaled, scaling=geometry.scaling) for n in frames])
 
     try:
-        parts = read_item(path, read, start=start, end=end)
+        with open_video(path, start=start, end=end) as video:
+            parts = read_again(read, video)
         return torch.cat([spread_crops(part, views.crops, geometry) for part in parts])
     except UserError:
         raise
@@ -304,31 +300,15 @@ def read_clip(
     return read_views(path, clip, Views(), size, start=start, end=end)[0]
 
 
-def read_item(
-    path: str | Path,
-    read: Callable[[Video], _T],
-    *,
-    start: float | None = None,
-    end: float | None = None,
-) -> _T:
-    """Open a video and read an item from it, and once again if the video's header turns out to be wrong.
+def read_again(read: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Call a function that reads an open video, and once again if the video's header turns out to be wrong.
 
-    Args:
-        path: a file, a folder of numbered images, or the URL of a file.
-        read: looks at `video.index`, chooses frames and crops, and reads them. It starts from scratch when it
-            is called again.
-        start: seconds at which the segment to read begins; None for the start of the video.
-        end: seconds at which it ends (exclusive); None for the end of the video.
-
-    Raises:
-        VideoError: the video cannot be read, or has no frame in the segment.
-        Exception: what `read` raises.
+    It chooses frames and crops by `video.index`, so it must begin with that each time.
     """
-    with open_video(path, start=start, end=end) as video:
-        try:
-            return read(video)
-        except IndexChanged:
-            return read(video)
+    try:
+        return read(*args, **kwargs)
+    except IndexChanged:
+        return read(*args, **kwargs)
 
 
 def _multi_label_classes(manifest: Manifest) -> int | None:

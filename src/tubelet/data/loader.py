@@ -27,7 +27,7 @@ class TrainLoader:
         rank: this process, from 0.
         world: number of processes.
         workers: worker processes that decode; 0 decodes in this process.
-        pin: use page-locked memory, for copies to a GPU.
+        for_gpu: whether the model computes on a GPU; see `Workers`.
         max_failures: fraction of the videos that may fail to be read, in [0, 1]; unless 0, one always may.
         balanced: draw every class equally often, rare classes more than once an epoch, each time as one of
             the videos that show it; videos without a class are never drawn. By default each video is drawn
@@ -42,7 +42,7 @@ class TrainLoader:
         rank: int = 0,
         world: int = 1,
         workers: int = 0,
-        pin: bool = False,
+        for_gpu: bool = False,
         max_failures: float = 0.05,
         balanced: bool = False,
     ) -> None:
@@ -54,7 +54,7 @@ class TrainLoader:
         self.balanced = balanced
         self.failures: dict[str, str] = {}
         self._unconfirmed: set[str] = set()  # failures before a resume that were not met again so far
-        self._workers = Workers(dataset, workers, pin=pin)
+        self._workers = Workers(dataset, workers, for_gpu=for_gpu)
 
     def __len__(self) -> int:
         """Batches of an epoch; the remainder of the videos is left out."""
@@ -186,10 +186,9 @@ def view_order(done: np.ndarray, *, batch: int, rank: int = 0, world: int = 1) -
 
 
 def default_workers(device: str) -> int:
-    """Return how many decoding processes to use: one for each core with a GPU, half as many without.
+    """Return how many decoding processes to use: one for each core; without a GPU half of them, at least two.
 
-    Without a GPU the model computes on the other half of the cores: sharing a core between a decoder and one
-    of the model's threads halves the speed.
+    Without a GPU they run while the model's threads wait, so fewer are enough.
     """
     cores = cores_per_process()
-    return max(1, cores // 2 if device == "cpu" else cores)
+    return min(cores, max(2, cores // 2)) if device == "cpu" else cores

@@ -15,7 +15,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from tubelet.errors import UserError, did_you_mean, excerpt, plural
@@ -64,7 +64,7 @@ class Sample:
         return self.labels or (() if self.label is None else (self.label,))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Manifest:
     """The samples of one split.
 
@@ -82,6 +82,10 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __repr__(self) -> str:
+        classes = plural(len(self.classes), "class", "classes")
+        return f"Manifest({self.root / self.split}.csv, {plural(len(self), 'video')}, {classes})"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -103,9 +107,10 @@ class Manifest:
         unlabeled = [sample.name for sample in self.samples if not sample.classes]
         if unlabeled and not self.multi_label:
             have = "has" if len(unlabeled) == 1 else "have"
+            is_test = self.split == "test" and (self.root / "val.csv").is_file()
             raise UserError(
                 f"{self.root / self.split}.csv: {plural(len(unlabeled), 'video')} {have} no label, "
-                f"for example {unlabeled[0]}"
+                f"for example {unlabeled[0]}" + (": data.split=val tests on val.csv" if is_test else "")
             )
 
 
@@ -173,8 +178,14 @@ COLUMNS = tuple(field.name for field in fields(Sample))
 _OPTIONAL_COLUMNS = ("labels", "start", "end")  # written only if a sample has them
 
 
+@lru_cache(maxsize=2**16)
+def _class_index(text: str) -> int:
+    """Return the number in a text; all videos of a class have the same object, which saves memory."""
+    return int(text)
+
+
 def _class_indices(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(";"))
+    return tuple(map(_class_index, text.split(";")))
 
 
 def _seconds(text: str) -> float:
@@ -185,7 +196,7 @@ def _seconds(text: str) -> float:
 
 
 _NUMBERS: dict[str, Callable[[str], int | float | tuple[int, ...]]] = {
-    "label": int, "frames": int, "fps": float, "width": int, "height": int, "labels": _class_indices,
+    "label": _class_index, "frames": int, "fps": float, "width": int, "height": int, "labels": _class_indices,
     "start": _seconds, "end": _seconds,
 }  # fmt: skip
 _EXPECTED = {"labels": "numbers separated by ;", "start": "seconds from 0 on", "end": "seconds from 0 on"}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tubelet.errors import UserError, require_at_least
+from tubelet.errors import UserError, require_at_least, require_probability
 
 
 class MixDraw(NamedTuple):
@@ -44,9 +44,7 @@ class Mixing:
     probability: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("switch", "probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} must be in [0, 1], found {getattr(self, name)}")
+        require_probability(switch=self.switch, probability=self.probability)
         require_at_least(0, mixup=self.mixup, cutmix=self.cutmix)
         if not (self.mixup or self.cutmix):
             raise UserError("mixup and cutmix must not both be 0; to disable mixing set mixing=null")

@@ -2,6 +2,7 @@
 
 import atexit
 import multiprocessing
+import os
 import signal
 import threading
 import weakref
@@ -39,7 +40,9 @@ class Workers:
         dataset: the items; its `crash_guard` is replaced.
         num_workers: worker processes; 0, or any number in a daemonic process, makes the batches in this
             process, which a crash then ends.
-        pin: use page-locked memory, for copies to a GPU.
+        for_gpu: whether the model computes on a GPU. If so, batches are in page-locked memory, from which
+            copies are fast. If not, the processes have the lowest priority: they share the cores with the
+            model's threads, all of which wait for the slowest.
         limit_s: seconds after which a process that decodes one video is ended.
     """
 
@@ -48,12 +51,12 @@ class Workers:
         dataset: TrainDataset | ViewDataset,
         num_workers: int,
         *,
-        pin: bool = False,
+        for_gpu: bool = False,
         limit_s: float = HANG_LIMIT_S,
     ) -> None:
         self._dataset = dataset
         self._num_workers = allowed_workers(num_workers)
-        self._pin = pin
+        self._for_gpu = for_gpu
         self._order: list[list[Any]] = []
         dataset.crash_guard = CrashGuard(self._num_workers, limit_s)
         self._loader = self._make_loader()
@@ -77,7 +80,7 @@ class Workers:
                 atexit.register(_kill, weakref.ref(process))
             try:
                 for batch in batches:
-                    yield batch if self._pin else _without_shared_memory(batch)  # pinned ones are copies
+                    yield batch if self._for_gpu else _without_shared_memory(batch)  # pinned ones are copies
                     done += 1
             except RuntimeError:  # PyTorch's, when a process has ended
                 if not self._refuse_videos(processes):
@@ -91,8 +94,8 @@ class Workers:
             batch_sampler=_Order(self._order),
             num_workers=self._num_workers,
             collate_fn=collate,
-            worker_init_fn=_start_worker,
-            pin_memory=self._pin,
+            worker_init_fn=_start_worker if self._for_gpu else _start_background_worker,
+            pin_memory=self._for_gpu,
             persistent_workers=self._num_workers > 0,
         )
 
@@ -151,6 +154,12 @@ def _without_shared_memory(batch: Batch) -> Batch:
 def _kill(process: "weakref.ref[multiprocessing.process.BaseProcess]") -> None:
     if (alive := process()) is not None:
         alive.kill()
+
+
+def _start_background_worker(number: int) -> None:
+    _start_worker(number)
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(19)
 
 
 def _start_worker(_: int) -> None:

@@ -41,8 +41,8 @@ _RANGES = {
     "angle": ((-0.1 * math.pi, 0.1 * math.pi), (0.4 * math.pi, 0.7 * math.pi)),
     "gap": ((0.45, 0.55), (0.55, 0.75)),
 }
-_FRAME_RATES = (12, 15, 20, 24)
-_SPRITE = 112  # texels per side of a sprite
+_FRAME_RATES = (6, 8, 10, 12)
+_SPRITE = 64  # texels per side of a sprite
 _EXTENT = 1.1  # a sprite covers [-_EXTENT, _EXTENT] in units of its radius
 Array = npt.NDArray[np.floating]  # float32 throughout
 
@@ -54,7 +54,7 @@ def render(label: int, *, seed: int, index: int, size: int = 64) -> tuple[npt.ND
     same light with another motion.
 
     Returns:
-        The frames, uint8 (T, size, size, 3), RGB, with T in 24..72 (2 to 3 seconds), and the frames per
+        The frames, uint8 (T, size, size, 3), RGB, with T in 12..36 (2 to 3 seconds), and the frames per
         second.
 
     Raises:

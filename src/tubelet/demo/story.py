@@ -21,6 +21,7 @@ from tubelet.checkpoints.load import load_model
 from tubelet.clips import AnyClip
 from tubelet.data.dataset import read_clip
 from tubelet.data.manifest import Manifest, read_manifest
+from tubelet.demo.clock import Clock, planned_seconds
 from tubelet.demo.motion_videos import SyntheticConfig, record_settings, write_synthetic
 from tubelet.files import replacing, write_json
 from tubelet.machine import available_cores, processor, version
@@ -28,13 +29,13 @@ from tubelet.masking import RunningCellMasking, TubeMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.flops import gflops_per_view, parameter_count
-from tubelet.progress import Bar
+from tubelet.progress import Bar, in_minutes, time_left
 from tubelet.recipe.loading import load_recipe, to_yaml
 from tubelet.recipe.schema import Recipe
 from tubelet.report.contents import Chart, Curve, DemoReport, Picture, Result, WorstClip
 from tubelet.report.page import write_report
 from tubelet.run.accuracy import Evaluation
-from tubelet.run.evaluation import evaluate_model
+from tubelet.run.evaluation import EvaluationConfig, evaluate_model
 from tubelet.run.prediction import clip_of, views_of
 from tubelet.run.training import run_recipe
 from tubelet.run.visualize import film_strip, reconstruction
@@ -46,17 +47,21 @@ RECONSTRUCTION_RATIOS = (0.75, 0.9, 0.95)
 _NUM_RECONSTRUCTED = 4  # videos
 _NUM_WORST = 8  # clips
 _TRAINING_STEPS = {  # run -> description
-    "pretrain": "pre-train without labels: mask 90 % of the tokens and reconstruct them",
+    "pretrain": "pre-train without labels, 90 % of the tokens masked",
     "finetune_mar": "fine-tune on half of the tokens (MAR)",
     "finetune_full": "fine-tune on all tokens",
     "finetune_scratch": "train the same classifier without pre-training",
 }
+_TOO_SHORT = (
+    "This is the quick demo. It is too short to learn: its accuracies are near chance. Omit --quick to learn."
+)
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """The data set, and changes to all four recipes."""
+    """Whether the demo is the quick one, the data set, and changes to all four recipes."""
 
+    quick: bool
     data: SyntheticConfig
     overrides: tuple[str, ...]
     runtime: RuntimeConfig
@@ -98,7 +103,7 @@ def demo_settings(*, quick: bool, seed: int, runtime: RuntimeConfig | None = Non
         data = SyntheticConfig(train=96, val=24, test=24, seed=seed)
         short = ("optim.epochs=1", "optim.batch_size=32", "optim.warmup_epochs=0")
     where = (f"runtime.device={runtime.device}", f"runtime.precision={runtime.precision}")
-    return DemoSettings(data, (*short, f"seed={seed}", *where), runtime)
+    return DemoSettings(quick, data, (*short, f"seed={seed}", *where), runtime)
 
 
 def run_demo(out: Path, *, quick: bool = False, seed: int = 0, runtime: RuntimeConfig | None = None) -> Path:
@@ -118,27 +123,35 @@ def run_demo(out: Path, *, quick: bool = False, seed: int = 0, runtime: RuntimeC
     if report.exists():
         print(f"This demo is already finished. Its report: {report.resolve()}")
         return report
+    clock = Clock(planned_seconds(out, settings.data, recipes, len(TESTS), settings.runtime))
+    print(
+        f"Expected time on this machine: {in_minutes(clock.left_s)}. Ctrl-C stops, the same command resumes."
+    )
     with _stopwatch(out / "seconds.json") as seconds:
-        _announce(1, "write the motion data set")
-        with Bar("writing videos") as bar:
+        with (
+            _step(clock, "data", 1, "write the motion data set"),
+            Bar("writing videos", after_s=clock.left_s) as bar,
+        ):
             write_synthetic(out / "data", settings.data, progress=bar.show)
-        for step, (run, recipe) in enumerate(recipes.items(), start=2):
-            _announce(step, _TRAINING_STEPS[run])
-            run_recipe(recipe, out / run)
-        _announce(len(recipes) + 2, "test on videos that no training has used")
-        evaluations = _run_tests(out, settings.runtime)
-        _announce(len(recipes) + 3, "write the report")
-        write_report(_report(out, settings, recipes, evaluations, seconds()), report)
+        for number, (run, recipe) in enumerate(recipes.items(), start=2):
+            with _step(clock, run, number, _TRAINING_STEPS[run]):
+                run_recipe(recipe, out / run, after_s=clock.left_s)
+        with _step(clock, "tests", len(recipes) + 2, "test on videos that no training has used"):
+            evaluations = _run_tests(out, settings.runtime)
+        with _step(clock, "report", len(recipes) + 3, "write the report"):
+            write_report(_report(out, settings, recipes, evaluations, seconds()), report)
     print(f"\nOpen the report in a browser: {report.resolve()}")
     if quick:
-        print(
-            "The quick demo is too short to learn: its accuracies are at chance level. Omit --quick to learn."
-        )
+        print(_TOO_SHORT)
     return report
 
 
-def _announce(step: int, what: str) -> None:
-    print(f"\n[{step}/{len(_TRAINING_STEPS) + 3}] {what}", flush=True)
+@contextmanager
+def _step(clock: Clock, name: str, number: int, what: str) -> Iterator[None]:
+    """Announce a step and take its time."""
+    print(f"\n[{number}/{len(_TRAINING_STEPS) + 3}, {time_left(clock.left_s)}] {what}", flush=True)
+    with clock.step(name):
+        yield
 
 
 def _recipe(run: str, out: Path, settings: DemoSettings) -> Recipe:
@@ -188,10 +201,8 @@ def _run_tests(out: Path, config: RuntimeConfig) -> list[tuple[Evaluation, Resul
                     evaluation = evaluate_model(
                         model,
                         manifest,
-                        clip=clip_of(model),
-                        views=views,
-                        runtime=runtime,
-                        masking=test.masking,
+                        EvaluationConfig(clip=clip_of(model), views=views, masking=test.masking),
+                        runtime,
                         progress=bar.show,
                     )
                 path.parent.mkdir(exist_ok=True)
@@ -230,6 +241,7 @@ def _report(
             f"classifiers were fine-tuned on {len(manifest.classes)} motions that no single frame shows: on "
             "all tokens, and on half of them (MAR). A third was trained from scratch for comparison."
         ),
+        caution=_TOO_SHORT if settings.quick else "",
         results=[result for _, result in tested],
         charts=_charts(out),
         reconstructions=list(_reconstructions(out, manifest, full.names)),
@@ -238,6 +250,7 @@ def _report(
         classes=manifest.classes,
         worst=list(_worst(full, manifest, recipes["finetune_full"].data.clip)),
         recipes=[(run, to_yaml(recipe)) for run, recipe in recipes.items()],
+        next_steps=_next_steps(out, manifest),
         facts=_facts(settings.data, seconds),
         broken=sorted(full.broken),
         tested=len(full.names),
@@ -245,20 +258,20 @@ def _report(
 
 
 def _charts(out: Path) -> list[Chart]:
-    def curve(name: str, run: str, key: str) -> Curve:
+    def curve(name: str, run: str, key: str, factor: float = 1) -> Curve:
         lines = [json.loads(line) for line in (out / run / "log.jsonl").read_text().splitlines()]
         points = [(line["epoch"], line[key]) for line in lines if key in line]
-        return Curve(name, [x for x, _ in points], [y for _, y in points])
+        return Curve(name, [x for x, _ in points], [factor * y for _, y in points])
 
-    def chart(y_label: str, key: str) -> Chart:
+    def chart(title: str, y_label: str, key: str, factor: float = 1) -> Chart:
         classifiers = {test.group: test.run for test in TESTS}
-        curves = [curve(group, run, key) for group, run in classifiers.items()]
-        return Chart("Fine-tuning", "epoch", y_label, curves)
+        curves = [curve(group, run, key, factor) for group, run in classifiers.items()]
+        return Chart(title, "epoch", y_label, curves)
 
     return [
         Chart("Pre-training", "epoch", "reconstruction loss", [curve("pre-training", "pretrain", "loss")]),
-        chart("top-1 on the validation videos", "val/top1"),
-        chart("classification loss on the training clips", "classification"),
+        chart("Accuracy while fine-tuning", "top-1 on the validation videos (%)", "val/top1", 100),
+        chart("Loss while fine-tuning", "classification loss on the training clips", "classification"),
     ]
 
 
@@ -294,6 +307,21 @@ def _worst(evaluation: Evaluation, manifest: Manifest, clip: AnyClip) -> Iterato
             probability=float(probability[row]),
             strip=strip.getvalue(),
         )
+
+
+def _next_steps(out: Path, manifest: Manifest) -> list[tuple[str, str]]:
+    """Return what a reader may try with the models of this demo, and then with videos of one's own."""
+    video = manifest.locate(manifest.samples[0])
+    return [
+        ("Recognize a motion", f"tubelet predict {out / 'finetune_mar'} {video}"),
+        ("See a reconstruction", f"tubelet visualize {out / 'pretrain'} {video} -o reconstruction.gif"),
+        ("Test on a quarter of the tokens", f"tubelet evaluate {out / 'finetune_mar'} masking.ratio=0.75"),
+        (
+            "Train on your own videos, one folder for each class",
+            "tubelet prepare folder ~/Videos --out data/mine\n"
+            f"tubelet finetune own/finetune data.root=data/mine init={out / 'pretrain'}",
+        ),
+    ]
 
 
 def _facts(data: SyntheticConfig, seconds: float) -> list[tuple[str, str]]:

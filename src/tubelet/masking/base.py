@@ -1,11 +1,12 @@
 """What all maskings have in common."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from tubelet.errors import UserError
+from tubelet.errors import require_below_1
 from tubelet.masking.token_mask import TokenMask, row_noise
 from tubelet.patches import Size3
 
@@ -27,8 +28,15 @@ class Masking(Protocol):
         ...
 
 
-class Sampled:
-    """The methods that follow from `from_noise`."""
+@dataclass(frozen=True, kw_only=True)
+class RatioMasking:
+    """What every masking has: a ratio, and the methods that follow from `from_noise`."""
+
+    kind: str
+    ratio: float = 0.9
+
+    def __post_init__(self) -> None:
+        require_below_1(ratio=self.ratio)
 
     def sample(
         self: Masking,
@@ -45,9 +53,3 @@ class Sampled:
     def test_masks(self: Masking, grid: Size3, seeds: Tensor) -> TokenMask:
         """Return the masks of a test: they depend only on each clip's seed, int64 (B,)."""
         return self.from_noise(grid, row_noise(seeds, self.noise_size(grid)))
-
-
-def check_ratio(ratio: float) -> None:
-    """Raise a UserError unless a ratio is in [0, 1)."""
-    if not 0 <= ratio < 1:
-        raise UserError(f"ratio is the fraction of masked tokens and must be in [0, 1), found {ratio}")

@@ -6,15 +6,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tubelet.errors import UserError
-from tubelet.masking.base import Sampled, check_ratio
+from tubelet.errors import UserError, require_below_1
+from tubelet.masking.base import RatioMasking
 from tubelet.masking.still import TubeMasking, box_distance
 from tubelet.masking.token_mask import TokenMask, partition, row_noise, split, take
 from tubelet.patches import Size3
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunningCellMasking(Sampled):
+class RunningCellMasking(RatioMasking):
     """MAR's cell running masking (arXiv 2207.11660, section III-B).
 
     In each cell the visible slots move by one slot, in raster order, from each token time to the next.
@@ -37,7 +37,7 @@ class RunningCellMasking(Sampled):
     shuffle_test_time: bool = False
 
     def __post_init__(self) -> None:
-        check_ratio(self.ratio)
+        super().__post_init__()
         if min(self.cell) < 1:
             raise UserError(f"cell must be at least 1 x 1 tokens, found {self.cell}")
 
@@ -119,7 +119,7 @@ class RunningCellMasking(Sampled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunningMasking(Sampled):
+class RunningMasking(RatioMasking):
     """MAR's other running masks (arXiv 2207.11660, figure 3 and table II).
 
     Each token time has the mask of the one before it, shifted by one token in raster order around the frame.
@@ -137,9 +137,6 @@ class RunningMasking(Sampled):
     pattern: Literal["random", "block", "uniform"] = "random"
     shuffle_time: bool = True
     shuffle_test_time: bool = False
-
-    def __post_init__(self) -> None:
-        check_ratio(self.ratio)
 
     def noise_size(self, grid: Size3) -> int:
         """Return the numbers of the pattern, then one for each token time."""
@@ -178,7 +175,7 @@ class RunningMasking(Sampled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DualMasking(Sampled):
+class DualMasking(RatioMasking):
     """VideoMAE V2's dual masking (arXiv 2303.16727, section 3.2).
 
     The encoder has a tube mask; a running cell mask selects the tokens that the decoder reconstructs.
@@ -192,12 +189,11 @@ class DualMasking(Sampled):
     """
 
     kind: Literal["dual"] = "dual"
-    ratio: float = 0.9
     decoder_ratio: float = 0.5
 
     def __post_init__(self) -> None:
-        check_ratio(self.ratio)
-        check_ratio(self.decoder_ratio)
+        super().__post_init__()
+        require_below_1(decoder_ratio=self.decoder_ratio)
 
     def noise_size(self, grid: Size3) -> int:
         """Return the tubes' numbers plus one for the start of the cells."""

@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tubelet.masking.base import Sampled, check_ratio
+from tubelet.masking.base import RatioMasking
 from tubelet.masking.token_mask import TokenMask, split
 from tubelet.patches import Size3
 
 
 @dataclass(frozen=True, kw_only=True)
-class TubeMasking(Sampled):
+class TubeMasking(RatioMasking):
     """One random map of masked positions, the same at all times (VideoMAE, arXiv 2203.12602, section 3.3).
 
     Attributes:
@@ -21,10 +21,6 @@ class TubeMasking(Sampled):
     """
 
     kind: Literal["tube"] = "tube"
-    ratio: float = 0.9
-
-    def __post_init__(self) -> None:
-        check_ratio(self.ratio)
 
     def noise_size(self, grid: Size3) -> int:
         """Return one number for each position in the frame."""
@@ -41,7 +37,7 @@ class TubeMasking(Sampled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomMasking(Sampled):
+class RandomMasking(RatioMasking):
     """Tokens masked at random, space-time agnostic (MAE-ST, arXiv 2205.09113, section 3).
 
     Attributes:
@@ -49,10 +45,6 @@ class RandomMasking(Sampled):
     """
 
     kind: Literal["random"] = "random"
-    ratio: float = 0.9
-
-    def __post_init__(self) -> None:
-        check_ratio(self.ratio)
 
     def noise_size(self, grid: Size3) -> int:
         """Return one number for each token."""
@@ -64,7 +56,7 @@ class RandomMasking(Sampled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameMasking(Sampled):
+class FrameMasking(RatioMasking):
     """Whole token times masked at random (MAE-ST, arXiv 2205.09113, section 3: time-only).
 
     Attributes:
@@ -73,9 +65,6 @@ class FrameMasking(Sampled):
 
     kind: Literal["frame"] = "frame"
     ratio: float = 0.75
-
-    def __post_init__(self) -> None:
-        check_ratio(self.ratio)
 
     def noise_size(self, grid: Size3) -> int:
         """Return one number for each token time."""
@@ -92,7 +81,7 @@ class FrameMasking(Sampled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlockMasking(Sampled):
+class BlockMasking(RatioMasking):
     """One random cuboid masked (MAE-ST, arXiv 2205.09113, section 3: block).
 
     The tokens nearest to a random center are masked, by the largest of their scaled distances in time, row
@@ -104,9 +93,6 @@ class BlockMasking(Sampled):
 
     kind: Literal["block"] = "block"
     ratio: float = 0.75
-
-    def __post_init__(self) -> None:
-        check_ratio(self.ratio)
 
     def noise_size(self, grid: Size3) -> int:
         """Return 6: center and extent along each of three axes."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenMask:
     """Indices of tokens in raster order, equally many in every row.
 
@@ -19,6 +19,10 @@ class TokenMask:
     visible: Tensor
     masked: Tensor
     scored: Tensor | None = None
+
+    def __repr__(self) -> str:
+        rows, num_visible = self.visible.shape
+        return f"TokenMask({rows} x {num_visible} visible, {self.masked.shape[1]} masked)"
 
     @classmethod
     def from_visible(cls, visible: Tensor) -> "TokenMask":

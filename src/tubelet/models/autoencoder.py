@@ -29,6 +29,10 @@ class Reconstruction(NamedTuple):
     target: Tensor
     scored: Tensor | None = None
 
+    def __repr__(self) -> str:
+        rows, num_masked, values = self.predicted.shape
+        return f"Reconstruction({rows} x {num_masked} masked tokens of {values} values)"
+
     @property
     def loss(self) -> Tensor:
         """The mean squared error over the tokens that count, a float32 scalar."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tubelet.clips import AnyClip, Views
-from tubelet.errors import UserError
+from tubelet.errors import UserError, short_repr
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ModelCard:
     """What is stored beside a model's weights for its users.
 
@@ -31,7 +31,15 @@ class ModelCard:
     def __post_init__(self) -> None:
         for name in self.classes:
             if "\n" in name or "\r" in name:
-                raise UserError(f"a class name must be one line, found {name!r}")
+                raise UserError(f"a class name must be one line, found {short_repr(name)}")
+
+    def __repr__(self) -> str:
+        kind = "multi-label " if self.multi_label else ""
+        parts = [f"{len(self.classes)} {kind}classes" if self.classes else "no class names"]
+        parts += [f"clip={self.clip}"] if self.clip else []
+        parts += [f"views={self.views.clips} x {self.views.crops}"] if self.views else []
+        parts += [f"license={self.license}"] if self.license else []
+        return f"ModelCard({', '.join(parts)})"
 
     def require_fit(self, *, frames: int, classes: int, source: str) -> None:
         """Raise a UserError if the names are not as many as the classes, or clips have other frames.

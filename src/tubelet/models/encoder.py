@@ -5,15 +5,17 @@ from dataclasses import InitVar, dataclass
 import torch
 from torch import Tensor, nn
 
-from tubelet.errors import require_above, require_at_least
+from tubelet.errors import require_at_least, require_between
 from tubelet.masking import take
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
 from tubelet.models.positions import PositionKind, Positions
-from tubelet.models.sizes import BY_SIZE, ENCODER_SIZES, SizeName, fill_by_size
+from tubelet.models.sizes import BY_SIZE, ENCODER_SIZES, MOST_DEEP, MOST_WIDE, SizeName, fill_by_size
 from tubelet.patches import Size3, token_grid
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MOST_STATISTIC, LEAST_STD = 1e4, 1e-6
+"""Bounds of mean and deviation: far beyond those of any pixels in [0, 1], yet inputs stay finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +69,15 @@ class EncoderConfig:
 
     def __post_init__(self, size: SizeName | None) -> None:
         fill_by_size(self, ENCODER_SIZES, size)
-        require_at_least(1, frames=self.frames, image_size=self.image_size)
-        require_at_least(1, tubelet=self.tubelet, patch_size=self.patch_size)
-        require_at_least(1, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
+        require_between(1, MOST_WIDE, frames=self.frames, image_size=self.image_size)
+        require_between(1, MOST_WIDE, tubelet=self.tubelet, patch_size=self.patch_size)
+        require_between(1, MOST_WIDE, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
+        require_between(0, MOST_DEEP, depth=self.depth)
         require_at_least(1, position_grid=min(self.position_grid) if self.position_grid else None)
-        require_at_least(0, depth=self.depth, norm_eps=self.norm_eps)
-        for std in self.std:
-            require_above(0, std=std)
+        require_at_least(0, norm_eps=self.norm_eps)
+        for mean, std in zip(self.mean, self.std, strict=True):
+            require_between(-MOST_STATISTIC, MOST_STATISTIC, mean=mean)
+            require_between(LEAST_STD, MOST_STATISTIC, std=std)
 
     @property
     def tubelet_size(self) -> Size3:

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tubelet.errors import UserError, require_above, require_at_least
+from tubelet.errors import UserError, require_above, require_at_least, require_below_1, require_between
 from tubelet.masking import TokenMask, take
 from tubelet.models.layers import NORM_EPS, Mlp, Transformer, init_weights
 from tubelet.models.positions import Positions
+from tubelet.models.sizes import MOST_DEEP, MOST_WIDE
 from tubelet.patches import Size3
 from tubelet.settings import BY_KIND
 
@@ -42,7 +43,7 @@ class LinearHeadConfig:
     def __post_init__(self) -> None:
         require_at_least(0, norm_eps=self.norm_eps)
         require_above(0, init_scale=self.init_scale)
-        _check_dropout(self.dropout)
+        require_below_1(dropout=self.dropout)
         if self.keep_norm and self.normalize == "tokens":
             raise UserError("keep_norm is for the head's own LayerNorm: with normalize=tokens it has none")
 
@@ -76,9 +77,9 @@ class BridgingHeadConfig:
     mask_tokens: bool = False
 
     def __post_init__(self) -> None:
-        require_at_least(1, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
-        require_at_least(0, depth=self.depth)
-        _check_dropout(self.dropout)
+        require_between(1, MOST_WIDE, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
+        require_between(0, MOST_DEEP, depth=self.depth)
+        require_below_1(dropout=self.dropout)
 
     @property
     def takes_normalized_tokens(self) -> bool:
@@ -100,8 +101,8 @@ class MlpHeadConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        require_at_least(1, dim=self.dim)
-        _check_dropout(self.dropout)
+        require_between(1, MOST_WIDE, dim=self.dim)
+        require_below_1(dropout=self.dropout)
 
     @property
     def takes_normalized_tokens(self) -> bool:
@@ -125,9 +126,9 @@ class AttentiveHeadConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        require_at_least(1, heads=self.heads)
+        require_between(1, MOST_WIDE, heads=self.heads)
         require_above(0, mlp_ratio=self.mlp_ratio)
-        _check_dropout(self.dropout)
+        require_below_1(dropout=self.dropout)
 
     @property
     def takes_normalized_tokens(self) -> bool:
@@ -328,8 +329,3 @@ def make_head(config: AnyHeadConfig, *, dim: int, classes: int, grid: Size3) -> 
             return MlpHead(config, dim=dim, classes=classes)
         case AttentiveHeadConfig():
             return AttentiveHead(config, dim=dim, classes=classes)
-
-
-def _check_dropout(dropout: float) -> None:
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout must be in [0, 1), found {dropout}")

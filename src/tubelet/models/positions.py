@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tubelet.patches import Size3
+from tubelet.patches import Size3, require_tokens
 
 PositionKind = Literal["sinusoid", "sinusoid_3d", "joint", "separable"]
 
@@ -24,7 +24,8 @@ class Positions(nn.Module):
         native_grid: the grid that a fixed table is computed for before it is resized; None is `grid`.
 
     Raises:
-        ValueError: a class token with fixed positions, or `native_grid` with learned ones.
+        ValueError: a class token with fixed positions, `native_grid` with learned ones, or a grid of too many
+            tokens.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Positions(nn.Module):
             raise ValueError(f"a class token needs positions joint or separable, found {kind}")
         if native_grid and learned:
             raise ValueError(f"position_grid must be null with positions {kind}, found {tuple(native_grid)}")
+        require_tokens(native_grid or grid, "position_grid")
         self.kind, self.grid = kind, grid
         if not learned:
             table = fixed_table(kind, native_grid or grid, dim)

@@ -1,13 +1,21 @@
 """The published sizes of encoders and decoders, by name."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from tubelet.errors import UserError
 
 SizeName = Literal["small", "base", "large", "huge", "giant"]
 
-BY_SIZE: Any = None
+MOST_WIDE, MOST_DEEP = 2**16, 2**10
+"""Of a model's sides and widths, and of its blocks; larger numbers are taken for mistakes."""
+
+
+class _BySize(int):
+    """The number of a setting that is not given; there is one such object."""
+
+
+BY_SIZE: int = _BySize()
 """The default of a setting that the size decides; it is replaced when the settings are built."""
 
 ENCODER_SIZES: Mapping[SizeName, Mapping[str, int]] = {
@@ -29,13 +37,15 @@ DECODER_SIZES: Mapping[SizeName, Mapping[str, int]] = {
 """The decoders of the same papers. VideoMAE V2 has others for ViT-L and ViT-H: 512 wide, 4 blocks deep."""
 
 
-def fill_by_size(config: Any, sizes: Mapping[SizeName, Mapping[str, int]], size: SizeName | None) -> None:
+def fill_by_size(config: object, sizes: Mapping[SizeName, Mapping[str, int]], size: SizeName | None) -> None:
     """Set the fields of a frozen config that are not given as the size says, by default `base`.
 
     Raises:
         UserError: a size is given beside all of the settings that it would decide.
     """
-    missing = {name: value for name, value in sizes[size or "base"].items() if getattr(config, name) is None}
+    missing = {
+        name: value for name, value in sizes[size or "base"].items() if getattr(config, name) is BY_SIZE
+    }
     if size and not missing:
         raise UserError(f"size={size} has no effect beside {', '.join(sizes[size])}: remove it or them")
     for name, value in missing.items():

@@ -17,7 +17,7 @@ from tubelet.video.remote import RemoteError, open_remote, plain_errors, remote_
 from tubelet.video.sources import FetchError, SizeChangesError
 
 _HASHED_BYTES = 1 << 16  # at the start, in the middle and at the end of a file
-_READ_LIMIT_S = 240.0  # to read all packets of a file and to decode a few frames
+READ_LIMIT_S = 240.0  # to read all packets of a file and to decode a few frames
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def check_file(path: str) -> Checked | JobFailed:
     try:
         is_folder = os.path.isdir(path)  # noqa: PTH112
         content = _content_hash([str(image) for image in folder_images(Path(path))] if is_folder else [path])
-        with open_video(path, exact=not remote_url(path), limit=_READ_LIMIT_S) as video:
+        with open_video(path, exact=not remote_url(path), limit=READ_LIMIT_S) as video:
             size_changes = _size_changes(video)
             checked = replace(checked, content=content, size_changes=size_changes).with_index(video.index)
             stated_s = video.stated_duration_s

@@ -6,13 +6,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from tubelet.data.manifest import SPLITS
-from tubelet.prepare.video import Video
+from tubelet.prepare.plan import SplitDraw
+from tubelet.prepare.record import VideoRecord
 
-_HELD_OUT = 0.1  # of each class for validation, and as much for testing
 
-
-def draw_splits(videos: Sequence[Video], seed: int) -> None:
-    """Draw the split of each video: of each class about a tenth for validation and a tenth for testing.
+def draw_splits(videos: Sequence[VideoRecord], draw: SplitDraw) -> None:
+    """Draw the split of each video: of each class about the shares for validation and for testing.
 
     Videos of the same content and videos of one group get the same split: they are one unit. Copies count
     once, with the first name's class. A class in three or more units has at least one in each split, unless
@@ -20,12 +19,12 @@ def draw_splits(videos: Sequence[Video], seed: int) -> None:
     its first name, so that adding a video moves few others.
     """
     units = _units(sorted(videos, key=lambda video: video.listed.name))
-    units.sort(key=lambda unit: _hash(unit.name, seed))
+    units.sort(key=lambda unit: _hash(unit.name, draw.seed))
     for video in videos:
         video.split = "train"
-    wanted = _held_out(units)
-    for split in ("val", "test"):
-        chosen = _choose(units, wanted)
+    wanted = {"val": _held_out(units, draw.val), "test": _held_out(units, draw.test)}
+    for split, counts in wanted.items():
+        chosen = _choose(units, counts)
         for unit in chosen:
             for video in unit.videos:
                 video.split = split
@@ -36,7 +35,7 @@ def draw_splits(videos: Sequence[Video], seed: int) -> None:
 class _Unit:
     """Videos that get the same split, in the order of their names; `counts` by class, without copies."""
 
-    videos: list[Video]
+    videos: list[VideoRecord]
 
     def __post_init__(self) -> None:
         self.name = self.videos[0].listed.name
@@ -44,7 +43,7 @@ class _Unit:
         self.counts = Counter(first.values())
 
 
-def _units(videos: Sequence[Video]) -> list[_Unit]:
+def _units(videos: Sequence[VideoRecord]) -> list[_Unit]:
     """Join the videos that share their content or group, also over others."""
     parent: dict[object, object] = {}
 
@@ -56,13 +55,13 @@ def _units(videos: Sequence[Video]) -> list[_Unit]:
     for video in videos:
         if video.listed.group:
             parent[root(("content", video.content))] = root(("group", video.listed.group))
-    found: dict[object, list[Video]] = {}
+    found: dict[object, list[VideoRecord]] = {}
     for video in videos:
         found.setdefault(root(("content", video.content)), []).append(video)
     return [_Unit(unit) for unit in found.values()]
 
 
-def _held_out(units: Sequence[_Unit]) -> Counter[tuple[int, ...]]:
+def _held_out(units: Sequence[_Unit], share: float) -> Counter[tuple[int, ...]]:
     """Return how many videos of each class a held-out split should have: 0 of a class in one or two units."""
     counts: dict[tuple[int, ...], list[int]] = {}
     for unit in units:
@@ -70,9 +69,9 @@ def _held_out(units: Sequence[_Unit]) -> Counter[tuple[int, ...]]:
             counts.setdefault(label, []).append(count)
     return Counter(
         {
-            label: max(round(sum(of_class) * _HELD_OUT), min(of_class))
+            label: max(round(sum(of_class) * share), min(of_class))
             for label, of_class in counts.items()
-            if len(of_class) > 2
+            if len(of_class) > 2 and share
         }
     )
 
@@ -108,7 +107,7 @@ def _hash(name: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed} {name}".encode("utf-8", "surrogateescape")).digest()
 
 
-def in_two_splits(videos: Iterable[Video], *, val_is_test: bool) -> dict[str, str]:
+def in_two_splits(videos: Iterable[VideoRecord], *, val_is_test: bool) -> dict[str, str]:
     """Return the splits, by the names of videos of which the same content is in more than one split."""
     found = {}
     for copies in _same_clips(videos):
@@ -118,9 +117,9 @@ def in_two_splits(videos: Iterable[Video], *, val_is_test: bool) -> dict[str, st
     return found
 
 
-def groups_in_two_splits(videos: Iterable[Video], *, val_is_test: bool) -> dict[str, str]:
+def groups_in_two_splits(videos: Iterable[VideoRecord], *, val_is_test: bool) -> dict[str, str]:
     """Return the splits, with a video of each, by the groups that are in more than one split."""
-    groups: dict[str, list[Video]] = {}
+    groups: dict[str, list[VideoRecord]] = {}
     for video in videos:
         if video.listed.group:
             groups.setdefault(video.listed.group, []).append(video)
@@ -132,7 +131,7 @@ def groups_in_two_splits(videos: Iterable[Video], *, val_is_test: bool) -> dict[
     }
 
 
-def _by_split(videos: Iterable[Video], *, val_is_test: bool) -> dict[str, str]:
+def _by_split(videos: Iterable[VideoRecord], *, val_is_test: bool) -> dict[str, str]:
     """Return the first name in each split."""
     found: dict[str, str] = {}
     for video in videos:
@@ -145,7 +144,7 @@ def _all_of(splits: Collection[str]) -> str:
     return " and ".join(split for split in SPLITS if split in splits)
 
 
-def in_two_classes(videos: Iterable[Video], classes: Sequence[str]) -> list[str]:
+def in_two_classes(videos: Iterable[VideoRecord], classes: Sequence[str]) -> list[str]:
     """Return the names and classes of videos of which the same content has other labels in another video."""
     found = []
     for copies in _same_clips(videos):
@@ -163,9 +162,9 @@ def in_two_classes(videos: Iterable[Video], classes: Sequence[str]) -> list[str]
     return found
 
 
-def _same_clips(videos: Iterable[Video]) -> list[list[Video]]:
+def _same_clips(videos: Iterable[VideoRecord]) -> list[list[VideoRecord]]:
     """Return the groups of videos of the same content and of the same part of it."""
-    found: dict[object, list[Video]] = {}
+    found: dict[object, list[VideoRecord]] = {}
     for video in videos:
         found.setdefault(video.clip, []).append(video)
     return [copies for copies in found.values() if len(copies) > 1]

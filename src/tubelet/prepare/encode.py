@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from fractions import Fraction
 from math import inf
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +21,7 @@ from tubelet.files import is_disk_full, replacing
 from tubelet.prepare.plan import ListedVideo, VideoProperties
 from tubelet.prepare.pool import JobFailed
 from tubelet.video.demux import (
+    DEFAULT_RATE,
     ReadableFrames,
     frame_packets,
     longest_step,
@@ -107,12 +107,12 @@ def encode_file(job: EncodeJob) -> Encoded | JobFailed:
 def _transcode(job: EncodeJob, part: Path) -> tuple[int, str]:
     """Return the number of frames written, and a note on what is lost."""
     try:
-        return _write(job, part, exact=False)
+        return _write_frames(job, part, exact=False)
     except WrongIndexError:
-        return _write(job, part, exact=True)
+        return _write_frames(job, part, exact=True)
 
 
-def _write(job: EncodeJob, part: Path, *, exact: bool) -> tuple[int, str]:
+def _write_frames(job: EncodeJob, part: Path, *, exact: bool) -> tuple[int, str]:
     """Write a file's frames; those of a segment are found by the header unless `exact`.
 
     Raises:
@@ -121,7 +121,7 @@ def _write(job: EncodeJob, part: Path, *, exact: bool) -> tuple[int, str]:
     deadline = Deadline(job.source, inf)  # stores have their own time limits
     with (
         open_source(job.source, deadline, _READ_AHEAD) as opened,
-        av.open(opened, metadata_errors="replace") as container,
+        av.open(opened.file, metadata_errors="replace") as container,
     ):
         stream = video_stream(container, job.source)
         whole = ReadableFrames(frame_packets(container, stream), deadline)
@@ -133,7 +133,7 @@ def _write(job: EncodeJob, part: Path, *, exact: bool) -> tuple[int, str]:
             part,
             frames,
             job.short_side,
-            stated_rate(container, stream) or stream.guessed_rate or Fraction(25),
+            stated_rate(container, stream) or stream.guessed_rate or DEFAULT_RATE,
             None if times_are_guesses(container) else stream.time_base,
             longest_step(container, stream),
             stream.sample_aspect_ratio or SQUARE,
@@ -167,12 +167,12 @@ def _images(job: EncodeJob) -> Iterator[av.VideoFrame]:
     paths = folder_images(Path(job.source))
     if job.part:
         first, count = job.part
-        paths = [path for path in paths if first <= _number(path) < first + count]
+        paths = [path for path in paths if first <= _image_number(path) < first + count]
     for path in paths:
         yield av.VideoFrame.from_ndarray(read_image(path), format="rgb24")
 
 
-def _number(path: Path) -> int:
+def _image_number(path: Path) -> int:
     digits = re.findall(r"\d+", path.stem)
     return int(digits[-1]) if digits else -1
 

@@ -113,7 +113,7 @@ def find_files(source: Path | str, root: Path | str | None, out: Path) -> tuple[
 
 def find_videos(folder: Path | str, out: Path | None = None) -> FoundFiles:
     """Find all files below a folder or URL, excluding what is written to `out`."""
-    files = _list(url) if (url := remote_url(folder)) else _walk(Path(folder), out)
+    files = _list_remote(url) if (url := remote_url(folder)) else _walk(Path(folder), out)
     files.videos.sort()
     files.images = Counter(dict(sorted(files.images.items())))
     return files
@@ -138,7 +138,7 @@ def _walk(root: Path, out: Path | None) -> FoundFiles:
     return files
 
 
-def _list(url: str) -> FoundFiles:
+def _list_remote(url: str) -> FoundFiles:
     if not lists_files(url):
         raise UserError(
             f"{url}: a web server does not list its files; "

@@ -50,7 +50,7 @@ def with_group_notes(plan: PreparePlan, option: str) -> PreparePlan:
     """Return the plan with remarks on its groups for the report."""
     groups = {video.group for video in plan.videos} - {""}
     note = f"{plural(len(groups), 'group')} by --group {option}"
-    if plan.split_seed is not None:
+    if plan.draw:
         note += "; each is in one split" if len(groups) > 2 else "; three or more are needed for three splits"
     return replace(
         plan, notes=(*plan.notes, note, *_without_group([v.name for v in plan.videos if not v.group]))

@@ -22,10 +22,10 @@ from tubelet.prepare.journal import Journal, open_journal
 from tubelet.prepare.plan import ListedVideo, PreparePlan
 from tubelet.prepare.pool import JobFailed, run_jobs
 from tubelet.prepare.preview import save_preview
+from tubelet.prepare.record import REASONS, Outcome, VideoRecord
 from tubelet.prepare.report import PrepareReport
 from tubelet.prepare.segments import Segments, SegmentsJob, end_note, is_cut, measure_segments
 from tubelet.prepare.stamps import Stamp, stamps_of
-from tubelet.prepare.video import REASONS, Outcome, Video
 from tubelet.progress import Bar
 from tubelet.video.remote import RemoteError, remote_url
 
@@ -85,19 +85,19 @@ def prepare(plan: PreparePlan, out: Path, config: PrepareConfig) -> PrepareRepor
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder with --out")
     out.mkdir(parents=True, exist_ok=True)
-    videos = [Video(listed, listed.split) for listed in plan.videos]
+    videos = [VideoRecord(listed, listed.split) for listed in plan.videos]
     with open_journal(out, (*_LISTS, "report.txt", PREVIEW), plan.origin) as journal:
         _mark_repeated(videos)
-        _stamp(videos)
+        _record_stamps(videos)
         _check(videos, journal, config)
         _measure(videos, journal, config)
-        if plan.split_seed is not None:
-            draw_splits(_pending(videos), plan.split_seed)
+        if plan.draw:
+            draw_splits(_pending(videos), plan.draw)
         if config.encode:
             _encode(videos, journal, out, config)
-        _list(videos, out)
+        _mark_listed(videos, out)
         report = PrepareReport(plan, videos, journal.copies)
-        _write(report, out, keep_preview=not config.preview)
+        _write_lists(report, out, keep_preview=not config.preview)
         if not report.listed:
             raise UserError(_nothing_usable(report, out))
         if config.preview:
@@ -106,23 +106,23 @@ def prepare(plan: PreparePlan, out: Path, config: PrepareConfig) -> PrepareRepor
     return report
 
 
-def _pending(videos: Iterable[Video]) -> list[Video]:
+def _pending(videos: Iterable[VideoRecord]) -> list[VideoRecord]:
     return [video for video in videos if video.outcome is Outcome.PENDING]
 
 
-def _by_path(videos: Iterable[Video]) -> dict[str, list[Video]]:
+def _by_path(videos: Iterable[VideoRecord]) -> dict[str, list[VideoRecord]]:
     """Group records by file: more than one line may mean the same file."""
-    found: dict[str, list[Video]] = {}
+    found: dict[str, list[VideoRecord]] = {}
     for video in videos:
         found.setdefault(video.listed.path, []).append(video)
     return found
 
 
-def _stamps(groups: Mapping[T, list[Video]]) -> dict[T, Stamp]:
+def _stamps(groups: Mapping[T, list[VideoRecord]]) -> dict[T, Stamp]:
     return {key: stamp for key, group in groups.items() if (stamp := group[0].stamp)}
 
 
-def _mark_repeated(videos: Sequence[Video]) -> None:
+def _mark_repeated(videos: Sequence[VideoRecord]) -> None:
     seen = set()
     for video in videos:
         if video.listed in seen:
@@ -130,7 +130,7 @@ def _mark_repeated(videos: Sequence[Video]) -> None:
         seen.add(video.listed)
 
 
-def _stamp(videos: Sequence[Video]) -> None:
+def _record_stamps(videos: Sequence[VideoRecord]) -> None:
     """Record the stamp of each file; a file without one is missing or broken."""
     groups = _by_path(_pending(videos))
     known = {path: group[0].listed.stamp for path, group in groups.items()}
@@ -150,7 +150,7 @@ def _stamp(videos: Sequence[Video]) -> None:
                 video.fail(str(stamp.strerror))
 
 
-def _check(videos: Sequence[Video], journal: Journal, config: PrepareConfig) -> None:
+def _check(videos: Sequence[VideoRecord], journal: Journal, config: PrepareConfig) -> None:
     """Check each file, and decide whether it can be used as it is or encoded."""
     for video in _pending(videos):
         if any("\ud800" <= letter <= "\udfff" for letter in video.listed.path):  # Python's for other bytes
@@ -181,7 +181,7 @@ def _check(videos: Sequence[Video], journal: Journal, config: PrepareConfig) -> 
                 video.outcome = Outcome.PART_OF_FOLDER
 
 
-def _settle_part(video: Video, checked: Checked) -> None:
+def _settle_part(video: VideoRecord, checked: Checked) -> None:
     """Keep what a line says of its kind of file: seconds of a video, numbers of images in a folder."""
     listed = video.listed
     if Path(listed.path).is_dir():
@@ -204,9 +204,9 @@ def _at(listed: ListedVideo) -> str:
     return f" ({listed.where})" if listed.where else ""
 
 
-def _measure(videos: Sequence[Video], journal: Journal, config: PrepareConfig) -> None:
+def _measure(videos: Sequence[VideoRecord], journal: Journal, config: PrepareConfig) -> None:
     """Count the frames of each segment; one without frames cannot be used."""
-    jobs: dict[SegmentsJob, list[Video]] = {}
+    jobs: dict[SegmentsJob, list[VideoRecord]] = {}
     for path, group in _by_path(v for v in _pending(videos) if v.listed.is_segment).items():
         spans = tuple(dict.fromkeys((v.listed.start, v.listed.end) for v in group))
         checked = group[0].checked
@@ -233,11 +233,11 @@ def _measure(videos: Sequence[Video], journal: Journal, config: PrepareConfig) -
                     video.fail(error)
 
 
-def _encode(videos: Sequence[Video], journal: Journal, out: Path, config: PrepareConfig) -> None:
+def _encode(videos: Sequence[VideoRecord], journal: Journal, out: Path, config: PrepareConfig) -> None:
     """Encode each video; lines that mean the same video share a file."""
     pending = _pending(videos)
     targets = targets_of([video.listed for video in pending], out / "videos")
-    jobs: dict[EncodeJob, list[Video]] = {}
+    jobs: dict[EncodeJob, list[VideoRecord]] = {}
     for video in pending:
         target = str(targets[video.listed])
         listed = video.listed
@@ -286,7 +286,7 @@ def _results(
             progress.show(done, len(jobs))
 
 
-def _list(videos: Sequence[Video], out: Path) -> None:
+def _mark_listed(videos: Sequence[VideoRecord], out: Path) -> None:
     """Put what is left into the manifest, with a path relative to its folder, an absolute path, or a URL."""
     for video in _pending(videos):
         video.outcome = Outcome.LISTED
@@ -296,7 +296,7 @@ def _list(videos: Sequence[Video], out: Path) -> None:
             video.path = remote_url(video.listed.path) or inside.as_posix()
 
 
-def _write(report: PrepareReport, out: Path, *, keep_preview: bool) -> None:
+def _write_lists(report: PrepareReport, out: Path, *, keep_preview: bool) -> None:
     """Write lists and report; remove the lists that are empty now, and the preview of other lists."""
     before = _read_lists(out)
     for split in SPLITS:

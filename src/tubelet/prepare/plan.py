@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from tubelet.data.manifest import segment_name
+from tubelet.errors import UserError
 from tubelet.prepare.lists.row import Row, is_cut_to
 from tubelet.prepare.stamps import Stamp
 from tubelet.video.index import VideoIndex
@@ -79,6 +80,44 @@ class ListedVideo:
         return self.offset, self.frames
 
 
+@dataclass(frozen=True, kw_only=True)
+class SplitDraw:
+    """How splits are drawn where the source does not specify them.
+
+    Attributes:
+        seed: of the draw.
+        val: share of each class for validation, in [0, 1).
+        test: share of each class for testing, in [0, 1); less than 1 with `val`.
+
+    Raises:
+        UserError: a share is outside that range.
+    """
+
+    seed: int = 0
+    val: float = 0.1
+    test: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, share in (
+            ("val", self.val),
+            ("test", self.test),
+            ("val plus --test", self.val + self.test),
+        ):
+            if not 0 <= share < 1:
+                raise UserError(f"--{name} must be at least 0 and less than 1, found {share:g}")
+
+    def require_default_shares(self, given: str) -> None:
+        """Raise a UserError if shares are chosen although `given` specifies the splits."""
+        if (self.val, self.test) != (SplitDraw.val, SplitDraw.test):
+            raise UserError(f"{given} specifies the splits: remove --val and --test")
+
+    def __str__(self) -> str:
+        return (
+            f"{100 * self.val:g} % of each class are for validation and {100 * self.test:g} % for testing, "
+            f"drawn with --split-seed {self.seed}"
+        )
+
+
 @dataclass(frozen=True)
 class PreparePlan:
     """All videos that a manifest should list, and the rest of the source.
@@ -88,7 +127,7 @@ class PreparePlan:
         videos: the videos.
         classes: the class names.
         multi_label: a video may have more than one class.
-        split_seed: the seed with which the splits are drawn; None if they are given.
+        draw: how the splits are drawn; None if they are given.
         val_is_test: the same videos are in both splits on purpose.
         missing: the names of listed videos that are not found, with the list and the line.
         left_out: videos outside all class folders.
@@ -101,7 +140,7 @@ class PreparePlan:
     videos: tuple[ListedVideo, ...]
     classes: tuple[str, ...] = ()
     multi_label: bool = False
-    split_seed: int | None = None
+    draw: SplitDraw | None = None
     val_is_test: bool = False
     missing: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from tubelet.prepare.groups import groups_of, with_group_notes
 from tubelet.prepare.lists.class_names import require_class_name
 from tubelet.prepare.lists.row import split_of
 from tubelet.prepare.paths import absolute_path
-from tubelet.prepare.plan import ListedVideo, PreparePlan
+from tubelet.prepare.plan import ListedVideo, PreparePlan, SplitDraw
 
 _SPLIT_FOLDER = re.compile(
     r"(videos?[_-])?(train|training|val|valid|validate|validation|test|testing)([_-]?(\d+|set|videos?|split))?",
@@ -24,16 +24,21 @@ Folders = tuple[str, ...]
 """The folders that contain a video, the outermost first."""
 
 
-def plan_folder(files: FoundFiles, *, seed: int = 0, unlabeled: bool = False, group: str = "") -> PreparePlan:
+def plan_folder(
+    files: FoundFiles, *, draw: SplitDraw | None = None, unlabeled: bool = False, group: str = ""
+) -> PreparePlan:
     """Plan the videos of a folder by its layout, with the group that is in each relative path.
 
     Args:
         files: the files of the folder.
-        seed: of the draw.
+        draw: how splits are drawn if folders do not specify them; None is a tenth each.
         unlabeled: folders are not classes: all videos are for pre-training.
         group: a regular expression with one group in parentheses; empty for none.
+
+    Raises:
+        UserError: there are no videos, a draw is given beside folders for the splits, or the group is wrong.
     """
-    plan = _plan_layout(files, seed=seed, unlabeled=unlabeled)
+    plan = _plan_layout(files, draw=draw, unlabeled=unlabeled)
     if not group:
         return plan
     groups = groups_of([video.name for video in plan.videos], group)
@@ -41,7 +46,7 @@ def plan_folder(files: FoundFiles, *, seed: int = 0, unlabeled: bool = False, gr
     return with_group_notes(replace(plan, videos=videos), group)
 
 
-def _plan_layout(files: FoundFiles, *, seed: int, unlabeled: bool) -> PreparePlan:
+def _plan_layout(files: FoundFiles, *, draw: SplitDraw | None, unlabeled: bool) -> PreparePlan:
     """Plan the videos of a folder: its folders are classes, or splits with classes in them, or neither.
 
     A class folder is the outermost that directly contains videos; common parent folders are ignored. The
@@ -68,16 +73,16 @@ def _plan_layout(files: FoundFiles, *, seed: int, unlabeled: bool) -> PreparePla
     kind += f", below {'/'.join(layout.shared)}" if layout.shared else ""
     notes = list(classes.notes())
     if layout.splits:
+        if draw:
+            draw.require_default_shares(f"{files.root}: the folder {next(iter(layout.splits))}")
         kind += f", in folders for {', '.join(split for split in SPLITS if split in layout.splits.values())}"
     else:
-        notes.append(
-            f"a tenth of each class is for validation and a tenth for testing, drawn with --split-seed {seed}"
-        )
+        notes.append(str(draw or SplitDraw()))
     return PreparePlan(
         kind,
         _videos(files, {path: layout.splits.get(path) for path in files.videos if path in labels}, labels),
         names,
-        split_seed=None if layout.splits else seed,
+        draw=None if layout.splits else draw or SplitDraw(),
         left_out=tuple(path for path in files.videos if path not in labels),
         ignored=ignored,
         notes=tuple(notes),

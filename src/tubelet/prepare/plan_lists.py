@@ -18,7 +18,7 @@ from tubelet.prepare.lists.class_names import number_labels
 from tubelet.prepare.lists.row import Row, split_of
 from tubelet.prepare.lists.tables import read_list
 from tubelet.prepare.paths import absolute_path, short_names
-from tubelet.prepare.plan import ListedVideo, PreparePlan
+from tubelet.prepare.plan import ListedVideo, PreparePlan, SplitDraw
 from tubelet.prepare.stamps import Stamp
 from tubelet.video.image_folder import is_image
 from tubelet.video.remote import join_url, lists_files, remote_url, require_package
@@ -53,15 +53,15 @@ def plan_lists(
     root: Path | str | None = None,
     classes: Sequence[str] = (),
     columns: Sequence[str] = (),
-    list_format: str = "",
+    list_format: str | None = None,
     *,
     label: str = "",
     group: str = "",
-    seed: int = 0,
+    draw: SplitDraw | None = None,
 ) -> PreparePlan:
     """Plan the videos of lists; a list's name is its split unless its lines specify one.
 
-    With groups, and without any split in the lines and the lists' names, the splits are drawn.
+    With groups or a draw, and without any split in the lines and the lists' names, the splits are drawn.
 
     Args:
         sources: the lists, or one folder that contains them.
@@ -69,10 +69,10 @@ def plan_lists(
             current one. A line may be a URL itself.
         classes: names in the order of their numbers.
         columns: what the fields of a line are; detected if empty.
-        list_format: the format of the lists; detected if empty.
+        list_format: the format of the lists; detected if None.
         label: the column that contains the labels; detected if empty.
         group: the column that contains the groups, or a pattern of them in the paths; empty for none.
-        seed: of the draw.
+        draw: how splits are drawn; None is a tenth each, and only with groups.
     """
     paths = _list_files(sources)
     rows: list[Row] = []
@@ -88,8 +88,11 @@ def plan_lists(
     class_file = paths[0].parent / "classes.txt"
     if not classes and class_file.is_file():
         classes = read_names(class_file)
-    draws = bool(group) and not any(row.split for row in rows)
-    if not draws:
+    given = next((row.where for row in rows if row.split), "")
+    if given and draw:
+        draw.require_default_shares(given)
+    draw = None if given else draw or (SplitDraw() if group else None)
+    if not draw:
         rows = [row if row.split else replace(row, split="train") for row in rows]
     if group and not column:
         found_groups = groups_of([row.name for row in rows], group)
@@ -120,7 +123,7 @@ def plan_lists(
         tuple(ListedVideo.of(row, path, short[path], stamp) for row, path, stamp in located),
         names,
         any(len(row.labels) > 1 for row in rows),
-        seed if draws else None,
+        draw,
         missing=tuple(
             f"{row.name} ({row.where})" for row, location in zip(rows, found, strict=True) if not location
         ),

@@ -22,6 +22,8 @@ from pebble import ProcessExpired, ProcessPool
 from tubelet.errors import UserError
 from tubelet.machine import allowed_workers
 
+CHECK_S = 1.0  # how often a pool without a new result is asked whether it is broken
+
 T = TypeVar("T")
 Result = TypeVar("Result")
 
@@ -82,7 +84,10 @@ def _run_pool(
                     broken = True
                     break
                 running[future] = waiting.pop()
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            done = wait(running, CHECK_S, return_when=FIRST_COMPLETED).done
+            if not done and not pool.active:  # a job that was sent while the pool broke never ends
+                broken = True
+            for future in done:
                 job = running.pop(future)
                 try:
                     result: Result | JobFailed = future.result()

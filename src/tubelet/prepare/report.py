@@ -8,13 +8,15 @@ from functools import cached_property
 from pathlib import Path
 
 from tubelet.data.manifest import SPLITS, Sample, seconds_text, segment_name
-from tubelet.errors import plural
+from tubelet.errors import excerpt, first_few, plural
 from tubelet.files import replacing
 from tubelet.prepare.duplicates import groups_in_two_splits, in_two_classes, in_two_splits
 from tubelet.prepare.plan import ListedVideo, PreparePlan
-from tubelet.prepare.video import Outcome, Video
+from tubelet.prepare.record import Outcome, VideoRecord
 
 _SUMMARY_LINES = 5  # of each kind
+_SUMMARY_LETTERS = 400  # of each line; report.txt has all
+_FEW = 20  # videos: with fewer, one of them is more than 5 % of an accuracy
 _LEFT_OUT = (Outcome.BROKEN, Outcome.SIZE_CHANGES)
 
 
@@ -29,11 +31,11 @@ class PrepareReport:
     """
 
     plan: PreparePlan
-    videos: Sequence[Video]
+    videos: Sequence[VideoRecord]
     copies: dict[str, int]
 
     @cached_property
-    def listed(self) -> list[Video]:
+    def listed(self) -> list[VideoRecord]:
         """The videos in the manifest."""
         return [video for video in self.videos if video.outcome is Outcome.LISTED]
 
@@ -44,6 +46,12 @@ class PrepareReport:
         for video in self.listed:
             found.setdefault(video.split or "", []).append(video.sample(multi_label=self.plan.multi_label))
         return found
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether a classifier can be trained on the list `train`: all of its videos have labels."""
+        samples = self.samples.get("train", ())
+        return bool(samples) and (self.plan.multi_label or all(sample.classes for sample in samples))
 
     @property
     def broken(self) -> list[tuple[str, str]]:
@@ -118,7 +126,7 @@ class PrepareReport:
 
     def summary(self) -> str:
         """Return the numbers, and the first videos of each list of the report."""
-        return "\n".join(map(_printable, self._lines(_SUMMARY_LINES)))
+        return "\n".join(_printable(excerpt(line, _SUMMARY_LETTERS)) for line in self._lines(_SUMMARY_LINES))
 
     def text(self) -> str:
         """Return the whole report, one video a line."""
@@ -143,7 +151,8 @@ class PrepareReport:
         yield from _listing("listed twice", self.repeated, limit)
         unusual = [f"{name}: {note}" for name, note in self.unusual.items()]
         yield from _listing("unusual, but in the manifest", unusual, limit)
-        yield from _listing("the same content", [_equal(names, limit) for names in self.duplicates], limit)
+        same = [first_few(names, limit or len(names), " = ") for names in self.duplicates]
+        yield from _listing("the same content", same, limit)
         yield from _listing("the same content in different classes", self.in_two_classes, limit)
         splits = [f"{names}: {splits}" for names, splits in self.in_two_splits.items()]
         yield from _listing("the same content in different splits", splits, limit)
@@ -171,9 +180,15 @@ class PrepareReport:
 
     def _notes(self) -> Iterable[str]:
         num_copies = len(self.listed) - len({video.clip for video in self.listed})
-        if self.plan.split_seed is not None and num_copies:
+        if self.plan.draw and num_copies:
             copies = plural(num_copies, "copy is", "copies are")
             yield f"{copies} in the split of the video with the same content"
+        for split in ("val", "test"):
+            count = len(self.samples.get(split, ()))
+            if self.plan.classes and 0 < count < _FEW:
+                small = self.plan.draw and getattr(self.plan.draw, split) < 0.3
+                advice = f"; --{split} 0.3 holds out more" if small else ""
+                yield f"{split} has {plural(count, 'video')}: one video is {100 / count:.0f} %{advice}"
 
     def _classes(self) -> str:
         counts = Counter(label for sample in self.samples.get("train", ()) for label in sample.classes)
@@ -196,11 +211,6 @@ def _part_name(listed: ListedVideo) -> str:
         return listed.name
     first, count = listed.part
     return f"{listed.name}, images {first} to {first + count - 1}"
-
-
-def _equal(names: Sequence[str], limit: int | None) -> str:
-    rest = 0 if limit is None else len(names) - limit
-    return " = ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _printable(text: str) -> str:

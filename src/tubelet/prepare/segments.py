@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
+from tubelet.prepare.check import READ_LIMIT_S
 from tubelet.prepare.plan import ListedVideo
 from tubelet.prepare.pool import JobFailed
 from tubelet.video.index import VideoIndex
 from tubelet.video.reader import VideoError, no_frames_between, open_video
 from tubelet.video.sources import FetchError
 
-_READ_LIMIT_S = 240.0  # to read all packets of a file
 _CUT_TOLERANCE_S = 1.0  # by which a cut file may be longer than its segment: cuts are at key frames
 _ROUNDING = 1e-3  # of a frame's length
 _END_TOLERANCE_S = 1.0  # by which a segment may end after its video: annotated times are rounded
@@ -46,7 +46,7 @@ def measure_segments(job: SegmentsJob) -> Segments | JobFailed:
     """Count the frames of each segment by the times of the video's frames."""
     try:
         for exact in (False, True):
-            with open_video(job.path, exact=exact, limit=_READ_LIMIT_S) as video:
+            with open_video(job.path, exact=exact, limit=READ_LIMIT_S) as video:
                 index = video.index
             if len(index) == job.num_frames:  # else the header was wrong
                 break

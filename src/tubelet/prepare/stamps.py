@@ -53,7 +53,7 @@ def stamps_of(
         paths: absolute paths or URLs.
         show: called with the numbers of known and of all stamps.
     """
-    found = {path: _stamp(path) for path in paths if not remote_url(path)}
+    found = {path: _stamp_of(path) for path in paths if not remote_url(path)}
     folders: dict[str, list[str]] = {}
     for url in paths:
         if url not in found and lists_files(url):
@@ -62,7 +62,7 @@ def stamps_of(
 
     def query(url: str) -> Stamp | OSError:
         host = urlsplit(url).netloc
-        stamp = _stamp(url) if timeouts[host] < _MAX_TIMEOUTS else RemoteTimeoutError("no answer in time")
+        stamp = _stamp_of(url) if timeouts[host] < _MAX_TIMEOUTS else RemoteTimeoutError("no answer in time")
         timeouts[host] += isinstance(stamp, RemoteTimeoutError)
         return stamp
 
@@ -84,7 +84,7 @@ def _listed(urls: Sequence[str]) -> dict[str, Stamp]:
         return {}
 
 
-def _stamp(path: str) -> Stamp | OSError:
+def _stamp_of(path: str) -> Stamp | OSError:
     try:
         if url := remote_url(path):
             return Stamp.of(file_info(url))

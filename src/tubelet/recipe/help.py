@@ -8,10 +8,11 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from tubelet.errors import UserError, did_you_mean
-from tubelet.recipe.schema import TASKS, EvaluateRecipe
+from tubelet.models.sizes import BY_SIZE
+from tubelet.recipe.schema import TASKS, EvaluateRecipe, PredictRecipe
 from tubelet.settings import options_of, settings_of
 
-_KINDS = {**TASKS, "evaluate": EvaluateRecipe}
+_KINDS = {**TASKS, "evaluate": EvaluateRecipe, "predict": PredictRecipe}
 
 
 def explain(task: str) -> Iterator[tuple[str, str, str, str]]:
@@ -46,9 +47,9 @@ def _default(item: dataclasses.Field) -> str:
         return "required"
     if dataclasses.is_dataclass(default):
         return str(getattr(default, "kind", ""))
-    if default is None:
-        return "by size" if item.type is int else "null"
-    return str(default)
+    if default is BY_SIZE:
+        return "by size"
+    return "null" if default is None else str(default)
 
 
 def _type_name(annotation: Any) -> str:

@@ -4,29 +4,57 @@ A recipe file lists the settings that differ from the defaults; `key=value` over
 Unknown settings and wrong types are refused with their path and the nearest known name.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-from tubelet.errors import UserError, did_you_mean, excerpt
+from tubelet.checkpoints.catalogue import catalogue
+from tubelet.errors import UserError, did_you_mean, excerpt, short_repr
 from tubelet.files import read_text
-from tubelet.recipe.schema import TASKS, EvaluateRecipe, Recipe
+from tubelet.models.sizes import ENCODER_SIZES
+from tubelet.recipe.fitting import AUTO, describe_fit, fit_settings, has_auto, situation_of
+from tubelet.recipe.schema import TASKS, EvaluateRecipe, FinetuneRecipe, PredictRecipe, Recipe
 from tubelet.recipe.yaml_text import YamlError, parse_yaml, plain_value
 from tubelet.settings import parse, to_plain
 
+T = TypeVar("T")
+_VIT = {"small": "ViT-S", "base": "ViT-B", "large": "ViT-L", "huge": "ViT-H", "giant": "ViT-g"}
 
-def load_recipe(name: str, *overrides: str) -> Recipe:
-    """Read and check a recipe.
+
+def load_recipe(name: str, *overrides: str, report: Callable[[str], None] | None = None) -> Recipe:
+    """Read and check a recipe; settings that are `auto` get plain values.
 
     Args:
         name: a shipped recipe (`tubelet recipe list`) or a YAML file.
         overrides: settings to change, as "key.subkey=value". A value that begins with a bracket, a brace or a
             quotation mark is YAML, `null` is nothing, and any other value is taken literally.
+        report: is called with each line that says what was decided for settings that are `auto`.
 
     Raises:
-        UserError: the recipe is not found, or a setting is unknown, missing or wrong.
+        UserError: the recipe is not found, a setting is unknown, missing or wrong, or settings are `auto` and
+            the data set or the model of init cannot be read.
+    """
+    settings = read_settings(name, *overrides)
+    if not has_auto(settings):
+        return parse(TASKS[settings["task"]], settings, name)
+    situation = situation_of(settings, name)
+    recipe = parse(TASKS[settings["task"]], fit_settings(settings, situation, name), name)
+    if report:
+        for line in describe_fit(recipe, situation):
+            report(line)
+    return recipe
+
+
+def read_settings(name: str, *overrides: str) -> dict[str, Any]:
+    """Read the settings of a recipe, with overrides, as they are written; only its task is checked.
+
+    Raises:
+        UserError: the recipe is not found or not valid YAML, an override is not `key=value`, or there is no
+            such task.
     """
     try:
         settings = parse_yaml(_read(name))
@@ -39,22 +67,73 @@ def load_recipe(name: str, *overrides: str) -> Recipe:
         _set(settings, override)
     task = settings.get("task")
     if not isinstance(task, str) or task not in TASKS:
-        raise UserError(f"{name}: task must be one of {', '.join(TASKS)}, found {task!r}")
-    return parse(TASKS[task], settings, name)
+        raise UserError(f"{name}: task must be one of {', '.join(TASKS)}, found {short_repr(task)}")
+    return settings
 
 
 def evaluate_recipe(*overrides: str, source: str = "the command line") -> EvaluateRecipe:
     """Return the settings of a test from overrides, as "key.subkey=value", written in `source`."""
+    return _from_overrides(EvaluateRecipe, overrides, source)
+
+
+def predict_recipe(*overrides: str) -> PredictRecipe:
+    """Return the settings of a prediction from overrides, as "key.subkey=value"."""
+    return _from_overrides(PredictRecipe, overrides, "the command line")
+
+
+def _from_overrides(kind: type[T], overrides: Sequence[str], source: str) -> T:
     settings: dict[str, Any] = {}
     for override in overrides:
         _set(settings, override)
-    return parse(EvaluateRecipe, settings, source)
+    return parse(kind, settings, source)
+
+
+def recipe_text(name: str, *overrides: str) -> str:
+    """Return a recipe's head comment and settings; as written if some are `auto` and there is no data yet."""
+    settings = read_settings(name, *overrides)
+    data = settings.get("data")
+    root = data.get("root") if isinstance(data, dict) else None
+    if has_auto(settings) and not Path(str(root)).is_dir():
+        return _read(name)
+    return head_comment(name) + to_yaml(load_recipe(name, *overrides))
 
 
 def recipe_names() -> list[str]:
     """Return the names of the shipped recipes."""
     root = _shipped()
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+
+
+def list_recipes() -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield (name, model, data set, published top-1, source) of each shipped recipe."""
+    for name in recipe_names():
+        settings = read_settings(name)
+        if has_auto(settings):
+            yield name, "to fit", "own", "", ""
+            continue
+        recipe = load_recipe(name)
+        published = recipe.published if isinstance(recipe, FinetuneRecipe) else None
+        top1, source = (
+            (f"{published.top1:.1f} %", published.source.partition(",")[0]) if published else ("", "")
+        )
+        yield name, _model_name(recipe), recipe.data.root.name, top1, source
+
+
+def _model_name(recipe: Recipe) -> str:
+    """Return the encoder's size: `ViT-B`, or depth x width if it is not a published one."""
+    encoder = recipe.encoder if isinstance(recipe, FinetuneRecipe) else recipe.model.encoder
+    if encoder is None:
+        init = catalogue().get(recipe.init or "")
+        return _VIT[init.size] if init else "of init"
+    for name, size in ENCODER_SIZES.items():
+        if (size["dim"], size["depth"]) == (encoder.dim, encoder.depth):
+            return _VIT[name]
+    return f"{encoder.depth} x {encoder.dim}"
+
+
+def head_comment(name: str) -> str:
+    """Return the comment at the head of a recipe; empty if there is no comment."""
+    return "".join(takewhile(lambda line: line.startswith("#"), _read(name).splitlines(keepends=True)))
 
 
 def to_yaml(recipe: Recipe) -> str:
@@ -86,20 +165,20 @@ def _read(name: str) -> str:
 def _set(settings: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise UserError(f"'{override}' is not a setting: write key=value, such as optim.epochs=30")
+        raise UserError(f"'{excerpt(override)}' is not a setting: write key=value, such as optim.epochs=30")
     *parents, last = key.split(".")
     for parent in parents:
-        if settings.get(parent) is None:
+        if settings.get(parent) in (None, AUTO):
             settings[parent] = {}
         settings = settings[parent]
         if not isinstance(settings, dict):
-            raise UserError(f"{key}: '{parent}' is a single setting without settings in it")
+            raise UserError(f"{excerpt(key)}: '{excerpt(parent)}' is a single setting without settings in it")
     settings[last] = _parse_value(key, text)
 
 
 def _parse_value(key: str, text: str) -> Any:
     if not text:
-        raise UserError(f"'{key}=' has no value: add one, or write {key}=null for none")
+        raise UserError(f"'{excerpt(key)}=' has no value: add one, or write {excerpt(key)}=null for none")
     if "\0" in text:
         raise UserError(f"{key}: a NUL character cannot be in a setting")
     if text.startswith("~/"):  # shells only expand it at the beginning of a word

@@ -4,16 +4,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from tubelet.clips import AnyClip, DenseClip, GeometryName, ScoresName, Views
+from tubelet.clips import MOST_VIEWS, AnyClip, DenseClip, GeometryName, ScoresName, Views
 from tubelet.data.augment import Augment
 from tubelet.data.mixing import Mixing
 from tubelet.data.protocols import named_protocol
-from tubelet.errors import UserError, require_at_least
+from tubelet.errors import UserError, require_at_least, require_below_1, require_between, require_probability
+from tubelet.machine import MOST_PROCESSES
 from tubelet.masking import AnyMasking, ClassifierMasking, TubeMasking
 from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
 from tubelet.models.heads import AnyHeadConfig, LinearHeadConfig
+from tubelet.models.sizes import MOST_WIDE
 from tubelet.models.target import PixelTarget
 from tubelet.train.checkpoint import SaveConfig
 from tubelet.train.loggers import LogConfig
@@ -49,8 +51,8 @@ class DataConfig:
         augmented_copies: augmented copies of each clip, of the same frames (repeated augmentation).
         balanced: whether to draw every class equally often, videos of rare classes more than once an epoch
             and videos without a class never; needs labels.
-        workers: decoding processes for each training process; null is one for each core, or half of the cores
-            if the model computes on the CPU too.
+        workers: decoding processes for each training process; null is one for each core, or for
+            every second core if the model computes on the CPU too.
         max_failures: fraction of the videos that may be unreadable before the run stops, in [0, 1].
     """
 
@@ -66,10 +68,14 @@ class DataConfig:
     max_failures: float = 0.05
 
     def __post_init__(self) -> None:
-        require_at_least(1, repeats=self.repeats, augmented_copies=self.augmented_copies)
-        require_at_least(0, workers=self.workers)
-        if not 0 <= self.max_failures <= 1:
-            raise UserError(f"max_failures must be in [0, 1], found {self.max_failures}")
+        require_between(1, MOST_VIEWS, repeats=self.repeats, augmented_copies=self.augmented_copies)
+        require_between(0, MOST_PROCESSES, workers=self.workers)
+        require_probability(max_failures=self.max_failures)
+
+    @property
+    def clips_per_video(self) -> int:
+        """Clips of one video in an epoch."""
+        return self.repeats * self.augmented_copies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +218,7 @@ class FinetuneRecipe:
 
     def __post_init__(self) -> None:
         _check_seed(self.seed)
-        require_at_least(1, frames=self.frames, image_size=self.image_size)
+        require_between(1, MOST_WIDE, frames=self.frames, image_size=self.image_size)
         if self.keep_head and self.init is None:
             raise UserError("keep_head keeps the head of init, which is null")
         if self.init_classes is not None and not self.keep_head:
@@ -229,14 +235,11 @@ class FinetuneRecipe:
                 raise UserError(
                     f"{name} resizes the model of init, which is null: set encoder.{name} instead"
                 )
-        for name in ("drop_path", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} must be in [0, 1), found {getattr(self, name)}")
+        require_below_1(drop_path=self.drop_path, label_smoothing=self.label_smoothing)
         for name in ("reconstruction", "masking_start_ratio"):
             if getattr(self, name) is not None and not self.masking:
                 raise UserError(f"{name} needs a masking: without it there are no masked tokens")
-        if self.masking_start_ratio is not None and not 0 <= self.masking_start_ratio < 1:
-            raise UserError(f"masking_start_ratio must be in [0, 1), found {self.masking_start_ratio}")
+        require_below_1(masking_start_ratio=self.masking_start_ratio)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,21 +247,22 @@ class EvaluateDataConfig:
     """Where the videos of a test come from.
 
     Attributes:
-        root: folder of the data set, with its lists (test.csv, …) and classes.txt.
-        split: list to test on.
+        root: folder of the data set, with its lists (test.csv, …) and classes.txt; null is the data set that
+            the model was trained on.
+        split: list to test on; null is `test` or, if that is missing or has no labels, `val`.
         clip: which frames of a video make a clip; null is as in the protocol or, without it, in the model's
             training.
-        workers: decoding processes for each testing process; null is one for each core, or half of the cores
-            if the model computes on the CPU too.
+        workers: decoding processes for each testing process; null is one for each core, or for
+            every second core if the model computes on the CPU too.
     """
 
-    root: Path
-    split: str = "test"
+    root: Path | None = None
+    split: str | None = None
     clip: AnyClip | None = None
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        require_at_least(0, workers=self.workers)
+        require_between(0, MOST_PROCESSES, workers=self.workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,7 +283,7 @@ class ViewsConfig:
     scores: ScoresName | None = None
 
     def __post_init__(self) -> None:
-        require_at_least(1, clips=self.clips, crops=self.crops)
+        require_between(1, MOST_VIEWS, clips=self.clips, crops=self.crops)
 
     def over(self, views: Views) -> Views:
         """Return views with the parts changed that are given here."""
@@ -299,12 +303,11 @@ class EvaluateRecipe:
         complementary: whether to average the class scores over masks in which each token is visible once (two
             at ratio 0.5, four at 0.75), as in MAR's complementary test.
         batch_size: videos that each process decodes and tests at a time.
-        runtime: device, precision (auto is that of the protocol, else of the model's recipe, fp32 if it has
-            none) and processes.
+        runtime: device, precision and CPU threads.
     """
 
     task: Literal["evaluate"] = "evaluate"
-    data: EvaluateDataConfig
+    data: EvaluateDataConfig = field(default_factory=EvaluateDataConfig)
     protocol: str | None = None
     views: ViewsConfig = field(default_factory=ViewsConfig)
     masking: ClassifierMasking | None = None
@@ -314,6 +317,25 @@ class EvaluateRecipe:
 
     def __post_init__(self) -> None:
         require_at_least(1, batch_size=self.batch_size)
+        if self.protocol is not None:
+            named_protocol(self.protocol)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRecipe:
+    """How the videos of a prediction are looked at.
+
+    Attributes:
+        protocol: the published test whose clips and views to take, such as mar_k400; null is as in the
+            model's recipe.
+        views: clips and crops of a video that are averaged over.
+    """
+
+    task: Literal["predict"] = "predict"
+    protocol: str | None = None
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+
+    def __post_init__(self) -> None:
         if self.protocol is not None:
             named_protocol(self.protocol)
 

@@ -27,6 +27,7 @@ _CSS_COLORS = {
 }
 _LEFT, _RIGHT, _BOTTOM, _TOP = 46, 16, 50, 30  # margins around the axes, in units of the SVG
 _FONT_SIZE = 12.5
+_FEW_POINTS = 3  # points that do not show a trend
 
 
 def trade_off_chart(results: Sequence[Result], colors: Mapping[str, int]) -> str:
@@ -68,13 +69,16 @@ def curves_chart(chart: Chart, colors: Mapping[str, int]) -> str:
 
     def draw(axes: Axes) -> None:
         single = len(chart.curves) == 1
+        few_points = max(len(curve.xs) for curve in chart.curves) <= _FEW_POINTS
         for curve in chart.curves:
             color = _INK if single else _SERIES[colors[curve.name]]
-            axes.plot(curve.xs, curve.ys, color=color, linewidth=2, marker="o" if len(curve.xs) == 1 else "")
+            axes.plot(curve.xs, curve.ys, color=color, linewidth=2, marker="o" if few_points else "")
             if single and (last := last_point(curve)):
                 _label(axes, rounded(last[1]), *last, color)
         axes.margins(x=0, y=0.12)
         axes.set_xlim(left=0)
+        if few_points:  # an axis cut to their small range would make noise look like a trend
+            axes.set_ylim(bottom=0)
         axes.locator_params(axis="x", integer=all(x % 1 == 0 for curve in chart.curves for x in curve.xs))
 
     ends = [f"{curve.name} {rounded(last[1])}" for curve in chart.curves if (last := last_point(curve))]

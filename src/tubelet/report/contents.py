@@ -89,7 +89,8 @@ class DemoReport:
 
     Attributes:
         title: of the page.
-        lead: one paragraph: what was done, and the outcome.
+        lead: one paragraph: what was done.
+        caution: what a reader must know before the numbers, or an empty text.
         results: in the order of the table.
         charts: learning curves.
         reconstructions: animations of original, masked and reconstructed clips.
@@ -98,6 +99,7 @@ class DemoReport:
         confusion_of: name of the model of the confusion matrix and of the worst clips.
         worst: videos that it classified wrongly, the most confident answers first.
         recipes: (name, YAML text) of each run.
+        next_steps: (purpose, command) of what to try next.
         facts: (name, value), such as machine, versions, commit, duration and data set.
         broken: test videos that could not be read.
         tested: number of test videos that could be read, over which accuracies are computed; None if unknown.
@@ -113,6 +115,8 @@ class DemoReport:
     confusion_of: str = ""
     worst: Sequence[WorstClip] = ()
     recipes: Sequence[tuple[str, str]] = ()
+    caution: str = ""
+    next_steps: Sequence[tuple[str, str]] = ()
     facts: Sequence[tuple[str, str]] = ()
     broken: Sequence[str] = ()
     tested: int | None = None

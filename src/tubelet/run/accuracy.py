@@ -1,5 +1,6 @@
 """The result of a test: accuracy, confusion and average precision."""
 
+import html
 import mmap
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -10,15 +11,19 @@ from typing import IO, Any
 
 import numpy as np
 
-from tubelet.errors import plural
+from tubelet.errors import excerpt, plural
 from tubelet.files import replacing
 
 _ROW_BYTES = 2**23  # of a matrix, looked at together
 _COLUMN_BYTES = 2**25
 _NAMES_TOGETHER = 4096
+_LEAST_CLASSES_OF_TOP5 = 10
+_MOST_CLASSES_LISTED = 20
+_NUM_PAIRS = 3
+_NAME_WIDTH = 40
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Evaluation:
     """The result of a test.
 
@@ -32,6 +37,7 @@ class Evaluation:
         views_per_second: speed of the model without decoding, summed over the processes; from the median
             batch, because the first batches warm up. 0 if all results are of earlier runs.
         reused: how many of the videos an earlier run of this test had finished.
+        classes: K class names by index; empty if there are no names.
     """
 
     names: list[str]
@@ -40,6 +46,16 @@ class Evaluation:
     broken: dict[str, str]
     views_per_second: float
     reused: int = 0
+    classes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{name} {value:.2%}" for name, value in self.metrics().items())
+        broken = f", {plural(len(self.broken), 'video')} broken" if self.broken else ""
+        return f"Evaluation({shares} of {plural(len(self.names), 'video')}{broken})"
+
+    def _repr_html_(self) -> str:
+        """Return the summary, for notebooks."""
+        return f"<pre>{html.escape(self.summary())}</pre>"
 
     @property
     def multi_label(self) -> bool:
@@ -57,10 +73,14 @@ class Evaluation:
         return self.top(5)
 
     def metrics(self) -> dict[str, float]:
-        """Return `top1` and `top5` or, of a multi-label test, `mAP`; all in [0, 1]."""
+        """Return `top1` and `top5` or, of a multi-label test, `mAP`; all in [0, 1].
+
+        With fewer than ten classes there is no `top5`, as chance would have half of it.
+        """
         if self.multi_label:
             return {"mAP": self.mean_average_precision()}
-        return {"top1": self.top1, "top5": self.top5}
+        few = self.probabilities.shape[1] < _LEAST_CLASSES_OF_TOP5
+        return {"top1": self.top1} if few else {"top1": self.top1, "top5": self.top5}
 
     def mean_average_precision(self) -> float:
         """Return the mean of `average_precision` over the classes that tested videos have, in [0, 1].
@@ -103,11 +123,16 @@ class Evaluation:
         """Return counts, int64 (K, K), true class by row, predicted class by column; raises as `top`."""
         self._require_single_label()
         num_classes = self.probabilities.shape[1]
-        counts = np.zeros(num_classes**2, dtype=np.int64)
+        pairs = self.labels * num_classes + self._predicted
+        return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+    @cached_property
+    def _predicted(self) -> np.ndarray:
+        """The most probable class of each video, (N,) int64."""
+        predicted = np.empty(len(self.labels), dtype=np.int64)
         for rows in row_blocks(self.probabilities):
-            pairs = self.labels[rows] * num_classes + self.probabilities[rows].argmax(1)
-            counts += np.bincount(pairs, minlength=num_classes**2)
-        return counts.reshape(num_classes, num_classes)
+            predicted[rows] = self.probabilities[rows].argmax(1)
+        return predicted
 
     def _require_single_label(self) -> None:
         if self.multi_label:
@@ -123,7 +148,10 @@ class Evaluation:
                 f"mAP {self.mean_average_precision():.2%}  of {videos}, over {present}{num_classes} classes"
             )
         else:
-            result = f"top-1 {self.top1:.2%}  top-5 {self.top5:.2%}  of {videos}"
+            num_right = round(self.top1 * len(self.names))
+            metrics = self.metrics()
+            top5 = f"  top-5 {metrics['top5']:.2%}" if "top5" in metrics else ""
+            result = f"top-1 {self.top1:.2%}  ({num_right:,} of {videos}){top5}"
         speed = f"  ({self.views_per_second:.1f} views/s)" if self.views_per_second else ""
         lines = [f"{result}{speed}"]
         if self.reused:
@@ -136,6 +164,30 @@ class Evaluation:
             )
             lines.extend(f"  {reason}" for reason in self.broken.values())
         return "\n".join(lines)
+
+    def details(self) -> str:
+        """Return a table of the classes, if there are at most 20, and the three most confused pairs of them.
+
+        The table has each class's videos and accuracy or, of a multi-label test, average precision.
+        """
+        parts = [_class_table(self)] if self.probabilities.shape[1] <= _MOST_CLASSES_LISTED else []
+        if not self.multi_label and (pairs := list(self._most_confused())):
+            parts.append("most confused:\n" + "\n".join(f"  {pair}" for pair in pairs))
+        return "\n\n".join(parts)
+
+    def class_name(self, index: int) -> str:
+        """Return the name of a class, or its index if there are no names."""
+        return self.classes[index] if self.classes else str(index)
+
+    def _most_confused(self) -> Iterator[str]:
+        wrong = self._predicted != self.labels
+        num_classes = self.probabilities.shape[1]
+        pairs, counts = np.unique(
+            self.labels[wrong] * num_classes + self._predicted[wrong], return_counts=True
+        )
+        for k in np.argsort(-counts, kind="stable")[:_NUM_PAIRS]:
+            true, predicted = divmod(int(pairs[k]), num_classes)
+            yield f"{self.class_name(true)} taken for {self.class_name(predicted)}: {counts[k]:,}"
 
     @cached_property
     def _num_present(self) -> int:
@@ -160,7 +212,9 @@ class Evaluation:
                 matrix: np.ndarray = getattr(self, name)
                 blocks = (matrix[rows] for rows in row_blocks(matrix))
                 _write_member(archive, name, matrix.dtype, matrix.shape, blocks)
-            for name, array in (("broken", broken), ("views_per_second", np.array(self.views_per_second))):
+            classes = np.array(self.classes, dtype=str)
+            speed = np.array(self.views_per_second)
+            for name, array in (("broken", broken), ("views_per_second", speed), ("classes", classes)):
                 _write_member(archive, name, array.dtype, array.shape, [array])
 
     @classmethod
@@ -173,7 +227,39 @@ class Evaluation:
                 probabilities=saved["probabilities"],
                 broken=dict(saved["broken"].tolist()),
                 views_per_second=float(saved["views_per_second"]),
+                classes=tuple(saved["classes"].tolist()),
             )
+
+
+def _class_table(evaluation: Evaluation) -> str:
+    """Return a line for each class: its videos, and how many are right or their average precision."""
+    num_classes = evaluation.probabilities.shape[1]
+    names = [evaluation.class_name(index) for index in range(num_classes)]
+    width = min(_NAME_WIDTH, max(map(len, names)))
+    if evaluation.multi_label:
+        columns = zip(_columns(evaluation.probabilities), _columns(evaluation.labels), strict=True)
+        found = [
+            (int(labels.sum()), average_precision(scores, labels) if labels.any() else None)
+            for scores, labels in columns
+        ]
+        heading = f"{'class':{width}}  videos       AP"
+    else:
+        counts = evaluation.confusion()
+        totals = counts.sum(1).tolist()
+        found = [
+            (total, right / total if total else None)
+            for total, right in zip(totals, counts.diagonal().tolist(), strict=True)
+        ]
+        heading = f"{'class':{width}}  videos    right"
+    rows = (
+        f"{_fit(name, width):{width}}  {total:6,}  {'' if share is None else f'{share:7.1%}'}".rstrip()
+        for name, (total, share) in zip(names, found, strict=True)
+    )
+    return "\n".join((heading, *rows))
+
+
+def _fit(name: str, width: int) -> str:
+    return name if len(name) <= width else excerpt(name, width - 1)
 
 
 def write_array(
@@ -238,8 +324,6 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
         scores: (N,) float, higher if the class is more likely.
         labels: (N,) bool, whether a video has the class; at least one has.
     """
-    order = np.argsort(-scores)
-    ranked = scores[order]
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the last video of each score
-    found = labels[order].cumsum()[last]
-    return float((np.diff(found, prepend=0) * found / (last + 1)).sum() / found[-1])
+    every, own = np.sort(scores), np.sort(scores[labels])
+    as_high, own_as_high = (len(ranked) - np.searchsorted(ranked, own) for ranked in (every, own))
+    return float((own_as_high / as_high).mean())

@@ -141,7 +141,7 @@ def make_loader(
         rank=runtime.rank,
         world=runtime.world,
         workers=default_workers(runtime.device.type) if data.workers is None else data.workers,
-        pin=runtime.device.type == "cuda",
+        for_gpu=runtime.device.type == "cuda",
         max_failures=data.max_failures,
         balanced=data.balanced,
     )

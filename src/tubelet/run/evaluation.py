@@ -1,7 +1,7 @@
 """Multi-view testing: every video once, class probabilities averaged over its views, no video replaced."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,11 +17,12 @@ from tubelet.data.dataset import Batch, ViewDataset, label_rows
 from tubelet.data.loader import default_workers, view_order
 from tubelet.data.manifest import Manifest, Sample, read_manifest
 from tubelet.data.workers import Workers
-from tubelet.errors import UserError, require_at_least
-from tubelet.machine import version
+from tubelet.errors import UserError, require_at_least, require_between
+from tubelet.machine import MOST_PROCESSES, version
 from tubelet.masking import ClassifierMasking, RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.encoder import EncoderConfig
+from tubelet.recipe.schema import EvaluateRecipe
 from tubelet.run.accuracy import Evaluation
 from tubelet.run.inference import (
     combined_probabilities,
@@ -82,7 +83,7 @@ def evaluate(
             best device.
         precision: "fp32", "bf16" or "fp16"; None is that of the protocol, else that of the model's recipe,
             fp32 if its card has no recipe.
-        threads: CPU threads of each process; None is half of its cores.
+        threads: CPU threads of each process; None is one for each core.
         out: folder for the results of finished videos; None keeps them in memory.
         progress: called with (finished videos, all videos) of this process in this call.
 
@@ -94,7 +95,7 @@ def evaluate(
         OSError: `out` cannot be written.
     """
     require_at_least(1, batch_size=batch_size)
-    require_at_least(0, workers=workers)
+    require_between(0, MOST_PROCESSES, workers=workers)
     source = model if isinstance(model, str | Path) else "the model"
     loaded, runtime = on_device(model, device, precision_of_test(precision, protocol), threads)
     classifier = require_classifier(loaded, source)
@@ -103,11 +104,8 @@ def evaluate(
         return evaluate_model(
             classifier,
             data if isinstance(data, Manifest) else read_manifest(data, split),
-            clip=clip,
-            views=views,
-            runtime=runtime,
-            masking=masking,
-            complementary=complementary,
+            EvaluationConfig(clip=clip, views=views, masking=masking, complementary=complementary),
+            runtime,
             batch_size=batch_size,
             workers=workers,
             out=out,
@@ -115,15 +113,22 @@ def evaluate(
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """What the probabilities of a video depend on besides the model and the precision; see `evaluate`."""
+
+    clip: AnyClip
+    views: Views
+    masking: ClassifierMasking | None = None
+    complementary: bool = False
+
+
 def evaluate_model(
     model: VideoClassifier,
     manifest: Manifest,
-    *,
-    clip: AnyClip,
-    views: Views,
+    config: EvaluationConfig,
     runtime: Runtime,
-    masking: ClassifierMasking | None = None,
-    complementary: bool = False,
+    *,
     batch_size: int = 8,
     workers: int | None = None,
     out: str | Path | None = None,
@@ -132,28 +137,28 @@ def evaluate_model(
     """Test a classifier on the runtime's device; the other arguments and errors are those of `evaluate`."""
     manifest.require_labels()
     _check_classes(model, manifest)
-    require_frames(clip, model.config.encoder)
-    dataset = ViewDataset(manifest, clip, views, size=model.config.encoder.image_size)
+    require_frames(config.clip, model.config.encoder)
+    dataset = ViewDataset(manifest, config.clip, config.views, size=model.config.encoder.image_size)
     if out is None:
         kept: AbstractContextManager[Results] = nullcontext(
             CollectedResults(len(manifest), model.config.classes)
         )
     else:
-        asked = _asked(model, clip, views, masking, complementary, runtime)
+        asked = _asked(model, config, runtime)
         kept = stored_results(Path(out), asked, manifest, model.config.classes, runtime)
     with kept as results:
         order = view_order(results.done, batch=batch_size, rank=runtime.rank, world=runtime.world)
         num_workers = default_workers(runtime.device.type) if workers is None else workers
         num_mine, num_finished, share = sum(map(len, order)), 0, _Share()
-        for batch in Workers(dataset, num_workers, pin=runtime.device.type == "cuda").batches(order):
+        for batch in Workers(dataset, num_workers, for_gpu=runtime.device.type == "cuda").batches(order):
             share.broken |= batch.failures
             if len(batch):
                 started = time.perf_counter()
-                found = _probabilities(model, batch, views, runtime, masking, complementary)
+                found = _probabilities(model, batch, config, runtime)
                 share.seconds_per_view.append((time.perf_counter() - started) / len(batch))
-                require_finite(found, batch.names[:: views.count])
-                results.add(batch.index[:: views.count].numpy(), found.numpy())
-            num_finished += len(batch) // views.count + len(batch.failures)
+                require_finite(found, batch.names[:: config.views.count])
+                results.add(batch.index[:: config.views.count].numpy(), found.numpy())
+            num_finished += len(batch) // config.views.count + len(batch.failures)
             if progress:
                 progress(num_finished, num_mine)
         return _join(results, runtime.gather(share), model, manifest, runtime)
@@ -167,42 +172,27 @@ class _Share:
     broken: dict[str, str] = field(default_factory=dict)
 
 
-def _asked(
-    model: VideoClassifier,
-    clip: AnyClip,
-    views: Views,
-    masking: ClassifierMasking | None,
-    complementary: bool,
-    runtime: Runtime,
-) -> dict[str, Any]:
+def _asked(model: VideoClassifier, config: EvaluationConfig, runtime: Runtime) -> dict[str, Any]:
     """Return what the probabilities of a video depend on, as plain data."""
     return {
         "tubelet": version(),
         "weights": weights_digest(model),
         "model": to_plain(model.config),
         "card": to_plain(replace(model.card, provenance={})),
-        "clip": to_plain(clip),
-        "views": to_plain(views),
-        "masking": to_plain(masking),
-        "complementary": complementary,
         "precision": str(runtime.dtype),
+        **to_plain(config),
     }
 
 
 def _probabilities(
-    model: VideoClassifier,
-    batch: Batch,
-    views: Views,
-    runtime: Runtime,
-    masking: ClassifierMasking | None,
-    complementary: bool,
+    model: VideoClassifier, batch: Batch, config: EvaluationConfig, runtime: Runtime
 ) -> Tensor:
     """Return the class probabilities (videos, K) of a batch, averaged over the masks and the views."""
-    masks = _masks(model, masking, complementary, batch.seed.to(runtime.device))
+    masks = _masks(model, config, batch.seed.to(runtime.device))
     with inference(model, runtime):
         video = batch.video.to(runtime.device, non_blocking=True)
         logits = torch.stack([model(video, mask) for mask in masks]).mean(0)
-        return combined_probabilities(model, logits, views).cpu()
+        return combined_probabilities(model, logits, config.views).cpu()
 
 
 def _join(
@@ -227,6 +217,7 @@ def _join(
             if share.seconds_per_view
         ),
         reused=int(results.done.sum()),
+        classes=manifest.classes,
     )
 
 
@@ -235,6 +226,66 @@ def _labels(samples: Sequence[Sample], num_classes: int | None, folder: Path | N
     if num_classes is None or folder is None:
         return label_rows(classes, num_classes).numpy()
     return stored_labels(classes, num_classes, folder)
+
+
+def run_test(
+    recipe: EvaluateRecipe,
+    model: VideoClassifier,
+    manifest: Manifest,
+    *,
+    out: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Test a classifier as a recipe says on a list of videos; the other arguments are those of `evaluate`."""
+    clip, views = clip_and_views(model, protocol=recipe.protocol, clip=recipe.data.clip)
+    return evaluate(
+        model,
+        manifest,
+        clip=clip,
+        views=recipe.views.over(views),
+        masking=recipe.masking,
+        complementary=recipe.complementary,
+        batch_size=recipe.batch_size,
+        workers=recipe.data.workers,
+        device=recipe.runtime.device,
+        precision=precision_of_test(recipe.runtime.precision, recipe.protocol),
+        threads=recipe.runtime.threads,
+        out=out,
+        progress=progress,
+    )
+
+
+def choose_manifest(
+    model: Model, source: object = "the model", *, root: Path | None = None, split: str | None = None
+) -> Manifest:
+    """Return the list of videos to test a model on.
+
+    Args:
+        model: the model, whose card records the data set that it was trained on.
+        source: what the user calls it, for messages.
+        root: folder of the data set; None is the one that the model was trained on.
+        split: the list; None is `test` or, if that is missing or has no labels, the list that training
+            validated on.
+
+    Raises:
+        UserError: the model does not record its data set, or that is not found; or as `read_manifest`.
+    """
+    recipe = model.card.provenance.get("recipe")
+    own = recipe.get("data", {}) if isinstance(recipe, Mapping) else {}
+    if root is None:
+        if "root" not in own:
+            raise UserError(f"{source} does not record what it was trained on: add data.root=FOLDER")
+        root = Path(own["root"])
+        if not root.is_dir():
+            raise UserError(f"{source} was trained on {root}, which is not found: add data.root=FOLDER")
+    if split is not None:
+        return read_manifest(root, split)
+    for name in ("test", own.get("val") or "val"):
+        if (root / f"{name}.csv").is_file():
+            manifest = read_manifest(root, name)
+            if any(sample.classes for sample in manifest.samples):
+                return manifest
+    return read_manifest(root, "test")
 
 
 def require_frames(clip: AnyClip, encoder: EncoderConfig, other: str = "") -> None:
@@ -271,15 +322,10 @@ def _check_classes(model: VideoClassifier, manifest: Manifest) -> None:
         )
 
 
-def _masks(
-    model: VideoClassifier,
-    masking: ClassifierMasking | None,
-    complementary: bool,
-    seeds: Tensor,
-) -> Sequence[TokenMask | None]:
+def _masks(model: VideoClassifier, config: EvaluationConfig, seeds: Tensor) -> Sequence[TokenMask | None]:
     """Return the masks whose scores are averaged, for the seeds of the clips; None is all tokens."""
-    masking = masking or model.config.masking
-    if not complementary:
+    masking = config.masking or model.config.masking
+    if not config.complementary:
         return [masking.test_masks(model.grid, seeds) if masking else None]
     if not isinstance(masking, RunningCellMasking):
         found = f"{masking.kind} masking" if masking else "no masking, so it classifies by all tokens"

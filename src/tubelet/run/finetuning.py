@@ -24,7 +24,7 @@ from tubelet.run.building import (
     read_training_list,
     require_useful_masking,
 )
-from tubelet.run.evaluation import evaluate_model
+from tubelet.run.evaluation import EvaluationConfig, evaluate_model
 from tubelet.run.new_classifier import copy_head, freeze, make_classifier
 from tubelet.tasks.classify import ClassifyTask
 from tubelet.train.loop import Validate
@@ -156,16 +156,10 @@ def _validation(
     recipe: FinetuneRecipe, model: VideoClassifier, manifest: Manifest, runtime: Runtime
 ) -> Validate:
     """Return the validation of the training loop: one view of each video."""
+    config = EvaluationConfig(clip=recipe.data.clip, views=replace(recipe.views, clips=1, crops=1))
 
     def validate(task: nn.Module) -> dict[str, float]:
-        result = evaluate_model(
-            model,
-            manifest,
-            clip=recipe.data.clip,
-            views=replace(recipe.views, clips=1, crops=1),
-            runtime=runtime,
-            workers=recipe.data.workers,
-        )
+        result = evaluate_model(model, manifest, config, runtime, workers=recipe.data.workers)
         return result.metrics() | ({"broken": float(len(result.broken))} if result.broken else {})
 
     return validate

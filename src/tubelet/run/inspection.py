@@ -3,18 +3,19 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Unpack
 
+from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import WEIGHTS, Model
 from tubelet.checkpoints.read_file import is_finite
+from tubelet.errors import first_few
 from tubelet.masking import RunningCellMasking, RunningMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.flops import gflops_per_view, parameter_count
 
-_NAMES_SHOWN = 4
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Inspection:
     """The result of `inspect_checkpoint`.
 
@@ -37,35 +38,22 @@ class Inspection:
         rows = (("family", self.family), ("kind", self.kind), *self.lines, missing)
         return "\n".join(f"{name:12} {value}" for name, value in rows if value)
 
+    __repr__ = __str__
+
 
 def inspect_checkpoint(
     source: Path | str,
     *,
-    heads: int | None = None,
-    decoder_heads: int | None = None,
-    bridge_heads: int | None = None,
-    image_size: int | None = None,
-    frames: int | None = None,
-    norm_eps: float | None = None,
     weights: str | None = None,
     allow_nonfinite: bool = False,
+    **hints: Unpack[ArchitectureHints],
 ) -> Inspection:
     """Describe any model that `load_model` reads; see there for the arguments.
 
     Raises:
         UserError: the model cannot be loaded.
     """
-    model = load_model(
-        source,
-        heads=heads,
-        decoder_heads=decoder_heads,
-        bridge_heads=bridge_heads,
-        image_size=image_size,
-        frames=frames,
-        norm_eps=norm_eps,
-        weights=weights,
-        allow_nonfinite=allow_nonfinite,
-    )
+    model = load_model(source, weights=weights, allow_nonfinite=allow_nonfinite, **hints)
     if isinstance(model, MaskedAutoencoder):
         kind = "autoencoder"
     else:
@@ -124,8 +112,7 @@ def _describe(model: Model) -> Iterator[tuple[str, str]]:
             kind = masking.kind.replace("_", " ")
             yield "masking", f"{kind}{pattern}, {masking.ratio:.0%} masked"
     if card.classes:
-        more = len(card.classes) - _NAMES_SHOWN
-        yield "classes", ", ".join(card.classes[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        yield "classes", first_few(card.classes, 4)
     total = sum(parameter.numel() for parameter in model.parameters())
     used = parameter_count(model)
     also = f" ({used:,} without the decoder)" if used != total else ""

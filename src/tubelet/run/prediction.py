@@ -1,10 +1,14 @@
 """Video files in, class names out."""
 
+import html
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tubelet.checkpoints.model_folder import Model
 from tubelet.clips import AnyClip, Views
@@ -12,6 +16,7 @@ from tubelet.data.dataset import read_views
 from tubelet.data.protocols import named_protocol
 from tubelet.errors import UserError
 from tubelet.models.classifier import VideoClassifier
+from tubelet.models.encoder import EncoderConfig
 from tubelet.run.inference import (
     combined_probabilities,
     inference,
@@ -19,9 +24,12 @@ from tubelet.run.inference import (
     require_classifier,
     require_finite,
 )
+from tubelet.train.runtime import Runtime
+
+VideoSource = str | Path | Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Prediction:
     """The class probabilities of one video.
 
@@ -39,10 +47,20 @@ class Prediction:
         order = np.argsort(-self.probabilities, kind="stable")[:k]
         return [(self.classes[i], float(self.probabilities[i])) for i in order]
 
+    def __repr__(self) -> str:
+        best = ", ".join(f"{name} {probability:.1%}" for name, probability in self.top(3))
+        return f"Prediction({best}; {len(self.classes)} classes)"
 
-def predict(
+    def _repr_html_(self) -> str:
+        """Return the five most probable classes as a table, for notebooks."""
+        rows = (f"<tr><td>{html.escape(name)}</td><td>{share:.1%}</td></tr>" for name, share in self.top(5))
+        return f"<table>{''.join(rows)}</table>"
+
+
+@overload
+def predict(  # type: ignore[overload-overlap]  # a path as text is a sequence of text, too
     model: Model | str | Path,
-    path: str | Path,
+    video: VideoSource,
     *,
     protocol: str | None = None,
     views: Views | None = None,
@@ -50,12 +68,40 @@ def predict(
     end: float | None = None,
     device: str | torch.device | None = None,
     precision: str | None = None,
-) -> Prediction:
-    """Recognize the action in a video.
+) -> Prediction: ...
+
+
+@overload
+def predict(
+    model: Model | str | Path,
+    video: Sequence[VideoSource],
+    *,
+    protocol: str | None = None,
+    views: Views | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+) -> list[Prediction]: ...
+
+
+def predict(
+    model: Model | str | Path,
+    video: VideoSource | Sequence[VideoSource],
+    *,
+    protocol: str | None = None,
+    views: Views | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+) -> Prediction | list[Prediction]:
+    """Recognize the action in a video, or in each video of a list.
 
     Args:
         model: a classifier, or anything that `load_model` reads (for many videos, load it once).
-        path: the video.
+        video: a file, a folder of images or a URL; a clip as `read_clip` gives it, uint8 (T, C, H, W) of the
+            model's size, which is one view; or a list of these.
         protocol: the published test whose clips and views to take, as for `evaluate`; None is as the model's
             card says.
         views: clips and crops to average over; None is what the protocol or the card says.
@@ -69,22 +115,59 @@ def predict(
 
     Raises:
         UserError: the model is not a classifier, its card does not say how clips are sampled, there is no
-            such protocol, the device or precision is not available, the model cannot be read, or its
-            probabilities are not finite.
+            such protocol, the device or precision is not available, the model cannot be read, a clip is not
+            of its size or is given with views or times, or its probabilities are not finite.
         VideoError: the video cannot be read.
     """
     source = model if isinstance(model, str | Path) else "the model"
     loaded, runtime = on_device(model, device, precision_of_test(precision, protocol))
     classifier = require_classifier(loaded, source)
-    clip, views = clip_and_views(classifier, protocol=protocol, views=views)
-    size = classifier.config.encoder.image_size
-    video = read_views(path, clip, views, size, start=start, end=end)
-    with inference(classifier, runtime):
-        logits = classifier(video.to(runtime.device))
-    combined = combined_probabilities(classifier, logits, views).cpu()
-    require_finite(combined, [str(path)])
+    videos = [video] if isinstance(video, VideoSource) else list(video)
+    names = [f"clip {k}" if isinstance(each, Tensor) else str(each) for k, each in enumerate(videos)]
+    if any(isinstance(each, Tensor) for each in videos) and (protocol, views, start, end) != (None,) * 4:
+        raise UserError("a clip is one view: give the video's file to use protocol, views, start or end")
+    found = [
+        _predict(classifier, runtime, name, *_views_of_source(classifier, each, protocol, views, start, end))
+        for name, each in zip(names, videos, strict=True)
+    ]
+    return found[0] if isinstance(video, VideoSource) else found
+
+
+def _views_of_source(
+    model: VideoClassifier,
+    source: VideoSource,
+    protocol: str | None,
+    views: Views | None,
+    start: float | None,
+    end: float | None,
+) -> tuple[Tensor, Views]:
+    """Return the views of a video, uint8 (V, T, C, H, W), and how they were taken."""
+    if isinstance(source, Tensor):
+        require_clip(source, model.config.encoder)
+        return source[None], Views()
+    clip, views = clip_and_views(model, protocol=protocol, views=views)
+    return read_views(source, clip, views, model.config.encoder.image_size, start=start, end=end), views
+
+
+def _predict(model: VideoClassifier, runtime: Runtime, name: str, video: Tensor, views: Views) -> Prediction:
+    """Return the prediction of one video from its views, uint8 (V, T, C, H, W)."""
+    with inference(model, runtime):
+        logits = model(video.to(runtime.device))
+    combined = combined_probabilities(model, logits, views).cpu()
+    require_finite(combined, [name])
     probabilities = combined[0].numpy()
-    return Prediction(probabilities, classifier.card.classes or tuple(map(str, range(len(probabilities)))))
+    return Prediction(probabilities, model.card.classes or tuple(map(str, range(len(probabilities)))))
+
+
+def require_clip(clip: Tensor, encoder: EncoderConfig) -> None:
+    """Raise a UserError if a clip is not uint8 (T, C, H, W) of the size that the model takes."""
+    expected = (encoder.frames, len(encoder.mean), encoder.image_size, encoder.image_size)
+    if clip.dtype != torch.uint8 or tuple(clip.shape) != expected:
+        raise UserError(
+            f"a clip must be uint8 (T, C, H, W) = {expected}, as read_clip(video, clip, "
+            f"size={encoder.image_size}) gives it, found {str(clip.dtype).removeprefix('torch.')} "
+            f"{tuple(clip.shape)}"
+        )
 
 
 def clip_and_views(

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tubelet.data.dataset import label_rows
 from tubelet.data.manifest import Manifest, Sample
 from tubelet.files import discard_partials, exclusive, write_json
 from tubelet.run.accuracy import row_blocks, write_array
@@ -210,11 +211,8 @@ def stored_labels(classes: Sequence[Sequence[int]], num_classes: int, folder: Pa
     """Return the labels of multi-label videos, bool (N, K), in a file of a folder that has no name there."""
     with TemporaryFile(dir=folder) as file:
         for first in range(0, len(classes), _LABELS_TOGETHER):
-            part = classes[first : first + _LABELS_TOGETHER]
-            rows = np.zeros((len(part), num_classes), dtype=bool)
-            for row, of_video in zip(rows, part, strict=True):
-                row[list(of_video)] = True
-            file.write(rows.tobytes())
+            rows = label_rows(classes[first : first + _LABELS_TOGETHER], num_classes)
+            file.write(rows.numpy().tobytes())
         file.flush()
         return np.memmap(file, bool, "r", shape=(len(classes), num_classes))
 

@@ -1,9 +1,10 @@
 """The verb of both pre-training and fine-tuning: run a recipe in a folder, to its end."""
 
+import sys
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -26,12 +27,23 @@ _WAYS_OUT = (
     "`tubelet recipe show RECIPE [KEY=VALUE ...]` prints it"
 )
 
+_LONGER = (
+    "\nThe learning rate of every step depends on optim.epochs, so a run cannot be made longer: to train its "
+    "model further, start another run with init={run} and another --out"
+)
 
-def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
+
+def run_recipe(recipe: Recipe, out: Path | str, *, after_s: float | None = None) -> dict[str, float]:
     """Run a recipe to its end, from the last checkpoint in `out` if there is one.
 
     Writes into `out`: `recipe.yaml`, `log.jsonl`, `last.pt` to resume from, the model (`model.safetensors`,
     `config.json`) and, with validation, the best one in `best/`.
+
+    Args:
+        recipe: what to run.
+        out: the run's folder; it is created if it does not exist.
+        after_s: expected seconds of the jobs that follow. If they are given, the printed time left includes
+            them.
 
     Returns:
         The newest value of everything logged.
@@ -57,7 +69,7 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
             is_in_place=run_folder.is_in_place,
         )
         try:
-            with Logs(*make_loggers(recipe, out, runtime)) as logs:
+            with Logs(*make_loggers(recipe, out, runtime, after_s)) as logs:
                 metrics = fit(
                     task,
                     loader,
@@ -83,14 +95,22 @@ def run_recipe(recipe: Recipe, out: Path | str) -> dict[str, float]:
     return metrics
 
 
-def make_loggers(recipe: Recipe, out: Path, runtime: Runtime) -> list[Logger]:
+def make_loggers(recipe: Recipe, out: Path, runtime: Runtime, after_s: float | None = None) -> list[Logger]:
     """Return the loggers of the main process: console, file and, if it is installed, TensorBoard."""
     if not runtime.is_main:
         return []
-    loggers: list[Logger] = [Console(recipe.optim.epochs), JsonLines(out / "log.jsonl")]
-    with suppress(UserError):  # an optional dependency
+    console = Console(recipe.optim.epochs, after_s=after_s)
+    loggers: list[Logger] = [console, JsonLines(out / "log.jsonl")]
+    try:
         loggers.append(TensorBoard(out / "tensorboard"))
+    except UserError as error:  # an optional dependency
+        _report_once(f"{error}; log.jsonl has all numbers, too")
     return loggers
+
+
+@cache
+def _report_once(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 class RunFolder:
@@ -111,9 +131,7 @@ class RunFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._lock.close()
 
     def claim_existing(self) -> None:
@@ -153,9 +171,11 @@ class RunFolder:
         changed = difference(old, identity(self.recipe))
         if changed:
             listed = "\n  ".join(changed)
+            longer = any(change.startswith("optim.epochs:") for change in changed)
             raise UserError(
                 f"{self.path} has the run of another recipe; choose another folder with --out, or remove it. "
                 f"The differences (old -> new):\n  {listed}"
+                + (_LONGER.format(run=self.path) if longer else "")
             )
 
 

@@ -12,13 +12,13 @@ from tubelet.checkpoints.catalogue import Published, csv_line
 from tubelet.checkpoints.hub_folder import weight_files
 from tubelet.checkpoints.load import download_published, load_published
 from tubelet.checkpoints.model_folder import Model
+from tubelet.checkpoints.read_file import CHUNK_BYTES
 from tubelet.masking import RandomMasking, row_noise
 from tubelet.models.autoencoder import MaskedAutoencoder
 from tubelet.models.encoder import EncoderConfig
 
 TOLERANCE = 1e-3
 """Absolute, for answers on other machines and versions of PyTorch."""
-_CHUNK_BYTES = 1 << 20
 _NUM_VALUES = 4
 
 
@@ -78,7 +78,7 @@ def digests(files: Sequence[Path]) -> tuple[str, str]:
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
+            while chunk := file.read(CHUNK_BYTES):
                 md5.update(chunk)
                 sha256.update(chunk)
     return md5.hexdigest(), sha256.hexdigest()

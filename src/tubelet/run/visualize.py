@@ -1,9 +1,10 @@
 """What a masked autoencoder sees and what it reconstructs, as short animations."""
 
+import base64
 import io
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tubelet.checkpoints.model_folder import Model
 from tubelet.errors import UserError
 from tubelet.files import replacing
 from tubelet.masking import TokenMask, TubeMasking, take
 from tubelet.models.autoencoder import MaskedAutoencoder, clip_patches
 from tubelet.patches import unpatchify
 from tubelet.run.inference import inference, on_device
+from tubelet.run.prediction import require_clip
 from tubelet.train.runtime import Runtime
 from tubelet.video.encode import write_h264
 
@@ -28,7 +31,7 @@ _WEBP_QUALITY = 80
 _SHEET_GAP = 16  # pixels
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Animation:
     """Frames in time order, with their rate.
 
@@ -64,9 +67,17 @@ class Animation:
             raise UserError(f"an animation is saved as {', '.join(_ENCODERS)}, found '{format}'")
         return _ENCODERS[format](self)
 
+    def __repr__(self) -> str:
+        count, height, width, _ = self.frames.shape
+        return f"Animation({count} frames of {width} x {height} pixels, {self.fps:g} frames per second)"
+
+    def _repr_html_(self) -> str:
+        """Return the animation as an image, for notebooks."""
+        return f'<img src="data:image/webp;base64,{base64.b64encode(_webp(self)).decode()}">'
+
 
 def reconstruction(
-    model: MaskedAutoencoder,
+    model: Model,
     clip: Tensor,
     mask: TokenMask | None = None,
     *,
@@ -82,9 +93,11 @@ def reconstruction(
     the visible tokens as they are. A token that is neither visible nor predicted stays gray there.
 
     Args:
-        model: the autoencoder; its mode (training or evaluation) does not matter and does not change.
+        model: an autoencoder, or a classifier with a decoder, such as MAR's; its mode (training or
+            evaluation) does not matter and does not change.
         clip: uint8 (T, C, H, W), of the size that the model takes, on any device.
-        mask: a mask with one row; None masks 90 % of the positions, the same in all frames.
+        mask: a mask with one row; None is the classifier's own, or masks 90 % of the positions, the same in
+            all frames.
         fps: frames per second of the animation.
         height: a smaller clip is enlarged by the least integer factor that makes it this high, in pixels.
         gutter: space between the panels in pixels.
@@ -96,16 +109,43 @@ def reconstruction(
         T frames, each `factor * H` pixels high and `3 * factor * W + 2 * gutter` wide.
 
     Raises:
-        ValueError: the clip is not of the size that the model takes.
-        UserError: the device or the precision is not available.
+        UserError: the clip is not of the size that the model takes, the model has no decoder, or the device
+            or the precision is not available.
     """
+    require_decoder(model)
+    require_clip(clip, model.config.encoder)
     _, runtime = on_device(model, device, precision)
     video = clip[None].to(runtime.device)
     if mask is None:
-        mask = TubeMasking(ratio=0.9).sample(model.grid, 1, torch.Generator().manual_seed(0))
+        mask = draw_mask(model)
     masked, reconstructed = _reconstruct(model, video, mask.to(runtime.device), runtime)
     panels = [_enlarge(_to_frames(panel[0]), height) for panel in (video, masked, reconstructed)]
     return Animation(_side_by_side(panels, gutter), fps)
+
+
+def require_decoder(model: Model, source: object = "the model") -> None:
+    """Raise a UserError if a model cannot reconstruct."""
+    if model.decoder is None:
+        raise UserError(
+            f"{source} is a classifier without a decoder, which cannot reconstruct: use the pre-trained "
+            "autoencoder"
+        )
+
+
+def draw_mask(model: Model, ratio: float | None = None, seed: int = 0) -> TokenMask:
+    """Return a mask of one row to show: a classifier's own masking, else the same positions in all frames.
+
+    Args:
+        model: the model.
+        ratio: fraction of the tokens to mask; None is that of the classifier's training, else 0.9.
+        seed: of the random positions; MAR's masks in testing are fixed.
+    """
+    own = None if isinstance(model, MaskedAutoencoder) else model.config.masking
+    if own:
+        changed = own if ratio is None else replace(own, ratio=ratio)
+        return changed.test_masks(model.grid, torch.tensor([seed]))
+    masking = TubeMasking(ratio=0.9 if ratio is None else ratio)
+    return masking.sample(model.grid, 1, torch.Generator().manual_seed(seed))
 
 
 def film_strip(clip: Tensor, count: int, height: int, gutter: int = 2) -> Image.Image:
@@ -124,14 +164,15 @@ def film_strip(clip: Tensor, count: int, height: int, gutter: int = 2) -> Image.
     return Image.fromarray(_side_by_side([frame[None] for frame in resized], gutter)[0])
 
 
-def _reconstruct(
-    model: MaskedAutoencoder, video: Tensor, mask: TokenMask, runtime: Runtime
-) -> tuple[Tensor, Tensor]:
+def _reconstruct(model: Model, video: Tensor, mask: TokenMask, runtime: Runtime) -> tuple[Tensor, Tensor]:
     """Return the masked and the reconstructed video, each uint8 (1, T, C, H, W)."""
     config = model.config
     patches = clip_patches(video, config.encoder)
     with inference(model, runtime):
-        predicted = model(video, mask).predicted.float()
+        if isinstance(model, MaskedAutoencoder):
+            predicted = model(video, mask).predicted.float()
+        else:
+            predicted = model.forward_jointly(video, mask)[1].predicted.float()
     with torch.no_grad():
         pixels = config.target.to_pixels(predicted, take(patches, mask.masked), mask.masked, model.encoder)
     masked = torch.full_like(patches, MASKED_GRAY)

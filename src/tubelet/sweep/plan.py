@@ -97,11 +97,7 @@ def require_lists(runs: Sequence[ArmRun]) -> None:
     Raises:
         UserError: some cannot be read; all of them are in one message.
     """
-    needed = dict.fromkeys(
-        (root, split)
-        for run in runs
-        for root, split in (*_lists(run), *((test.data.root, test.data.split) for test in run.tests.values()))
-    )
+    needed = dict.fromkeys((root, split) for run in runs for root, split in _lists(run))
     problems = Problems()
     for root, split in needed:
         problems.attempt(partial(read_manifest, root, split))
@@ -115,6 +111,9 @@ def _lists(run: ArmRun) -> Iterator[tuple[Path, str]]:
         yield from ((more.root, recipe.data.train) for more in recipe.data.more_roots)
     if run.recipe.data.val:
         yield run.recipe.data.root, run.recipe.data.val
+    for test in run.tests.values():
+        if test.data.root or test.data.split:
+            yield test.data.root or run.recipe.data.root, test.data.split or "test"
 
 
 def _plan_arm(
@@ -132,7 +131,10 @@ def _plan_arm(
         recipe = load_recipe(sweep.recipe, *settings)
         if not isinstance(recipe, FinetuneRecipe):
             raise UserError(f"recipe: {sweep.recipe} is a recipe of `tubelet {recipe.task}`")
-        tests = {name: _plan_test(sweep, name, recipe, changes) for name in sweep.all_tests()}
+        tests = {
+            name: _plan_test(name, (*_overrides(sweep.test), *changes.test, *_overrides(test)), recipe)
+            for name, test in sweep.tests_of(arm).items()
+        }
     except UserError as error:
         raise UserError(f"arm '{arm}': {error}") from None
     folder = out / "arms" / names[arm] / f"seed{seed}"
@@ -159,17 +161,14 @@ def _plan_pretraining(
     return Pretraining(recipe=recipe, folder=folder)
 
 
-def _plan_test(sweep: Sweep, name: str, recipe: FinetuneRecipe, changes: Changes) -> EvaluateRecipe:
-    """Return a test: on the data and the device of the training, unless its settings say otherwise."""
+def _plan_test(name: str, overrides: Sequence[str], recipe: FinetuneRecipe) -> EvaluateRecipe:
+    """Return a test, on the device of the training unless its settings say otherwise."""
     where: Settings = {
-        "data.root": str(recipe.data.root),
         "data.workers": recipe.data.workers,
         "runtime.device": recipe.runtime.device,
         "runtime.threads": recipe.runtime.threads,
     }
-    source = f"test '{name}'" if name else "test"
-    test = (*_overrides(sweep.test), *changes.test, *_overrides(sweep.all_tests()[name]))
-    return evaluate_recipe(*_overrides(where), *test, source=source)
+    return evaluate_recipe(*_overrides(where), *overrides, source=f"test '{name}'" if name else "test")
 
 
 def _overrides(settings: Settings) -> Iterator[str]:

@@ -15,9 +15,8 @@ from tubelet.machine import is_main_process
 from tubelet.models.flops import gflops_per_view, parameter_count
 from tubelet.progress import Bar
 from tubelet.recipe.schema import EvaluateRecipe
-from tubelet.run.evaluation import evaluate
+from tubelet.run.evaluation import choose_manifest, run_test
 from tubelet.run.inference import require_classifier
-from tubelet.run.prediction import clip_and_views, precision_of_test
 from tubelet.run.training import identity, run_recipe
 from tubelet.settings import to_plain
 from tubelet.sweep.plan import ArmRun, Pretraining
@@ -106,24 +105,10 @@ def _test(run: ArmRun, training: dict[str, float]) -> None:
     model = require_classifier(load_model(run.folder), str(run.folder))
     metrics, gflops = {}, {}
     for name, test in run.tests.items():
-        clip, views = clip_and_views(model, protocol=test.protocol, clip=test.data.clip)
+        manifest = choose_manifest(model, run.folder, root=test.data.root, split=test.data.split)
         with Bar("testing" + (f", {name}" if name else "")) as bar:
-            result = evaluate(
-                model,
-                test.data.root,
-                split=test.data.split,
-                clip=clip,
-                views=test.views.over(views),
-                masking=test.masking,
-                complementary=test.complementary,
-                batch_size=test.batch_size,
-                workers=test.data.workers,
-                device=test.runtime.device,
-                precision=precision_of_test(test.runtime.precision, test.protocol),
-                threads=test.runtime.threads,
-                out=run.folder / "evaluations",
-                progress=bar.show if is_main_process() else None,
-            )
+            progress = bar.show if is_main_process() else None
+            result = run_test(test, model, manifest, out=run.folder / "evaluations", progress=progress)
         metrics[name] = result.metrics() | {"videos": len(result.names), "broken": len(result.broken)}
         gflops[name] = gflops_per_view(model, test.masking)
         _say(f"{run.arm}{f', {name}' if name else ''}, seed {run.seed}: {result.summary()}")
@@ -163,13 +148,10 @@ def _asked(run: ArmRun) -> dict[str, Any]:
 def _test_identity(test: EvaluateRecipe) -> dict[str, Any]:
     """Return what makes two tests the same: all but where they run."""
     plain = to_plain(test)
-    data = plain["data"] | {"root": str(test.data.root.resolve())}
-    del data["workers"]
-    precision = plain["runtime"]["precision"]
-    return {key: value for key, value in plain.items() if key not in ("batch_size", "runtime")} | {
-        "data": data,
-        "precision": precision,
-    }
+    root = test.data.root
+    data = plain["data"] | {"root": str(root.resolve()) if root else None, "workers": None}
+    runtime = {"precision": plain["runtime"]["precision"]}
+    return plain | {"data": data, "runtime": runtime, "batch_size": None}
 
 
 def _say(text: str, *, error: bool = False) -> None:

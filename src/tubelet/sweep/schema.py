@@ -23,10 +23,12 @@ class Arm:
     Attributes:
         settings: settings of the fine-tuning.
         pretrain: settings of the pre-training.
+        tests: its tests; null are those of the sweep.
     """
 
     settings: Settings = field(default_factory=dict)
     pretrain: Settings = field(default_factory=dict)
+    tests: dict[str, Settings] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +57,11 @@ class Sweep:
         arms: what each arm changes, by its name.
         grid: more arms, one for each combination of its axes. An axis is a setting with a list of values, or
             a name with values that each have a name and their settings.
-        test: settings of `tubelet evaluate` for all tests; data.root is that of the training if not given.
-        tests: tests of each model, by name, with their settings.
+        test: settings of `tubelet evaluate` for all tests; without data.root and data.split they are on the
+            data of the training, list test, else val.
+        tests: tests of each model, by name, with their settings; without names there is one test.
         metric: what the table compares: top1, top5 or mAP, in percent.
-        published: the published metric of a row of the table: `ARM`, or `ARM, TEST` if there are more tests.
+        published: the published metric of a row of the table: `ARM`, or `ARM, TEST` if it has more tests.
         source: where the numbers are published.
     """
 
@@ -84,7 +87,7 @@ class Sweep:
             raise UserError("arms is missing: a sweep needs arms, a grid or both")
         if len(set(names)) < len(names):
             raise UserError(f"an arm of the grid has the name of another one; the names: {', '.join(names)}")
-        rows = [self.row(arm, test) for arm in names for test in self.all_tests()]
+        rows = [self.row(arm, test) for arm in names for test in self.tests_of(arm)]
         for row in self.published:
             if row not in rows:
                 hint = did_you_mean(row, rows) or f"; the rows are: {' | '.join(rows)}"
@@ -100,13 +103,14 @@ class Sweep:
         changes = own.settings | {f"pretrain.{key}": value for key, value in own.pretrain.items()}
         return " ".join(f"{key}={_as_text(value)}" for key, value in changes.items()) or "no change"
 
-    def all_tests(self) -> dict[str, Settings]:
-        """Return the tests by name; without names there is one, whose name is empty."""
-        return self.tests or {"": {}}
+    def tests_of(self, arm: str) -> dict[str, Settings]:
+        """Return the tests of an arm by name; without names there is one, whose name is empty."""
+        own = self.all_arms()[arm].tests
+        return (self.tests if own is None else own) or {"": {}}
 
     def row(self, arm: str, test: str) -> str:
         """Return the name of a row of the table."""
-        return arm if len(self.all_tests()) == 1 else f"{arm}, {test}"
+        return arm if len(self.tests_of(arm)) == 1 else f"{arm}, {test}"
 
     def _grid_arms(self) -> Iterator[tuple[str, Arm]]:
         axes = [list(_axis_values(axis, values)) for axis, values in self.grid.items()]

@@ -23,7 +23,7 @@ def sweep_rows(sweep: Sweep, results: Sequence[dict[str, Any]]) -> list[SweepRow
     rows = []
     for arm in sweep.all_arms():
         finished = [result for result in results if result["arm"] == arm]
-        for test in sweep.all_tests():
+        for test in sweep.tests_of(arm):
             name = sweep.row(arm, test)
             rows.append(
                 SweepRow(

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from tubelet.errors import UserError, excerpt, plural, require_at_least
-from tubelet.files import ChecksumWriter, checksum_matches, replacing, write_json
+from tubelet.files import ChecksumWriter, checksum_matches, replacing, write_errors, write_json
 from tubelet.settings import parse
 from tubelet.train.ema import WeightAverage
 from tubelet.train.loss_scale import LossScale
@@ -85,6 +85,11 @@ class OptimizerState:
     def __post_init__(self) -> None:
         if not all(isinstance(group.get("params"), list) for group in self.param_groups):
             raise UserError("a group has no list params")
+        for group in self.param_groups:
+            for name, setting in group.items():
+                values = setting if isinstance(setting, list | tuple) and setting else (setting,)
+                if name != "params" and not all(isinstance(value, float | int | None) for value in values):
+                    raise UserError(f"a group has a setting {excerpt(str(name))} that is not a number")
 
     @property
     def trained(self) -> set[str]:
@@ -310,10 +315,6 @@ class CheckpointStore:
 
 
 def _save(value: Any, path: Path) -> None:
-    with replacing(path) as temporary:
-        try:
-            with ChecksumWriter(temporary) as file:
-                torch.save(value, file)
-                file.finish()
-        except RuntimeError as error:  # torch.save's error for a failed write
-            raise (error.__context__ if isinstance(error.__context__, OSError) else OSError(error)) from error
+    with replacing(path) as temporary, write_errors(), ChecksumWriter(temporary) as file:
+        torch.save(value, file)
+        file.finish()

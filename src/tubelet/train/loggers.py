@@ -5,17 +5,17 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 import torch
 from rich.console import Console as Terminal
-from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
 from tubelet.errors import UserError, require_at_least
 from tubelet.files import replacing
+from tubelet.progress import Bar
 from tubelet.train.runtime import Runtime
 
 
@@ -42,12 +42,15 @@ class Logger(Protocol):
     def log(self, step: int, values: dict[str, float]) -> None:
         """Log the values of optimizer step `step` (from 1)."""
 
+    def advance(self, epoch: float) -> None:
+        """Note how far the training is, after each step; whole numbers are the ends of epochs."""
+
     def close(self) -> None:
         """Finish after the last line."""
 
 
 class JsonLines:
-    """A file with one JSON object per line: `{"step": 10, "loss": 0.9, ...}`."""
+    """A file with one JSON object per line: `{"step": 10, "time": "2026-01-31T12:00:00+00:00", ...}`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -69,7 +72,11 @@ class JsonLines:
             UserError: the disk is full, or the folder does not exist.
         """
         with _writing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            file.write(json.dumps({"step": step, "time": now, **values}) + "\n")
+
+    def advance(self, epoch: float) -> None:
+        """Do nothing: only logged values are written."""
 
     def close(self) -> None:
         """Do nothing: the file is only open while a line is written."""
@@ -124,6 +131,9 @@ class TensorBoard:
                 self._writer.add_scalar(name, value, step)
             self._writer.flush()
 
+    def advance(self, epoch: float) -> None:
+        """Do nothing: only logged values are written."""
+
     def close(self) -> None:
         """Close the event file; its points are written, so an error is without consequence."""
         if self._writer is not None:
@@ -137,65 +147,60 @@ class Console:
     Args:
         epochs: epochs of the whole run.
         terminal: where to write; by default standard error.
+        after_s: expected seconds of the jobs that follow, as in `Bar`.
     """
 
-    every_epochs, every_seconds = 0.1, 30.0
-    """Without a terminal, a line is printed after whichever of these passes first."""
-
-    def __init__(self, epochs: int, terminal: Terminal | None = None) -> None:
+    def __init__(
+        self, epochs: int, terminal: Terminal | None = None, *, after_s: float | None = None
+    ) -> None:
         self.epochs = epochs
-        self._terminal = terminal or Terminal(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=20), console=self._terminal, transient=True
-        )
-        self._task = self._progress.add_task("", total=epochs)
-        self._first: tuple[float, float] | None = None
-        self._last_line = (-1.0, 0.0)
+        self._bar = Bar(console=terminal, every_s=30.0, every=0.1, after_s=after_s)
+        self._values: dict[str, float] = {}
 
     def resume(self, step: int) -> None:
         """Do nothing: printed lines stay."""
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Update the progress line; validation results, which have no `lr`, get a line that stays."""
-        now, epoch = time.monotonic(), values.get("epoch", 0.0)
-        self._first = self._first or (epoch, now)
-        if "lr" not in values:
-            parts = (f"{name} {value:.4g}" for name, value in values.items() if name != "epoch")
-            self._terminal.print(f"epoch {epoch:.4g}  " + "  ".join(parts), highlight=False)
+        epoch = values.get("epoch", 0.0)
+        if "lr" in values:
+            self._values = values
+            self._show(epoch)
             return
-        text = _training_line(epoch, self.epochs, values, _time_left(self._first, (epoch, now), self.epochs))
-        if self._terminal.is_terminal:
-            self._progress.start()
-            self._progress.update(self._task, completed=epoch, description=text)
-            return
-        last_epoch, last_time = self._last_line
-        if epoch - last_epoch >= self.every_epochs or now - last_time >= self.every_seconds:
-            self._last_line = (epoch, now)
-            self._terminal.print(text, highlight=False, soft_wrap=True)
+        parts = (f"{name} {value:.4g}" for name, value in values.items() if name != "epoch")
+        line = f"epoch {epoch:.4g}  " + "  ".join(parts)
+        self._bar.console.print(line, highlight=False, soft_wrap=True)
+
+    def advance(self, epoch: float) -> None:
+        """Renew the progress line of a terminal with the newest logged values."""
+        if self._bar.console.is_terminal:
+            self._show(epoch)
+
+    def _show(self, epoch: float) -> None:
+        line = _short_training_line if self._bar.console.is_terminal else _training_line
+        self._bar.show(epoch, self.epochs, line(epoch, self.epochs, self._values))
 
     def close(self) -> None:
         """Remove the progress line."""
-        if self._terminal.is_terminal:
-            self._progress.stop()
+        self._bar.close()
 
 
-def _training_line(epoch: float, epochs: int, values: dict[str, float], left: str) -> str:
+def _training_line(epoch: float, epochs: int, values: dict[str, float]) -> str:
     return (
         f"epoch {epoch:.2f}/{epochs}  loss {values.get('loss', float('nan')):.4f}  "
         f"{values.get('clips_per_s', 0):.1f} clips/s  data wait {values.get('data_wait', 0):.0%}  "
-        f"lr {values['lr']:.2e}  {left}"
+        f"lr {values['lr']:.2e}"
     )
 
 
-def _time_left(first: tuple[float, float], now: tuple[float, float], epochs: int) -> str:
-    """Return the remaining time at the speed so far; `first` and `now` are (epoch, seconds)."""
-    if now[0] >= epochs:
-        return "done"
-    if now[0] <= first[0]:
-        return "time left unknown"
-    seconds = (now[1] - first[1]) / (now[0] - first[0]) * (epochs - now[0])
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min left" if hours or minutes else "less than a minute left"
+def _short_training_line(epoch: float, epochs: int, values: dict[str, float]) -> str:
+    """Return what fits a terminal of 80 columns beside the bar."""
+    parts = [f"epoch {epoch:.2f}/{epochs}"]
+    if "loss" in values:
+        parts.append(f"loss {values['loss']:.4f}")
+    if "clips_per_s" in values:
+        parts.append(f"{values['clips_per_s']:.0f} clips/s")
+    return "  ".join(parts)
 
 
 class Logs:
@@ -218,6 +223,11 @@ class Logs:
         for logger in self.loggers:
             logger.log(step, values)
 
+    def advance(self, epoch: float) -> None:
+        """Note in each logger how far the training is."""
+        for logger in self.loggers:
+            logger.advance(epoch)
+
     def close(self) -> None:
         """Close each logger."""
         for logger in self.loggers:
@@ -226,9 +236,7 @@ class Logs:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, NoReturn, Protocol, Self
 
 import torch
@@ -136,6 +136,8 @@ def fit(
     progress.validated_on = validated_on
     if progress.epoch >= optim.epochs:
         return progress.metrics
+    if progress.step:
+        runtime.on_main(partial(_report_resume, store, progress))
     runtime.on_main(partial(logs.resume, progress.step))
 
     def save_state() -> None:
@@ -200,6 +202,7 @@ def fit(
                     progress.loss_scale.update(overflowed)
 
                 # Log and save
+                logs.advance(progress.step / steps_per_epoch)
                 if progress.step % log.every_steps == 0 or progress.step == total_steps:
                     passed = {"epoch": progress.step / steps_per_epoch}
                     values = passed | meter.read() | {"lr": lr}
@@ -207,7 +210,7 @@ def fit(
                         values["grad_norm"] = float(grad_norm)
                     if runtime.scales_loss:
                         values["loss_scale"] = progress.loss_scale.value
-                    log_values(values)
+                    log_values(values | {"memory_gb": runtime.peak_memory_gb()})
                 if stop:
                     save_state()
                     _stop(runtime, progress.step, signals.caught)
@@ -293,6 +296,11 @@ def _steps_per_epoch(loader: Loader, optim: OptimConfig) -> int:
             f"step of batch_size={optim.batch_size} takes {optim.accumulate}; add videos or lower it"
         )
     return steps
+
+
+def _report_resume(store: CheckpointStore, progress: Progress) -> None:
+    epoch = progress.step / progress.steps_per_epoch
+    print(f"resuming from {store.last} after step {progress.step} (epoch {epoch:.2f})", file=sys.stderr)
 
 
 def _report_other_validation() -> None:
@@ -381,9 +389,7 @@ class CatchSignals:
                 self._former[number] = signal.signal(number, self._catch)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from tubelet.errors import UserError, require_above, require_at_least
+from tubelet.errors import UserError, require_above, require_at_least, require_below_1
 from tubelet.train.task import Task
 
 
@@ -68,10 +68,9 @@ class OptimConfig:
             raise UserError(f"warmup_epochs must be in [0, epochs={self.epochs}], found {self.warmup_epochs}")
         if not 0 < self.momentum < 1:
             raise UserError(f"momentum must be in (0, 1), found {self.momentum}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(f"betas must be in [0, 1), found {self.betas}")
-        if self.ema is not None and not 0 <= self.ema < 1:
-            raise UserError(f"ema must be in [0, 1) or null, found {self.ema}")
+        for beta in self.betas:
+            require_below_1(betas=beta)
+        require_below_1(ema=self.ema)
 
 
 def scaled_lr(base_lr: float, batch_size: int) -> float:

@@ -5,10 +5,10 @@ The same program runs as one process, under `torchrun` and under SLURM's `srun`.
 
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar
 
 import torch
@@ -20,8 +20,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from tubelet.errors import UserError, plural, require_at_least
-from tubelet.machine import cores_per_process, process_rank
+from tubelet.errors import UserError, plural, require_between
+from tubelet.machine import MOST_PROCESSES, cores_per_process, process_rank
 from tubelet.train.task import Task
 
 
@@ -45,10 +45,10 @@ class ComputeConfig:
 
     Attributes:
         device: kind of device; `auto` is CUDA, else MPS (one process only), else the CPU.
-        precision: type of the matrix products; `auto` is bf16 on GPUs and CPUs that have it in hardware, else
-            fp32. With `fp16`, for GPUs without bf16, the loss is scaled in training so that gradients do not
-            vanish. Weights, their averages and the optimizer's state are always fp32.
-        threads: CPU threads of each process; null is half of its cores, as the other half decodes.
+        precision: type of the matrix products; `auto` is that of the protocol, else of the model's recipe
+            (bf16 only on GPUs and CPUs that have it in hardware, fp16 only on GPUs), and fp32 if the model
+            has no recipe.
+        threads: CPU threads of each process; null is one for each core, or OMP_NUM_THREADS if that is less.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -56,7 +56,7 @@ class ComputeConfig:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        require_at_least(1, threads=self.threads)
+        require_between(1, MOST_PROCESSES, threads=self.threads)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,9 @@ class RuntimeConfig(ComputeConfig):
     """Where and how training runs.
 
     Attributes:
+        precision: type of the matrix products; `auto` is bf16 on GPUs and CPUs that have it in hardware, else
+            fp32. With `fp16`, for GPUs without bf16, the loss is scaled so that gradients do not vanish.
+            Weights, their averages and the optimizer's state are always fp32.
         parallel: how processes share the work: `ddp` copies the weights to each, `fsdp` shards them (FSDP2).
         compile: whether to compile the transformer blocks with `torch.compile`.
         recompute: whether to keep only the blocks' inputs for the backward pass and recompute the rest
@@ -109,7 +112,7 @@ class Runtime:
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
         elif self.device.type == "cpu":
-            torch.set_num_threads(max(1, cores_per_process() // 2))
+            torch.set_num_threads(min(torch.get_num_threads(), cores_per_process()))
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         self._joined = self.world > 1 and not dist.is_initialized()
@@ -129,9 +132,7 @@ class Runtime:
             )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         torch.set_num_threads(self._threads)
         if self._joined:
             dist.destroy_process_group()
@@ -271,6 +272,19 @@ class Runtime:
         reported = self.gather(failure)[0]
         if reported is not None:
             raise failure or reported
+
+    def peak_memory_gb(self) -> float:
+        """Return the most memory that this process has used, in 10^9 bytes: of its GPU, else in all."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_reserved(self.device) / 1e9
+        if self.device.type == "mps":
+            return torch.mps.driver_allocated_memory() / 1e9
+        if sys.platform == "win32":
+            return 0.0  # Python cannot ask Windows
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
     def barrier(self) -> None:
         """Wait for all processes."""

@@ -9,6 +9,7 @@ import av
 from tubelet.video.h264_fields import may_have_fields, one_packet_per_frame
 from tubelet.video.sources import Deadline
 
+DEFAULT_RATE = Fraction(25)  # frames per second, as FFmpeg assumes
 _NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS
 _BROADCAST_FORMATS = {"mpegts", "mpeg"}
 _LONGEST_STEP_S = 1.0  # between frames of one recording, or ten frames where these are longer

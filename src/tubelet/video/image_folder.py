@@ -21,7 +21,7 @@ _MAX_16_BITS = 2**16 - 1
 # How to show a stored image by its EXIF orientation: mirror it left to right or not, then turn it by so many
 # quarters counterclockwise.
 _UPRIGHT = 1
-_TURNS = {
+_EXIF_TURNS = {
     2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1),
 }  # fmt: skip
 _SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"))
@@ -85,6 +85,8 @@ class ImageFolder:
         if (height, width) != (self.index.height, self.index.width):
             self.index = replace(self.index, height=height, width=width)
             raise IndexChanged(f"{self._folder}: its first image is of another size; choose crops again")
+        for crop in crops:
+            crop.require_within(height, width, self._folder)
         return [_crop(frames, crop) for crop in crops]
 
     def _frames(self, numbers: Sequence[int]) -> dict[int, Tensor]:
@@ -117,8 +119,8 @@ def read_image(path: Path) -> np.ndarray:
             orientation = _orientation(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise VideoError(f"{path}: cannot be read as an image ({error})") from error
-    if orientation in _TURNS:
-        mirrored, turns = _TURNS[orientation]
+    if orientation in _EXIF_TURNS:
+        mirrored, turns = _EXIF_TURNS[orientation]
         pixels = np.ascontiguousarray(np.rot90(pixels[:, ::-1] if mirrored else pixels, turns))
     return pixels
 

@@ -3,7 +3,6 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from operator import itemgetter
@@ -15,6 +14,7 @@ import av
 from av.stream import Discard
 
 from tubelet.video.demux import (
+    DEFAULT_RATE,
     ReadableFrames,
     frame_packets,
     has_no_times,
@@ -27,7 +27,6 @@ from tubelet.video.demux import (
 )
 from tubelet.video.sources import Deadline, VideoError
 
-_DEFAULT_RATE = Fraction(25)  # frames per second, as FFmpeg assumes
 _ROUNDING_TICKS = 1e-3  # a time in seconds is not exactly a number of ticks
 _VP8_SHOWN_BIT = 1 << 4  # in the first byte of a frame
 
@@ -255,7 +254,7 @@ def _continue_times(
 
 
 def _ticks_per_frame(container: av.container.InputContainer, stream: av.VideoStream) -> int:
-    rate, tick = stated_rate(container, stream) or _DEFAULT_RATE, stream.time_base
+    rate, tick = stated_rate(container, stream) or DEFAULT_RATE, stream.time_base
     return max(1, round(1 / (rate * tick))) if tick else 1
 
 

@@ -8,6 +8,7 @@ of the clip.
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
@@ -16,10 +17,13 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from torch import Tensor
 
+from tubelet.errors import require_between
 from tubelet.video.crop import Box, Scaling, crop_resize
+from tubelet.video.sources import VideoError
 
 _ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 _LIMITED, _FULL = ColorRange.MPEG, ColorRange.JPEG
+_MOST_PIXELS = 2**15  # along a side, also in FFmpeg's scaler
 _RGB_PLANES = (2, 0, 1)  # positions of R, G and B among the planes of FFmpeg's gbrp
 # From FFmpeg's AVColorSpace to its scaler's name of the same matrix. Video without a tagged matrix is taken
 # to be BT.601 whatever its size, as FFmpeg's scaler does, and with it PyAV, decord and TorchCodec.
@@ -54,6 +58,19 @@ class Crop:
     size: tuple[int, int]
     flip: bool = False
     scaling: Scaling = "one_step"
+
+    def __post_init__(self) -> None:
+        height, width = self.size
+        require_between(1, _MOST_PIXELS, height=height, width=width)
+
+    def require_within(self, height: int, width: int, path: Path | str) -> None:
+        """Raise a VideoError if the box is empty, or not all of it is in a frame of (height, width)."""
+        top, left, rows, columns = self.box or (0, 0, height, width)
+        if not (top >= 0 < rows <= height - top and left >= 0 < columns <= width - left):
+            raise VideoError(
+                f"{path}: expected a box (top, left, height, width) within frames of {width}x{height}, found "
+                f"{(top, left, rows, columns)}"
+            )
 
 
 class CropConverter:

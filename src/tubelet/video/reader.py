@@ -26,7 +26,14 @@ from tubelet.video.packets import Decoding, FewerFramesError, WrongIndexError
 from tubelet.video.pixels import Crop as Crop
 from tubelet.video.pixels import CropConverter, FrameConverter, Orientation
 from tubelet.video.remote import remote_url
-from tubelet.video.sources import TIME_LIMIT_S, Deadline, SizeChangesError, open_container, video_errors
+from tubelet.video.sources import (
+    TIME_LIMIT_S,
+    Deadline,
+    OpenFile,
+    SizeChangesError,
+    open_container,
+    video_errors,
+)
 from tubelet.video.sources import IndexChanged as IndexChanged
 from tubelet.video.sources import VideoError as VideoError
 
@@ -81,7 +88,8 @@ class Video(Protocol):
         Raises:
             IndexChanged: the header was wrong about the frames or their size, and `index` is mended: choose
                 again.
-            VideoError: as `read`, of which SizeChangesError and FetchError are kinds.
+            VideoError: as `read`, of which SizeChangesError and FetchError are kinds; or a box is not within
+                the frames.
         """
         ...
 
@@ -123,15 +131,15 @@ def _open_whole(path: Path | str, deadline: Deadline, exact: bool) -> Iterator[V
     if not remote_url(path) and Path(path).is_dir():
         yield ImageFolder(Path(path), deadline)
         return
-    with open_container(path, deadline) as container:
-        yield VideoFile(container, deadline, exact)
+    with open_container(path, deadline) as file:
+        yield VideoFile(file, deadline, exact)
 
 
 class VideoFile:
     """An open video file; see `Video` and `open_video`."""
 
-    def __init__(self, container: av.container.InputContainer, deadline: Deadline, exact: bool) -> None:
-        self._container = container
+    def __init__(self, file: OpenFile, deadline: Deadline, exact: bool) -> None:
+        self._container = container = file.container
         self._deadline = deadline
         self._at_start = True
         with video_errors(deadline):
@@ -139,7 +147,7 @@ class VideoFile:
             header = None if exact else header_index(container, self._stream)
             self._from_header = header is not None
             self.index = header or scan_index(container, self._stream, deadline)
-            if exact or not self._size_is_known:
+            if exact or file.may_be_turned or not self._size_is_known:
                 self._mend_size(*self._shown_size())
         if not self._size_is_known:
             raise VideoError(f"{deadline.path}: cannot be read as a video (none of its frames decode)")
@@ -170,7 +178,8 @@ class VideoFile:
             for number, frame, orientation in self._decode([n for crop in crops for n in crop.frames]):
                 if self._mend_size(*orientation.size(frame)):
                     raise IndexChanged(f"{self._deadline.path}: {_OTHER_FRAMES}")
-                for converter in converters:
+                for crop, converter in zip(crops, converters, strict=True):
+                    crop.require_within(self.index.height, self.index.width, self._deadline.path)
                     converter.convert(number, frame, orientation)
         return [converter.clip for converter in converters]
 
@@ -200,12 +209,12 @@ class VideoFile:
         return Decoding(self._container, self._stream, self.index, wanted, self._deadline, self._from_header)
 
     def _mend_index(self) -> None:
-        """Index the file by its packets; raise IndexChanged where its header's index was another."""
+        """Index the file by its packets; raise IndexChanged where the header had other frames."""
         before, self._from_header = self.index, False
         rewind(self._container)
         self.index = scan_index(self._container, self._stream, self._deadline)
         self._mend_size(*self._shown_size())
-        if self.index != before:
+        if (self.index.times, self.index.size) != (before.times, before.size):
             raise IndexChanged(f"{self._deadline.path}: {_OTHER_FRAMES}")
 
     def _shorten_index(self, num_frames: int) -> None:
@@ -215,7 +224,7 @@ class VideoFile:
         raise IndexChanged(f"{self._deadline.path}: {_OTHER_FRAMES}")
 
     def _mend_size(self, height: int, width: int) -> bool:
-        """Set the size of the frames as shown; return whether the index had another, as of rotated video."""
+        """Set the size of the frames as shown; return whether the index had another."""
         changed = (height, width) != (self.index.height, self.index.width)
         if changed:
             self.index = replace(self.index, height=height, width=width)

@@ -32,9 +32,18 @@ class RemoteTimeoutError(RemoteError):
 
 
 def remote_url(path: Path | str) -> str | None:
-    """Return the URL of a remote file, None for a local file."""
+    """Return the URL of a remote file; None for a local file, and for text that is not a valid URL."""
     match = _REMOTE.match(str(path))
-    return f"{match[1]}://{str(path)[match.end() :]}" if match else None
+    url = f"{match[1]}://{str(path)[match.end() :]}" if match else None
+    return url if url and _is_valid(url) else None
+
+
+def _is_valid(url: str) -> bool:
+    """Return whether the host of a web address can be read, unlike in https://[::1/a.mp4."""
+    try:
+        return not _is_web(url) or bool(urlsplit(url).netloc)
+    except ValueError:
+        return False
 
 
 def lists_files(url: str) -> bool:

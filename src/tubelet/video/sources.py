@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 
 from tubelet.errors import UserError
-from tubelet.video.mp4_header import count_samples, most_samples
+from tubelet.video.file_header import FileHeader, most_samples, read_header
 from tubelet.video.remote import RemoteError, open_remote, plain_errors, remote_url, require_package
 
 TIME_LIMIT_S = 60.0
@@ -23,6 +23,11 @@ _HEADER_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm")
 # Codecs whose frame size or reordering only the decoder finds.
 _DECODER_ONLY_CODECS = "mpeg4,h263,h261,mpeg2video,mpeg1video"
 _READ_ONLY_HEADER = {"codec_whitelist": _DECODER_ONLY_CODECS, "skip_frame": "all", "analyzeduration": "1"}
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """Return the video files below a folder, by their suffixes, in the order of their paths."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
 
 
 class VideoError(UserError):
@@ -70,8 +75,22 @@ class Deadline:
         return kind(f"{self.path}: not read within {self.seconds:g} s")
 
 
+class OpenSource(NamedTuple):
+    """What `av.open` takes, the name of a local file or an open remote file, and the file's header."""
+
+    file: Any
+    header: FileHeader
+
+
+class OpenFile(NamedTuple):
+    """A file that FFmpeg reads, and whether its frames may be shown turned by 90 or 270 degrees."""
+
+    container: av.container.InputContainer
+    may_be_turned: bool
+
+
 @contextmanager
-def open_container(path: Path | str, deadline: Deadline) -> Iterator[av.container.InputContainer]:
+def open_container(path: Path | str, deadline: Deadline) -> Iterator[OpenFile]:
     """Open a file for reading and close it again.
 
     The header of an MP4 or WebM is enough, except for a few old codecs. FFmpeg would decode frames to learn
@@ -89,15 +108,15 @@ def open_container(path: Path | str, deadline: Deadline) -> Iterator[av.containe
     with ExitStack() as opened:
         with video_errors(deadline):
             source = opened.enter_context(open_source(path, deadline))
-            container = opened.enter_context(av.open(source, **options))
-        yield container
+            container = opened.enter_context(av.open(source.file, **options))
+        yield OpenFile(container, source.header.may_be_turned)
 
 
-def _require_plausible_header(source: Any, deadline: Deadline) -> None:
-    """Raise a VideoError if FFmpeg's tables of an MP4 would be far larger than the file."""
+def _plausible_header(source: Any, deadline: Deadline) -> FileHeader:
+    """Return a file's header; raise a VideoError if FFmpeg's tables would be far larger than the file."""
     if isinstance(source, _TimedFile):
         size = source.seek(0, os.SEEK_END)
-        count = count_samples(source.peek, size)
+        header = read_header(source.peek, size)
     else:
         with open(source, "rb") as file:  # noqa: PTH123 - faster
 
@@ -106,12 +125,13 @@ def _require_plausible_header(source: Any, deadline: Deadline) -> None:
                 return file.read(count)
 
             size = file.seek(0, os.SEEK_END)
-            count = count_samples(peek, size)
-    if count > most_samples(size):
+            header = read_header(peek, size)
+    if header.num_samples > most_samples(size):
         raise VideoError(
-            f"{deadline.path}: cannot be read as a video (its header claims {count:,} samples, too many for"
-            f" {size:,} bytes)"
+            f"{deadline.path}: cannot be read as a video (its header claims {header.num_samples:,} samples,"
+            f" too many for {size:,} bytes)"
         )
+    return header
 
 
 @contextmanager
@@ -129,8 +149,10 @@ def video_errors(deadline: Deadline) -> Iterator[None]:
 
 
 @contextmanager
-def open_source(path: Path | str, deadline: Deadline, read_ahead: int = _READ_AHEAD_BYTES) -> Iterator[Any]:
-    """Yield what `av.open` takes: the name of a local file, or an open remote file.
+def open_source(
+    path: Path | str, deadline: Deadline, read_ahead: int = _READ_AHEAD_BYTES
+) -> Iterator[OpenSource]:
+    """Open a file for `av.open`, and close it again.
 
     Args:
         path: the file or its URL.
@@ -146,8 +168,7 @@ def open_source(path: Path | str, deadline: Deadline, read_ahead: int = _READ_AH
     if not (url := remote_url(path)):
         if not stat.S_ISREG(Path(path).stat().st_mode):  # opening a pipe would wait for its writer
             raise VideoError(f"{path}: neither a regular file nor a folder of images")
-        _require_plausible_header(str(path), deadline)
-        yield str(path)
+        yield OpenSource(str(path), _plausible_header(str(path), deadline))
         return
     try:
         require_package(url)
@@ -159,8 +180,7 @@ def open_source(path: Path | str, deadline: Deadline, read_ahead: int = _READ_AH
         raise VideoError(str(error)) from error
     with file:
         source = _TimedFile(file, deadline)
-        _require_plausible_header(source, deadline)
-        yield source
+        yield OpenSource(source, _plausible_header(source, deadline))
 
 
 @contextmanager

@@ -27,7 +27,7 @@ _X264 = {
     "x264-params": "b-adapt=0:b-pyramid=none",
     "threads": "1",
 }
-_DEFAULT_RATE = Fraction(30)  # frames per second of a folder of images
+_IMAGES_RATE = Fraction(30)  # frames per second of a folder of images
 _BT601 = 6  # as readers assume for untagged video, so that those that ignore tags are right as well
 _UNKNOWN = 2
 _LIMITED = 1
@@ -37,7 +37,7 @@ def write_training_video(
     path: Path,
     frames: Iterable[av.VideoFrame],
     short_side: int,
-    rate: Fraction = _DEFAULT_RATE,
+    rate: Fraction = _IMAGES_RATE,
     time_base: Fraction | None = None,
     longest_step: float = inf,
     pixel_aspect: Fraction = SQUARE,
@@ -119,7 +119,7 @@ def _fit(frame: av.VideoFrame, short_side: int) -> tuple[int, int]:
     return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
 
 
-_TURNS = (), ("transpose=cclock",), ("hflip", "vflip"), ("transpose=clock",)
+_FILTERS_BY_TURNS = (), ("transpose=cclock",), ("hflip", "vflip"), ("transpose=clock",)
 
 
 class _Converter:
@@ -149,7 +149,7 @@ class _Converter:
             )
         ]
         shown = Orientation.of(frame)
-        for filter_and_options in (*(["vflip"] if shown.mirrored else []), *_TURNS[shown.turns]):
+        for filter_and_options in (*(["vflip"] if shown.mirrored else []), *_FILTERS_BY_TURNS[shown.turns]):
             name, _, options = filter_and_options.partition("=")
             filters.append(self._graph.add(name, options))
         filters.append(self._graph.add("scale", ":".join(f"{key}={value}" for key, value in scale.items())))

@@ -39,6 +39,7 @@ def hostile() -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_no_line_takes_more_than_linear_time(tmp_path: Path):
     program = """
 import sys

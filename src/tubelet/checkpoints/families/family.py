@@ -6,15 +6,14 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from tubelet.checkpoints.hints import ArchitectureHints
+from tubelet.checkpoints.model_folder import Config
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import Entry, Weights
 from tubelet.clips import AnyClip, DenseClip, SegmentClip
-from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig
 
-Config = AutoencoderConfig | ClassifierConfig
 SSV2_CLASSES = 174
 """Number of classes of Something-Something V2, and of no other data set that a family has published for."""
 

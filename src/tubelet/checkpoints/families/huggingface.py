@@ -6,13 +6,15 @@ from typing import Any
 
 from torch import Tensor
 
-from tubelet.checkpoints.families.family import Config, Family
+from tubelet.checkpoints.families.family import Family
 from tubelet.checkpoints.families.preprocessor import pixel_statistics
+from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.hub import HUB_CONFIG, HUB_PREPROCESSOR, HUB_WEIGHTS
+from tubelet.checkpoints.model_folder import Config
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.checkpoints.shapes import ArchitectureHints
+from tubelet.checkpoints.shapes import depth
 from tubelet.checkpoints.tables import BlockNames, Entry, Rename, Weights, affine, blocks, patch_embedding
-from tubelet.errors import UserError
+from tubelet.errors import UserError, short_repr
 from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig
@@ -89,12 +91,13 @@ class HuggingFace(Family):
         eps = settings.get("layer_norm_eps", 1e-12)
         mean, std = pixel_statistics(file.others, source)
         encoder = EncoderConfig(
-            **_read_settings(settings, _ENCODER_SETTINGS, source) | _hinted(heads=hints.heads),
+            **_read_settings(settings, _ENCODER_SETTINGS, source) | _hinted(heads=hints.get("heads")),
             final_norm="videomae.layernorm.weight" in weights and not is_classifier,
             norm_eps=eps,
             mean=mean,
             std=std,
         )
+        _require_sizes_of_weights(encoder, _ENCODER_SETTINGS, _sizes(file, "videomae.encoder.layer"), file)
         if is_classifier:
             _check_problem_type(settings, len(weights["classifier.weight"]), source)
             mean_pooling = "fc_norm.weight" in weights
@@ -108,10 +111,11 @@ class HuggingFace(Family):
                 "as VideoMAEForVideoClassification or VideoMAEForPreTraining"
             )
         decoder = DecoderConfig(
-            **_read_settings(settings, _DECODER_SETTINGS, source) | _hinted(heads=hints.decoder_heads),
+            **_read_settings(settings, _DECODER_SETTINGS, source) | _hinted(heads=hints.get("decoder_heads")),
             norm_eps=eps,
             final_norm_eps=_HEAD_EPS,
         )
+        _require_sizes_of_weights(decoder, _DECODER_SETTINGS, _sizes(file, "decoder.decoder_layers"), file)
         target = PixelTarget(normalize="channel" if settings.get("norm_pix_loss", True) else None)
         if target.normalize is None and (mean, std) != (IMAGENET_MEAN, IMAGENET_STD):
             # Transformers computes this target with ImageNet's statistics, whatever the pixels' are.
@@ -169,13 +173,39 @@ def _read_settings(settings: Mapping[str, Any], names: Mapping[str, str], source
         value = settings[theirs]
         side, *others = value if isinstance(value, list) and value else [value]
         if any(other != side for other in others):
-            raise UserError(f"{source}: expected {theirs} to be square, found {value}")
+            raise UserError(f"{source}: expected {theirs} to be square, found {short_repr(value)}")
         if type(side) is not int or side < 1:
             raise UserError(
-                f"{source}/{HUB_CONFIG}: expected {theirs} to be a whole number from 1, found {value!r}"
+                f"{source}/{HUB_CONFIG}: expected {theirs} to be a whole number from 1, found "
+                f"{short_repr(value)}"
             )
         read[names[theirs]] = side
     return read
+
+
+def _sizes(file: Checkpoint, blocks: str) -> dict[str, int]:
+    """The sizes of a transformer that its weights have, by our names, as far as they can be seen."""
+    count, up = depth(file, blocks), file.weights.get(f"{blocks}.0.intermediate.dense.weight")
+    sizes = {"depth": count} if count else {}
+    return sizes if up is None or up.ndim != 2 else sizes | {"mlp_dim": up.shape[0], "dim": up.shape[1]}
+
+
+def _require_sizes_of_weights(
+    config: EncoderConfig | DecoderConfig,
+    names: Mapping[str, str],
+    sizes: Mapping[str, int],
+    file: Checkpoint,
+) -> None:
+    """Raise a UserError that names the setting, perhaps missing, which is not as in the weights."""
+    settings = file.others[HUB_CONFIG]
+    for theirs, ours in names.items():
+        stated = getattr(config, ours)
+        if stated != sizes.get(ours, stated):
+            found = "found" if settings.get(theirs) is not None else "it is missing, which stands for"
+            raise UserError(
+                f"{file.source}/{HUB_CONFIG}: expected {theirs} to be {sizes[ours]}, as in the weights; "
+                f"{found} {stated}"
+            )
 
 
 def _check_problem_type(settings: Mapping[str, Any], classes: int, source: str) -> None:
@@ -184,7 +214,7 @@ def _check_problem_type(settings: Mapping[str, Any], classes: int, source: str) 
     if found not in (None, "single_label_classification", _MULTI_LABEL):
         raise UserError(
             f"{source}/{HUB_CONFIG}: expected problem_type single_label_classification or {_MULTI_LABEL}, "
-            f"found {found}, which Tubelet has no head for; use transformers for this model"
+            f"found {short_repr(found)}, which Tubelet has no head for; use transformers for this model"
         )
 
 
@@ -194,7 +224,7 @@ def _class_names(settings: Mapping[str, Any], count: int, source: str) -> tuple[
     if not named:
         return ()
     names = [named.get(str(i)) for i in range(count)] if isinstance(named, dict) else []
-    wrong = [f"{i}: {name!r}" for i, name in enumerate(names) if not isinstance(name, str)]
+    wrong = [f"{i}: {short_repr(name)}" for i, name in enumerate(names) if not isinstance(name, str)]
     if len(named) != count or wrong or not names:
         raise UserError(
             f"{source}: id2label names {len(named)} classes, but the classifier has {count}; expected a text "

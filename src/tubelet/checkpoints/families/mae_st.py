@@ -12,9 +12,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from tubelet.checkpoints import shapes
-from tubelet.checkpoints.families.family import Config, Family
+from tubelet.checkpoints.families.family import Family
+from tubelet.checkpoints.hints import ArchitectureHints
+from tubelet.checkpoints.model_folder import Config
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import (
     BlockNames,
     Concatenated,
@@ -192,7 +193,7 @@ def _read_encoder(file: Checkpoint, hints: ArchitectureHints) -> EncoderConfig:
     if kind == "separable":
         image_size = shapes.square_side(file, "pos_embed_spatial") * size.h
         frames = shapes.width(file, "pos_embed_temporal", 1) * size.t
-        hints = replace(hints, image_size=image_size, frames=frames)
+        hints = hints | {"image_size": image_size, "frames": frames}
     else:
         tokens = shapes.width(file, "pos_embed", 1) - class_token
         hints = shapes.clip_size_of_tokens(file, hints, tokens, size)

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from tubelet.checkpoints import shapes
 from tubelet.checkpoints.families import videomae
-from tubelet.checkpoints.families.family import Config, Family
+from tubelet.checkpoints.families.family import Family
+from tubelet.checkpoints.hints import ArchitectureHints
+from tubelet.checkpoints.model_folder import Config
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import BlockNames, Constant, Entry, Rename, Weights, affine, blocks
 from tubelet.errors import UserError
 from tubelet.masking import RunningCellMasking
@@ -42,7 +43,7 @@ class MAR(Family):
         """Return the architecture; the masking's ratio is from the file's settings, else one half."""
         size = shapes.tubelet(file, "backbone.patch_embed.proj.weight")
         hints = shapes.clip_size(file, hints, "pos_embed", size)
-        encoder = videomae.read_encoder(file, hints, "backbone.")
+        encoder = videomae.read_videomae_encoder(file, hints, "backbone.")
         decoder = videomae.read_decoder(file, hints)
         if not any(name.startswith("cls_head.") for name in file.weights):
             return AutoencoderConfig(encoder=encoder, decoder=decoder)

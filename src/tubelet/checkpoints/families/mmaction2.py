@@ -7,9 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from tubelet.checkpoints import shapes
-from tubelet.checkpoints.families.family import Config, Family
+from tubelet.checkpoints.families.family import Family
+from tubelet.checkpoints.hints import ArchitectureHints
+from tubelet.checkpoints.model_folder import Config
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import BlockNames, Constant, Entry, Weights, affine, blocks, patch_embedding
 from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.card import ModelCard

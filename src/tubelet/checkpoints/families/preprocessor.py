@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tubelet.checkpoints.hub import HUB_PREPROCESSOR, HUB_PROCESSORS, HUB_VIDEO_PREPROCESSOR
-from tubelet.errors import UserError
+from tubelet.errors import UserError, require_between, short_repr
 from tubelet.models.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 Numbers = tuple[float, float, float]
@@ -17,6 +17,8 @@ _DEFAULTS: dict[str, Any] = {
     "image_std": 0.5,
 }
 """What transformers takes for its VideoMAE processors where a file does not say it."""
+_RESCALE_FACTORS = 1e-5, 1.0  # 1 / 255 twice, by mistake, up to none
+_MOST, _LEAST_STD = 1000.0, 1e-3  # of pixels in [0, 1] or [0, 255]
 
 
 def pixel_statistics(files: Mapping[str, Any], source: str) -> tuple[Numbers, Numbers]:
@@ -53,20 +55,25 @@ def _processors(files: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _statistics(settings: Any, name: str, source: str) -> tuple[Numbers, Numbers]:
     """The mean and deviation of one file: its pixels are (x * scale - mean) / std, ours (x / 255 - m) / s."""
     if not isinstance(settings, Mapping):
-        raise UserError(f"{source}: expected settings in {name}, found {settings!r}")
+        raise UserError(f"{source}: expected settings in {name}, found {short_repr(settings)}")
     given = _DEFAULTS | {key: value for key, value in settings.items() if value is not None}
     for key in ("do_rescale", "do_normalize"):
         if not isinstance(given[key], bool):
-            raise UserError(f"{source}: expected {key} of {name} to be true or false, found {given[key]!r}")
+            raise UserError(
+                f"{source}: expected {key} of {name} to be true or false, found {short_repr(given[key])}"
+            )
     scale, *others = _numbers(given, "rescale_factor", name, source)
     if others:
         raise UserError(f"{source}: expected rescale_factor of {name} to be one number")
+    if given["do_rescale"]:
+        require_between(*_RESCALE_FACTORS, **{f"{source}/{name}: rescale_factor": scale})
     scale = 255 * (scale if given["do_rescale"] else 1.0)
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if given["do_normalize"]:
         mean, std = (_three(_numbers(given, key, name, source)) for key in ("image_mean", "image_std"))
-    if scale <= 0 or min(std) <= 0:
-        raise UserError(f"{source}: expected rescale_factor and image_std of {name} to be positive")
+    for least, key, values in ((-_MOST, "image_mean", mean), (_LEAST_STD, "image_std", std)):
+        for value in values:
+            require_between(least, _MOST, **{f"{source}/{name}: {key}": value})
     return _three([value / scale for value in mean]), _three([value / scale for value in std])
 
 
@@ -75,7 +82,9 @@ def _numbers(settings: Mapping[str, Any], key: str, name: str, source: str) -> l
     value = settings[key]
     numbers = value if isinstance(value, list) else [value]
     if len(numbers) not in (1, 3) or not all(_is_number(number) for number in numbers):
-        raise UserError(f"{source}: expected {key} of {name} to be three finite numbers, found {value!r}")
+        raise UserError(
+            f"{source}: expected {key} of {name} to be three finite numbers, found {short_repr(value)}"
+        )
     return [float(number) for number in numbers]
 
 

@@ -7,12 +7,13 @@ from typing import Any
 from torch import Tensor
 
 from tubelet.checkpoints import shapes
-from tubelet.checkpoints.families.family import Config, Family
+from tubelet.checkpoints.families.family import Family
+from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.hub import HUB_CONFIG
+from tubelet.checkpoints.model_folder import Config
 from tubelet.checkpoints.read_file import Checkpoint
-from tubelet.checkpoints.shapes import ArchitectureHints
 from tubelet.checkpoints.tables import BlockNames, Entry, Rename, Weights, affine, blocks, patch_embedding
-from tubelet.errors import UserError
+from tubelet.errors import UserError, short_repr
 from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig
@@ -46,10 +47,10 @@ class VideoMAE(Family):
                     f"{file.source} has only an encoder, without its decoder (no decoder.*): give the "
                     "pre-trained file as it was published, or a classifier"
                 )
-            encoder = read_encoder(file, hints, "encoder.")
+            encoder = read_videomae_encoder(file, hints, "encoder.")
             return AutoencoderConfig(encoder=encoder, decoder=read_decoder(file, hints))
         return ClassifierConfig(
-            encoder=replace(read_encoder(file, hints, ""), final_norm=False),
+            encoder=replace(read_videomae_encoder(file, hints, ""), final_norm=False),
             head=LinearHeadConfig(pool="mean" if "fc_norm.weight" in weights else "first"),
             classes=shapes.width(file, "head.weight") if "head.weight" in weights else 0,
         )
@@ -82,17 +83,17 @@ def _with_hub_config(hints: ArchitectureHints, file: Checkpoint) -> Architecture
         if name in settings and (type(settings[name]) is not int or settings[name] < 1):
             raise UserError(
                 f"{file.source}/{HUB_CONFIG}: expected {name} to be a whole number from 1, found "
-                f"{settings[name]!r}"
+                f"{short_repr(settings[name])}"
             )
-    return replace(
-        hints,
-        heads=hints.heads or settings.get("num_heads"),
-        image_size=settings.get("img_size", hints.image_size),
-        frames=settings.get("num_frames", hints.frames),
-    )
+    return {
+        **hints,
+        "heads": hints.get("heads") or settings.get("num_heads"),
+        "image_size": settings.get("img_size", hints.get("image_size")),
+        "frames": settings.get("num_frames", hints.get("frames")),
+    }
 
 
-def read_encoder(file: Checkpoint, hints: ArchitectureHints, prefix: str) -> EncoderConfig:
+def read_videomae_encoder(file: Checkpoint, hints: ArchitectureHints, prefix: str) -> EncoderConfig:
     """Return the architecture of an encoder with VideoMAE's blocks."""
     encoder = shapes.read_encoder(file, hints, prefix=prefix)
     return replace(encoder, layer_scale=_layer_scale(file, f"{prefix}blocks"))

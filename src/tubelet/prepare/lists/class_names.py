@@ -37,7 +37,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
         pairs = [(f"{path}: {key}", _pair(str(key), str(value))) for key, value in content.items()]
     else:
         lines = _without_header(path, located_lines(path, text))
-        pairs = [(where, _split(line)) for where, line in lines if line]
+        pairs = [(where, _number_and_name(line)) for where, line in lines if line]
         names = {pair[1] for _, pair in pairs if pair}
         if sum(pair is None for _, pair in pairs) * 2 > len(pairs) or len(names) == 1 < len(pairs):
             return _distinct(lines)  # names without numbers, also if the names end in numbers
@@ -73,7 +73,7 @@ def _without_header(path: Path, lines: list[tuple[str, str]]) -> list[tuple[str,
     return [(where, f"{cells[0]},{cells[1]}" if len(cells) > 1 else "") for where, cells in rows][1:]
 
 
-def _split(line: str) -> tuple[int, str] | None:
+def _number_and_name(line: str) -> tuple[int, str] | None:
     """Return the number and the name in a line, in either order; None if there is no number."""
     after = line.lstrip(_DIGITS)
     if after != line and (name := after.lstrip(_SEPARATORS)) not in ("", after):
@@ -122,7 +122,10 @@ def number_labels(
         require_class_name(label, row.where)
     if numbers and names:
         odd = names[0][1] if len(names) < len(numbers) else numbers[0][1]
-        raise UserError(f"{odd.where}: labels are numbers in some lines and names in others; use one of them")
+        hint = "; is its first line a header? Remove it" if odd is rows[0] else ""
+        raise UserError(
+            f"{odd.where}: labels are numbers in some lines and names in others; use one of them{hint}"
+        )
     number_of: Mapping[int | str, int] = {}
     order, notes = tuple(classes), []
     if names:

@@ -12,31 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tubelet.errors import UserError, excerpt
+from tubelet.prepare.lists.formats import LINE_FORMATS, Columns
 from tubelet.prepare.lists.row import Row, labels_in, number_in, seconds_in, split_of
 from tubelet.video.sources import VIDEO_SUFFIXES
-
-Columns = tuple[str, ...]
-"""What the fields of a line are: names in COLUMN_NAMES; "label..." stands for any number of labels.
-
-"first" is an offset that is not shifted by one, as VideoMAE V2 writes it.
-"""
-
-# The formats of code bases whose lists are such lines.
-LINE_FORMATS: dict[str, Columns] = {
-    "paths": ("path",),
-    "videomae": ("path", "label"),
-    "videomae_frames": ("path", "frames", "label"),
-    "videomaev2_pretrain": ("path", "first", "frames"),
-    "mae_st": ("path", "label"),
-    "mar": ("path", "label"),
-    "pyslowfast": ("path", "label"),
-    "mmaction2": ("path", "label"),
-    "mmaction2_multi_label": ("path", "label..."),
-    "mmaction2_frames": ("path", "frames", "label"),
-    "mmaction2_frames_multi_label": ("path", "frames", "label..."),
-    "mmaction2_offset": ("path", "offset", "frames", "label"),
-    "mmaction2_offset_multi_label": ("path", "offset", "frames", "label..."),
-}
 
 _TIMES: Columns = ("path", "start", "end", "label")
 
@@ -68,10 +46,10 @@ def read_lines(path: Path, text: str, columns: Sequence[str] = ()) -> tuple[Colu
     """
     numbered = enumerate((line.strip() for line in text.split("\n")), start=1)
     located = [(f"{path}:{number}", line) for number, line in numbered if line]
-    if not columns and _have_times(_split(where, line, _TIME) for where, line in located):
+    if not columns and _have_times(_split_line(where, line, _TIME) for where, line in located):
         columns = _TIMES
     number = _number_in(columns)
-    lines = [_split(where, line, number) for where, line in located]
+    lines = [_split_line(where, line, number) for where, line in located]
     found = tuple(columns) or _detect(lines)
     if found[0] != "path" or "label..." in found[:-1]:
         raise UserError(
@@ -85,12 +63,12 @@ def _number_in(columns: Sequence[str]) -> re.Pattern[str]:
     return _TIME if {"start", "end"} & set(columns) else _WHOLE_NUMBER
 
 
-def _split(where: str, text: str, number: re.Pattern[str]) -> _Line:
+def _split_line(where: str, text: str, number: re.Pattern[str]) -> _Line:
     """Split a line into a path and fields, which are numbers unless the path ends as a video's does."""
     if (found := _quoted(text) or _video(text)) is not None:
         name, rest = found
         words = rest.split()
-        fields = words if all(map(number.fullmatch, words)) else _cells(rest)  # class names have blanks
+        fields = words if all(map(number.fullmatch, words)) else _fields(rest)  # class names have blanks
         return _Line(where, text, name, tuple(fields), _ends_as_video(name))
     name, fields = _numbers_at_end(text, number)
     if not fields and len(parts := re.split(r"[,;\t]", text)) == 2:  # a name and a class name
@@ -127,7 +105,7 @@ def _behind(text: str, end: int) -> str | None:
     return rest[1:].lstrip() if rest[:1] in (",", ";") else rest
 
 
-def _cells(text: str) -> list[str]:
+def _fields(text: str) -> list[str]:
     """Return the fields between commas, semicolons and tabs, without blanks around them."""
     blanks = re.sub(r"[ \t]+", lambda run: "\t" if "\t" in run[0] else " ", text)
     return re.split(r"[ \t]?[,;\t][ \t]?", blanks)
@@ -232,12 +210,12 @@ def _rows(lines: Sequence[_Line], columns: Columns) -> Iterator[Row]:
                 f"{line.where}: expected `{' '.join(columns)}` as in the other lines, found "
                 f"'{excerpt(line.text)}'"
             )
-        yield _row(
+        yield _row_of_fields(
             line.where, path, fields, (*names[:-1], *["label"] * (extra + 1)) if multi_label else names
         )
 
 
-def _row(where: str, path: str, fields: Sequence[str], names: Sequence[str]) -> Row:
+def _row_of_fields(where: str, path: str, fields: Sequence[str], names: Sequence[str]) -> Row:
     cells = dict(zip(names, fields, strict=True))
     numbers: dict[str, int] = {}
     for name in {"first", "offset", "frames", "last"} & cells.keys():

@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from reprlib import repr as short_repr
 from typing import Any
 
 from tubelet.data.manifest import COLUMNS
-from tubelet.errors import UserError, did_you_mean, excerpt, plural
+from tubelet.errors import UserError, did_you_mean, excerpt, first_few, plural, short_repr
 from tubelet.files import csv_rows, parse_json, read_text
-from tubelet.prepare.lists.lines import LINE_FORMATS, Columns, read_lines
+from tubelet.prepare.lists.formats import LINE_FORMATS, Columns
+from tubelet.prepare.lists.lines import read_lines
 from tubelet.prepare.lists.row import (
     COLUMN_NAMES,
     KNOWN_NAMES,
@@ -28,10 +28,8 @@ from tubelet.prepare.lists.row import (
 from tubelet.prepare.lists.segments import is_ava, read_ava, segments_of
 from tubelet.video.sources import VIDEO_SUFFIXES
 
-FORMATS = (*LINE_FORMATS, "ava", "csv", "json")
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "blanks"}
 _HEADER_LINES = 20  # that decide whether the first of them is a header
-_MAX_NAMED = 8  # unknown columns in a note
 _Record = tuple[str, Any]  # where it is, and a JSON value or the cells by column
 
 
@@ -45,14 +43,19 @@ class VideoList:
 
 
 def read_list(
-    path: Path, columns: Sequence[str] = (), list_format: str = "", *, label: str = "", group: str = ""
+    path: Path,
+    columns: Sequence[str] = (),
+    list_format: str | None = None,
+    *,
+    label: str = "",
+    group: str = "",
 ) -> VideoList:
     """Read a list.
 
     Args:
         path: the list.
         columns: what the fields of a line are: names in COLUMN_NAMES, "label..." for any number of labels.
-        list_format: one of FORMATS; detected if empty.
+        list_format: one of FORMATS; detected if None.
         label: the named column that contains the labels; detected if empty.
         group: the named column that contains the groups; empty for none.
 
@@ -61,11 +64,6 @@ def read_list(
     """
     if list_format and columns:
         raise UserError("--format and --columns both specify the lists' lines; give one of them")
-    if list_format and list_format not in FORMATS:
-        raise UserError(
-            f"--format {list_format} is unknown{did_you_mean(list_format, FORMATS)}; "
-            f"it can be {', '.join(FORMATS)}"
-        )
     for column in (column.removesuffix("...") for column in columns):
         if column not in COLUMN_NAMES:
             hint = did_you_mean(column, COLUMN_NAMES)
@@ -86,8 +84,14 @@ def read_list(
     if list_format == "ava" or (not columns and not list_format and is_ava(text)):
         note = "AVA's boxes are not used: each time is a segment of 3 s with the classes of all persons"
         return VideoList(tuple(read_ava(path, text)), "AVA's lines", (note,))
-    found, rows = read_lines(path, text, LINE_FORMATS.get(list_format, columns))
-    return VideoList(tuple(rows), _kind(tuple(found)))
+    columns, notes = LINE_FORMATS.get(list_format or "", columns), []
+    if columns and (header := _header(text)) and len(header.cells) > 1:
+        notes = [f"{path.name}: the first line names columns ({first_few(header.cells)}) and is left out"]
+        text = _without_first_line(text)
+    found, rows = read_lines(path, text, columns)
+    if not rows:
+        raise UserError(f"{path} lists no video")
+    return VideoList(tuple(rows), _kind(tuple(found)), tuple(notes))
 
 
 def _kind(columns: Columns) -> str:
@@ -103,22 +107,46 @@ def _header_delimiter(path: Path, text: str) -> str | None:
     Raises:
         UserError: it names columns, and none that is known to contain the videos.
     """
+    header = _header(text)
+    if header and not header.names_videos:
+        raise UserError(
+            f"{path}:1: no column of this header is known to contain the videos: expected one of "
+            f"{', '.join(COLUMN_NAMES['path'])}, found {excerpt(', '.join(header.cells))}. "
+            "Rename the column, or specify the fields with --columns"
+        )
+    return header.delimiter if header else None
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The names of columns in a list's first line; whether one is known to contain the videos."""
+
+    delimiter: str
+    cells: tuple[str, ...]
+    names_videos: bool
+
+
+def _header(text: str) -> _Header | None:
+    """Return the first line's names of columns; None if it has a video, as the others do."""
     first, *others = text.strip().split("\n", _HEADER_LINES)[:_HEADER_LINES]
-    cells_by = {mark: [cell.strip().strip('"') for cell in first.split(mark)] for mark in _DELIMITERS}
+    cells_by = {mark: tuple(cell.strip().strip('"') for cell in first.split(mark)) for mark in _DELIMITERS}
     for delimiter, cells in cells_by.items():
         names = {cell.lower() for cell in cells}
         if any(Path(name).suffix in VIDEO_SUFFIXES for name in names):
             return None
         if names & set(COLUMN_NAMES["path"]) and (delimiter != " " or names <= KNOWN_NAMES):
-            return delimiter
+            return _Header(delimiter, cells, names_videos=True)
     for delimiter, cells in cells_by.items():
         if _is_header(cells, list(csv.reader(others, delimiter=delimiter)), delimiter):
-            raise UserError(
-                f"{path}:1: no column of this header is known to contain the videos: expected one of "
-                f"{', '.join(COLUMN_NAMES['path'])}, found {excerpt(', '.join(cells))}. "
-                "Rename the column, or remove the header and specify the fields with --columns"
-            )
+            return _Header(delimiter, cells, names_videos=False)
     return None
+
+
+def _without_first_line(text: str) -> str:
+    """Return a list without its first line that is not empty; the others keep their numbers."""
+    start = len(text) - len(text.lstrip())
+    _, line_end, others = text[start:].partition("\n")
+    return text[:start] + line_end + others
 
 
 def _is_header(cells: Sequence[str], others: Sequence[Sequence[str]], delimiter: str) -> bool:
@@ -199,19 +227,18 @@ def _from_records(path: Path, kind: str, records: Iterable[_Record], label: str,
         without_segment += [] if entries else [where]
         for entry in entries:
             found |= dict.fromkeys(entry)
-            rows.append(_row(where, entry, label.lower(), group.lower()))
+            rows.append(_row_of_record(where, entry, label.lower(), group.lower()))
             no_times += [where] if _no_time(entry) else []
     if not rows:
         raise UserError(f"{path} lists no video")
     for option, name in (("--label", label), ("--group", group)):
         if name and name.lower() not in found:
-            raise UserError(f"{path}: no column '{name}' for {option}; there are {', '.join(found)}")
+            raise UserError(f"{path}: no column '{name}' for {option}; there are {first_few([*found])}")
     notes = []
     if unknown := [
         name for name in found if name not in {*KNOWN_NAMES, *COLUMNS, label.lower(), group.lower()}
     ]:
-        more = f" and {len(unknown) - _MAX_NAMED} more" if len(unknown) > _MAX_NAMED else ""
-        notes.append(f"{path.name}: columns that are not used: {', '.join(unknown[:_MAX_NAMED])}{more}")
+        notes.append(f"{path.name}: columns that are not used: {first_few(unknown)}")
         if not any(row.labels for row in rows):
             notes.append(f"{path.name}: no column is known to contain the labels; --label COLUMN names it")
     if not label and {"verb_class", "noun_class"} <= found.keys():
@@ -225,7 +252,7 @@ def _from_records(path: Path, kind: str, records: Iterable[_Record], label: str,
     return VideoList(tuple(rows), kind, tuple(notes))
 
 
-def _cells(record: Mapping[str, Any]) -> dict[str, Any]:
+def _known_cells(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the first filled cell of each known column; None if there is no such cell."""
     return {
         column: next((record[name] for name in names if record.get(name) not in (None, "")), None)
@@ -234,15 +261,15 @@ def _cells(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _no_time(record: Mapping[str, Any]) -> bool:
-    cells = _cells(record)
+    cells = _known_cells(record)
     return any(cells[name] is not None and seconds_in(cells[name]) is None for name in ("start", "end"))
 
 
-def _row(where: str, record: Mapping[str, Any], label: str, group: str) -> Row:
-    cells = _cells(record)
+def _row_of_record(where: str, record: Mapping[str, Any], label: str, group: str) -> Row:
+    cells = _known_cells(record)
     if cells["path"] is None:
         raise UserError(
-            f"{where}: no video named; a column path (or id) is required, found {', '.join(record)}"
+            f"{where}: no video named; a column path (or id) is required, found {first_few([*record])}"
         )
     split = split_of(str(cells["split"]))
     if cells["split"] is not None and split is None:

@@ -30,7 +30,7 @@ from tubelet.patches import Size3
 
 B14 = Size3(8, 14, 14)
 B16 = Size3(8, 16, 16)
-GOLDEN = Path(__file__).parent / "golden" / "mar_masks.safetensors"
+GOLDEN = Path(__file__).parents[1] / "golden" / "mar_masks.safetensors"
 
 RATIOS = st.floats(0, 1, exclude_max=True)
 COUNTS = st.integers(1, 6)
@@ -367,7 +367,7 @@ def test_fixed_masks_start_at_the_given_slot():
 @given(RATIOS, EVEN_GRIDS, st.integers(0, 3))
 def test_masks_are_mars_formula(ratio: float, grid: Size3, start: int):
     seen = picture(RunningCellMasking(ratio=ratio).fixed(grid, start=start), grid)[0].tolist()
-    assume(ratio * grid.volume % 1 < 1 - 1e-6)  # a whole number but for rounding counts as one here
+    assume(ratio * grid.volume % 1 < 1 - 1e-6)  # a whole number, if not rounded, counts as one here
     masked = int(ratio * grid.volume) // (grid.t * (grid.h // 2) * (grid.w // 2))
     slots = [0] * masked + [1] * (4 - masked)
     for t, r, c in product(*map(range, grid)):

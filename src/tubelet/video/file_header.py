@@ -1,13 +1,16 @@
-"""Count the samples that an MP4's boxes specify, before FFmpeg builds a table of them all.
+"""What must be known of a file before FFmpeg opens it: an MP4's number of samples, and if frames are turned.
 
-FFmpeg does that in one step while it opens or reads a file, in which no time limit is checked. A header can
-specify samples without listing them, so that 20 kB could cost minutes and gigabytes.
+FFmpeg builds a table of all samples in one step while it opens or reads a file, in which no time limit is
+checked. A header can specify samples without listing them, so that 20 kB could cost minutes and gigabytes.
+How a file turns its frames PyAV shows only of a decoded frame.
 """
 
+import re
 import struct
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +23,9 @@ _FREE_SAMPLES = 10_000  # in a file of any size
 _FREE_EDITS = 10
 _SAMPLES_PER_PACKET = 160  # at least, of sound whose samples last one tick
 _MAX_INFLATED_BYTES = 2**22
+_MATROSKA = b"\x1aE\xdf\xa3"
+_MATROSKA_HEADER_BYTES = 2**13
+_ROLL = re.compile(rb"\x76\x75[\x84\x88]")  # ProjectionPoseRoll, a float of 4 or 8 bytes
 
 
 def most_samples(size: int) -> int:
@@ -27,24 +33,49 @@ def most_samples(size: int) -> int:
     return min(_MAX_SAMPLES, size // _MIN_BYTES_PER_SAMPLE + _FREE_SAMPLES)
 
 
-def count_samples(peek: Callable[[int, int], bytes], size: int) -> int:
-    """Return how long FFmpeg's tables for a file would be; 0 if the file is not an MP4.
+class FileHeader(NamedTuple):
+    """What is read of a file before it is opened.
+
+    Attributes:
+        num_samples: how long FFmpeg's tables for an MP4 would be; 0 for other files.
+        may_be_turned: whether a track of an MP4 is turned by 90 or 270 degrees, or Matroska's has a rotation.
+    """
+
+    num_samples: int
+    may_be_turned: bool
+
+
+def read_header(peek: Callable[[int, int], bytes], size: int) -> FileHeader:
+    """Read the header of any file.
 
     Args:
         peek: returns (start, count) bytes of the file.
         size: of the file in bytes.
     """
+    if peek(0, 4) == _MATROSKA:
+        return FileHeader(0, bool(_ROLL.search(peek(0, _MATROSKA_HEADER_BYTES))))
     count = position = 0
+    turned = False
     while position + 8 <= size:
         kind, length, start = _box(peek(position, 16))
         if not kind.isalnum():
             break
         if kind in (b"moov", b"moof"):
-            count += _count_in(
-                memoryview(peek(position + start, min(length or size, size - position) - start))
-            )
+            content = peek(position + start, min(length or size, size - position) - start)
+            boxes = [*_boxes(memoryview(content))]
+            count += _count_in(boxes)
+            turned |= any(kind == b"tkhd" and _is_turned(track) for kind, track in boxes)
         position += length or size
-    return count
+    return FileHeader(count, turned)
+
+
+def _is_turned(track: memoryview) -> bool:
+    """Return whether the matrix of a track header turns rows into columns."""
+    position = 52 if bytes(track[:1]) == b"\1" else 40  # by the box's version
+    if len(track) < position + 8:
+        return False
+    a, b = struct.unpack_from(">2i", track, position)
+    return abs(b) > abs(a)
 
 
 def _box(data: bytes | memoryview, position: int = 0) -> tuple[bytes, int, int]:
@@ -78,10 +109,10 @@ def _inflated(content: memoryview) -> memoryview:
         return memoryview(b"")
 
 
-def _count_in(header: memoryview) -> int:
+def _count_in(boxes: Iterable[tuple[bytes, memoryview]]) -> int:
     count = 0
     track: dict[bytes, list[memoryview]] = defaultdict(list)
-    for kind, content in _boxes(header):
+    for kind, content in boxes:
         if kind == b"trak":
             count += _count_in_track(track)
             track = defaultdict(list)

@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from tests.conftest import index_of, moving_frames, read_frames, write_video
-from tubelet.video.mp4_header import count_samples, most_samples
+from tests.videos import index_of, moving_frames, read_frames, write_video
+from tubelet.video.file_header import most_samples, read_header
 from tubelet.video.reader import VideoError, open_video
 
 
@@ -27,7 +27,7 @@ def track(*tables: bytes, handler: bytes = b"vide", edits: int = 1) -> bytes:
 
 
 def count(data: bytes) -> int:
-    return count_samples(lambda start, length: data[start : start + length], len(data))
+    return read_header(lambda start, length: data[start : start + length], len(data)).num_samples
 
 
 MOVIE = box(b"ftyp", b"isom" + bytes(4))

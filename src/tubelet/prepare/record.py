@@ -29,7 +29,7 @@ REASONS = {
 
 
 @dataclass
-class Video:
+class VideoRecord:
     """A listed video and what the steps of the preparation find.
 
     Attributes:
