@@ -12,7 +12,7 @@ help:
 	@echo "make demo-quick  the same in about a minute, which is too short to learn"
 	@echo "make test        install, check and run all tests"
 	@echo "make quick       the tests that take less than a minute together"
-	@echo "make science     tests that train networks for minutes to check claims about data"
+	@echo "make science     does it learn? toy ablations with three seeds (two hours, resumes), and claims about the data"
 	@echo "make check       lint, format and types"
 	@echo "make bench       measure reading and training beside the peers that are installed"
 	@echo "make docs        bring the generated parts of docs/ up to date"
@@ -32,6 +32,9 @@ quick: .venv/installed-dev
 
 science: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m science
+	$(BIN)/tubelet prepare synthetic runs/science/data
+	$(BIN)/tubelet sweep science data.root=runs/science/data pretrain.data.root=runs/science/data --out runs/science
+	$(BIN)/python benchmarks/science.py runs/science
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ from tubelet.cli.main import app
 from tubelet.models.flops import gflops_per_view, parameter_count
 from tubelet.recipe.help import explain
 from tubelet.recipe.loading import recipe_names
+from tubelet.sweep.schema import sweep_names
 
 ROOT = Path(__file__).parents[1]
 GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
@@ -54,6 +55,7 @@ def test_commands_and_options_exist() -> None:
             command, words = typer.main.get_command(app), line.split()
             while words and words[0] in getattr(command, "commands", ()):
                 command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
+            command = getattr(command, "commands", {}).get("run", command)  # `tubelet sweep SWEEP`
             known = {option for parameter in command.params for option in parameter.opts}
             options = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", " ".join(words)))
             if hasattr(command, "commands") or options - known:
@@ -62,7 +64,7 @@ def test_commands_and_options_exist() -> None:
 
 
 def test_settings_and_recipes_exist() -> None:
-    """In code: dotted settings such as `data.root`, and recipes such as `demo/pretrain`."""
+    """In code: dotted settings such as `data.root`, and recipes such as `demo/pretrain`, and sweeps."""
     settings = {re.sub(r"\[\w+\]", "", key) for task in TASKS for key, *_ in explain(task)}
     groups = "|".join(sorted({key.split(".")[0] for key in settings if "." in key}))
     families = "|".join(sorted({name.split("/")[0] for name in recipe_names()}))
@@ -73,5 +75,5 @@ def test_settings_and_recipes_exist() -> None:
             if key not in settings and not key.endswith((".py", ".md", ".jsonl", ".safetensors")):
                 wrong.append(f"{page.name}: {key}")
         names = set(re.findall(rf"(?<![\w/-])(?:{families})/[a-z0-9_]+(?=[` ])", text))
-        wrong += [f"{page.name}: {name}" for name in sorted(names - set(recipe_names()))]
+        wrong += [f"{page.name}: {name}" for name in sorted(names - {*recipe_names(), *sweep_names()})]
     assert not wrong, "no such setting or recipe:\n" + "\n".join(wrong)

@@ -20,7 +20,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"recipe"}),
     frozenset({"run"}),
     frozenset({"report"}),
-    frozenset({"demo", "bench"}),
+    frozenset({"demo", "bench", "sweep"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )

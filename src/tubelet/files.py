@@ -161,6 +161,10 @@ def try_lock(file: TextIO) -> bool:
     return True
 
 
+class FolderInUseError(UserError):
+    """Another process holds the lock of a folder."""
+
+
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold an exclusive lock on an existing folder, through its file `.lock`, which stays.
@@ -168,11 +172,11 @@ def exclusive(folder: Path) -> Iterator[None]:
     A folder that cannot be written is not locked.
 
     Raises:
-        UserError: another process holds the lock.
+        FolderInUseError: another process holds the lock.
     """
     with (folder / ".lock").open("a") if os.access(folder, os.W_OK) else nullcontext() as file:
         if file and not try_lock(file):
-            raise UserError(
+            raise FolderInUseError(
                 f"{folder} is in use by another process; wait until it ends, or choose another folder"
             )
         yield

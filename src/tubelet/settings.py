@@ -175,10 +175,10 @@ def _hint_at_setting(name: str, owner: type, root: type) -> str:
 
 
 def _setting_paths(kind: type, prefix: str = "") -> Iterator[str]:
-    """Yield the path of each setting of a dataclass, those of the ones in it, but not in lists, included."""
+    """Yield the path of each setting of a dataclass and of those in it, but not of those in its lists."""
     for name, item in settings_of(kind).items():
         yield prefix + name
-        for option in () if get_origin(item.type) is tuple else options_of(item.type):
+        for option in () if get_origin(item.type) in (tuple, dict) else options_of(item.type):
             yield from _setting_paths(option, f"{prefix}{name}.")
 
 
@@ -193,9 +193,11 @@ def _locate(kind: type, loc: Sequence[int | str]) -> tuple[list[str], list[Any],
     owners: list[Any] = []
     options: list[Any] = list(options_of(kind))
     chosen = len(options) == 1
+    is_name = False
     for part in loc:
-        if isinstance(part, int):  # an entry of a list
+        if isinstance(part, int) or is_name:  # an entry of a list, or a name in a mapping
             path.append(str(part))
+            is_name = False
         elif not chosen and options:
             options.sort(key=lambda option: option.kind != part)
             chosen = True
@@ -203,6 +205,7 @@ def _locate(kind: type, loc: Sequence[int | str]) -> tuple[list[str], list[Any],
             path.append(str(part))
             item = settings_of(options[0]).get(str(part)) if options else None
             owners, options = options, list(options_of(item.type)) if item else []
+            is_name = item is not None and get_origin(item.type) is dict
             chosen = len(options) == 1
     return path, owners, options
 

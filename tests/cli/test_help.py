@@ -11,6 +11,7 @@ from tubelet.cli.help import description_and_examples
 from tubelet.cli.main import app
 from tubelet.recipe.loading import evaluate_recipe, load_recipe, predict_recipe
 from tubelet.run.video_files import separate_settings
+from tubelet.sweep.schema import sweep_text
 
 ROOT: Any = typer.main.get_command(app)
 MOST_LINES = 24
@@ -53,8 +54,10 @@ def parse(command: Any, words: list[str]) -> None:
     if hasattr(command, "commands"):
         _, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
         parse(inner, rest)
-    elif command.name in ("pretrain", "finetune", "show"):
+    elif command.name in ("pretrain", "finetune", "show") and "settings" in context.params:
         load_recipe(words[0], *(context.params["settings"] or ()))
+    elif command.name == "show":
+        sweep_text(words[0])
     elif command.name == "evaluate":
         evaluate_recipe(*(context.params["settings"] or ()))
     elif command.name == "predict":

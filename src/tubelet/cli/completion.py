@@ -10,7 +10,16 @@ import typer
 
 def complete_recipe(incomplete: str) -> Iterator[str]:
     """Yield the shipped recipes and YAML files; without the recipe package, which takes seconds to import."""
-    root = Path(str(resources.files("tubelet") / "recipes"))
+    yield from _complete_file("recipes", incomplete)
+
+
+def complete_sweep(incomplete: str) -> Iterator[str]:
+    """Yield the shipped sweeps and YAML files."""
+    yield from _complete_file("sweeps", incomplete)
+
+
+def _complete_file(shipped: str, incomplete: str) -> Iterator[str]:
+    root = Path(str(resources.files("tubelet") / shipped))
     names = sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
     yield from (name for name in names if name.startswith(incomplete))
     folder, _, start = incomplete.rpartition("/")

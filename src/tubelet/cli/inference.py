@@ -53,36 +53,21 @@ def evaluate(
     from tubelet.files import require_writable
     from tubelet.progress import Bar
     from tubelet.recipe.loading import evaluate_recipe
-    from tubelet.run.evaluation import choose_manifest, evaluate
+    from tubelet.run.evaluation import choose_manifest, run_test
     from tubelet.run.inference import require_classifier
-    from tubelet.run.prediction import clip_and_views, precision_of_test
 
     recipe = evaluate_recipe(*with_runtime(settings, device, precision))
     if dump and is_main_process():
         require_writable(dump)
     classifier = require_classifier(load_model(model, **hints), model)
     manifest = choose_manifest(classifier, model, root=recipe.data.root, split=recipe.data.split)
-    clip, views = clip_and_views(classifier, protocol=recipe.protocol, clip=recipe.data.clip)
     folder = out or _results_folder(model, dump)
     if is_main_process():
         listed = manifest.root / f"{manifest.split}.csv"
         print(f"testing on {listed}, {plural(len(manifest), 'video')}", file=sys.stderr)
     with _say_what_is_kept(folder), Bar("testing") as bar:
-        result = evaluate(
-            classifier,
-            manifest,
-            clip=clip,
-            views=recipe.views.over(views),
-            masking=recipe.masking,
-            complementary=recipe.complementary,
-            batch_size=recipe.batch_size,
-            workers=recipe.data.workers,
-            device=recipe.runtime.device,
-            precision=precision_of_test(recipe.runtime.precision, recipe.protocol),
-            threads=recipe.runtime.threads,
-            out=folder,
-            progress=bar.show if is_main_process() else None,
-        )
+        progress = bar.show if is_main_process() else None
+        result = run_test(recipe, classifier, manifest, out=folder, progress=progress)
     if is_main_process():
         print(result.summary())
         if details := result.details():

@@ -15,6 +15,7 @@ from tubelet.cli.inference import evaluate, predict, visualize
 from tubelet.cli.options import Device, Precision, Seed
 from tubelet.cli.prepare import prepare
 from tubelet.cli.recipe import recipe
+from tubelet.cli.sweep import sweep
 from tubelet.cli.train import finetune, pretrain
 from tubelet.errors import UserError, shortened
 from tubelet.machine import exit_process, is_first_to_report, version
@@ -54,7 +55,13 @@ def demo(
 # The commands by panel of `tubelet --help`, in its order.
 COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., None]]] = {
     "Start here": {"demo": demo},
-    "Data and training": {"prepare": prepare, "pretrain": pretrain, "finetune": finetune, "recipe": recipe},
+    "Data and training": {
+        "prepare": prepare,
+        "pretrain": pretrain,
+        "finetune": finetune,
+        "recipe": recipe,
+        "sweep": sweep,
+    },
     "Trained models": {"evaluate": evaluate, "predict": predict, "visualize": visualize},
     "Checkpoints": {"inspect": inspect, "convert": convert, "zoo": zoo},
     "Speed": {"bench": bench},

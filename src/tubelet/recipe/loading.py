@@ -77,21 +77,21 @@ def read_settings(name: str, *overrides: str) -> dict[str, Any]:
     return settings
 
 
-def evaluate_recipe(*overrides: str) -> EvaluateRecipe:
-    """Return the settings of a test from overrides, as "key.subkey=value"."""
-    return _from_overrides(EvaluateRecipe, overrides)
+def evaluate_recipe(*overrides: str, source: str = "the command line") -> EvaluateRecipe:
+    """Return the settings of a test from overrides, as "key.subkey=value", written in `source`."""
+    return _from_overrides(EvaluateRecipe, overrides, source)
 
 
 def predict_recipe(*overrides: str) -> PredictRecipe:
     """Return the settings of a prediction from overrides, as "key.subkey=value"."""
-    return _from_overrides(PredictRecipe, overrides)
+    return _from_overrides(PredictRecipe, overrides, "the command line")
 
 
-def _from_overrides(kind: type[T], overrides: Sequence[str]) -> T:
+def _from_overrides(kind: type[T], overrides: Sequence[str], source: str) -> T:
     settings: dict[str, Any] = {}
     for override in overrides:
         _set(settings, override)
-    return parse(kind, settings, "the command line")
+    return parse(kind, settings, source)
 
 
 def recipe_text(name: str, *overrides: str) -> str:

@@ -57,29 +57,38 @@ def write_report(report: DemoReport, path: str | Path) -> None:
 
 def render(report: DemoReport) -> str:
     """Return the page as HTML, which depends only on the report."""
-    environment = Environment(
+    curves = [curve.name for chart in report.charts if len(chart.curves) > 1 for curve in chart.curves]
+    names = dict.fromkeys((*(result.group for result in report.results), *curves))
+    colors = {name: k % NUM_COLORS for k, name in enumerate(names)}
+    highlights = [result for result in report.results if result.highlight]
+    best = sorted(report.results, key=lambda result: -result.top1)[:1]
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            colors=colors,
+            key_results=(highlights or best)[:_MAX_KEY_RESULTS],
+            columns=[(column, column.best(report.results)) for column in _COLUMNS],
+            trade_off=trade_off_chart(report.results, colors) if len(report.results) > 1 else None,
+            charts=[(chart, curves_chart(chart, colors)) for chart in report.charts],
+            last_point=last_point,
+            confusion=_confusion(report.confusion, report.classes),
+        )
+    )
+
+
+def environment() -> Environment:
+    """Return the environment of the templates of all pages."""
+    templates = Environment(
         loader=PackageLoader("tubelet.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, rounded=rounded, plural=plural, data_url=_data_url)
-    curves = [curve.name for chart in report.charts if len(chart.curves) > 1 for curve in chart.curves]
-    names = dict.fromkeys((*(result.group for result in report.results), *curves))
-    colors = {name: k % NUM_COLORS for k, name in enumerate(names)}
-    highlights = [result for result in report.results if result.highlight]
-    best = sorted(report.results, key=lambda result: -result.top1)[:1]
-    return environment.get_template("page.html").render(
-        report=report,
-        colors=colors,
-        key_results=(highlights or best)[:_MAX_KEY_RESULTS],
-        columns=[(column, column.best(report.results)) for column in _COLUMNS],
-        trade_off=trade_off_chart(report.results, colors) if len(report.results) > 1 else None,
-        charts=[(chart, curves_chart(chart, colors)) for chart in report.charts],
-        last_point=last_point,
-        confusion=_confusion(report.confusion, report.classes),
-    )
+    templates.filters.update(percent=percent, rounded=rounded, plural=plural, data_url=_data_url)
+    return templates
 
 
 def _data_url(data: bytes, media: str) -> str:

@@ -22,6 +22,7 @@ from tubelet.machine import MOST_PROCESSES, version
 from tubelet.masking import ClassifierMasking, RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.encoder import EncoderConfig
+from tubelet.recipe.schema import EvaluateRecipe
 from tubelet.run.accuracy import Evaluation
 from tubelet.run.inference import (
     combined_probabilities,
@@ -225,6 +226,33 @@ def _labels(samples: Sequence[Sample], num_classes: int | None, folder: Path | N
     if num_classes is None or folder is None:
         return label_rows(classes, num_classes).numpy()
     return stored_labels(classes, num_classes, folder)
+
+
+def run_test(
+    recipe: EvaluateRecipe,
+    model: VideoClassifier,
+    manifest: Manifest,
+    *,
+    out: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Test a classifier as a recipe says on a list of videos; the other arguments are those of `evaluate`."""
+    clip, views = clip_and_views(model, protocol=recipe.protocol, clip=recipe.data.clip)
+    return evaluate(
+        model,
+        manifest,
+        clip=clip,
+        views=recipe.views.over(views),
+        masking=recipe.masking,
+        complementary=recipe.complementary,
+        batch_size=recipe.batch_size,
+        workers=recipe.data.workers,
+        device=recipe.runtime.device,
+        precision=precision_of_test(recipe.runtime.precision, recipe.protocol),
+        threads=recipe.runtime.threads,
+        out=out,
+        progress=progress,
+    )
 
 
 def choose_manifest(

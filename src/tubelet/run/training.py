@@ -165,10 +165,10 @@ class RunFolder:
 
     def _require_same_recipe(self) -> None:
         try:
-            old = _identity(load_recipe(str(self.path / "recipe.yaml")))
+            old = identity(load_recipe(str(self.path / "recipe.yaml")))
         except UserError as error:
             raise UserError(f"the run in {self.path} cannot be resumed: {error}\n{_WAYS_OUT}") from None
-        changed = difference(old, _identity(self.recipe))
+        changed = difference(old, identity(self.recipe))
         if changed:
             listed = "\n  ".join(changed)
             longer = any(change.startswith("optim.epochs:") for change in changed)
@@ -183,15 +183,15 @@ def _resolved(path: str) -> str:
     return str(Path(path).resolve())
 
 
-def _identity(recipe: Recipe) -> dict[str, Any]:
-    """Return what makes two runs the same: all but where they run, what they log and what was published."""
+def identity(recipe: Recipe) -> dict[str, Any]:
+    """Return what makes two runs the same, as plain data: not where they run and what they log."""
     settings = to_plain(recipe)
     init, data = settings["init"], settings["data"]
     more_roots = [source | {"root": _resolved(source["root"])} for source in data["more_roots"]]
-    identity = settings | {
+    kept = settings | {
         "init": str(Path(init).resolve()) if init and Path(init).exists() else init,
         "data": data | {"root": _resolved(data["root"]), "more_roots": more_roots, "workers": None},
         "save": {"every_epochs": settings["save"]["every_epochs"]},
         "runtime": {"precision": settings["runtime"]["precision"]},
     }
-    return {key: value for key, value in identity.items() if key not in ("log", "published")}
+    return {key: value for key, value in kept.items() if key not in ("log", "published")}
