@@ -27,7 +27,6 @@ def recipe_list(
     That of a pre-training is the result after fine-tuning. docs/recipes.md has the sources in full.
 
     Examples:
-        tubelet recipe list
         tubelet recipe list ssv2
         tubelet recipe show demo/pretrain
     """
