@@ -10,14 +10,17 @@ from tubelet.checkpoints.catalogue import catalogue
 from tubelet.clips import AnyClip, DenseClip, ScoresName, Views
 from tubelet.data.protocols import PROTOCOLS, EvaluationProtocol
 from tubelet.masking import RunningCellMasking
+from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
 from tubelet.models.flops import gflops_per_view, parameter_count
 from tubelet.models.heads import BridgingHeadConfig, LinearHeadConfig
 from tubelet.models.sizes import SizeName
+from tubelet.recipe.fitting import Situation, fit_settings
 from tubelet.recipe.help import explain
-from tubelet.recipe.loading import list_recipes
-from tubelet.settings import to_plain
+from tubelet.recipe.loading import list_recipes, load_recipe, read_settings
+from tubelet.recipe.schema import TASKS, Recipe
+from tubelet.settings import parse, to_plain
 from tubelet.video.crop import GEOMETRIES, Scaling
 
 DOCS = Path(__file__).parent
@@ -178,7 +181,7 @@ def training() -> str:
 
 def recipes() -> str:
     """Return `recipes.md` with a new table; the text around it is written by hand."""
-    return with_tables("recipes.md", {"recipes": published_recipes()})
+    return with_tables("recipes.md", {"recipes": published_recipes(), "one gpu": one_gpu()})
 
 
 def published_recipes() -> Iterator[str]:
@@ -188,6 +191,54 @@ def published_recipes() -> Iterator[str]:
     for row in list_recipes():
         if row.source:
             yield f"| `{row.name}` | " + " | ".join(row[1:]) + " |"
+
+
+REASONS = {
+    "batch_size": "with few videos, small batches give more steps",
+    "accumulate": "the batch is computed in parts that fit",
+    "epochs": "2 million clips, 60,000 in fine-tuning: hours, not weeks",
+    "warmup_epochs": "a tenth of the epochs",
+    "base_lr": "for 256 clips; it grows with the root of the batch",
+    "data.repeats": "more clips from each decoded video",
+    "data.augmented_copies": "half of the computing for each video",
+    "data.augment.flip": "more variety in few videos",
+}
+
+
+def one_gpu() -> Iterator[str]:
+    """Yield the lines of the table of what `own/` recipes change for 2,000 videos on one GPU."""
+    yield "| setting | published, 64 GPUs | 24 GB | 8 GB | why |"
+    yield "| --- | --- | --- | --- | --- |"
+    for task in ("pretrain", "finetune"):
+        published = load_recipe(f"videomae/{task}_k400_base")
+        fitted = [_fitted(f"own/{task}", gigabytes) for gigabytes in (24, 8)]
+        for key, reason in REASONS.items():
+            cells = [_cell(recipe, key) for recipe in (published, *fitted)]
+            if len(set(cells)) > 1:
+                name = key if "." in key else f"optim.{key}"
+                yield f"| {task}: `{name}` | {' | '.join(cells)} | {reason} |"
+
+
+def _fitted(name: str, gigabytes: int) -> Recipe:
+    """Return a recipe for 2,000 videos that start from VideoMAE's ViT-B, on a GPU of this memory."""
+    situation = Situation(
+        num_videos=2000,
+        classes=tuple("abcdefghij"),
+        seconds=5.0,
+        device="cuda",
+        memory_bytes=gigabytes * 2**30,
+        start=AutoencoderConfig(),
+        start_clip=DenseClip(),
+    )
+    settings = fit_settings(read_settings(name, "init=videomae_base_k400"), situation, name)
+    return parse(TASKS[settings["task"]], settings, name)
+
+
+def _cell(recipe: Recipe, key: str) -> str:
+    value: Any = recipe if "." in key else recipe.optim
+    for part in key.split("."):
+        value = getattr(value, part)
+    return f"{value:g}"
 
 
 def with_tables(name: str, tables: dict[str, Iterator[str]]) -> str:
