@@ -38,12 +38,14 @@ class SweepRow:
 
     def cells(self) -> tuple[str, str, str, str, str]:
         """Return mean, spread, published number, difference and GFLOPs as text."""
-        known = self.mean is not None and self.published is not None
+        difference = ""
+        if self.mean is not None and self.published is not None:
+            difference = f"{round(self.mean - self.published, 1) + 0.0:+.1f}"  # without a sign of zero
         return (
             _text(self.mean),
             _text(self.spread),
             "" if self.published is None else f"{self.published:g}",
-            f"{self.mean - self.published:+.1f}" if known else "",  # type: ignore[operator]
+            difference,
             "" if self.gflops is None else rounded(self.gflops),
         )
 
