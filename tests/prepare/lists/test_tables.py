@@ -313,6 +313,18 @@ def test_names_contain_splits():
         assert split_of(name) == split, name
 
 
+def test_a_video_that_json_lists_twice_is_named(tmp_path: Path):
+    for name in ("train.json", "train.txt"):
+        path = tmp_path / name
+        for text in (
+            '{"database": {"00000": {"label": "run"},\n"00001": {"label": "a"}, "00000": {"label": "jump"}}}',
+            '{"path": "a.mp4", "label": 0}\n{"path": "b.mp4", "label": 1, "label": 0}\n',
+        ):
+            path.write_text(text)
+            with pytest.raises(UserError, match=rf"{name}.*the key '(00000|label)' is there twice"):
+                pytest.fail(f"{text!r} is read as {read_list(path).rows}")
+
+
 def test_an_unknown_header_is_named(tmp_path: Path):
     for text, found in [
         ("clip_name,class_id\na.mp4,0\nb.mp4,1\n", "clip_name, class_id"),
