@@ -191,7 +191,7 @@ def test_what_is_not_a_regular_file_among_the_images_is_refused(tmp_path: Path):
 def test_an_image_written_again_or_added_changes_the_version_of_its_folder(folder: Path):
     versions = [size_and_version(folder)]
     image = next(path for path in folder.iterdir() if path.suffix != ".txt")
-    changed = os.stat(folder).st_mtime_ns
+    changed = folder.stat().st_mtime_ns
     image.write_bytes(image.read_bytes()[:-1])
     os.utime(image, ns=(0, 0))
     versions.append(size_and_version(folder))

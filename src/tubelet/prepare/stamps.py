@@ -26,7 +26,8 @@ class Stamp:
 
     Attributes:
         size: in bytes; of a folder, of its images; -1 if a web server does not report it.
-        version: time of change in nanoseconds, of a folder as in `size_and_version`; for a remote file its ETag or similar.
+        version: time of change in nanoseconds, or that of `size_and_version` for a folder; for a remote file
+            its ETag or similar.
     """
 
     size: int
