@@ -15,6 +15,7 @@ from tubelet.files import (
     discard_partials,
     exclusive,
     held_open,
+    parse_json,
     replacing,
     replacing_in,
     require_writable,
@@ -152,3 +153,10 @@ def test_temporary_files_and_folders_of_killed_processes_are_removed(tmp_path: P
     (tmp_path / "d").touch()
     discard_partials(tmp_path)
     assert list(tmp_path.iterdir()) == [tmp_path / "d"]
+
+
+def test_a_key_that_json_gives_twice_is_named() -> None:
+    for text in ('{"run": 0, "jump": 1, "run": 2}', '[{"a": {"run": [], "x": 1, "run": []}}]'):
+        with pytest.raises(UserError, match=r"x\.json.*'run'.*twice"):
+            parse_json("x.json", text)
+    assert parse_json("x.json", '[{"a": 1}, {"a": {"a": 2}}]') == [{"a": 1}, {"a": {"a": 2}}]

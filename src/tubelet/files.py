@@ -8,13 +8,14 @@ import os
 import shutil
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tubelet.errors import UserError
+from tubelet.errors import UserError, excerpt
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -223,6 +224,10 @@ def read_text(path: Path, holds: str) -> str:
         raise UserError(f"{path}: {error.strerror or error}; it should contain {holds}") from None
 
 
+class RepeatedKeyError(UserError):
+    """JSON in which an object has a key twice: one of the values would be lost."""
+
+
 def parse_json(where: Path | str, text: str) -> Any:
     """Return the value of JSON text.
 
@@ -231,10 +236,24 @@ def parse_json(where: Path | str, text: str) -> Any:
         text: the JSON.
 
     Raises:
+        RepeatedKeyError: an object has a key twice.
         UserError: it is not valid JSON, or nested too deeply.
     """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            repeated = next(key for key, count in counts.items() if count > 1)
+            raise RepeatedKeyError(
+                f"{where}: the key '{excerpt(repeated)}' is there twice; remove or rename one"
+            )
+        return content
+
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=once)
+    except RepeatedKeyError:
+        raise
     except ValueError as error:
         raise UserError(f"{where} is not valid JSON: {error}") from None
     except RecursionError:

@@ -76,6 +76,21 @@ def test_a_changed_file_is_checked_again(videos: Path, tmp_path: Path, work_done
     assert [sample.frames for sample in read_manifest(tmp_path / "out", "train").samples] == [4, 4, 6, 4]
 
 
+def test_an_image_folder_changed_in_place_is_encoded_again(tmp_path: Path, work_done: list[str]):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for number, frame in enumerate(moving_frames(4)):
+        Image.fromarray(frame).save(folder / f"{number}.png")
+    (tmp_path / "train.txt").write_text("a 4 0\n")
+    plan = plan_lists([tmp_path / "train.txt"])
+    for _ in range(2):
+        pipeline.prepare(plan, tmp_path / "out", PrepareConfig(encode=True, workers=0))
+        assert work_done == ["a", "encode a"]
+    os.utime(folder / "1.png", ns=(0, folder.stat().st_mtime_ns + 10**9))
+    pipeline.prepare(plan, tmp_path / "out", PrepareConfig(encode=True, workers=0))
+    assert work_done == ["a", "encode a"] * 2
+
+
 def test_missing_changed_and_differently_sized_copies_are_encoded_again(
     videos: Path, tmp_path: Path, work_done: list[str]
 ):

@@ -44,6 +44,22 @@ def test_a_name_too_long_for_a_file_is_missing(tmp_path: Path):
     assert found.missing == (f"{long}.mp4 ({tmp_path / 'train.txt'}:1)",)
 
 
+def test_a_header_that_is_not_known_is_not_a_class(tmp_path: Path):
+    (tmp_path / "v").mkdir()
+    for k in range(3):
+        (tmp_path / "v" / f"{k}.mp4").touch()
+    videos = "v/0,jump\nv/1,run\nv/2,jump\n"
+    with pytest.raises(UserError, match=r"train.txt:1: .*'videofile'.*header"):
+        plan(tmp_path, f"videofile,cls\n{videos}")
+    (tmp_path / "val.txt").write_text(f"videofile,cls\n{videos}")
+    with pytest.raises(UserError, match=r"train.txt:1: .*'videofile'.*header"):
+        plan_lists([tmp_path / "train.txt", tmp_path / "val.txt"])
+    for missing in ("v/3,walk", "other,run", "3.mp4,walk"):
+        found = plan(tmp_path, f"{missing}\n{videos}")
+        assert len(found.videos) == 3, missing
+        assert len(found.missing) == 1, missing
+
+
 def test_a_folder_without_read_permission_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(path: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import tubelet
 from tubelet.checkpoints.load import load_model
@@ -195,6 +196,18 @@ def test_a_video_that_has_changed_is_tested_again(
     assert computed == ["videos/test/00005.mp4", "videos/test/00007.mp4"]
     assert again.reused == 10
     np.testing.assert_allclose(again.probabilities[7], again.probabilities[3], atol=1e-6)
+
+
+def test_an_image_folder_that_has_changed_in_place_is_tested_again(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
+    manifest = Manifest(tmp_path, "test", (Sample("a", 0),), ("x",))
+    before = results.video_keys(manifest)
+    assert results.video_keys(manifest) == before
+    os.utime(folder / "1.png", ns=(0, folder.stat().st_mtime_ns + 10**9))
+    assert results.video_keys(manifest) != before
 
 
 def test_other_lists_and_labels_of_the_same_videos_use_the_same_results(

@@ -1,6 +1,7 @@
 """Folders of numbered images as videos."""
 
 import os
+import shutil
 from pathlib import Path
 
 import av
@@ -11,6 +12,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from tests.videos import index_of, moving_frames, read_frames
 from tubelet.video.crop import Box, Scaling
+from tubelet.video.image_folder import size_and_version
 from tubelet.video.reader import Crop, IndexChanged, VideoError, open_video
 
 SCALINGS: tuple[Scaling, ...] = ("antialias", "bilinear")
@@ -184,3 +186,19 @@ def test_what_is_not_a_regular_file_among_the_images_is_refused(tmp_path: Path):
             odd.symlink_to("/dev/zero" if name == "device.jpg" else "nowhere")
         with pytest.raises(VideoError, match=f"{name}: expected an image, found what is not a regular file"):
             read_frames(folder, [0])
+
+
+def test_an_image_written_again_or_added_changes_the_version_of_its_folder(folder: Path):
+    versions = [size_and_version(folder)]
+    image = next(path for path in folder.iterdir() if path.suffix != ".txt")
+    changed = folder.stat().st_mtime_ns
+    image.write_bytes(image.read_bytes()[:-1])
+    os.utime(image, ns=(0, 0))
+    versions.append(size_and_version(folder))
+    os.utime(image, ns=(0, changed + 10**9))
+    versions.append(size_and_version(folder))
+    shutil.copy(image, folder / f"copy{image.suffix}")
+    versions.append(size_and_version(folder))
+    assert len(set(versions)) == 4
+    assert size_and_version(folder) == versions[-1]
+    assert size_and_version(image) == (image.stat().st_size, changed + 10**9)

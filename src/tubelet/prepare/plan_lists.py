@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from tubelet.data.manifest import read_names
-from tubelet.errors import UserError, plural
+from tubelet.errors import UserError, excerpt, plural
 from tubelet.prepare.find_files import LIST_SUFFIXES, FoundFiles, find_videos, match_rows
 from tubelet.prepare.groups import groups_of, is_column, with_group_notes
 from tubelet.prepare.lists.annotations import Annotations
@@ -23,6 +23,9 @@ from tubelet.prepare.stamps import Stamp
 from tubelet.video.image_folder import is_image
 from tubelet.video.remote import join_url, lists_files, remote_url, require_package
 from tubelet.video.sources import VIDEO_SUFFIXES
+
+_MOST_FOUND = 0.9
+"""Part of a list's other videos that are found, for its first line to be a header."""
 
 
 def plan_annotations(annotations: Annotations, files: FoundFiles) -> PreparePlan:
@@ -97,6 +100,7 @@ def plan_lists(
     if group and not column:
         found_groups = groups_of([row.name for row in rows], group)
         rows = [replace(row, group=name) for row, name in zip(rows, found_groups, strict=True)]
+    listed = rows
     rows, names, notes = number_labels(rows, classes)
     for url in {url.partition(":")[0]: url for row in rows if (url := remote_url(row.name))}.values():
         require_package(url)
@@ -117,6 +121,7 @@ def plan_lists(
             f"{rows[0].where}: no '{rows[0].name}' in {root or f'{paths[0].parent} or the current folder'}, "
             f"nor any of the other {len(rows) - 1}; specify with --root the folder that paths are relative to"
         )
+    _require_no_header(listed, [location is not None for location in found])
     short = short_names((path for _, path, _ in located), absolute_path(root) if root else None)
     plan = PreparePlan(
         "; ".join(kinds),
@@ -130,6 +135,27 @@ def plan_lists(
         notes=(*list_notes, *notes),
     )
     return with_group_notes(plan, group) if group else plan
+
+
+def _require_no_header(rows: Sequence[Row], found: Sequence[bool]) -> None:
+    """Raise if the first line of a list names columns: no video and no class of another line, unlike others.
+
+    Args:
+        rows: with the labels as they are written.
+        found: whether each row's video is found.
+    """
+    firsts = [k for k, row in enumerate(rows) if row.where.endswith(":1")]
+    classes = {label for k, row in enumerate(rows) if k not in firsts for label in row.labels}
+    for k in firsts:
+        row, source = rows[k], rows[k].where.rpartition(":")[0]
+        others = [is_found for j, is_found in enumerate(found) if rows[j].where.rpartition(":")[0] == source]
+        is_name = "/" not in row.name and PurePosixPath(row.name).suffix.lower() not in VIDEO_SUFFIXES
+        is_class = not row.labels or any(isinstance(x, int) or x in classes for x in row.labels)
+        if is_name and not is_class and not found[k] and sum(others) >= _MOST_FOUND * (len(others) - 1) > 0:
+            raise UserError(
+                f"{row.where}: there is no video '{excerpt(row.name)}' and no other video of its class, so "
+                "this line seems to be a header that is not known: remove it, or name its columns path,label"
+            )
 
 
 def _list_files(sources: Sequence[Path]) -> list[Path]:

@@ -1,13 +1,14 @@
 """Stamps of files: what shows that a file has changed since it was checked."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from tubelet.video.image_folder import size_and_version
 from tubelet.video.remote import Info, RemoteTimeoutError, file_info, list_beside, lists_files, remote_url
 
 _NUM_THREADS = 32  # requests to stores and web servers at the same time
@@ -24,8 +25,9 @@ class Stamp:
     """The size and version of a file.
 
     Attributes:
-        size: in bytes; of a folder, of its list of entries; -1 if a web server does not report it.
-        version: time of change in nanoseconds; for a remote file its ETag or similar.
+        size: in bytes; of a folder, of its images; -1 if a web server does not report it.
+        version: time of change in nanoseconds, or that of `size_and_version` for a folder; for a remote file
+            its ETag or similar.
     """
 
     size: int
@@ -88,7 +90,6 @@ def _stamp_of(path: str) -> Stamp | OSError:
     try:
         if url := remote_url(path):
             return Stamp.of(file_info(url))
-        found = os.stat(path)  # noqa: PTH116
+        return Stamp(*size_and_version(Path(path)))
     except OSError as error:
         return error
-    return Stamp(found.st_size, found.st_mtime_ns)

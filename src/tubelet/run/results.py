@@ -32,6 +32,7 @@ from tubelet.data.manifest import Manifest, Sample
 from tubelet.files import discard_partials, exclusive, write_json
 from tubelet.run.accuracy import row_blocks, write_array
 from tubelet.train.runtime import Runtime
+from tubelet.video.image_folder import size_and_version
 
 SAVE_EVERY_S = 10.0
 """Seconds after which a process writes the results that are only in its memory."""
@@ -202,8 +203,7 @@ def _video_key(manifest: Manifest, sample: Sample) -> bytes:
     path, stamp = manifest.locate(sample), None
     if isinstance(path, Path):
         with suppress(OSError):  # if it is missing, reading it says so
-            found = path.stat()
-            stamp = (found.st_size, found.st_mtime_ns)
+            stamp = size_and_version(path)
     return hashlib.blake2b(json.dumps([listed, stamp]).encode(), digest_size=16).digest()
 
 

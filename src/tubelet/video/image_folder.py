@@ -51,6 +51,24 @@ def folder_images(folder: Path) -> list[Path]:
     return sorted(images, key=lambda path: _natural_order(path.stem))
 
 
+def size_and_version(path: Path) -> tuple[int, int | str]:
+    """Return a file's size in bytes and time of change in nanoseconds, by which changes are noticed.
+
+    Of a folder: the size of its images together, and a text with its own time of change, the newest one of an
+    image and the number of images. Images written again in place do not change the folder's own.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+    """
+    found = path.stat()
+    if not path.is_dir():
+        return found.st_size, found.st_mtime_ns
+    with os.scandir(path) as entries:
+        images = [entry.stat() for entry in entries if is_image(PurePath(entry.name))]
+    newest = max((image.st_mtime_ns for image in images), default=0)
+    return sum(image.st_size for image in images), f"{found.st_mtime_ns} {newest} {len(images)}"
+
+
 class ImageFolder:
     """A folder of images as a video whose every frame is a key frame and whose frame rate is unknown.
 

@@ -53,6 +53,13 @@ def rows(*labels: int | str) -> list[Row]:
     return [Row("a.mp4", f"x.txt:{k}", labels=(label,)) for k, label in enumerate(labels, start=1)]
 
 
+def test_a_class_that_json_names_twice_is_refused(tmp_path: Path):
+    path = tmp_path / "classes.json"
+    path.write_text('{"run": 0, "jump": 1, "run": 2}')
+    with pytest.raises(UserError, match=r"classes\.json: the key 'run' is there twice"):
+        read_classes(path)
+
+
 def test_numbers_without_names_get_names():
     _, classes, notes = number_labels(rows(0, 2))
     assert classes == ("class 0", "class 1", "class 2")

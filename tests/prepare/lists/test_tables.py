@@ -70,6 +70,24 @@ def test_a_repeated_number_in_a_line_is_not_a_second_class(tmp_path: Path):
         rows_of(tmp_path, "a.mp4 0 40 0\nb.mp4 0 41 1\n")
 
 
+def test_three_numbers_behind_a_video_may_be_a_segment_and_a_label(tmp_path: Path):
+    text = "v/00000.mp4 1 3 2\nv/00001.mp4 0 2 1\n"
+    with pytest.raises(
+        UserError,
+        match=r"train.csv:1: 'v/00000.mp4 1 3 2'.*--format .*label\.\.\..*--columns path,start,end,l",
+    ):
+        rows_of(tmp_path, text)
+    (row, _) = rows_of(tmp_path, text, columns=("path", "start", "end", "label"))
+    assert (row.start, row.end, row.labels) == (1, 3, (2,))
+    for text in (
+        "a.mp4 5 3 2\nb.mp4 1 3 4\n",
+        "a.mp4 1 3 2\nb.mp4 1 3 4 7\n",
+        "a.mp4 1 3 2 9\nb.mp4 1 3 4 7\n",
+    ):
+        labels = [tuple(map(int, line.split()[1:])) for line in text.splitlines()]
+        assert [row.labels for row in rows_of(tmp_path, text)] == labels
+
+
 def test_lists_of_frame_folders_and_of_video_ids(tmp_path: Path):
     rows = rows_of(tmp_path, "__lt03EF4ao 300 12\n-0IErS_cisg 299 3\n")
     assert [(row.name, row.frames, row.labels) for row in rows] == [
@@ -311,6 +329,18 @@ def test_names_contain_splits():
         ("everything", None),
     ]:
         assert split_of(name) == split, name
+
+
+def test_a_video_that_json_lists_twice_is_named(tmp_path: Path):
+    for name in ("train.json", "train.txt"):
+        path = tmp_path / name
+        for text in (
+            '{"database": {"00000": {"label": "run"},\n"00001": {"label": "a"}, "00000": {"label": "jump"}}}',
+            '{"path": "a.mp4", "label": 0}\n{"path": "b.mp4", "label": 1, "label": 0}\n',
+        ):
+            path.write_text(text)
+            with pytest.raises(UserError, match=rf"{name}.*the key '(00000|label)' is there twice"):
+                pytest.fail(f"{text!r} is read as {read_list(path).rows}")
 
 
 def test_an_unknown_header_is_named(tmp_path: Path):

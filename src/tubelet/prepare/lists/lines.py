@@ -145,6 +145,8 @@ def _detect(lines: Sequence[_Line]) -> Columns:
     if videos and all(isinstance(number_in(field), int) for line in lines for field in line.fields):
         if usual == 1:
             _require_alike(lines, usual, ("path", "label"))
+        if all(len(line.fields) == 3 and float(line.fields[0]) < float(line.fields[1]) for line in lines):
+            raise _ambiguous(lines, usual, ("path", "label..."), _TIMES)
         repeated = any(len(set(line.fields)) < len(line.fields) for line in lines)
         if not repeated and (usual > 2 or (len(counts) > 1 and 0 not in counts)):
             return ("path", "label...")
@@ -193,7 +195,8 @@ def _ambiguous(lines: Sequence[_Line], usual: int, *choices: Columns) -> UserErr
 def _option(columns: Columns) -> str:
     """Return the option that chooses these columns."""
     names = " or ".join(name for name, known in LINE_FORMATS.items() if known == columns)
-    return f"--format {names} (--columns {','.join(columns)})"
+    given = f"--columns {','.join(columns)}"
+    return f"--format {names} ({given})" if names else given
 
 
 def _rows(lines: Sequence[_Line], columns: Columns) -> Iterator[Row]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tubelet.data.manifest import COLUMNS
 from tubelet.errors import UserError, did_you_mean, excerpt, first_few, plural, short_repr
-from tubelet.files import csv_rows, parse_json, read_text
+from tubelet.files import RepeatedKeyError, csv_rows, parse_json, read_text
 from tubelet.prepare.lists.formats import LINE_FORMATS, Columns
 from tubelet.prepare.lists.lines import read_lines
 from tubelet.prepare.lists.row import (
@@ -183,6 +183,8 @@ def _is_json(path: Path, text: str) -> bool:
     def parses(part: str) -> bool:
         try:
             parse_json(path, part)
+        except RepeatedKeyError:
+            return True
         except UserError:
             return False
         return True
@@ -198,6 +200,8 @@ def _json_records(path: Path, text: str) -> Iterable[_Record]:
     lines = [(f"{path}:{n}", line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
     try:
         content = parse_json(path, text)
+    except RepeatedKeyError:
+        raise
     except UserError:
         if len(lines) < 2 or not text.lstrip().startswith("{"):
             raise
