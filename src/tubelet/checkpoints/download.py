@@ -17,7 +17,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from tubelet.checkpoints.catalogue import Published
+from tubelet.checkpoints.catalogue import PublishedCheckpoint
 from tubelet.checkpoints.hub import BY_HAND, GO_ONLINE, fetch_hub, is_offline
 from tubelet.errors import UserError
 from tubelet.files import is_disk_full, try_lock
@@ -45,7 +45,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tubelet"
 
 
-def fetch_published(published: Published, *, progress: Progress | None = None) -> Path:
+def fetch_published(published: PublishedCheckpoint, *, progress: Progress | None = None) -> Path:
     """Return the file of a published checkpoint, or the folder of a whole model from the hub.
 
     `progress` is called for files from the web; the hub shows its own bar.
