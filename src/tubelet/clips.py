@@ -16,8 +16,8 @@ import torch
 from tubelet.errors import UserError, require_at_least, require_between
 from tubelet.settings import BY_KIND
 
-_MOST_FRAMES = 2**16  # in a clip, and between two of its frames
-MOST_VIEWS = 1000
+_MAX_FRAMES = 2**16  # in a clip, and between two of its frames
+MAX_VIEWS = 1000
 """Clips of a video, and crops or copies of a clip."""
 
 
@@ -29,7 +29,7 @@ class _Sampling:
     frames: int = field(default=16, kw_only=False)
 
     def __post_init__(self) -> None:
-        require_between(1, _MOST_FRAMES, frames=self.frames)
+        require_between(1, _MAX_FRAMES, frames=self.frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class _StridedSampling(_Sampling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between(1, _MOST_FRAMES, stride=self.stride)
+        require_between(1, _MAX_FRAMES, stride=self.stride)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +239,7 @@ class MMAction2DenseClip(_StridedSampling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between(1, _MOST_FRAMES, sample_range=self.sample_range)
+        require_between(1, _MAX_FRAMES, sample_range=self.sample_range)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a clip that starts at random."""
@@ -443,7 +443,7 @@ class Views:
     scores: ScoresName | None = None
 
     def __post_init__(self) -> None:
-        require_between(1, MOST_VIEWS, clips=self.clips, crops=self.crops)
+        require_between(1, MAX_VIEWS, clips=self.clips, crops=self.crops)
 
     @property
     def count(self) -> int:

@@ -31,7 +31,7 @@ _WRAPPERS = re.compile(
 _AVERAGE = re.compile(r"(^|[._])(ema|swa|avg|averaged?|shadow)([._]|$)")
 _PARTS = ("backbone", "encoder")
 """Prefixes of a part of a model."""
-_MOST_LEVELS = 8
+_MAX_LEVELS = 8
 _log = logging.getLogger("tubelet")
 
 
@@ -110,7 +110,7 @@ def _dictionaries(
     content: Any, keys: tuple[str, ...], seen: set[int]
 ) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
     """Yield all dictionaries with tensors, and the keys that lead there; one may contain itself."""
-    if not isinstance(content, Mapping) or id(content) in seen or len(keys) > _MOST_LEVELS:
+    if not isinstance(content, Mapping) or id(content) in seen or len(keys) > _MAX_LEVELS:
         return
     seen.add(id(content))
     if any(isinstance(value, Tensor) for value in content.values()):
