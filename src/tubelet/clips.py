@@ -430,8 +430,8 @@ class Views:
     Attributes:
         clips: clips, evenly spaced over the video.
         crops: square crops, evenly spaced along the longer side of each clip.
-        geometry: whose way of scaling frames and placing crops to reproduce; null is that of the test's
-            protocol or the model's card, or else `default`.
+        geometry: the project whose scaling of frames and positions of crops are reproduced; null is that of
+            the test's protocol or the model's card, or else `default`.
         scores: how the views' scores are combined: the mean of their probabilities, the probability of their
             mean logits, or each class's highest probability (PySlowFast on multi-label data sets); null is as
             for `geometry`, or else `mean_probability`.

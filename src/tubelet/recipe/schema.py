@@ -272,7 +272,7 @@ class ViewsConfig:
     Attributes:
         clips: clips, evenly spaced over the video.
         crops: square crops, evenly spaced along the longer side of each clip.
-        geometry: whose way of scaling frames and placing crops to reproduce.
+        geometry: the project whose scaling of frames and positions of crops are reproduced.
         scores: how the views' scores are combined: the mean of their probabilities, the probability of their
             mean logits, or each class's highest probability (PySlowFast on multi-label data sets).
     """

@@ -35,6 +35,6 @@ class LossScale:
             self.value, self.steps = self.value * 2, 0
         if self.value < _MIN_SCALE:
             raise UserError(
-                "runtime.precision=fp16: the gradients overflow whatever the loss is scaled by. The last "
+                "runtime.precision=fp16: the gradients overflow with every scale of the loss. The last "
                 "checkpoint is intact. Lower base_lr, set clip_grad, or use precision=fp32 or bf16"
             )
