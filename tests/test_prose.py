@@ -28,7 +28,7 @@ PHRASES = {
     r"(?<!on its )(?<!on their )alone": "only; by itself",
     r"(?<!\bin )(?<!\btake )(?<!\btakes )(?<!\bdecimal )places?": "index, position, path, rank; verb: put",
     r"(fall|falls|fell|fallen) over|let(s|ting)? go|(take|takes|took|taken)( \w+){0,2} down": "crash, hang",
-    r"in hand|in vain|be it that|but for|so many of": "say it in a plain clause",
+    r"in hand|in vain|be it that|but for|so many of|whatever": "say it in a plain clause",
     r"(is|are|was|were) there already": "already exists",
     r"spelt|learnt|whilst|amongst|judgement|ageing": "US spelling",
     r"(artefact|defence|licence|programme|catalogued|centre|metre|fibre|analys(ed|ing))s?": "US spelling",

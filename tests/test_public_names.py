@@ -43,7 +43,7 @@ def types_in(annotation: Any) -> Iterator[Any]:
         yield from types_in(part)
 
 
-def test_every_public_name_is_found_whatever_is_imported_first() -> None:
+def test_every_public_name_is_found_in_any_order_of_imports() -> None:
     assert {"load_model", "evaluate", "visualize", "open_video", "TokenMask"} <= PUBLIC.keys()
     for module in pkgutil.walk_packages(tubelet.__path__, "tubelet."):
         if module.name != "tubelet.__main__":

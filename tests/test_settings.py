@@ -74,7 +74,7 @@ def test_a_setting_that_is_not_there_is_named_with_the_nearest():
 
 def test_a_missing_setting_is_named_with_what_may_be_meant():
     missing, unknown = complaint(paht="a")
-    assert missing == "path is missing; is it meant by 'paht'?"
+    assert missing == "path is missing; is it misspelled as 'paht'?"
     assert unknown == "paht is not a setting; did you mean 'path'?"
 
 

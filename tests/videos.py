@@ -60,7 +60,7 @@ def index_of(path: Path | str) -> VideoIndex:
 
 
 def read_frames(path: Path | str, numbers: Sequence[int]) -> torch.Tensor:
-    """Frames (T, C, H, W) of a video by number, whatever its header says."""
+    """Frames (T, C, H, W) of a video by number, also if its header is wrong."""
     with open_video(path) as video:
         try:
             return video.read(numbers)
@@ -69,7 +69,7 @@ def read_frames(path: Path | str, numbers: Sequence[int]) -> torch.Tensor:
 
 
 def read_crops(path: Path | str, crops: Sequence[Crop]) -> list[torch.Tensor]:
-    """Crops of a video, whatever its header says."""
+    """Crops of a video, also if its header is wrong."""
     with open_video(path) as video:
         try:
             return video.read_crops(crops)

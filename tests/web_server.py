@@ -18,7 +18,7 @@ class Server:
         sent: bytes of each answer to a GET.
         asked: the methods and paths asked for.
         answers: status codes by path, other than those that files that are there and not there get;
-            200 sends the whole file whatever part is asked for, 0 nothing at all until the server closes.
+            200 sends the whole file for a request of any part, 0 nothing at all until the server closes.
         closing: set once it does.
     """
 

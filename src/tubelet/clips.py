@@ -16,8 +16,8 @@ import torch
 from tubelet.errors import UserError, require_at_least, require_between
 from tubelet.settings import BY_KIND
 
-_MOST_FRAMES = 2**16  # in a clip, and between two of its frames
-MOST_VIEWS = 1000
+_MAX_FRAMES = 2**16  # in a clip, and between two of its frames
+MAX_VIEWS = 1000
 """Clips of a video, and crops or copies of a clip."""
 
 
@@ -29,7 +29,7 @@ class _Sampling:
     frames: int = field(default=16, kw_only=False)
 
     def __post_init__(self) -> None:
-        require_between(1, _MOST_FRAMES, frames=self.frames)
+        require_between(1, _MAX_FRAMES, frames=self.frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class _StridedSampling(_Sampling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between(1, _MOST_FRAMES, stride=self.stride)
+        require_between(1, _MAX_FRAMES, stride=self.stride)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +239,7 @@ class MMAction2DenseClip(_StridedSampling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between(1, _MOST_FRAMES, sample_range=self.sample_range)
+        require_between(1, _MAX_FRAMES, sample_range=self.sample_range)
 
     def sample(self, length: int, rng: np.random.Generator, fps: float | None = None) -> list[int]:
         """Return a clip that starts at random."""
@@ -430,8 +430,8 @@ class Views:
     Attributes:
         clips: clips, evenly spaced over the video.
         crops: square crops, evenly spaced along the longer side of each clip.
-        geometry: whose way of scaling frames and placing crops to reproduce; null is that of the test's
-            protocol or the model's card, or else `default`.
+        geometry: the project whose scaling of frames and positions of crops are reproduced; null is that of
+            the test's protocol or the model's card, or else `default`.
         scores: how the views' scores are combined: the mean of their probabilities, the probability of their
             mean logits, or each class's highest probability (PySlowFast on multi-label data sets); null is as
             for `geometry`, or else `mean_probability`.
@@ -443,7 +443,7 @@ class Views:
     scores: ScoresName | None = None
 
     def __post_init__(self) -> None:
-        require_between(1, MOST_VIEWS, clips=self.clips, crops=self.crops)
+        require_between(1, MAX_VIEWS, clips=self.clips, crops=self.crops)
 
     @property
     def count(self) -> int:

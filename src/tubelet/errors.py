@@ -7,8 +7,8 @@ from reprlib import Repr
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_MOST_CHARACTERS = 2500  # of a message
-_FIRST, _LAST = 2000, 400  # characters that are left of a longer one
+_MAX_CHARACTERS = 2500  # of a message
+_NUM_FIRST, _NUM_LAST = 2000, 400  # characters that are left of a longer one
 
 
 class UserError(ValueError):
@@ -23,10 +23,10 @@ class UserError(ValueError):
 
 def shortened(message: str) -> str:
     """Return a message without its middle if it has more than 2,500 characters."""
-    if len(message) <= _MOST_CHARACTERS:
+    if len(message) <= _MAX_CHARACTERS:
         return message
-    left_out = f"[{len(message) - _FIRST - _LAST:,} characters]"
-    return f"{message[:_FIRST]} … {left_out} … {message[-_LAST:]}"
+    left_out = f"[{len(message) - _NUM_FIRST - _NUM_LAST:,} characters]"
+    return f"{message[:_NUM_FIRST]} … {left_out} … {message[-_NUM_LAST:]}"
 
 
 class Problems:

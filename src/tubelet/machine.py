@@ -15,8 +15,8 @@ from typing import NoReturn
 
 from tubelet.errors import UserError
 
-MOST_PROCESSES = 2**12
-"""Worker processes or threads of a process that may be asked for."""
+MAX_PROCESSES = 2**12
+"""The largest number of worker processes, or of threads of a process, that settings accept."""
 _log = logging.getLogger("tubelet")
 
 

@@ -12,7 +12,7 @@ from tubelet.errors import excerpt
 
 LINE_EVERY_S = 10.0
 """Seconds after which a line is printed where there is no terminal."""
-_MOST_CHARACTERS = 26  # of a description, so that a line fits 80 columns
+_MAX_CHARACTERS = 26  # of a description, so that a line fits 80 columns
 
 
 class Bar:
@@ -69,7 +69,7 @@ class Bar:
         self._begun_at = done if self._begun_at is None else self._begun_at
         if self._first is None and done > self._begun_at:  # the first step also starts processes
             self._first = (done, now)
-        text = text or f"{excerpt(self.what, _MOST_CHARACTERS)}: {done} of {total}"
+        text = text or f"{excerpt(self.what, _MAX_CHARACTERS)}: {done} of {total}"
         text = f"{text}  {_left(self._first, (done, now), total, self._after_s)}"
         if self.console.is_terminal:
             self._progress.start()

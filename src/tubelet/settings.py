@@ -135,7 +135,7 @@ def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
             case "missing":
                 others = given if isinstance(given, Mapping) else ()
                 hint = did_you_mean(name, [str(other) for other in others if other != name])
-                yield f"{key} is missing{hint.replace('did you mean', 'is it meant by')}"
+                yield f"{key} is missing{hint.replace('did you mean', 'is it misspelled as')}"
             case "unexpected_keyword_argument" if any(name in settings_of(owner) for owner in owners[1:]):
                 theirs = [owner.kind for owner in owners[1:] if name in settings_of(owner)]
                 of_another_kind.setdefault((".".join(parents), owners[0].kind), []).append((key, theirs))

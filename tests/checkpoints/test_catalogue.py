@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tubelet.checkpoints import catalogue as module
-from tubelet.checkpoints.catalogue import Published, catalogue, published_checkpoint
+from tubelet.checkpoints.catalogue import PublishedCheckpoint, catalogue, published_checkpoint
 from tubelet.errors import UserError
 
 ROWS = tuple(catalogue().values())
@@ -23,14 +23,14 @@ NAME = re.compile(
 )
 
 
-def urls(row: Published) -> list[str]:
+def urls(row: PublishedCheckpoint) -> list[str]:
     return [url for url in (row.url, row.mirror) if url]
 
 
 def test_the_file_has_a_column_for_each_field_and_no_stray_spaces():
     with Path(module.__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, strict=True))
-    assert list(rows[0]) == [field.name for field in fields(Published)]
+    assert list(rows[0]) == [field.name for field in fields(PublishedCheckpoint)]
     assert len(rows) == len(ROWS), "two rows have one name"
     assert [cell for row in rows for cell in row.values() if cell != cell.strip()] == []
 

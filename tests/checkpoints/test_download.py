@@ -347,7 +347,7 @@ def test_a_server_that_sends_other_ranges_is_not_asked_for_ever(
     site: Site, monkeypatch: pytest.MonkeyPatch, first: int
 ):
     """Each whole answer breaks, and each partial answer is of another range."""
-    monkeypatch.setattr(download, "LEAST_BYTES", 1000)
+    monkeypatch.setattr(download, "MIN_BYTES", 1000)
     monkeypatch.setattr(site, "shift", 7)
     site.break_after = [first] * 99
     with pytest.raises(UserError, match=r"x\.pth stopped after \d+ bytes"):
@@ -373,7 +373,7 @@ def test_a_trickle_is_not_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("chunked", [True, False])
 def test_an_answer_without_end_has_a_limit(site: Site, monkeypatch: pytest.MonkeyPatch, chunked: bool):
-    monkeypatch.setattr(download, "MOST_BYTES", 5000)
+    monkeypatch.setattr(download, "MAX_BYTES", 5000)
     site.chunked = chunked
     with pytest.raises(UserError, match=r"x\.pth .*(more than 5,000 bytes|more than any checkpoint)"):
         fetch(site.at("x.pth"))

@@ -275,7 +275,7 @@ def test_a_processor_that_is_not_understood_is_refused(tmp_path: Path):
 
 
 def test_a_raw_target_needs_the_statistics_that_transformers_assumes(tmp_path: Path):
-    """Its loss undoes ImageNet's normalization, whatever the processor did."""
+    """Its loss undoes ImageNet's normalization, also if the processor used another."""
     from transformers import VideoMAEVideoProcessor
 
     make_autoencoder(settings("tiny", use_mean_pooling=False, norm_pix_loss=False)).save_pretrained(tmp_path)
@@ -356,7 +356,7 @@ def our_config(name: str) -> AutoencoderConfig:
             depth=config.decoder_num_hidden_layers,
             heads=config.decoder_num_attention_heads,
             mlp_dim=config.decoder_intermediate_size,
-            final_norm_eps=1e-5,  # theirs, whatever the settings say
+            final_norm_eps=1e-5,  # theirs, also if the settings have another
         ),
     )
 

@@ -1,4 +1,4 @@
-"""Which weights of a file are taken: averages, prefixes of wrappers, and strangers beside them."""
+"""Which weights of a file are taken: averages, prefixes of wrappers, and unexpected tensors beside them."""
 
 import logging
 from collections.abc import Callable
@@ -176,13 +176,15 @@ def test_what_torch_itself_averages_is_read(tmp_path: Path):
     assert torch.equal(bias(tmp_path / "x.pth", weights="ema"), model.get_parameter("head.bias"))
 
 
-def test_strangers_beside_a_model_are_named(raw: Weights, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_unexpected_tensors_beside_a_model_are_named(
+    raw: Weights, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     torch.save(WRAPPED["lightning, beside a loss and metrics"](raw), tmp_path / "x.pth")
     with caplog.at_level(logging.WARNING, logger="tubelet"):
         bias(tmp_path / "x.pth")
     assert "criterion.weight, train_acc.tp" in caplog.text
-    for stranger in (torch.ones(5), torch.ones(5, dtype=torch.int64)):
-        torch.save(raw | {"criterion.weight": stranger}, tmp_path / "x.pth")
+    for unexpected in (torch.ones(5), torch.ones(5, dtype=torch.int64)):
+        torch.save(raw | {"criterion.weight": unexpected}, tmp_path / "x.pth")
         with pytest.raises(UserError, match=r"criterion\.weight") as caught:
             bias(tmp_path / "x.pth")
         assert "known family" not in str(caught.value)

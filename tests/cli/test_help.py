@@ -14,7 +14,7 @@ from tubelet.run.video_files import separate_settings
 from tubelet.sweep.schema import sweep_text
 
 ROOT: Any = typer.main.get_command(app)
-MOST_LINES = 24
+MAX_LINES = 24
 TALLER = {"tubelet": 32, "tubelet prepare list": 46}
 """The list of all verbs, and a verb with more options than a screen has lines."""
 
@@ -33,7 +33,7 @@ def test_every_help_fits_a_screen_and_has_two_examples(tubelet, monkeypatch: pyt
         lines = out.splitlines()
         assert code == 0, path
         assert max(map(len, lines)) <= 80, path
-        assert len(lines) <= TALLER.get(path, MOST_LINES), (path, len(lines))
+        assert len(lines) <= TALLER.get(path, MAX_LINES), (path, len(lines))
         examples = lines[lines.index("Examples:") + 1 :]
         assert len(examples) == 2, path
         assert all(line.startswith("  tubelet ") for line in examples), path

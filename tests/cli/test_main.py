@@ -24,7 +24,7 @@ from tubelet.checkpoints.model_folder import Model
 from tubelet.checkpoints.save import save_model
 from tubelet.cli.checkpoints import inspect
 from tubelet.cli.main import COMMANDS, app
-from tubelet.cli.options import Device, Precision
+from tubelet.cli.options import Device, Precision, TrainingPrecision
 from tubelet.data.manifest import read_manifest, write_manifest
 from tubelet.machine import version
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
@@ -96,7 +96,7 @@ def test_the_shell_completes_commands_recipes_and_settings(
 
 
 def test_the_options_are_those_of_the_settings_and_of_load_model() -> None:
-    for option, name in ((Device, "device"), (Precision, "precision")):
+    for option, name in ((Device, "device"), (Precision, "precision"), (TrainingPrecision, "precision")):
         assert get_args(get_args(option)[0]) == get_args(get_type_hints(RuntimeConfig)[name])
     own = {name for name in signature(load_model).parameters if name not in ("source", "hints")}
     options = {name for name in signature(inspect).parameters if name != "model"}

@@ -1,4 +1,4 @@
-"""Batches: the same whatever the number of processes and workers, and resumable anywhere."""
+"""Batches: the same for any number of processes and workers, and resumable anywhere."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -9,12 +9,12 @@ import pytest
 from tests.prepare.files import cut, small, upright, write_audio, write_rotated
 from tests.videos import moving_frames, write_video
 from tubelet.prepare import check
-from tubelet.prepare.check import Checked
+from tubelet.prepare.check import CheckResult
 
 
-def check_file(path: str) -> Checked:
+def check_file(path: str) -> CheckResult:
     found = check.check_file(path)
-    assert isinstance(found, Checked)
+    assert isinstance(found, CheckResult)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tests.prepare.commands import Prepare
 from tests.prepare.files import small
 from tubelet.data.manifest import read_manifest
-from tubelet.prepare.check import Checked
+from tubelet.prepare.check import CheckResult
 from tubelet.prepare.duplicates import draw_splits, in_two_classes, in_two_splits
 from tubelet.prepare.plan import ListedVideo, SplitDraw
 from tubelet.prepare.record import VideoRecord
@@ -60,7 +60,7 @@ def test_a_video_in_two_classes_is_reported(prepare: Prepare, tmp_path: Path):
 def video(name: str, content: str = "", labels: tuple[int, ...] = (0,), **listed: Any) -> VideoRecord:
     record = VideoRecord(ListedVideo(f"/{name}", name, listed.pop("split", None), labels, **listed), "train")
     record.split = record.listed.split
-    record.checked = Checked(f"/{name}", content=content or name)
+    record.checked = CheckResult(f"/{name}", content=content or name)
     return record
 
 

@@ -11,13 +11,15 @@ from PIL import Image
 from tests.prepare.files import FAST, cut, small, upright, write_audio, write_rotated
 from tests.videos import decode_all, index_of, moving_frames, read_frames, write_video
 from tubelet.errors import UserError
-from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
+from tubelet.prepare.encode import EncodeJob, EncodeResult, encode_file
 
 
-def encode(source: Path, short_side: int = 32, part: tuple[int, int] | None = None) -> tuple[Path, Encoded]:
+def encode(
+    source: Path, short_side: int = 32, part: tuple[int, int] | None = None
+) -> tuple[Path, EncodeResult]:
     target = source.parent / "out" / f"{source.stem}.mp4"
     result = encode_file(EncodeJob(str(source), str(target), short_side, part))
-    assert isinstance(result, Encoded)
+    assert isinstance(result, EncodeResult)
     return target, result
 
 

@@ -17,8 +17,8 @@ from tests.videos import index_of, moving_frames, read_frames, write_video
 from tubelet.data.manifest import read_manifest
 from tubelet.errors import UserError
 from tubelet.prepare import pipeline
-from tubelet.prepare.check import Checked, check_file
-from tubelet.prepare.encode import Encoded, EncodeJob, encode_file
+from tubelet.prepare.check import CheckResult, check_file
+from tubelet.prepare.encode import EncodeJob, EncodeResult, encode_file
 from tubelet.prepare.find_files import find_videos
 from tubelet.prepare.pipeline import PrepareConfig
 from tubelet.prepare.plan_folder import plan_folder
@@ -40,11 +40,11 @@ def work_done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are checked or encoded from now on."""
     done: list[str] = []
 
-    def check(path: str) -> Checked | JobFailed:
+    def check(path: str) -> CheckResult | JobFailed:
         done.append(Path(path).name)
         return check_file(path)
 
-    def encode(job: EncodeJob) -> Encoded | JobFailed:
+    def encode(job: EncodeJob) -> EncodeResult | JobFailed:
         done.append(f"encode {Path(job.source).name}")
         return encode_file(job)
 
@@ -192,7 +192,7 @@ def test_the_time_to_encode_a_video_grows_with_its_frames(
 def test_a_video_that_fails_to_encode_is_reported(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def lost(job: EncodeJob) -> Encoded | JobFailed:
+    def lost(job: EncodeJob) -> EncodeResult | JobFailed:
         if "2.mp4" not in job.source:
             return encode_file(job)
         Path(job.target).with_name(".2.mp4.partial").touch()  # what a killed process leaves
@@ -209,9 +209,9 @@ def test_a_video_that_cannot_be_encoded_is_not_tried_again(
 ):
     jobs: list[EncodeJob] = []
 
-    def encode(job: EncodeJob) -> Encoded | JobFailed:
+    def encode(job: EncodeJob) -> EncodeResult | JobFailed:
         jobs.append(job)
-        return Encoded(error="cannot be encoded (broken)") if "2.mp4" in job.source else encode_file(job)
+        return EncodeResult(error="cannot be encoded (broken)") if "2.mp4" in job.source else encode_file(job)
 
     monkeypatch.setattr(pipeline, "encode_file", encode)
     report = prepare(videos, tmp_path / "out", encode=True)
@@ -243,7 +243,7 @@ def test_a_video_whose_size_changes_can_be_encoded(videos: Path, tmp_path: Path)
     (made,) = (sample for sample in report.samples["train"] if "call" in sample.path)
     assert (made.width, made.height, made.frames) == (42, 32, 20)
     checked = check_file(str(videos / "call.ts"))
-    assert isinstance(checked, Checked)
+    assert isinstance(checked, CheckResult)
     assert checked.frames == 20
     assert len(read_frames(tmp_path / "out" / made.path, range(20))) == 20
 

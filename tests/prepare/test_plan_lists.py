@@ -128,3 +128,10 @@ def test_an_invalid_address_is_a_missing_video(tmp_path: Path):
     for address in ("https://[::1", "http://[", "https://[x]/a.mp4", "https:///a.mp4", "http://\u2100/a.mp4"):
         found = plan(tmp_path, f"a.mp4 0\n{address} 1\n")
         assert found.missing == (f"{address} ({tmp_path / 'train.txt'}:2)",)
+
+
+def test_a_list_without_its_videos_counts_the_other_lines(tmp_path: Path):
+    for text, counted in (("a.mp4 0\n", False), ("a.mp4 0\nb.mp4 1\n", True)):
+        with pytest.raises(UserError, match=r"no 'a\.mp4' in .*--root") as caught:
+            plan(tmp_path, text)
+        assert ("any of the other 1;" in str(caught.value)) == counted

@@ -112,7 +112,7 @@ def test_a_broken_video_is_listed_and_never_replaced(
     assert "00004.mp4" in outcome.summary()
 
 
-def test_whatever_fails_while_a_video_is_read_is_a_fault_of_that_video(
+def test_any_failure_while_a_video_is_read_is_a_fault_of_that_video(
     tested: Callable[..., Evaluation], motion: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors = (ZeroDivisionError("x"), KeyError("x"), MemoryError(), RuntimeError("x"), AssertionError("x"))

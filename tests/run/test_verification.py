@@ -25,7 +25,7 @@ from tests.checkpoints.layouts import (
 from tests.checkpoints.plain import mae_st_tokens
 from tests.web_server import serve
 from tubelet.checkpoints import catalogue as module
-from tubelet.checkpoints.catalogue import Published, catalogue, csv_line
+from tubelet.checkpoints.catalogue import PublishedCheckpoint, catalogue, csv_line
 from tubelet.checkpoints.load import load_model
 from tubelet.errors import UserError
 from tubelet.models.autoencoder import MaskedAutoencoder
@@ -43,9 +43,11 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def row(**given: Any) -> Published:
+def row(**given: Any) -> PublishedCheckpoint:
     common: dict[str, Any] = {"name": "tiny", "family": "mae_st", "size": "small", "contains": "autoencoder"}
-    return Published(**{**common, "data": "K400", "license": "MIT", "heads": 3, "note": 'a, "b"', **given})
+    return PublishedCheckpoint(
+        **{**common, "data": "K400", "license": "MIT", "heads": 3, "note": 'a, "b"', **given}
+    )
 
 
 def write(folder: Path) -> Path:

@@ -14,7 +14,7 @@ from tests.train import toy
 from tests.train.toy import SIGKILL, SIGTERM, ToyLoader, ToyTask, launch, log_lines, train, validate
 from tubelet.errors import UserError
 from tubelet.train.checkpoint import CheckpointStore
-from tubelet.train.loop import CatchSignals, Interrupted, mixed_seed, seed_step
+from tubelet.train.loop import CatchSignals, TrainingInterrupted, mixed_seed, seed_step
 from tubelet.train.loss_scale import LossScale
 
 RANDOM: dict[str, Any] = {
@@ -94,7 +94,7 @@ def test_killed_before_a_save_repeats_the_steps(tmp_path: Path) -> None:
 def test_sigterm_saves_and_resumes(tmp_path: Path, position: int, capsys: pytest.CaptureFixture[str]) -> None:
     train(tmp_path / "whole", **RANDOM)
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted) as stop:
+    with pytest.raises(TrainingInterrupted) as stop:
         train(tmp_path / "stopped", kill=(1, position, SIGTERM, 0), **RANDOM)
     assert signal.getsignal(signal.SIGTERM) is handler
     assert stop.value.code == 143
@@ -108,7 +108,7 @@ def test_sigterm_saves_and_resumes(tmp_path: Path, position: int, capsys: pytest
 def test_sgd_resumes_with_its_momentum(tmp_path: Path) -> None:
     options = RANDOM | {"algorithm": "sgd"}
     train(tmp_path / "whole", **options)
-    with pytest.raises(Interrupted):
+    with pytest.raises(TrainingInterrupted):
         train(tmp_path / "stopped", kill=(1, 4, SIGTERM, 0), **options)
     moments = saved(tmp_path / "stopped")["optimizer"]["state"]
     assert all(parts.keys() == {"momentum_buffer"} for parts in moments.values())
@@ -136,7 +136,7 @@ def test_fp16_scales_the_loss_and_skips_steps_that_overflow(tmp_path: Path) -> N
 def test_the_scale_of_the_loss_is_resumed(tmp_path: Path) -> None:
     options = RANDOM | {"precision": "fp16"}
     train(tmp_path / "whole", **options)
-    with pytest.raises(Interrupted):
+    with pytest.raises(TrainingInterrupted):
         train(tmp_path / "stopped", kill=(1, 4, SIGTERM, 0), **options)
     assert saved(tmp_path / "stopped")["progress"]["loss_scale"]["value"] < 65536
     train(tmp_path / "stopped", **options)
@@ -160,13 +160,13 @@ def test_the_second_interrupt_acts_at_once() -> None:
     with CatchSignals() as signals:
         signal.raise_signal(signal.SIGINT)  # in this thread, so the handler has run
         assert signals.caught == signal.SIGINT
-        assert Interrupted(3, signals.caught).code == 130
+        assert TrainingInterrupted(3, signals.caught).code == 130
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
 
 def test_a_resume_asks_only_for_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Interrupted):
+    with pytest.raises(TrainingInterrupted):
         train(tmp_path, kill=(1, 2, SIGTERM, 0), **RANDOM)
     asked: list[tuple[int, int]] = []
     batches = ToyLoader.batches
@@ -200,7 +200,7 @@ def test_the_loader_may_stop_a_run_at_the_end_of_an_epoch(
 def test_the_loader_resumes_from_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resumed: list[dict[str, str]] = []
     monkeypatch.setattr(ToyLoader, "resume", lambda loader, state: resumed.append(state))
-    with pytest.raises(Interrupted):
+    with pytest.raises(TrainingInterrupted):
         train(tmp_path, kill=(0, 2, SIGTERM, 0))
     assert resumed == []
     train(tmp_path)

@@ -23,7 +23,7 @@ from tubelet.errors import UserError
 from tubelet.machine import exit_process
 from tubelet.train.checkpoint import CheckpointStore, SaveConfig
 from tubelet.train.loggers import JsonLines, LogConfig, Logs
-from tubelet.train.loop import Interrupted, fit
+from tubelet.train.loop import TrainingInterrupted, fit
 from tubelet.train.optim import OptimConfig
 from tubelet.train.runtime import Runtime, RuntimeConfig
 from tubelet.train.task import Task
@@ -212,7 +212,10 @@ def main(runs: list[dict[str, Any]]) -> None:
             options["kill"] = tuple(options["kill"]) if "kill" in options else None
             try:
                 train(Path(options.pop("folder")), runtime, **options)
-            except (Interrupted, UserError) as stopped:  # one write each, or the lines of two processes mix
+            except (
+                TrainingInterrupted,
+                UserError,
+            ) as stopped:  # one write each, or the lines of two processes mix
                 sys.stdout.write(f"rank {runtime.rank}: {stopped}\n")
                 sys.stdout.flush()
             runtime.barrier()

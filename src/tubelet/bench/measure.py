@@ -24,11 +24,12 @@ from tubelet.data.randaugment import RandAugment
 from tubelet.errors import UserError, plural
 from tubelet.machine import available_cores, processor
 from tubelet.video.crop import Box
+from tubelet.video.folder_videos import videos_in
 from tubelet.video.index import VideoIndex, video_stream
 from tubelet.video.packets import Decoding
 from tubelet.video.reader import Crop, Video, VideoError, open_video
 from tubelet.video.remote import remote_url
-from tubelet.video.sources import TIME_LIMIT_S, Deadline, open_container, video_errors, videos_in
+from tubelet.video.sources import TIME_LIMIT_S, Deadline, open_container, video_errors
 
 SETTINGS = {"data.augmented_copies=2": (1, 2), "data.augmented_copies=4": (1, 4), "data.repeats=4": (4, 1)}
 """Settings that take more than one clip from a decoding -> clips of different frames, copies of each."""
@@ -196,8 +197,6 @@ def find_videos(sources: Sequence[str | Path]) -> list[str | Path]:
             videos = [path]
         else:
             raise UserError(f"{source} not found; give a data set's folder, a folder of videos, or videos")
-        if not videos:
-            raise UserError(f"{source}: no videos in this folder")
         found += videos
     return found
 

@@ -21,7 +21,7 @@ _NUMBERS: dict[str, type] = {"bytes": int, "heads": int, "decoder_heads": int, "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
+class PublishedCheckpoint:
     """A published checkpoint: one row of the catalogue; an empty cell is None.
 
     Attributes:
@@ -113,14 +113,14 @@ class Published:
 
 
 @cache
-def catalogue() -> Mapping[str, Published]:
+def catalogue() -> Mapping[str, PublishedCheckpoint]:
     """Return all published checkpoints by name, in the order of the file."""
     with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
         rows = [_parse(row) for row in csv.DictReader(file, strict=True)]
     return {row.name: row for row in rows}
 
 
-def csv_line(row: Published) -> str:
+def csv_line(row: PublishedCheckpoint) -> str:
     """Return a row as a line of the file."""
     cells = ["" if value is None else value for value in vars(row).values()]
     line = io.StringIO()
@@ -128,12 +128,12 @@ def csv_line(row: Published) -> str:
     return line.getvalue()
 
 
-def _parse(row: Mapping[str, str]) -> Published:
+def _parse(row: Mapping[str, str]) -> PublishedCheckpoint:
     values: dict[str, Any] = {name: _NUMBERS.get(name, str)(cell) for name, cell in row.items() if cell}
-    return Published(**values)
+    return PublishedCheckpoint(**values)
 
 
-def published_checkpoint(name: str) -> Published:
+def published_checkpoint(name: str) -> PublishedCheckpoint:
     """Return the published checkpoint of this name, such as `mae_st_large_k400`.
 
     Raises:

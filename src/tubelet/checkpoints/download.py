@@ -17,7 +17,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from tubelet.checkpoints.catalogue import Published
+from tubelet.checkpoints.catalogue import PublishedCheckpoint
 from tubelet.checkpoints.hub import BY_HAND, GO_ONLINE, fetch_hub, is_offline
 from tubelet.errors import UserError
 from tubelet.files import is_disk_full, try_lock
@@ -29,9 +29,9 @@ TIMEOUT_S = 30.0
 PAUSES_S = (1.0, 4.0, 10.0)
 """Before each new attempt; the later ones after attempts that received next to nothing."""
 WINDOW_S = 60.0
-LEAST_BYTES = 50_000
+MIN_BYTES = 50_000
 """In each window of a connection, and in an attempt that is not counted as a failure."""
-MOST_BYTES = 1 << 36
+MAX_BYTES = 1 << 36
 """Of a file; the largest published one has 4 GB."""
 LOCK_POLL_S = 0.2
 RECEIVED_BYTES = 1 << 20
@@ -45,7 +45,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tubelet"
 
 
-def fetch_published(published: Published, *, progress: Progress | None = None) -> Path:
+def fetch_published(published: PublishedCheckpoint, *, progress: Progress | None = None) -> Path:
     """Return the file of a published checkpoint, or the folder of a whole model from the hub.
 
     `progress` is called for files from the web; the hub shows its own bar.
@@ -214,7 +214,7 @@ def _download(url: str, part: _PartialFile, progress: Progress | None) -> None:
             _transfer(url, part, progress)
             return
         except _InterruptedError as error:
-            failures = 0 if part.size >= most + LEAST_BYTES else failures + 1
+            failures = 0 if part.size >= most + MIN_BYTES else failures + 1
             most = max(most, part.size)
             if not error.reached and not most:
                 raise UserError(
@@ -248,7 +248,7 @@ def _transfer(url: str, part: _PartialFile, progress: Progress | None) -> None:
         if response.status == 200:  # the first request, a changed file, or a server without ranges
             if response.headers.get_content_type() == "text/html" and part.target.suffix != ".html":
                 raise UserError(f"{url} is answered with a web page, not with the file: {BY_HAND}")
-            if (response.length or 0) > MOST_BYTES:
+            if (response.length or 0) > MAX_BYTES:
                 raise UserError(f"{url} has {response.length:,} bytes, more than any checkpoint: {BY_HAND}")
             part.restart(response)
         elif response.status != 206 or not part.is_continued_by(response):
@@ -262,14 +262,14 @@ def _transfer(url: str, part: _PartialFile, progress: Progress | None) -> None:
                 file.write(chunk)
                 file.flush()
                 size += len(chunk)
-                if size > (part.total or MOST_BYTES):
+                if size > (part.total or MAX_BYTES):
                     break
                 pace.add(len(chunk))
                 if progress is not None:
                     progress(size, part.total)
-    if size > (part.total or MOST_BYTES):
+    if size > (part.total or MAX_BYTES):
         part.discard()
-        raise UserError(f"{url} is answered with more than {part.total or MOST_BYTES:,} bytes: {BY_HAND}")
+        raise UserError(f"{url} is answered with more than {part.total or MAX_BYTES:,} bytes: {BY_HAND}")
     if size < part.total:
         raise _InterruptedError(f"the server closed the connection, {part.total - size} bytes are missing")
     if not size:
@@ -299,7 +299,7 @@ class _Pace:
         """Count bytes; after each window there must be enough of them."""
         self.received += count
         if time.monotonic() - self.begun >= WINDOW_S:
-            if self.received < LEAST_BYTES:
+            if self.received < MIN_BYTES:
                 raise _InterruptedError(f"only {self.received} bytes came in {WINDOW_S:.0f} s")
             self.begun, self.received = time.monotonic(), 0
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-from tubelet.checkpoints.catalogue import Published, catalogue
+from tubelet.checkpoints.catalogue import PublishedCheckpoint, catalogue
 from tubelet.checkpoints.download import fetch_published
 from tubelet.checkpoints.families.family import SSV2_CLASSES
 from tubelet.checkpoints.hints import ArchitectureHints, given_hints
@@ -90,7 +90,7 @@ def load_model(
     return _resized(model, hints, source).eval()
 
 
-def resolve_source(source: Path | str) -> tuple[Path, Published | None]:
+def resolve_source(source: Path | str) -> tuple[Path, PublishedCheckpoint | None]:
     """Return the file or folder, downloaded if necessary, and its row of the catalogue if it has one.
 
     Raises:
@@ -117,7 +117,7 @@ def resolve_source(source: Path | str) -> tuple[Path, Published | None]:
     )
 
 
-def download_published(published: Published) -> Path:
+def download_published(published: PublishedCheckpoint) -> Path:
     """Return the file or folder of a published checkpoint, downloaded with a progress bar if necessary.
 
     Raises:
@@ -150,7 +150,7 @@ def _is_hub_id(source: str) -> bool:
 
 
 def load_published(
-    published: Published,
+    published: PublishedCheckpoint,
     path: Path,
     hints: ArchitectureHints | None = None,
     weights: str | None = None,

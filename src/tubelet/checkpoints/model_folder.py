@@ -25,10 +25,10 @@ Config = AutoencoderConfig | ClassifierConfig
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT_VERSION = 1
 """Of config.json, its member `tubelet`."""
-_SLACK = 16
-"""Up to this many times the largest matrix a model is built anyway, so that the message names tensors."""
+_MAX_SIZE_RATIO = 16
+"""Of a matrix of the model to the file's largest tensor. Below it the tensors are compared one by one."""
 BAD_SIZE_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What sizes raise that do not make a model; there are too many combinations to check each of them."""
+"""Errors of building a model with impossible sizes; there are too many combinations to check each."""
 _CONFIGS: dict[str, Any] = {"autoencoder": AutoencoderConfig, "classifier": ClassifierConfig}
 
 
@@ -92,7 +92,7 @@ def _require_possible(config: Config, weights: Mapping[str, Tensor], source: str
         sizes.append(encoder.dim * head.dim)
     if isinstance(head, AttentiveHeadConfig):
         sizes.append(round(encoder.dim**2 * head.mlp_ratio))
-    if max(sizes) > _SLACK * largest:
+    if max(sizes) > _MAX_SIZE_RATIO * largest:
         raise UserError(
             f"{source}: its settings need larger matrices than the weights have, whose largest has {largest} "
             f"numbers; found dim={encoder.dim}, tubelet={encoder.tubelet} and patch_size={encoder.patch_size}"

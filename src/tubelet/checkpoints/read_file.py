@@ -21,7 +21,7 @@ from tubelet.checkpoints.tensor_file import read_tensors
 from tubelet.errors import UserError, first_few
 
 CHUNK_BYTES = 1 << 20
-MOST_BYTES_PER_BYTE = 4
+MAX_BYTES_PER_BYTE = 4
 """Bytes of tensors that one byte of a file may stand for: tensors may share memory, and zip may compress."""
 _SPARE_BYTES = 1 << 24
 """What a small file may expand to besides."""
@@ -150,7 +150,7 @@ def _tensors_in(content: Any) -> Iterator[Tensor]:
 
 def _require_backed(path: Path, claimed: int) -> None:
     size = path.stat().st_size
-    if claimed > MOST_BYTES_PER_BYTE * size + _SPARE_BYTES:
+    if claimed > MAX_BYTES_PER_BYTE * size + _SPARE_BYTES:
         raise UserError(
             f"{path} has {size:,} bytes, but claims to contain {claimed:,} bytes of tensors: it is damaged, "
             "or not a checkpoint"

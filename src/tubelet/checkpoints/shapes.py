@@ -7,10 +7,10 @@ from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.read_file import Checkpoint
 from tubelet.errors import UserError
 from tubelet.models.encoder import EncoderConfig
+from tubelet.models.sizes import ENCODER_SIZES
 from tubelet.patches import Size3
 
-ENCODER_HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
-"""Width -> attention heads, of every published encoder (small, base, large, huge, giant)."""
+_ENCODER_HEADS = {size["dim"]: size["heads"] for size in ENCODER_SIZES.values()}  # by width
 
 
 def read_encoder(
@@ -60,7 +60,7 @@ def num_heads(
         dim: the width of the part.
         head_width: the width of one head in published models; None for encoders, where it varies.
     """
-    published = ENCODER_HEADS.get(dim) if head_width is None else dim // head_width
+    published = _ENCODER_HEADS.get(dim) if head_width is None else dim // head_width
     heads = hints.get(name)
     if heads is None:
         if published is None or (head_width and dim % head_width):

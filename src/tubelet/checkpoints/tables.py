@@ -38,7 +38,7 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class Concatenated:
+class ConcatenatedEntry:
     """Their position table is ours with the class token's position as its first row."""
 
     ours: tuple[str, str]
@@ -54,7 +54,7 @@ class Constant:
     check: bool = True
 
 
-Entry = Rename | Kernel | Stack | Concatenated | Constant
+Entry = Rename | Kernel | Stack | ConcatenatedEntry | Constant
 
 
 def affine(ours: str, theirs: str) -> Iterator[Rename]:
@@ -155,7 +155,7 @@ def _read_entry(entry: Entry, theirs: Mapping[str, Tensor], source: str) -> Weig
             return {entry.ours: theirs[entry.theirs].permute(0, 2, 3, 4, 1).flatten(1).contiguous()}
         case Stack():
             return {entry.ours: torch.cat([theirs[name] for name in entry.theirs])}
-        case Concatenated():
+        case ConcatenatedEntry():
             table = theirs[entry.theirs]
             parts = table[:, :1].contiguous(), table[:, 1:].contiguous()
             return dict(zip(entry.ours, parts, strict=True))
@@ -197,7 +197,7 @@ def _write_entry(entry: Entry, ours: Mapping[str, Tensor]) -> Weights:
         case Stack():
             parts = ours[entry.ours].chunk(len(entry.theirs))
             return {name: part.clone() for name, part in zip(entry.theirs, parts, strict=True)}
-        case Concatenated():
+        case ConcatenatedEntry():
             return {entry.theirs: torch.cat([ours[name] for name in entry.ours], dim=1)}
         case Constant():
             return {entry.theirs: entry.value.clone()}
@@ -207,6 +207,6 @@ def _our_names(entry: Entry) -> tuple[str, ...]:
     match entry:
         case Constant():
             return ()
-        case Concatenated():
+        case ConcatenatedEntry():
             return entry.ours
     return (entry.ours,)

@@ -31,7 +31,7 @@ _WRAPPERS = re.compile(
 _AVERAGE = re.compile(r"(^|[._])(ema|swa|avg|averaged?|shadow)([._]|$)")
 _PARTS = ("backbone", "encoder")
 """Prefixes of a part of a model."""
-_MOST_LEVELS = 8
+_MAX_LEVELS = 8
 _log = logging.getLogger("tubelet")
 
 
@@ -42,10 +42,10 @@ class WeightSet:
     Attributes:
         keys: the keys of the dictionaries around it.
         prefix: what its tensors' names begin with there, with a dot at the end.
-        family: whose names they are.
+        family: the code base that names its tensors like this.
         weights: the tensors, without that prefix.
         is_average: whether it is an average over training.
-        strangers: other tensors in the same dictionary, which are not of any set.
+        unexpected: names of other tensors in the same dictionary, which are not of any set.
     """
 
     keys: tuple[str, ...]
@@ -53,7 +53,7 @@ class WeightSet:
     family: Family
     weights: Mapping[str, Any]
     is_average: bool
-    strangers: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -81,8 +81,8 @@ def read_checkpoint(
     if not sets:
         raise _unknown(content, source)
     chosen = _choose(sets, wanted, source)
-    if chosen.strangers:
-        _report_strangers(chosen, source)
+    if chosen.unexpected:
+        _report_unexpected(chosen, source)
     others = settings | _beside(content, chosen)
     if len(sets) > 1:
         others["weights"] = chosen.name
@@ -110,7 +110,7 @@ def _dictionaries(
     content: Any, keys: tuple[str, ...], seen: set[int]
 ) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
     """Yield all dictionaries with tensors, and the keys that lead there; one may contain itself."""
-    if not isinstance(content, Mapping) or id(content) in seen or len(keys) > _MOST_LEVELS:
+    if not isinstance(content, Mapping) or id(content) in seen or len(keys) > _MAX_LEVELS:
         return
     seen.add(id(content))
     if any(isinstance(value, Tensor) for value in content.values()):
@@ -132,7 +132,7 @@ def _sets_in(
             family = next((family for family in FAMILIES if family.matches(inner)), None)
             if family:
                 found[prefix] = family, inner
-    strangers = tuple(
+    unexpected = tuple(
         name
         for name, value in plain.items()
         if isinstance(value, Tensor) and not name.startswith(tuple(found)) and not name.endswith("n_averaged")
@@ -140,7 +140,7 @@ def _sets_in(
     for prefix, (family, inner) in found.items():
         counter = f"{prefix.removesuffix('module.')}n_averaged"  # of torch.optim.swa_utils.AveragedModel
         is_average = counter in plain or _is_average(keys, prefix, content)
-        yield WeightSet(keys, prefix, family, inner, is_average, strangers)
+        yield WeightSet(keys, prefix, family, inner, is_average, unexpected)
 
 
 def _prefixes(names: Mapping[str, Any]) -> list[str]:
@@ -195,9 +195,9 @@ def _is_wanted(found: WeightSet, wanted: str) -> bool:
     return wanted in (found.name, *found.name.split(".")) or (wanted == "ema" and found.is_average)
 
 
-def _report_strangers(chosen: WeightSet, source: str) -> None:
+def _report_unexpected(chosen: WeightSet, source: str) -> None:
     """Log what is left out beside a model; refuse it beside a part of one, as it is the model's, too."""
-    names = first_few(chosen.strangers, 4)
+    names = first_few(chosen.unexpected, 4)
     if chosen.prefix.split(".")[-2] in _PARTS:
         raise UserError(
             f"{source}: expected only {chosen.prefix}*, a model of {chosen.family.title}, found also "

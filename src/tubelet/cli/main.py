@@ -12,7 +12,7 @@ from tubelet.cli.bench import bench
 from tubelet.cli.checkpoints import convert, inspect, zoo
 from tubelet.cli.help import Verb, Verbs
 from tubelet.cli.inference import evaluate, predict, visualize
-from tubelet.cli.options import Device, Precision, Seed
+from tubelet.cli.options import Device, Seed, TrainingPrecision
 from tubelet.cli.prepare import prepare
 from tubelet.cli.recipe import recipe
 from tubelet.cli.sweep import sweep
@@ -33,7 +33,7 @@ def demo(
     ] = False,
     seed: Seed = 0,
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: TrainingPrecision = "auto",
 ) -> None:
     """Run the full pipeline on a generated data set, and write a report.
 

@@ -47,6 +47,10 @@ Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     typer.Option(metavar="NAME", help="auto, fp32, bf16 or fp16; auto is as in training, else fp32."),
 ]
+TrainingPrecision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option(metavar="NAME", help="auto, fp32, bf16 or fp16; auto is bf16 if the hardware has it."),
+]
 
 
 def with_runtime(settings: list[str] | None, device: str, precision: str) -> list[str]:

@@ -33,10 +33,15 @@ Root = Annotated[
 Fold = Annotated[int, typer.Option(min=1, max=3, metavar="N", help="Which of the three official splits.")]
 ValShare = Annotated[
     float | None,
-    typer.Option("--val", metavar="SHARE", help="Share of each class to validate on, if not given (0.1)."),
+    typer.Option(
+        "--val", metavar="SHARE", help="Share of each class for validation, if drawn (0.1); 0 is none."
+    ),
 ]
 TestShare = Annotated[
-    float | None, typer.Option("--test", metavar="SHARE", help="The same for testing (0.1); 0 for no test.")
+    float | None,
+    typer.Option(
+        "--test", metavar="SHARE", help="Share of each class for testing, if drawn (0.1); 0 is none."
+    ),
 ]
 ClassFile = Annotated[
     Path | None,
@@ -74,7 +79,7 @@ def _prepare(
         bool, typer.Option("--encode", help="Write small copies that train much faster to OUT/videos.")
     ] = False,
     short_side: Annotated[
-        int, typer.Option(metavar="PX", help="Of those copies; smaller videos keep their size.")
+        int, typer.Option(metavar="PX", help="Short side of the copies; smaller videos keep their size.")
     ] = 256,
     preview: Annotated[
         bool, typer.Option("--preview", help="Draw a first training batch: OUT/preview.png.")
@@ -256,7 +261,7 @@ def _folder(
     val: ValShare = None,
     test: TestShare = None,
     split_seed: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Of the split, if folders do not specify it.")
+        int, typer.Option(min=0, metavar="N", help="Seed of the split, if folders do not specify it.")
     ] = 0,
     unlabeled: Annotated[
         bool, typer.Option("--unlabeled", help="Folders are not classes: all videos are for pre-training.")
@@ -318,7 +323,9 @@ def _list(
     ] = "",
     val: ValShare = None,
     test: TestShare = None,
-    split_seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the splits that are drawn.")] = 0,
+    split_seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Seed of the splits that are drawn.")
+    ] = 0,
 ) -> "PreparePlan":
     """Lists of other projects, CSV, TSV, JSON or JSONL.
 

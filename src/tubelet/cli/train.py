@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tubelet.cli.options import Device, Precision, RecipeName, settings_argument, with_runtime
+from tubelet.cli.options import Device, RecipeName, TrainingPrecision, settings_argument, with_runtime
 from tubelet.errors import UserError
 from tubelet.machine import is_main_process
 
@@ -20,7 +20,7 @@ def pretrain(
     settings: Annotated[list[str] | None, settings_argument("pretrain", "optim.epochs=30")] = None,
     out: RunFolder = None,
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: TrainingPrecision = "auto",
 ) -> None:
     """Pre-train a masked autoencoder on videos without labels.
 
@@ -39,7 +39,7 @@ def finetune(
     settings: Annotated[list[str] | None, settings_argument("finetune", "optim.epochs=30")] = None,
     out: RunFolder = None,
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: TrainingPrecision = "auto",
 ) -> None:
     """Train a classifier, from a pre-trained model (init=MODEL) or not.
 

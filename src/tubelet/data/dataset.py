@@ -254,7 +254,7 @@ def read_views(
         uint8 (clips * crops, T, C=3, size, size), RGB, clip by clip.
 
     Raises:
-        VideoError: the video cannot be read, whatever it is that its content makes fail.
+        VideoError: the video cannot be read: any failure that its content causes.
         FetchError: it is remote and could not be fetched; a VideoError, too.
     """
 

@@ -169,8 +169,8 @@ class TrainLoader:
 def view_order(done: np.ndarray, *, batch: int, rank: int = 0, world: int = 1) -> list[list[int]]:
     """Return the numbers of the videos in each batch of a test, of this process.
 
-    A batch is made of neighbors in the list, whatever is done of other batches and however many processes
-    there are: results may depend on a batch's size in their last digits.
+    A batch has neighbors in the list. It does not depend on the number of processes or on which other batches
+    are done, because results may depend on a batch's size in their last digits.
 
     Args:
         done: (N,) bool, the videos to leave out.

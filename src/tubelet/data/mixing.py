@@ -35,7 +35,7 @@ class Mixing:
         cutmix: alpha of the weight's Beta distribution in cutmix; 0 disables cutmix. The weight is corrected
             to the part of the box that is inside the frame.
         switch: probability of cutmix rather than mixup if both are enabled.
-        probability: of a batch to be mixed at all.
+        probability: probability that a batch is mixed.
     """
 
     mixup: float = 0.8

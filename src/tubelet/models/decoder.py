@@ -10,7 +10,7 @@ from tubelet.errors import require_at_least, require_between
 from tubelet.masking import TokenMask, take
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
 from tubelet.models.positions import PositionKind, Positions
-from tubelet.models.sizes import BY_SIZE, DECODER_SIZES, MOST_DEEP, MOST_WIDE, SizeName, fill_by_size
+from tubelet.models.sizes import BY_SIZE, DECODER_SIZES, MAX_DEPTH, MAX_WIDTH, SizeName, fill_by_size
 from tubelet.patches import Size3
 
 
@@ -53,8 +53,8 @@ class DecoderConfig:
 
     def __post_init__(self, size: SizeName | None) -> None:
         fill_by_size(self, DECODER_SIZES, size)
-        require_between(1, MOST_WIDE, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
-        require_between(0, MOST_DEEP, depth=self.depth)
+        require_between(1, MAX_WIDTH, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
+        require_between(0, MAX_DEPTH, depth=self.depth)
         require_at_least(1, position_grid=min(self.position_grid) if self.position_grid else None)
         require_at_least(0, norm_eps=self.norm_eps, final_norm_eps=self.final_norm_eps)
 

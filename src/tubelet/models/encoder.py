@@ -9,12 +9,12 @@ from tubelet.errors import require_at_least, require_between
 from tubelet.masking import take
 from tubelet.models.layers import NORM_EPS, Transformer, init_weights
 from tubelet.models.positions import PositionKind, Positions
-from tubelet.models.sizes import BY_SIZE, ENCODER_SIZES, MOST_DEEP, MOST_WIDE, SizeName, fill_by_size
+from tubelet.models.sizes import BY_SIZE, ENCODER_SIZES, MAX_DEPTH, MAX_WIDTH, SizeName, fill_by_size
 from tubelet.patches import Size3, token_grid
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-MOST_STATISTIC, LEAST_STD = 1e4, 1e-6
+MAX_STATISTIC, MIN_STD = 1e4, 1e-6
 """Bounds of mean and deviation: far beyond those of any pixels in [0, 1], yet inputs stay finite."""
 
 
@@ -69,15 +69,15 @@ class EncoderConfig:
 
     def __post_init__(self, size: SizeName | None) -> None:
         fill_by_size(self, ENCODER_SIZES, size)
-        require_between(1, MOST_WIDE, frames=self.frames, image_size=self.image_size)
-        require_between(1, MOST_WIDE, tubelet=self.tubelet, patch_size=self.patch_size)
-        require_between(1, MOST_WIDE, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
-        require_between(0, MOST_DEEP, depth=self.depth)
+        require_between(1, MAX_WIDTH, frames=self.frames, image_size=self.image_size)
+        require_between(1, MAX_WIDTH, tubelet=self.tubelet, patch_size=self.patch_size)
+        require_between(1, MAX_WIDTH, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
+        require_between(0, MAX_DEPTH, depth=self.depth)
         require_at_least(1, position_grid=min(self.position_grid) if self.position_grid else None)
         require_at_least(0, norm_eps=self.norm_eps)
         for mean, std in zip(self.mean, self.std, strict=True):
-            require_between(-MOST_STATISTIC, MOST_STATISTIC, mean=mean)
-            require_between(LEAST_STD, MOST_STATISTIC, std=std)
+            require_between(-MAX_STATISTIC, MAX_STATISTIC, mean=mean)
+            require_between(MIN_STD, MAX_STATISTIC, std=std)
 
     @property
     def tubelet_size(self) -> Size3:

@@ -11,7 +11,7 @@ from tubelet.errors import UserError, require_above, require_at_least, require_b
 from tubelet.masking import TokenMask, take
 from tubelet.models.layers import NORM_EPS, Mlp, Transformer, init_weights
 from tubelet.models.positions import Positions
-from tubelet.models.sizes import MOST_DEEP, MOST_WIDE
+from tubelet.models.sizes import MAX_DEPTH, MAX_WIDTH
 from tubelet.patches import Size3
 from tubelet.settings import BY_KIND
 
@@ -77,8 +77,8 @@ class BridgingHeadConfig:
     mask_tokens: bool = False
 
     def __post_init__(self) -> None:
-        require_between(1, MOST_WIDE, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
-        require_between(0, MOST_DEEP, depth=self.depth)
+        require_between(1, MAX_WIDTH, dim=self.dim, heads=self.heads, mlp_dim=self.mlp_dim)
+        require_between(0, MAX_DEPTH, depth=self.depth)
         require_below_1(dropout=self.dropout)
 
     @property
@@ -101,7 +101,7 @@ class MlpHeadConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        require_between(1, MOST_WIDE, dim=self.dim)
+        require_between(1, MAX_WIDTH, dim=self.dim)
         require_below_1(dropout=self.dropout)
 
     @property
@@ -126,7 +126,7 @@ class AttentiveHeadConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        require_between(1, MOST_WIDE, heads=self.heads)
+        require_between(1, MAX_WIDTH, heads=self.heads)
         require_above(0, mlp_ratio=self.mlp_ratio)
         require_below_1(dropout=self.dropout)
 

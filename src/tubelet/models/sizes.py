@@ -7,8 +7,8 @@ from tubelet.errors import UserError
 
 SizeName = Literal["small", "base", "large", "huge", "giant"]
 
-MOST_WIDE, MOST_DEEP = 2**16, 2**10
-"""Of a model's sides and widths, and of its blocks; larger numbers are taken for mistakes."""
+MAX_WIDTH, MAX_DEPTH = 2**16, 2**10
+"""Of the sides and widths of a model, and of its number of blocks; larger numbers are taken for mistakes."""
 
 
 class _BySize(int):

@@ -21,7 +21,7 @@ READ_LIMIT_S = 240.0  # to read all packets of a file and to decode a few frames
 
 
 @dataclass(frozen=True)
-class Checked(VideoProperties):
+class CheckResult(VideoProperties):
     """The result of checking a file.
 
     Attributes:
@@ -35,13 +35,13 @@ class Checked(VideoProperties):
     size_changes: bool = False
 
 
-def check_file(path: str) -> Checked | JobFailed:
+def check_file(path: str) -> CheckResult | JobFailed:
     """Check a file or an image folder; what is wrong with it is in the result.
 
     Of a remote file only as much is read as its frames need. If it cannot be fetched, the job has failed: the
     network may be the reason.
     """
-    checked = Checked(path)
+    checked = CheckResult(path)
     try:
         is_folder = os.path.isdir(path)  # noqa: PTH112
         content = _content_hash([str(image) for image in folder_images(Path(path))] if is_folder else [path])

@@ -61,7 +61,7 @@ class EncodeJob:
 
 
 @dataclass(frozen=True)
-class Encoded(VideoProperties):
+class EncodeResult(VideoProperties):
     """The properties of an encoded video, or in `error` why it could not be encoded.
 
     Attributes:
@@ -71,7 +71,7 @@ class Encoded(VideoProperties):
     size: int = 0
 
 
-def encode_file(job: EncodeJob) -> Encoded | JobFailed:
+def encode_file(job: EncodeJob) -> EncodeResult | JobFailed:
     """Write a video, or nothing if that fails; what is wrong with the source is in the result.
 
     If a remote source cannot be fetched, the job has failed: the network may be the reason.
@@ -92,7 +92,7 @@ def encode_file(job: EncodeJob) -> Encoded | JobFailed:
                 index = video.index
             if len(index) != written:
                 raise VideoError(f"{written} frames were written, the file has {len(index)}")
-            return Encoded(size=part.stat().st_size, note=note).with_index(index)
+            return EncodeResult(size=part.stat().st_size, note=note).with_index(index)
     except FetchError as error:
         return JobFailed(str(error).removeprefix(f"{job.source}: "))
     except (av.FFmpegError, OSError, VideoError) as error:
@@ -101,7 +101,7 @@ def encode_file(job: EncodeJob) -> Encoded | JobFailed:
                 f"no space left for {target}; make room and run the same again to resume"
             ) from None
         reason = str(getattr(error, "strerror", None) or error).removeprefix(f"{job.source}: ")
-        return Encoded(error=f"cannot be encoded ({reason})")
+        return EncodeResult(error=f"cannot be encoded ({reason})")
 
 
 def _transcode(job: EncodeJob, part: Path) -> tuple[int, str]:

@@ -15,8 +15,8 @@ from typing import Any
 
 from tubelet.errors import UserError
 from tubelet.files import exclusive
-from tubelet.prepare.check import Checked
-from tubelet.prepare.encode import Encoded, EncodeJob
+from tubelet.prepare.check import CheckResult
+from tubelet.prepare.encode import EncodeJob, EncodeResult
 from tubelet.prepare.segments import Segments, SegmentsJob
 from tubelet.prepare.stamps import Stamp
 
@@ -49,8 +49,8 @@ class Journal:
     def __init__(self, out: Path) -> None:
         self._out = out
         self._path = out / "prepare.jsonl"
-        self._checks: dict[str, tuple[Stamp, Checked]] = {}
-        self._encoded: dict[str, tuple[dict[str, Any], Encoded | None]] = {}
+        self._checks: dict[str, tuple[Stamp, CheckResult]] = {}
+        self._encoded: dict[str, tuple[dict[str, Any], EncodeResult | None]] = {}
         self._segments: dict[SegmentsJob, tuple[Stamp, Segments]] = {}
         self._files: set[str] = set()
         self._origin: list[str] = []
@@ -63,7 +63,7 @@ class Journal:
     def _read(self, entry: dict[str, Any]) -> None:
         current = entry.get("version") == _VERSION
         if "check" in entry and current:
-            check = Checked(**entry["check"])
+            check = CheckResult(**entry["check"])
             self._checks[check.path] = Stamp(**entry["stamp"]), check
         elif "segments" in entry and current:
             job, result = entry["segments"], entry["result"]
@@ -73,7 +73,7 @@ class Journal:
                 Segments(tuple(result["frames"]), tuple(result["errors"]), result["duration_s"]),
             )
         elif "encode" in entry:
-            encoded = Encoded(**entry["result"]) if current else None
+            encoded = EncodeResult(**entry["result"]) if current else None
             self._encoded[entry["encode"]["target"]] = entry["encode"], encoded
         elif "files" in entry:
             self._files, self._origin = set(entry["files"]), entry["origin"]
@@ -106,12 +106,12 @@ class Journal:
         if (names, words) != (self._files, self._origin):
             self._append({"files": sorted(names), "origin": words})
 
-    def check_of(self, path: str, stamp: Stamp) -> Checked | None:
+    def check_of(self, path: str, stamp: Stamp) -> CheckResult | None:
         """Return the check of a file unless it has changed since."""
         known, check = self._checks.get(path, (None, None))
         return check if known == stamp else None
 
-    def add_check(self, check: Checked, stamp: Stamp) -> None:
+    def add_check(self, check: CheckResult, stamp: Stamp) -> None:
         """Record the check of a file."""
         self._append({"check": asdict(check), "stamp": asdict(stamp), "version": _VERSION})
 
@@ -134,7 +134,7 @@ class Journal:
                 sizes[target] = (self._out / target).stat().st_size
         return sizes
 
-    def encoding_of(self, job: EncodeJob, stamp: Stamp) -> Encoded | None:
+    def encoding_of(self, job: EncodeJob, stamp: Stamp) -> EncodeResult | None:
         """Return the result of the same job if what it wrote is still there."""
         entry = self._entry(job, stamp)
         known, result = self._encoded.get(entry["target"], ({}, None))
@@ -146,7 +146,7 @@ class Journal:
             valid = bool(result.error)
         return result if valid else None
 
-    def add_encoding(self, job: EncodeJob, stamp: Stamp, result: Encoded) -> None:
+    def add_encoding(self, job: EncodeJob, stamp: Stamp, result: EncodeResult) -> None:
         """Record the result of an encoding."""
         entry = self._entry(job, stamp)
         self._encoded[entry["target"]] = entry, result

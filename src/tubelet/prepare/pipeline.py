@@ -15,9 +15,9 @@ from tubelet.data.manifest import SPLITS, read_manifest, write_manifest
 from tubelet.errors import UserError
 from tubelet.files import discard_partials
 from tubelet.machine import available_cores
-from tubelet.prepare.check import Checked, check_file
+from tubelet.prepare.check import CheckResult, check_file
 from tubelet.prepare.duplicates import draw_splits
-from tubelet.prepare.encode import Encoded, EncodeJob, encode_file, targets_of
+from tubelet.prepare.encode import EncodeJob, EncodeResult, encode_file, targets_of
 from tubelet.prepare.journal import Journal, open_journal
 from tubelet.prepare.plan import ListedVideo, PreparePlan
 from tubelet.prepare.pool import JobFailed, run_jobs
@@ -161,7 +161,7 @@ def _check(videos: Sequence[VideoRecord], journal: Journal, config: PrepareConfi
     for path, result in _results(
         "checking videos", check_file, groups, known, config, lambda _: _CHECK_LIMIT_S
     ):
-        if isinstance(result, Checked) and path not in known:
+        if isinstance(result, CheckResult) and path not in known:
             journal.add_check(result, stamps[path])
         for video in groups[path]:
             frames = video.listed.frames
@@ -181,7 +181,7 @@ def _check(videos: Sequence[VideoRecord], journal: Journal, config: PrepareConfi
                 video.outcome = Outcome.PART_OF_FOLDER
 
 
-def _settle_part(video: VideoRecord, checked: Checked) -> None:
+def _settle_part(video: VideoRecord, checked: CheckResult) -> None:
     """Keep what a line says of its kind of file: seconds of a video, numbers of images in a folder."""
     listed = video.listed
     if Path(listed.path).is_dir():
@@ -253,7 +253,7 @@ def _encode(videos: Sequence[VideoRecord], journal: Journal, out: Path, config: 
         return _ENCODE_LIMIT_S + _ENCODE_LIMIT_S_PER_FRAME * (checked.frames if checked else 0)
 
     for job, encoded in _results("encoding videos", encode_file, jobs, known, config, limit_s):
-        if isinstance(encoded, Encoded) and job not in known:
+        if isinstance(encoded, EncodeResult) and job not in known:
             journal.add_encoding(job, stamps[job], encoded)
         for video in jobs[job]:
             if isinstance(encoded, JobFailed):

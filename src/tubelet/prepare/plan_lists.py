@@ -117,9 +117,10 @@ def plan_lists(
             notes = [*notes, f"image folders in {url} are left out; copy them to this machine"]
     located = [(row, *location) for row, location in zip(rows, found, strict=True) if location]
     if not located:
+        others = f", nor any of the other {len(rows) - 1}" if len(rows) > 1 else ""
         raise UserError(
-            f"{rows[0].where}: no '{rows[0].name}' in {root or f'{paths[0].parent} or the current folder'}, "
-            f"nor any of the other {len(rows) - 1}; specify with --root the folder that paths are relative to"
+            f"{rows[0].where}: no '{rows[0].name}' in {root or f'{paths[0].parent} or the current folder'}"
+            f"{others}; specify with --root the folder that paths are relative to"
         )
     _require_no_header(listed, [location is not None for location in found])
     short = short_names((path for _, path, _ in located), absolute_path(root) if root else None)

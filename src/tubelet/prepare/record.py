@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from tubelet.data.manifest import Sample
-from tubelet.prepare.check import Checked
-from tubelet.prepare.encode import Encoded
+from tubelet.prepare.check import CheckResult
+from tubelet.prepare.encode import EncodeResult
 from tubelet.prepare.plan import ListedVideo, VideoProperties
 from tubelet.prepare.stamps import Stamp
 
@@ -50,8 +50,8 @@ class VideoRecord:
     outcome: Outcome = Outcome.PENDING
     error: str = ""
     stamp: Stamp | None = None
-    checked: Checked | None = None
-    encoded: Encoded | None = None
+    checked: CheckResult | None = None
+    encoded: EncodeResult | None = None
     segment_frames: int = 0
     segment_note: str = ""
     path: str = ""

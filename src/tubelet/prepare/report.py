@@ -16,7 +16,7 @@ from tubelet.prepare.record import Outcome, VideoRecord
 
 _SUMMARY_LINES = 5  # of each kind
 _SUMMARY_LETTERS = 400  # of each line; report.txt has all
-_FEW = 20  # videos: with fewer, one of them is more than 5 % of an accuracy
+_MIN_TEST_VIDEOS = 20  # with fewer, one video is more than 5 % of an accuracy
 _LEFT_OUT = (Outcome.BROKEN, Outcome.SIZE_CHANGES)
 
 
@@ -185,7 +185,7 @@ class PrepareReport:
             yield f"{copies} in the split of the video with the same content"
         for split in ("val", "test"):
             count = len(self.samples.get(split, ()))
-            if self.plan.classes and 0 < count < _FEW:
+            if self.plan.classes and 0 < count < _MIN_TEST_VIDEOS:
                 small = self.plan.draw and getattr(self.plan.draw, split) < 0.3
                 advice = f"; --{split} 0.3 holds out more" if small else ""
                 yield f"{split} has {plural(count, 'video')}: one video is {100 / count:.0f} %{advice}"

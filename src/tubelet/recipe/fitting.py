@@ -38,9 +38,9 @@ _SMALL_ENCODER = {
 _SMALL_DECODER = {"dim": 96, "depth": 2, "heads": 3, "mlp_dim": 384}
 _LONG_S = 10.0  # longer videos show more than one action: a clip is a part of them
 _USABLE_MEMORY = 0.7  # of the device; the rest is for fragmentation, other programs and the batch
-_LEAST_CLIPS = 8  # that must fit on a GPU at a time, or half of the tokens are masked
+_MIN_CLIPS = 8  # that must fit on a GPU at a time, or half of the tokens are masked
 _EFFICIENCY = 0.4  # of a training step, of the speed of its matrix products
-_NOT_YET = {"base_lr": 0.0, "epochs": 1_000_000}  # values with which all other settings can be checked
+_TEMPORARY_VALUES = {"base_lr": 0.0, "epochs": 1_000_000}  # with them all other settings can be checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ def fit_settings(settings: Mapping[str, Any], situation: Situation, source: str)
     encoder = _encoder(recipe, situation)
     if isinstance(recipe, FinetuneRecipe):
         if fitted.get("masking") == AUTO:
-            masked = situation.device == "cuda" and _clips_that_fit(recipe, encoder, situation) < _LEAST_CLIPS
+            masked = situation.device == "cuda" and _clips_that_fit(recipe, encoder, situation) < _MIN_CLIPS
             fitted["masking"] = {"kind": "running_cell", "ratio": 0.5} if masked else None
             recipe = parse(TASKS["finetune"], _without_auto(fitted), source)
         fitted["data"]["augment"] = _filled(fitted["data"].get("augment"), _augment(situation))
@@ -163,8 +163,8 @@ def _without_auto(settings: Mapping[str, Any]) -> dict[str, Any]:
             found[key] = _without_auto(value)
         elif value != AUTO:
             found[key] = value
-        elif key in _NOT_YET:
-            found[key] = _NOT_YET[key]
+        elif key in _TEMPORARY_VALUES:
+            found[key] = _TEMPORARY_VALUES[key]
     return found
 
 

@@ -4,18 +4,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from tubelet.clips import MOST_VIEWS, AnyClip, DenseClip, GeometryName, ScoresName, Views
+from tubelet.clips import MAX_VIEWS, AnyClip, DenseClip, GeometryName, ScoresName, Views
 from tubelet.data.augment import Augment
 from tubelet.data.mixing import Mixing
 from tubelet.data.protocols import named_protocol
 from tubelet.errors import UserError, require_at_least, require_below_1, require_between, require_probability
-from tubelet.machine import MOST_PROCESSES
+from tubelet.machine import MAX_PROCESSES
 from tubelet.masking import AnyMasking, ClassifierMasking, TubeMasking
 from tubelet.models.autoencoder import AutoencoderConfig
 from tubelet.models.decoder import DecoderConfig
 from tubelet.models.encoder import EncoderConfig
 from tubelet.models.heads import AnyHeadConfig, LinearHeadConfig
-from tubelet.models.sizes import MOST_WIDE
+from tubelet.models.sizes import MAX_WIDTH
 from tubelet.models.target import PixelTarget
 from tubelet.train.checkpoint import SaveConfig
 from tubelet.train.loggers import LogConfig
@@ -68,8 +68,8 @@ class DataConfig:
     max_failures: float = 0.05
 
     def __post_init__(self) -> None:
-        require_between(1, MOST_VIEWS, repeats=self.repeats, augmented_copies=self.augmented_copies)
-        require_between(0, MOST_PROCESSES, workers=self.workers)
+        require_between(1, MAX_VIEWS, repeats=self.repeats, augmented_copies=self.augmented_copies)
+        require_between(0, MAX_PROCESSES, workers=self.workers)
         require_probability(max_failures=self.max_failures)
 
     @property
@@ -221,7 +221,7 @@ class FinetuneRecipe:
 
     def __post_init__(self) -> None:
         _check_seed(self.seed)
-        require_between(1, MOST_WIDE, frames=self.frames, image_size=self.image_size)
+        require_between(1, MAX_WIDTH, frames=self.frames, image_size=self.image_size)
         if self.keep_head and self.init is None:
             raise UserError("keep_head keeps the head of init, which is null")
         if self.init_classes is not None and not self.keep_head:
@@ -265,7 +265,7 @@ class EvaluateDataConfig:
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        require_between(0, MOST_PROCESSES, workers=self.workers)
+        require_between(0, MAX_PROCESSES, workers=self.workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,7 +275,7 @@ class ViewsConfig:
     Attributes:
         clips: clips, evenly spaced over the video.
         crops: square crops, evenly spaced along the longer side of each clip.
-        geometry: whose way of scaling frames and placing crops to reproduce.
+        geometry: the project whose scaling of frames and positions of crops are reproduced.
         scores: how the views' scores are combined: the mean of their probabilities, the probability of their
             mean logits, or each class's highest probability (PySlowFast on multi-label data sets).
     """
@@ -286,7 +286,7 @@ class ViewsConfig:
     scores: ScoresName | None = None
 
     def __post_init__(self) -> None:
-        require_between(1, MOST_VIEWS, clips=self.clips, crops=self.crops)
+        require_between(1, MAX_VIEWS, clips=self.clips, crops=self.crops)
 
     def over(self, views: Views) -> Views:
         """Return views with the parts changed that are given here."""

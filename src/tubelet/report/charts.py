@@ -27,7 +27,7 @@ _CSS_COLORS = {
 }
 _LEFT, _RIGHT, _BOTTOM, _TOP = 46, 16, 50, 30  # margins around the axes, in units of the SVG
 _FONT_SIZE = 12.5
-_FEW_POINTS = 3  # points that do not show a trend
+_MAX_MARKED_POINTS = 3  # a curve of so few does not show a trend
 
 
 def trade_off_chart(results: Sequence[Result], colors: Mapping[str, int]) -> str:
@@ -69,7 +69,7 @@ def curves_chart(chart: Chart, colors: Mapping[str, int]) -> str:
 
     def draw(axes: Axes) -> None:
         single = len(chart.curves) == 1
-        few_points = max(len(curve.xs) for curve in chart.curves) <= _FEW_POINTS
+        few_points = max(len(curve.xs) for curve in chart.curves) <= _MAX_MARKED_POINTS
         for curve in chart.curves:
             color = _INK if single else _SERIES[colors[curve.name]]
             axes.plot(curve.xs, curve.ys, color=color, linewidth=2, marker="o" if few_points else "")

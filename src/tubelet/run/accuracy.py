@@ -18,7 +18,7 @@ _ROW_BYTES = 2**23  # of a matrix, looked at together
 _COLUMN_BYTES = 2**25
 _NAMES_TOGETHER = 4096
 _LEAST_CLASSES_OF_TOP5 = 10
-_MOST_CLASSES_LISTED = 20
+_MAX_CLASSES_LISTED = 20
 _NUM_PAIRS = 3
 _NAME_WIDTH = 40
 
@@ -170,7 +170,7 @@ class Evaluation:
 
         The table has each class's videos and accuracy or, of a multi-label test, average precision.
         """
-        parts = [_class_table(self)] if self.probabilities.shape[1] <= _MOST_CLASSES_LISTED else []
+        parts = [_class_table(self)] if self.probabilities.shape[1] <= _MAX_CLASSES_LISTED else []
         if not self.multi_label and (pairs := list(self._most_confused())):
             parts.append("most confused:\n" + "\n".join(f"  {pair}" for pair in pairs))
         return "\n\n".join(parts)

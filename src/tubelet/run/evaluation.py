@@ -18,7 +18,7 @@ from tubelet.data.loader import default_workers, view_order
 from tubelet.data.manifest import Manifest, Sample, read_manifest
 from tubelet.data.workers import Workers
 from tubelet.errors import UserError, require_at_least, require_between
-from tubelet.machine import MOST_PROCESSES, version
+from tubelet.machine import MAX_PROCESSES, version
 from tubelet.masking import ClassifierMasking, RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.encoder import EncoderConfig
@@ -95,7 +95,7 @@ def evaluate(
         OSError: `out` cannot be written.
     """
     require_at_least(1, batch_size=batch_size)
-    require_between(0, MOST_PROCESSES, workers=workers)
+    require_between(0, MAX_PROCESSES, workers=workers)
     source = model if isinstance(model, str | Path) else "the model"
     loaded, runtime = on_device(model, device, precision_of_test(precision, protocol), threads)
     classifier = require_classifier(loaded, source)

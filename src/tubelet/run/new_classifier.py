@@ -145,7 +145,9 @@ def copy_head(recipe: FinetuneRecipe, start: Model, model: VideoClassifier, clas
     if not isinstance(start, VideoClassifier) or not start.config.classes:
         raise UserError("keep_head=true needs an init with classes: a fine-tuned model")
     weights, expected = start.head.state_dict(), model.head.state_dict()
-    rest = [{n: w.shape for n, w in part.items() if not n.startswith(_LAST)} for part in (weights, expected)]
+    rest = [
+        {n: w.shape for n, w in part.items() if not n.startswith(_LAST_LAYER)} for part in (weights, expected)
+    ]
     if rest[0] != rest[1]:
         changed = "\n  ".join(difference(to_plain(start.config.head), to_plain(recipe.head)))
         raise UserError(
@@ -154,11 +156,11 @@ def copy_head(recipe: FinetuneRecipe, start: Model, model: VideoClassifier, clas
         )
     rows = torch.tensor(_rows(_names_of(recipe, start), classes, start.config.classes))
     model.head.load_state_dict(
-        {name: value[rows] if name.startswith(_LAST) else value for name, value in weights.items()}
+        {name: value[rows] if name.startswith(_LAST_LAYER) else value for name, value in weights.items()}
     )
 
 
-_LAST = "classify."  # the parameters of a head's last layer
+_LAST_LAYER = "classify."  # the parameters of a head's last layer
 
 
 def _names_of(recipe: FinetuneRecipe, start: VideoClassifier) -> tuple[str, ...]:

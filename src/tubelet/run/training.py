@@ -22,12 +22,12 @@ from tubelet.train.loggers import Console, JsonLines, Logger, Logs, TensorBoard
 from tubelet.train.loop import fit
 from tubelet.train.runtime import Runtime
 
-_WAYS_OUT = (
+_FOLDER_ADVICE = (
     "Choose another folder with --out, or write the run's recipe.yaml again from its recipe and settings: "
     "`tubelet recipe show RECIPE [KEY=VALUE ...]` prints it"
 )
 
-_LONGER = (
+_LONGER_RUN_ADVICE = (
     "\nThe learning rate of every step depends on optim.epochs, so a run cannot be made longer: to train its "
     "model further, start another run with init={run} and another --out"
 )
@@ -148,7 +148,7 @@ class RunFolder:
         if (self.path / "recipe.yaml").exists():
             self._require_same_recipe()
         elif (self.path / "last.pt").exists():
-            raise UserError(f"{self.path} has a run without recipe.yaml. {_WAYS_OUT}")
+            raise UserError(f"{self.path} has a run without recipe.yaml. {_FOLDER_ADVICE}")
 
     def begin(self) -> None:
         """Make and claim the folder, if it is new, and write the recipe into it."""
@@ -167,7 +167,7 @@ class RunFolder:
         try:
             old = identity(load_recipe(str(self.path / "recipe.yaml")))
         except UserError as error:
-            raise UserError(f"the run in {self.path} cannot be resumed: {error}\n{_WAYS_OUT}") from None
+            raise UserError(f"the run in {self.path} cannot be resumed: {error}\n{_FOLDER_ADVICE}") from None
         changed = difference(old, identity(self.recipe))
         if changed:
             listed = "\n  ".join(changed)
@@ -175,7 +175,7 @@ class RunFolder:
             raise UserError(
                 f"{self.path} has the run of another recipe; choose another folder with --out, or remove it. "
                 f"The differences (old -> new):\n  {listed}"
-                + (_LONGER.format(run=self.path) if longer else "")
+                + (_LONGER_RUN_ADVICE.format(run=self.path) if longer else "")
             )
 
 

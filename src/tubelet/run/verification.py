@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tubelet.checkpoints.catalogue import Published, csv_line
+from tubelet.checkpoints.catalogue import PublishedCheckpoint, csv_line
 from tubelet.checkpoints.hub_folder import weight_files
 from tubelet.checkpoints.load import download_published, load_published
 from tubelet.checkpoints.model_folder import Model
@@ -31,14 +31,14 @@ class Verification:
         problems: what differs from the row of the catalogue as it is.
     """
 
-    row: Published
+    row: PublishedCheckpoint
     problems: tuple[str, ...]
 
     def __str__(self) -> str:
         return csv_line(self.row)
 
 
-def verify_published(published: Published, file: Path | None = None) -> Verification:
+def verify_published(published: PublishedCheckpoint, file: Path | None = None) -> Verification:
     """Load a published checkpoint and run it on a fixed clip, in float32 on the CPU.
 
     Args:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tubelet.errors import UserError
-from tubelet.video.image_folder import is_image
+from tubelet.video.folder_videos import videos_in
 from tubelet.video.remote import remote_url
-from tubelet.video.sources import videos_in
 
 
 def separate_settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -41,11 +40,7 @@ def _videos_of(source: str) -> list[str]:
     if remote_url(source) or path.is_file():
         return [source]
     if path.is_dir():
-        if found := [str(video) for video in videos_in(path)]:
-            return found
-        if any(map(is_image, path.iterdir())):
-            return [source]
-        raise UserError(f"{source}: no videos in this folder")
+        return [str(video) for video in videos_in(path)]
     if glob.has_magic(source):
         matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - a pattern may be absolute
         if not matches:

@@ -111,7 +111,7 @@ def fit(
     Raises:
         UserError: the loss is not finite, the disk is full, the checkpoint does not fit, the run's folder is
             gone, or there are too few videos.
-        Interrupted: after SIGTERM or Ctrl-C, once the current step is finished and saved.
+        TrainingInterrupted: after SIGTERM or Ctrl-C, once the current step is finished and saved.
     """
     save, log = save or SaveConfig(), log or LogConfig()
     # --- Model, optimizer, schedule ------------------------------------------------------------------------
@@ -281,8 +281,8 @@ def _backward(
 
 
 def _stop(runtime: Runtime, step: int, caught: int | None) -> NoReturn:
-    """Raise `Interrupted` in every process, after a signal to any of them."""
-    interrupted = Interrupted(step, max(number or 0 for number in runtime.gather(caught)))
+    """Raise `TrainingInterrupted` in every process, after a signal to any of them."""
+    interrupted = TrainingInterrupted(step, max(number or 0 for number in runtime.gather(caught)))
     if runtime.is_main:
         print(interrupted, file=sys.stderr, flush=True)
     raise interrupted
@@ -353,7 +353,7 @@ def _refuse(
     )
 
 
-class Interrupted(SystemExit):
+class TrainingInterrupted(SystemExit):
     """The exit of a run that was saved and stopped after a signal; the code is the shell's, 128 + signal.
 
     Attributes:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tubelet.errors import UserError
 
 _GROW_AFTER = 2000  # steps without overflow; like the factor 2, the default of PyTorch's GradScaler
-_LEAST = 2.0**-10
+_MIN_SCALE = 2.0**-10
 
 
 @dataclass(kw_only=True)
@@ -33,8 +33,8 @@ class LossScale:
             self.value, self.steps = self.value / 2, 0
         elif self.steps == _GROW_AFTER:
             self.value, self.steps = self.value * 2, 0
-        if self.value < _LEAST:
+        if self.value < _MIN_SCALE:
             raise UserError(
-                "runtime.precision=fp16: the gradients overflow whatever the loss is scaled by. The last "
+                "runtime.precision=fp16: the gradients overflow with every scale of the loss. The last "
                 "checkpoint is intact. Lower base_lr, set clip_grad, or use precision=fp32 or bf16"
             )

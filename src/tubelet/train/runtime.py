@@ -21,7 +21,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from tubelet.errors import UserError, plural, require_between
-from tubelet.machine import MOST_PROCESSES, cores_per_process, process_rank
+from tubelet.machine import MAX_PROCESSES, cores_per_process, process_rank
 from tubelet.train.task import Task
 
 
@@ -56,7 +56,7 @@ class ComputeConfig:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        require_between(1, MOST_PROCESSES, threads=self.threads)
+        require_between(1, MAX_PROCESSES, threads=self.threads)
 
 
 @dataclass(frozen=True, kw_only=True)

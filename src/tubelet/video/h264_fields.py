@@ -68,7 +68,7 @@ def _joined(first: av.Packet, second: av.Packet) -> av.Packet:
 
 
 @dataclass(frozen=True)
-class Sequence:
+class SequenceParameters:
     """What is needed of a sequence parameter set to read slice headers."""
 
     has_fields: bool
@@ -87,7 +87,7 @@ class FieldParser:
     """
 
     def __init__(self, setup: bytes) -> None:
-        self.sequences: dict[int, Sequence] = {}
+        self.sequences: dict[int, SequenceParameters] = {}
         self._sequence_of: dict[int, int] = {}  # by the number of the picture parameter set
         self._length_bytes = (setup[4] & 3) + 1 if setup[:1] == b"\1" and len(setup) > 6 else 0
         units = _configured(setup) if self._length_bytes else _by_start_codes(setup)
@@ -129,7 +129,7 @@ class FieldParser:
         return Field(bool(bits.take(1)), frame_num)
 
 
-def _sequence(bits: "_Bits") -> tuple[int, Sequence]:
+def _sequence(bits: "_Bits") -> tuple[int, SequenceParameters]:
     """Read a sequence parameter set up to the flag that allows fields."""
     profile = bits.take(8)
     bits.take(16)  # constraints and level
@@ -157,7 +157,7 @@ def _sequence(bits: "_Bits") -> tuple[int, Sequence]:
     bits.number()  # reference frames
     bits.take(1)
     bits.number(), bits.number()  # width and height
-    return number, Sequence(not bits.take(1), separate_planes, frame_num_bits)
+    return number, SequenceParameters(not bits.take(1), separate_planes, frame_num_bits)
 
 
 class _Bits:

@@ -109,7 +109,7 @@ class VideoIndex:
         """Return the distinct frame numbers.
 
         Raises:
-            VideoError: no frames were asked for, or a frame is not in the video.
+            VideoError: no frames were requested, or a frame is not in the video.
         """
         wanted = set(numbers)
         if not wanted or min(wanted) < 0 or max(wanted) >= len(self):

@@ -23,10 +23,10 @@ from tubelet.video.sources import VideoError
 
 _ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 _LIMITED, _FULL = ColorRange.MPEG, ColorRange.JPEG
-_MOST_PIXELS = 2**15  # along a side, also in FFmpeg's scaler
+_MAX_PIXELS = 2**15  # along a side, also in FFmpeg's scaler
 _RGB_PLANES = (2, 0, 1)  # positions of R, G and B among the planes of FFmpeg's gbrp
 # From FFmpeg's AVColorSpace to its scaler's name of the same matrix. Video without a tagged matrix is taken
-# to be BT.601 whatever its size, as FFmpeg's scaler does, and with it PyAV, decord and TorchCodec.
+# to be BT.601 at any size, as FFmpeg's scaler does, and with it PyAV, decord and TorchCodec.
 _MATRICES = {
     1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601,
     7: Colorspace.SMPTE240M, 9: Colorspace.BT2020, 10: Colorspace.BT2020,
@@ -61,7 +61,7 @@ class Crop:
 
     def __post_init__(self) -> None:
         height, width = self.size
-        require_between(1, _MOST_PIXELS, height=height, width=width)
+        require_between(1, _MAX_PIXELS, height=height, width=width)
 
     def require_within(self, height: int, width: int, path: Path | str) -> None:
         """Raise a VideoError if the box is empty, or not all of it is in a frame of (height, width)."""

@@ -25,11 +25,6 @@ _DECODER_ONLY_CODECS = "mpeg4,h263,h261,mpeg2video,mpeg1video"
 _READ_ONLY_HEADER = {"codec_whitelist": _DECODER_ONLY_CODECS, "skip_frame": "all", "analyzeduration": "1"}
 
 
-def videos_in(folder: Path) -> list[Path]:
-    """Return the video files below a folder, by their suffixes, in the order of their paths."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-
-
 class VideoError(UserError):
     """A video that cannot be read; the message begins with the file's name."""
 

@@ -24,7 +24,7 @@ from tubelet.models.heads import LinearHeadConfig
 from tubelet.models.target import PixelTarget
 
 _HEAD_EPS = 1e-5
-"""Epsilon of transformers' `fc_norm` and `decoder.norm`, whatever the config says about the other norms."""
+"""Epsilon of transformers' `fc_norm` and `decoder.norm`, which the config's epsilon does not change."""
 _INNER = "attention.attention"
 _HUB_BLOCK = BlockNames(
     norm1="layernorm_before",
@@ -73,7 +73,7 @@ class HuggingFace(Family):
         """Return the architecture, from the settings files, with transformers' defaults.
 
         Raises:
-            UserError: the settings are missing, or ask for what these models do not have.
+            UserError: the settings are missing, or specify parts that these models do not have.
         """
         source, weights = file.source, file.weights
         if HUB_CONFIG not in file.others:
@@ -118,7 +118,7 @@ class HuggingFace(Family):
         _require_sizes_of_weights(decoder, _DECODER_SETTINGS, _sizes(file, "decoder.decoder_layers"), file)
         target = PixelTarget(normalize="channel" if settings.get("norm_pix_loss", True) else None)
         if target.normalize is None and (mean, std) != (IMAGENET_MEAN, IMAGENET_STD):
-            # Transformers computes this target with ImageNet's statistics, whatever the pixels' are.
+            # Transformers computes this target with ImageNet's statistics, also if the pixels have others.
             raise UserError(
                 f"{source}: norm_pix_loss false needs ImageNet's pixel statistics, found mean {mean} and "
                 f"deviation {std}"

@@ -18,7 +18,7 @@ from tubelet.checkpoints.model_folder import Config
 from tubelet.checkpoints.read_file import Checkpoint
 from tubelet.checkpoints.tables import (
     BlockNames,
-    Concatenated,
+    ConcatenatedEntry,
     Entry,
     Rename,
     Weights,
@@ -209,6 +209,6 @@ def _positions(part: str, theirs: str, kind: PositionKind, *, class_token: bool)
         if class_token:
             yield Rename(f"{ours}.class_position", f"{theirs}_class")
     elif class_token:  # The first row of their table is the class token's.
-        yield Concatenated((f"{ours}.class_position", f"{ours}.table"), theirs)
+        yield ConcatenatedEntry((f"{ours}.class_position", f"{ours}.table"), theirs)
     else:
         yield Rename(f"{ours}.table", theirs)

@@ -18,7 +18,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 """What transformers takes for its VideoMAE processors where a file does not say it."""
 _RESCALE_FACTORS = 1e-5, 1.0  # 1 / 255 twice, by mistake, up to none
-_MOST, _LEAST_STD = 1000.0, 1e-3  # of pixels in [0, 1] or [0, 255]
+_MAX_STATISTIC, _MIN_STD = 1000.0, 1e-3  # of pixels in [0, 1] or [0, 255]
 
 
 def pixel_statistics(files: Mapping[str, Any], source: str) -> tuple[Numbers, Numbers]:
@@ -71,9 +71,9 @@ def _statistics(settings: Any, name: str, source: str) -> tuple[Numbers, Numbers
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if given["do_normalize"]:
         mean, std = (_three(_numbers(given, key, name, source)) for key in ("image_mean", "image_std"))
-    for least, key, values in ((-_MOST, "image_mean", mean), (_LEAST_STD, "image_std", std)):
+    for least, key, values in ((-_MAX_STATISTIC, "image_mean", mean), (_MIN_STD, "image_std", std)):
         for value in values:
-            require_between(least, _MOST, **{f"{source}/{name}: {key}": value})
+            require_between(least, _MAX_STATISTIC, **{f"{source}/{name}: {key}": value})
     return _three([value / scale for value in mean]), _three([value / scale for value in std])
 
 

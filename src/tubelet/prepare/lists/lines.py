@@ -2,7 +2,7 @@
 
 A line is split from the right, or after the suffix of a video's name, so that a path may contain blanks and
 commas. What the fields are is given as column names, or detected from all lines together. A line is read in
-time that is linear in its length, whatever it contains.
+time that is linear in its length, for any content.
 """
 
 import re

@@ -25,7 +25,7 @@ from tubelet.prepare.lists.row import (
     seconds_in,
     split_of,
 )
-from tubelet.prepare.lists.segments import is_ava, read_ava, segments_of
+from tubelet.prepare.lists.segment_columns import is_ava, read_ava, segments_of
 from tubelet.video.sources import VIDEO_SUFFIXES
 
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "blanks"}
