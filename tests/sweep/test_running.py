@@ -15,7 +15,7 @@ from tubelet.sweep.plan import ArmRun, plan_sweep
 from tubelet.sweep.running import read_result, run_sweep, state_of
 from tubelet.sweep.schema import Sweep, read_sweep
 from tubelet.sweep.share import Share
-from tubelet.train.loop import Interrupted
+from tubelet.train.loop import TrainingInterrupted
 
 SWEEP = """
     recipe: FOLDER/mar.yaml
@@ -103,11 +103,11 @@ def test_a_pretraining_that_fails_is_tried_once(
 @pytest.mark.slow
 def test_a_signal_ends_the_sweep(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
-        raise Interrupted(3)
+        raise TrainingInterrupted(3)
 
     monkeypatch.setattr(running, "run_recipe", interrupted)
     sweep, runs = planned(file, tmp_path / "out")
-    with pytest.raises(Interrupted):
+    with pytest.raises(TrainingInterrupted):
         run_sweep("x", sweep, runs, tmp_path / "out", Share())
     assert [read_result(run) for run in runs] == [None] * 4
 
