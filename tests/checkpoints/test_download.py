@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -117,6 +118,21 @@ class FileHandler(BaseHTTPRequestHandler):
                 self.wfile.write(b"0\r\n\r\n")
         else:
             self.wfile.write(body)
+
+
+class EndlessHandler(BaseHTTPRequestHandler):
+    """Answers with the same bytes again and again, until the client is gone."""
+
+    start = endless = b""
+
+    def log_message(self, *args: object) -> None: ...
+
+    def do_GET(self) -> None:
+        self.wfile.write(self.start)
+        with suppress(OSError):
+            for _ in range(6000):  # a client that has given up may keep the connection
+                self.wfile.write(self.endless)
+                time.sleep(0.02)
 
 
 def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
@@ -369,6 +385,23 @@ def test_a_trickle_is_not_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch
     site.slow = False
     monkeypatch.setattr(download, "WINDOW_S", 60.0)
     assert fetch(site.at("x.pth")).read_bytes() == CONTENT
+
+
+def test_a_server_that_never_comes_to_the_file_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(download, "ANSWER_S", 0.5)
+    monkeypatch.setattr(download, "WINDOW_S", 0.5)
+    ok, chunked = b"HTTP/1.1 200 OK\r\n", b"Transfer-Encoding: chunked\r\n\r\n"
+    for start, endless in (
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (ok + b"X-Name: ", b"x"),
+        (ok + chunked, b"0"),  # a chunk's size
+        (ok + chunked + b"1;", b"x"),
+        (ok + chunked + b"1\r\na\r\n", b"0"),
+        (ok + chunked + b"0\r\n", b"x: y\r\n"),  # lines behind the last chunk
+    ):
+        for url in serve(type("Handler", (EndlessHandler,), {"start": start, "endless": endless})):
+            with pytest.raises(UserError, match=r"cannot reach|stopped after \d bytes"):
+                fetch(f"{url}/x.pth")
 
 
 @pytest.mark.parametrize("chunked", [True, False])

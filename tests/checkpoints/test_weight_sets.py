@@ -55,6 +55,8 @@ def pairs(raw: Weights, average: Weights) -> dict[str, tuple[dict[str, Any], boo
     wrapped = {"n_averaged": COUNT, **prefixed("module.", average)}
     return {
         "videomae": ({"model": raw, "model_ema": average, "epoch": 3}, False),
+        "camel case": ({"model": raw, "modelEMA": average}, False),
+        "capitals": ({"model": raw, "model_EMA": average}, False),
         "timm": ({"state_dict": raw, "state_dict_ema": average}, False),
         "lightning": (one, False),
         "torch": ({"model": raw, "swa_model": wrapped}, False),

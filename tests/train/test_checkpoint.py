@@ -106,6 +106,14 @@ def test_another_model_is_refused() -> None:
         restore(state, task, optimizer)
 
 
+def test_weights_of_another_type_are_refused() -> None:
+    task, optimizer, average = trained(0)
+    state = full_state(task, optimizer, average)
+    state["model"]["head.weight"] = state["model"]["head.weight"].half()
+    with pytest.raises(UserError, match=r"another model: 1 tensor .* such as head\.weight"):
+        restore(state, *trained(1))
+
+
 def test_the_export_gets_averaged_weights(tmp_path: Path) -> None:
     exported: dict[Path, dict[str, Tensor]] = {}
     store = CheckpointStore(tmp_path, export=exported.__setitem__)
@@ -234,6 +242,11 @@ def test_a_file_without_a_part_or_with_another_one_is_refused(tmp_path: Path) ->
         ("progress.steps_per_epoch", ("progress", "steps_per_epoch"), None),
         ("progress.metrics", ("progress", "metrics"), [1]),
         ("progress.other", ("progress", "other"), 1),
+        ("step", ("progress", "step"), -1),
+        ("step", ("progress", "step"), 1),  # less than the finished epochs have
+        ("step", ("progress", "step"), 4),
+        ("epoch", ("progress", "epoch"), -1),
+        ("steps_per_epoch", ("progress", "steps_per_epoch"), 0),
     ):
         state = deepcopy(run_state())
         inner: Any = state

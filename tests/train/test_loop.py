@@ -269,6 +269,12 @@ def test_other_videos_than_before_are_refused(tmp_path: Path) -> None:
         train(tmp_path, epochs=2, videos=12)
 
 
+def test_a_checkpoint_beyond_the_schedule_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, epochs=2)
+    with pytest.raises(UserError, match="after step 12 of a run with 6 steps"):
+        train(tmp_path, epochs=1)
+
+
 def test_a_score_that_is_not_a_metric(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"score=top5 .*there are: top1"):
         train(tmp_path, score="top5", epochs=1)

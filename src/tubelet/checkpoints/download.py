@@ -6,12 +6,15 @@ import json
 import os
 import re
 import shutil
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, IncompleteRead, InvalidURL
 from pathlib import Path, PurePosixPath
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
@@ -28,6 +31,8 @@ TIMEOUT_S = 30.0
 """How long to wait for the next byte."""
 PAUSES_S = (1.0, 4.0, 10.0)
 """Before each new attempt; the later ones after attempts that received next to nothing."""
+ANSWER_S = 120.0
+"""How long an attempt may take until the first byte of the file is to come, with all redirects."""
 WINDOW_S = 60.0
 MIN_BYTES = 50_000
 """In each window of a connection, and in an attempt that is not counted as a failure."""
@@ -239,7 +244,7 @@ def _transfer(url: str, part: _PartialFile, progress: Progress | None) -> None:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": part.condition}
     with _network_errors(url):
         try:
-            response = build_opener(_WebRedirects).open(Request(url, headers=headers), timeout=TIMEOUT_S)
+            response = _open(Request(url, headers=headers))
         except HTTPError as error:
             if error.code == 416:  # The file has become shorter.
                 part.discard()
@@ -254,10 +259,10 @@ def _transfer(url: str, part: _PartialFile, progress: Progress | None) -> None:
         elif response.status != 206 or not part.is_continued_by(response):
             part.discard()
             raise _InterruptedError(f"unexpected answer {response.status} {response.reason}")
-        size, pace = part.size, _Pace()
+        size = part.size
         if part.total - size > shutil.disk_usage(part.path.parent).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with part.path.open("ab") as file:
+        with part.path.open("ab") as file, _Pace(response) as pace:
             while chunk := _read_chunk(url, response):
                 file.write(chunk)
                 file.flush()
@@ -277,6 +282,33 @@ def _transfer(url: str, part: _PartialFile, progress: Progress | None) -> None:
         raise _InterruptedError("the server sent an empty file")
 
 
+def _open(request: Request) -> HTTPResponse:
+    """Send a request and read the answer's headers, in limited time also if the server sends without end."""
+    outcome: SimpleQueue[HTTPResponse | Exception] = SimpleQueue()
+    given_up = threading.Event()
+
+    def work() -> None:
+        try:
+            response = build_opener(_WebRedirects).open(request, timeout=TIMEOUT_S)
+        except Exception as error:  # raised below
+            outcome.put(error)
+            return
+        if given_up.is_set():
+            response.close()
+        outcome.put(response)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        found = outcome.get(timeout=ANSWER_S)
+    except Empty:
+        raise _InterruptedError(f"no complete answer in {ANSWER_S:.0f} s") from None
+    finally:
+        given_up.set()
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
 class _WebRedirects(HTTPRedirectHandler):
     """Redirects to other web addresses only."""
 
@@ -290,18 +322,49 @@ class _WebRedirects(HTTPRedirectHandler):
 
 
 class _Pace:
-    """Ends a connection that has become so slow that the download would not end."""
+    """Ends a connection that has become so slow that the download would not end.
 
-    def __init__(self) -> None:
+    A thread watches for windows without any byte of the file, in which the server may send other things.
+    """
+
+    def __init__(self, response: HTTPResponse) -> None:
         self.begun, self.received = time.monotonic(), 0
+        self._num_chunks = 0
+        self._socket = socket.fromfd(response.fileno(), socket.AF_INET, socket.SOCK_STREAM)
+        self._ended = threading.Event()
+        self._is_shut_down = False
+
+    def __enter__(self) -> "_Pace":
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._ended.set()
+        self._socket.close()
+        if self._is_shut_down and (kind is None or issubclass(kind, _InterruptedError)):
+            raise self._too_slow()
 
     def add(self, count: int) -> None:
         """Count bytes; after each window there must be enough of them."""
         self.received += count
+        self._num_chunks += 1
         if time.monotonic() - self.begun >= WINDOW_S:
             if self.received < MIN_BYTES:
-                raise _InterruptedError(f"only {self.received} bytes came in {WINDOW_S:.0f} s")
+                raise self._too_slow()
             self.begun, self.received = time.monotonic(), 0
+
+    def _watch(self) -> None:
+        seen = 0
+        while not self._ended.wait(WINDOW_S):
+            if self._num_chunks == seen:
+                self._is_shut_down = True
+                with suppress(OSError):  # closed meanwhile
+                    self._socket.shutdown(socket.SHUT_RDWR)  # which ends the reading
+                return
+            seen = self._num_chunks
+
+    def _too_slow(self) -> _InterruptedError:
+        return _InterruptedError(f"only {self.received} bytes came in {WINDOW_S:.0f} s")
 
 
 def _read_chunk(url: str, response: HTTPResponse) -> bytes:

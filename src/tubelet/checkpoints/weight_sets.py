@@ -28,7 +28,10 @@ _WRAPPERS = re.compile(
     r"(?:(?<=\.)|^)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
 )
 """What torch.compile, FSDP, activation checkpointing and Lightning add to names."""
-_AVERAGE = re.compile(r"(^|[._])(ema|swa|avg|averaged?|shadow)([._]|$)")
+_AVERAGE = re.compile(
+    r"((^|[._])(?i:ema|swa|avg|averaged?|shadow)|(?<=[a-z])(EMA|Ema|SWA|Swa|Avg|Averaged?|Shadow))([._]|$)"
+)
+"""In the name of an average: `model_ema`, `modelEMA`."""
 _PARTS = ("backbone", "encoder")
 """Prefixes of a part of a model."""
 _MAX_LEVELS = 8
@@ -185,8 +188,9 @@ def _choose(sets: list[WeightSet], wanted: str | None, source: str) -> WeightSet
     if len(sets) > 1:
         _log.warning(
             "%s has more than one set of weights, %s: %s was loaded; weights=NAME (--weights NAME) chooses "
-            "another, weights=ema the average",
+            "another%s",
             *(source, names, usual[0].name),
+            ", weights=ema the average" if any(found.is_average for found in sets) else "",
         )
     return usual[0]
 

@@ -69,6 +69,16 @@ class Progress:
     metrics: dict[str, float] = field(default_factory=dict)
     loss_scale: LossScale = field(default_factory=LossScale)
 
+    def __post_init__(self) -> None:
+        require_at_least(1, steps_per_epoch=self.steps_per_epoch)
+        require_at_least(0, step=self.step, epoch=self.epoch)
+        # All steps of an epoch may be finished, and its validation not.
+        first, last = (number * self.steps_per_epoch for number in (self.epoch, self.epoch + 1))
+        if not first <= self.step <= last:
+            raise UserError(
+                f"step must be between {first} and {last} after {self.epoch} epochs, found {self.step}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerState:
@@ -180,10 +190,14 @@ def restore(
     Raises:
         UserError: the state is of another model.
     """
-    if differing := _differing(_shapes(module.state_dict()), _shapes(state["model"])):
+    own: dict[str, Tensor] = module.state_dict()
+    differing = _differing(_shapes(own), _shapes(state["model"]))
+    differing = differing or [name for name in own if own[name].dtype != state["model"][name].dtype]
+    if differing:
         raise UserError(
-            f"the checkpoint is of another model: {plural(len(differing), 'tensor')} with other names or "
-            f"shapes, such as {differing[0]}; resume with the checkpoint's recipe, or start in another folder"
+            f"the checkpoint is of another model: {plural(len(differing), 'tensor')} with other names, "
+            f"shapes or types, such as {differing[0]}; resume with the checkpoint's recipe, or start in "
+            "another folder"
         )
     set_model_state_dict(module, state["model"], options=StateDictOptions(full_state_dict=True))
     settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]

@@ -126,7 +126,7 @@ def fit(
     progress = Progress(steps_per_epoch=steps_per_epoch)
     if (state := store.load_run(averaged=average is not None)) is not None:
         progress = state["progress"]
-        _require_same_steps(progress, steps_per_epoch)
+        _require_same_steps(progress, steps_per_epoch, total_steps)
         restore(state, task, optimizer, average)
         loader.resume(state["loader"])
         del state
@@ -312,11 +312,16 @@ def _report_other_validation() -> None:
     )
 
 
-def _require_same_steps(progress: Progress, steps_per_epoch: int) -> None:
+def _require_same_steps(progress: Progress, steps_per_epoch: int, total_steps: int) -> None:
     if progress.steps_per_epoch != steps_per_epoch:
         raise UserError(
             f"the checkpoint is of a run with {progress.steps_per_epoch} steps in an epoch, now there are "
             f"{steps_per_epoch}: resume with the same videos and batch_size, or start in another folder"
+        )
+    if progress.step > total_steps:
+        raise UserError(
+            f"the checkpoint is after step {progress.step} of a run with {total_steps} steps: it is "
+            "damaged or of a longer run; resume with the same optim.epochs, or start in another folder"
         )
 
 
