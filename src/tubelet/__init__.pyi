@@ -15,12 +15,18 @@ from tubelet.clips import SegmentClip as SegmentClip
 from tubelet.clips import VideoMAEClip as VideoMAEClip
 from tubelet.clips import VideoMAESegmentClip as VideoMAESegmentClip
 from tubelet.clips import Views as Views
+from tubelet.data.augment import Augment as Augment
+from tubelet.data.augment import MultiScaleCrop as MultiScaleCrop
+from tubelet.data.augment import RandomErasing as RandomErasing
+from tubelet.data.augment import ResizedCrop as ResizedCrop
 from tubelet.data.dataset import read_clip as read_clip
 from tubelet.data.manifest import Manifest as Manifest
 from tubelet.data.manifest import Sample as Sample
 from tubelet.data.manifest import read_manifest as read_manifest
+from tubelet.data.mixing import Mixing as Mixing
 from tubelet.data.protocols import PROTOCOLS as PROTOCOLS
 from tubelet.data.protocols import EvaluationProtocol as EvaluationProtocol
+from tubelet.data.randaugment import RandAugment as RandAugment
 from tubelet.errors import UserError as UserError
 from tubelet.masking import BlockMasking as BlockMasking
 from tubelet.masking import DualMasking as DualMasking
@@ -47,8 +53,13 @@ from tubelet.models.resize import resize_model as resize_model
 from tubelet.models.target import PixelTarget as PixelTarget
 from tubelet.patches import Size3 as Size3
 from tubelet.recipe.loading import load_recipe as load_recipe
+from tubelet.recipe.schema import DataConfig as DataConfig
+from tubelet.recipe.schema import DataSource as DataSource
+from tubelet.recipe.schema import FinetuneDataConfig as FinetuneDataConfig
 from tubelet.recipe.schema import FinetuneRecipe as FinetuneRecipe
 from tubelet.recipe.schema import PretrainRecipe as PretrainRecipe
+from tubelet.recipe.schema import PublishedResult as PublishedResult
+from tubelet.recipe.schema import ReconstructionConfig as ReconstructionConfig
 from tubelet.run import visualize as visualize
 from tubelet.run.accuracy import Evaluation as Evaluation
 from tubelet.run.evaluation import evaluate as evaluate
@@ -58,6 +69,10 @@ from tubelet.run.prediction import Prediction as Prediction
 from tubelet.run.prediction import predict as predict
 from tubelet.run.training import run_recipe as run_recipe
 from tubelet.run.visualize import Animation as Animation
+from tubelet.train.checkpoint import SaveConfig as SaveConfig
+from tubelet.train.loggers import LogConfig as LogConfig
+from tubelet.train.optim import OptimConfig as OptimConfig
+from tubelet.train.runtime import RuntimeConfig as RuntimeConfig
 from tubelet.video.crop import Box as Box
 from tubelet.video.reader import Crop as Crop
 from tubelet.video.reader import IndexChanged as IndexChanged
@@ -66,5 +81,6 @@ from tubelet.video.reader import VideoError as VideoError
 from tubelet.video.reader import VideoIndex as VideoIndex
 from tubelet.video.reader import open_video as open_video
 from tubelet.video.sources import FetchError as FetchError
+from tubelet.video.sources import SizeChangesError as SizeChangesError
 
 __version__: str

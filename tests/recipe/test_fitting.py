@@ -147,7 +147,7 @@ def test_what_was_decided_is_said_and_is_plain_in_the_recipe(tmp_path: Path):
     assert "auto" not in settings.values()
     again = tmp_path / "again.yaml"
     again.write_text(to_yaml(recipe))
-    assert load_recipe(str(again)) == recipe
+    assert load_recipe(again) == recipe
     assert recipe_text("own/finetune", f"data.root={tmp_path}", "runtime.device=cpu").endswith(
         to_yaml(recipe)
     )

@@ -33,15 +33,11 @@ Root = Annotated[
 Fold = Annotated[int, typer.Option(min=1, max=3, metavar="N", help="Which of the three official splits.")]
 ValShare = Annotated[
     float | None,
-    typer.Option(
-        "--val", metavar="SHARE", help="Share of each class for validation, if drawn (0.1); 0 is none."
-    ),
+    typer.Option("--val", metavar="SHARE", help="Share for validation, if it is drawn (0.1)."),
 ]
 TestShare = Annotated[
     float | None,
-    typer.Option(
-        "--test", metavar="SHARE", help="Share of each class for testing, if drawn (0.1); 0 is none."
-    ),
+    typer.Option("--test", metavar="SHARE", help="Share for testing, if it is drawn (0.1); 0: no test."),
 ]
 ClassFile = Annotated[
     Path | None,
@@ -79,7 +75,7 @@ def _prepare(
         bool, typer.Option("--encode", help="Write small copies that train much faster to OUT/videos.")
     ] = False,
     short_side: Annotated[
-        int, typer.Option(metavar="PX", help="Short side of the copies; smaller videos keep their size.")
+        int, typer.Option(metavar="PX", help="Short side of the copies; no video is enlarged.")
     ] = 256,
     preview: Annotated[
         bool, typer.Option("--preview", help="Draw a first training batch: OUT/preview.png.")
@@ -261,7 +257,7 @@ def _folder(
     val: ValShare = None,
     test: TestShare = None,
     split_seed: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Seed of the split, if folders do not specify it.")
+        int, typer.Option(min=0, metavar="N", help="Seed of the split, if it is drawn.")
     ] = 0,
     unlabeled: Annotated[
         bool, typer.Option("--unlabeled", help="Folders are not classes: all videos are for pre-training.")

@@ -31,7 +31,7 @@ T = TypeVar("T")
 _VIT = {"small": "ViT-S", "base": "ViT-B", "large": "ViT-L", "huge": "ViT-H", "giant": "ViT-g"}
 
 
-def load_recipe(name: str, *overrides: str, report: Callable[[str], None] | None = None) -> Recipe:
+def load_recipe(name: str | Path, *overrides: str, report: Callable[[str], None] | None = None) -> Recipe:
     """Read and check a recipe; settings that are `auto` get plain values.
 
     Args:
@@ -44,6 +44,7 @@ def load_recipe(name: str, *overrides: str, report: Callable[[str], None] | None
         UserError: the recipe is not found, a setting is unknown, missing or wrong, or settings are `auto` and
             the data set or the model of init cannot be read.
     """
+    name = str(name)
     settings = read_settings(name, *overrides)
     if not has_auto(settings):
         return parse(TASKS[settings["task"]], settings, name)
