@@ -52,6 +52,7 @@ def test_what_is_finished_is_not_planned_again(tmp_path: Path, monkeypatch: pyte
     assert plan() == whole | {"data": 0, "pretrain": 0}
 
 
+@pytest.mark.slow
 def test_the_speed_is_measured() -> None:
     recipe = load_recipe("demo/finetune_scratch")
     assert isinstance(recipe, FinetuneRecipe)

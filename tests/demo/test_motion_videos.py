@@ -68,7 +68,6 @@ def test_files_contain_the_rendered_clips_and_no_clip_twice(small: Path):
     assert len(first_frames) == 25 + 12 + 13
 
 
-@pytest.mark.slow
 def test_classes_are_balanced_and_in_random_order(small: Path):
     orders = []
     for split in SPLITS:

@@ -116,6 +116,7 @@ def test_sgd_resumes_with_its_momentum(tmp_path: Path) -> None:
     assert_identical(tmp_path / "stopped", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_fp16_scales_the_loss_and_skips_steps_that_overflow(tmp_path: Path) -> None:
     train(tmp_path / "half", precision="fp16", epochs=10)
     train(tmp_path / "whole", epochs=10)
