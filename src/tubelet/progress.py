@@ -46,7 +46,8 @@ class Bar:
         self._task = self._progress.add_task(what, total=None)
         self._every_s, self._every = LINE_EVERY_S if every_s is None else every_s, every
         self._after_s = after_s
-        self._first: tuple[float, float] | None = None
+        self._begun_at: float | None = None  # steps
+        self._first: tuple[float, float] | None = None  # steps and time when the first new step was finished
         self._last_line = (-math.inf if every < math.inf else 0.0, time.monotonic())
 
     def __enter__(self) -> Self:
@@ -65,7 +66,9 @@ class Bar:
     def show(self, done: float, total: float, text: str = "") -> None:
         """Report that `done` of `total` steps are finished, in another text if one is given."""
         now = time.monotonic()
-        self._first = self._first or (done, now)
+        self._begun_at = done if self._begun_at is None else self._begun_at
+        if self._first is None and done > self._begun_at:  # the first step also starts processes
+            self._first = (done, now)
         text = text or f"{excerpt(self.what, _MOST_CHARACTERS)}: {done} of {total}"
         text = f"{text}  {_left(self._first, (done, now), total, self._after_s)}"
         if self.console.is_terminal:
@@ -78,11 +81,13 @@ class Bar:
             self.console.print(text, highlight=False, soft_wrap=True)
 
 
-def _left(first: tuple[float, float], now: tuple[float, float], total: float, after_s: float | None) -> str:
-    """Return the remaining time at the speed so far; `first` and `now` are (steps, seconds)."""
+def _left(
+    first: tuple[float, float] | None, now: tuple[float, float], total: float, after_s: float | None
+) -> str:
+    """Return the remaining time at the speed since `first`; both are (steps, seconds)."""
     if now[0] >= total:
         return "done"
-    if now[0] <= first[0]:
+    if first is None or now[0] <= first[0]:
         return "time left unknown"
     left_s = (now[1] - first[1]) / (now[0] - first[0]) * (total - now[0])
     return time_left(left_s) if after_s is None else f"{time_left(left_s + after_s)} in all"

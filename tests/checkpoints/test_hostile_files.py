@@ -451,6 +451,7 @@ def test_hostile_sizes_need_little_memory(hub: Path, tmp_path: Path):
 # Long values, odd numbers, full disks
 
 
+@pytest.mark.slow
 def test_messages_do_not_repeat_a_value_of_a_megabyte(model: Model, hub: Path, tmp_path: Path):
     save_model(model, tmp_path / "own")
     (hub / "preprocessor_config.json").write_text("{}")

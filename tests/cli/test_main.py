@@ -169,7 +169,7 @@ def test_a_multi_label_list_is_prepared_trained_on_tested_and_predicted(
         "prepare", "list", "tags_train.csv", "tags_val.csv", "--out", "data", "--workers", 1
     )
     assert code == 0
-    assert "ready to train on" in out
+    assert "data is ready" in out
     Path("fine.yaml").write_text(
         "task: finetune\n"
         "data: {root: data, clip: {kind: segment, frames: 4}, workers: 0}\n"

@@ -65,7 +65,8 @@ def same(one: Batch, other: Batch) -> bool:
     return torch.equal(one.video, other.video) and one.names == other.names
 
 
-@pytest.mark.parametrize("does", ["SIGSEGV", pytest.param("hang", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("does", ["SIGSEGV", "hang"])
 def test_a_video_that_crashes_or_hangs_is_replaced_like_one_that_cannot_be_read(
     manifest: MakeManifest, does: str
 ):

@@ -123,6 +123,7 @@ def test_counting_leaves_the_model_as_it_is() -> None:
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_heads_cost_what_mar_publishes() -> None:
     """Table VI, ViT-B at one half on 174 classes; it includes embedding the tokens that are dropped."""
     dropped = 784 * 1536 * 768 / 1e9

@@ -287,6 +287,7 @@ def test_a_result_stays_readable_while_later_tests_join_files(
     np.testing.assert_array_equal(first.probabilities, expected)
 
 
+@pytest.mark.slow
 def test_joining_many_files_opens_one_at_a_time(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     manifest = Manifest(tmp_path, "test", tuple(Sample(f"{k}.mp4", label=0) for k in range(200)), ("a", "b"))
