@@ -37,6 +37,7 @@ from tubelet.run.finetuning import class_weights
 from tubelet.run.prediction import predict
 from tubelet.run.training import RunFolder, make_loggers, run_recipe
 from tubelet.train.checkpoint import CheckpointStore
+from tubelet.train.loggers import JsonLines
 from tubelet.train.runtime import Runtime, RuntimeConfig
 
 Load = Callable[..., Recipe]
@@ -326,6 +327,24 @@ def test_what_does_not_fit_is_refused_before_the_folder_is_made(
     with pytest.raises(UserError, match=message):
         run_recipe(tiny_recipe("finetune", override), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_resumes_in_smaller_parts_of_a_step(
+    tiny_recipe: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe("pretrain", "optim.epochs=2", "log.every_steps=1")
+    whole = run_recipe(recipe, tmp_path / "whole")
+
+    def stop(self: JsonLines, step: int, values: dict[str, float]) -> None:
+        if values["epoch"] > 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLines, "log", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(recipe, tmp_path / "parts")
+    parts = replace(recipe, optim=replace(recipe.optim, accumulate=2))
+    assert run_recipe(parts, tmp_path / "parts")["loss"] == pytest.approx(whole["loss"], rel=1e-4)
 
 
 def test_a_run_does_not_resume_with_other_classes(tiny_recipe: Load, motion: Path, tmp_path: Path) -> None:

@@ -191,6 +191,7 @@ def identity(recipe: Recipe) -> dict[str, Any]:
     kept = settings | {
         "init": str(Path(init).resolve()) if init and Path(init).exists() else init,
         "data": data | {"root": _resolved(data["root"]), "more_roots": more_roots, "workers": None},
+        "optim": settings["optim"] | {"accumulate": 1},  # the steps have the same videos
         "save": {"every_epochs": settings["save"]["every_epochs"]},
         "runtime": {"precision": settings["runtime"]["precision"]},
     }
