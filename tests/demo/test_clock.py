@@ -45,6 +45,9 @@ def test_what_is_finished_is_not_planned_again(tmp_path: Path, monkeypatch: pyte
     (run / "log.jsonl").write_text(f'{{"epoch": {epochs / 2}}}\n')
     assert whole["pretrain"] / 2 < plan()["pretrain"] < whole["pretrain"]
     (run / "log.jsonl").write_text(f'{{"epoch": {float(epochs)}}}\n')
+    with (run / "log.jsonl").open("a") as log:
+        log.write('{"epoch": 9')  # cut short by a kill
+    assert plan()["pretrain"] == 0
     videos = tmp_path / "data" / "videos" / "train"
     videos.mkdir(parents=True)
     for number in range(120):

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -46,8 +46,10 @@ def planned_seconds(
 def _finished_epochs(run: Path) -> float:
     """Return the epochs that a run has logged."""
     log = run / "log.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    return float(json.loads(lines[-1]).get("epoch", 0)) if lines else 0.0
+    for line in reversed(log.read_text(encoding="utf-8").splitlines() if log.exists() else []):
+        with suppress(ValueError):  # a line that a kill has cut short
+            return float(json.loads(line).get("epoch", 0))
+    return 0.0
 
 
 class Clock:
