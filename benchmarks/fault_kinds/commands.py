@@ -16,10 +16,10 @@ import numpy as np
 from fault_kinds.data import TASKS, motion_data, tensors_digest, tiny_models, tiny_recipe
 from fault_kinds.trial import COMMAND_LIMIT_S, Failure, TubeletProcess, require
 from tubelet.checkpoints.save import save_model
+from tubelet.train.loggers import MEASURED
 
 Results = dict[str, Any]
 _UNCOMPARED = (".lock", "prepare.jsonl")  # the second has times, and the order in which work ended
-_MEASURED = ("time", "clips_per_s", "data_wait", "memory_gb")
 # Writes the results of a test after each batch, not every ten seconds, if this version keeps them at all.
 _EVALUATE = """
 from tubelet.cli.main import main
@@ -195,7 +195,7 @@ def _models_and_log(out: Path) -> Results:
     models = {path.relative_to(out).as_posix(): tensors_digest(path) for path in out.rglob("*.safetensors")}
     partials = {path.relative_to(out).as_posix(): "" for path in out.rglob("*.partial")}
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    values = [{key: value for key, value in line.items() if key not in _MEASURED} for line in lines]
+    values = [{key: value for key, value in line.items() if key not in MEASURED} for line in lines]
     return {**models, **partials, "log.jsonl": values}
 
 

@@ -30,7 +30,7 @@ from tubelet.models.target import PixelTarget
 from tubelet.tasks.classify import ClassifyTask
 from tubelet.tasks.pretrain import PretrainTask
 from tubelet.train.checkpoint import CheckpointStore, SaveConfig
-from tubelet.train.loggers import LogConfig, Logs
+from tubelet.train.loggers import MEASURED, LogConfig, Logs
 from tubelet.train.loop import fit
 from tubelet.train.optim import OptimConfig
 from tubelet.train.runtime import Runtime, RuntimeConfig
@@ -136,8 +136,7 @@ class Recorder:
         """There is nothing to drop."""
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        measured = ("clips_per_s", "data_wait", "memory_gb")
-        kept = {name: value for name, value in values.items() if name not in measured}
+        kept = {name: value for name, value in values.items() if name not in MEASURED}
         self.lines.append({"step": step, **kept})
 
     def advance(self, epoch: float) -> None:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from tubelet.errors import UserError
 from tubelet.machine import exit_process
 from tubelet.train.checkpoint import CheckpointStore, SaveConfig
-from tubelet.train.loggers import JsonLines, LogConfig, Logs
+from tubelet.train.loggers import MEASURED, JsonLines, LogConfig, Logs
 from tubelet.train.loop import TrainingInterrupted, fit
 from tubelet.train.optim import OptimConfig
 from tubelet.train.runtime import Runtime, RuntimeConfig
@@ -186,9 +186,8 @@ def train(folder: Path, runtime: Runtime | None = None, **options: Any) -> dict[
 
 def log_lines(folder: Path) -> list[dict[str, float]]:
     """The log without what depends on the clock and the machine."""
-    measured = ("time", "clips_per_s", "data_wait", "memory_gb")
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in measured} for line in lines]
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in lines]
 
 
 def launch(runs: list[dict[str, Any]], processes: int = 1) -> "subprocess.CompletedProcess[str]":

@@ -49,6 +49,10 @@ class Logger(Protocol):
         """Finish after the last line."""
 
 
+MEASURED = ("time", "clips_per_s", "data_wait", "memory_gb")
+"""Logged values that differ between equal runs."""
+
+
 class JsonLines:
     """A file with one JSON object per line: `{"step": 10, "time": "2026-01-31T12:00:00+00:00", ...}`."""
 
