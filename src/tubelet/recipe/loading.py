@@ -5,15 +5,13 @@ Unknown settings and wrong types are refused with their path and the nearest kno
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from importlib import resources
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
-from tubelet.errors import UserError, did_you_mean, excerpt, short_repr
-from tubelet.files import read_text
+from tubelet.errors import UserError, excerpt, short_repr
 from tubelet.models.sizes import ENCODER_SIZES
 from tubelet.recipe.fitting import AUTO, describe_fit, fit_settings, has_auto, situation_of
 from tubelet.recipe.schema import (
@@ -24,6 +22,7 @@ from tubelet.recipe.schema import (
     PublishedResult,
     Recipe,
 )
+from tubelet.recipe.shipped import shipped_names, yaml_settings, yaml_text
 from tubelet.recipe.yaml_text import YamlError, parse_yaml, plain_value
 from tubelet.settings import parse, to_plain
 
@@ -63,13 +62,7 @@ def read_settings(name: str, *overrides: str) -> dict[str, Any]:
         UserError: the recipe is not found or not valid YAML, an override is not `key=value`, or there is no
             such task.
     """
-    try:
-        settings = parse_yaml(_read(name))
-    except YamlError as error:
-        where = f"{name}:{error.line}" if error.line else name
-        raise UserError(f"{where} is not valid YAML: {error}") from None
-    if not isinstance(settings, dict):
-        raise UserError(f"{name} must contain settings as `key: value`, found {type(settings).__name__}")
+    settings = yaml_settings("recipe", name)
     for override in overrides:
         _set(settings, override)
     task = settings.get("task")
@@ -101,14 +94,13 @@ def recipe_text(name: str, *overrides: str) -> str:
     data = settings.get("data")
     root = data.get("root") if isinstance(data, dict) else None
     if has_auto(settings) and not Path(str(root)).is_dir():
-        return _read(name)
+        return yaml_text("recipe", name)
     return head_comment(name) + to_yaml(load_recipe(name, *overrides))
 
 
 def recipe_names() -> list[str]:
     """Return the names of the shipped recipes."""
-    root = _shipped()
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+    return shipped_names("recipe")
 
 
 class RecipeSummary(NamedTuple):
@@ -173,33 +165,14 @@ def _model_name(name: str, recipe: Recipe) -> str:
 
 def head_comment(name: str) -> str:
     """Return the comment at the head of a recipe; empty if there is no comment."""
-    return "".join(takewhile(lambda line: line.startswith("#"), _read(name).splitlines(keepends=True)))
+    return "".join(
+        takewhile(lambda line: line.startswith("#"), yaml_text("recipe", name).splitlines(keepends=True))
+    )
 
 
 def to_yaml(recipe: Recipe) -> str:
     """Return all settings of a recipe, defaults included, as YAML."""
     return yaml.safe_dump(to_plain(recipe), sort_keys=False, default_flow_style=None, width=110)
-
-
-def _shipped() -> Path:
-    return Path(str(resources.files("tubelet") / "recipes"))
-
-
-def _read(name: str) -> str:
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            found = ": it is a folder" if path.is_dir() else ""
-            raise UserError(f"there is no recipe file at {path}{found}")
-        return read_text(path, "a recipe")
-    shipped = _shipped() / f"{name}.yaml"
-    if not shipped.is_file():
-        known = recipe_names()
-        raise UserError(
-            f"there is no recipe '{name}'{did_you_mean(name, known) or ';'} `tubelet recipe list` shows "
-            "them all; the name of your own recipe file must end in .yaml"
-        )
-    return shipped.read_text(encoding="utf-8")
 
 
 def _set(settings: dict[str, Any], override: str) -> None:

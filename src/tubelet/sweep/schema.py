@@ -3,13 +3,10 @@
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
 from tubelet.errors import UserError, did_you_mean, require_at_least
-from tubelet.files import read_text
-from tubelet.recipe.yaml_text import YamlError, parse_yaml
+from tubelet.recipe.shipped import shipped_names, yaml_settings, yaml_text
 from tubelet.settings import parse
 
 Settings = dict[str, Any]
@@ -149,14 +146,7 @@ def read_sweep(name: str) -> Sweep:
     Raises:
         UserError: the sweep is not found, or something in it is unknown, missing or wrong.
     """
-    try:
-        content = parse_yaml(sweep_text(name))
-    except YamlError as error:
-        where = f"{name}:{error.line}" if error.line else name
-        raise UserError(f"{where} is not valid YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{name} must contain a sweep as `key: value`, found {type(content).__name__}")
-    return parse(Sweep, content, name)
+    return parse(Sweep, yaml_settings("sweep", name), name)
 
 
 def with_seeds(sweep: Sweep, seeds: str) -> Sweep:
@@ -173,24 +163,9 @@ def sweep_text(name: str) -> str:
     Raises:
         UserError: it is not found.
     """
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        return read_text(path, "a sweep")
-    shipped = _shipped() / f"{name}.yaml"
-    if not shipped.is_file():
-        known = sweep_names()
-        raise UserError(
-            f"there is no sweep '{name}'{did_you_mean(name, known) or ';'} `tubelet sweep list` shows them "
-            "all; the name of your own sweep file must end in .yaml"
-        )
-    return shipped.read_text(encoding="utf-8")
+    return yaml_text("sweep", name)
 
 
 def sweep_names() -> list[str]:
     """Return the names of the shipped sweeps."""
-    root = _shipped()
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
-
-
-def _shipped() -> Path:
-    return Path(str(resources.files("tubelet") / "sweeps"))
+    return shipped_names("sweep")
