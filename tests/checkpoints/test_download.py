@@ -387,6 +387,7 @@ def test_a_trickle_is_not_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch
     assert fetch(site.at("x.pth")).read_bytes() == CONTENT
 
 
+@pytest.mark.slow
 def test_a_server_that_never_comes_to_the_file_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(download, "ANSWER_S", 0.5)
     monkeypatch.setattr(download, "WINDOW_S", 0.5)

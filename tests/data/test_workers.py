@@ -1,5 +1,6 @@
 """A video that crashes or hangs its worker process is the only one to be lost."""
 
+import faulthandler
 import gc
 import os
 import signal
@@ -86,6 +87,15 @@ def test_a_daemonic_process_makes_the_batches_itself(manifest: MakeManifest, dae
     assert all(map(same, wanted, Workers(training(manifest, "raise"), 0).batches(order)))
 
 
+def test_a_running_timer_of_faulthandler_does_not_stop_the_workers(manifest: MakeManifest):
+    order = [[(0, k)] for k in range(3)]
+    faulthandler.dump_traceback_later(3600)
+    try:
+        assert len(list(Workers(training(manifest, "raise"), 1).batches(order))) == 3
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
 @pytest.mark.slow
 def test_it_is_refused_in_later_epochs_and_counts_as_unreadable(manifest: MakeManifest):
     loader = TrainLoader(training(manifest, "SIGSEGV"), batch=4, workers=2, max_failures=0.1)
@@ -108,6 +118,7 @@ def test_a_video_is_not_refused_when_the_system_ends_its_process(manifest: MakeM
         list(Workers(training(manifest, "SIGKILL"), 1).batches([[(0, BAD)], [(0, 1)]]))
 
 
+@pytest.mark.slow
 def test_an_error_of_the_data_set_is_raised(manifest: MakeManifest):
     with pytest.raises(IndexError):
         list(Workers(training(manifest, "raise"), 1).batches([[(0, 99)]]))

@@ -197,6 +197,7 @@ def parameters(run: Run, name: str) -> tuple[int, int]:
     return count, count + (decoder(run, name) if run.decoder else 0)
 
 
+@pytest.mark.slow
 def test_models_have_the_published_size() -> None:
     for name, run in RUNS.items():
         model = model_of(name)

@@ -1,7 +1,7 @@
 """Track which video each worker process decodes, so that a video that crashes its worker is identified."""
 
-import faulthandler
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.sharedctypes import RawArray
@@ -48,15 +48,24 @@ class CrashGuard:
             return
         slot = 2 * worker.id
         self._slots[slot : slot + 2] = [os.getpid(), index + 1]
-        # Ends the process even while a decoder does not return to Python.
-        faulthandler.dump_traceback_later(self.limit_s, exit=True, file=2)
+        _end_process_after(self.limit_s)
         try:
             yield
         finally:
-            faulthandler.cancel_dump_traceback_later()
+            _end_process_after(0)
             self._slots[slot + 1] = 0
 
     def current_video(self, process: int) -> int | None:
         """Return the number of the video that a process decodes, or decoded when it ended."""
         videos = dict(zip(self._slots[::2], self._slots[1::2], strict=True))
         return videos[process] - 1 if videos.get(process) else None
+
+
+def _end_process_after(seconds: float) -> None:
+    """Let the system end this process at that time, even while a decoder does not return to Python; 0: never.
+
+    Not by `faulthandler`: in a forked process its timer waits forever if the parent's was running.
+    """
+    if hasattr(signal, "setitimer"):  # not on Windows
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -19,7 +19,7 @@ from tubelet.data.dataset import Batch, TrainDataset, ViewDataset, collate
 from tubelet.errors import UserError
 from tubelet.machine import allowed_workers
 
-_HUNG_EXIT_CODE = 1  # of a process that the crash guard ended
+_HUNG_SIGNAL = getattr(signal, "SIGALRM", None)  # of the crash guard; not on Windows
 _CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 # Signals that are not about a video, with what to do.
 _ADVICE = {
@@ -109,7 +109,7 @@ class Workers:
             if -code in _ADVICE:
                 ended_by = signal.Signals(-code)
                 raise UserError(f"a decoding process was ended with {ended_by.name}, {_ADVICE[ended_by]}")
-            if code == _HUNG_EXIT_CODE:
+            if -code == _HUNG_SIGNAL:
                 guard.refused[index] = f"decoding hung for {guard.limit_s:g} s"
                 found = True
             elif -code in _CRASH_SIGNALS:
