@@ -101,8 +101,8 @@ def zoo(
         print(f"\n{title}:")
         print("\n".join(line for row, line in zip(rows, lines, strict=True) if row.contains == contains))
     print(
-        "\nThose with `yes` are downloaded when they are first used. `tubelet zoo NAME` says more about one, "
-        "such\nas its license: nearly all exclude commercial use."
+        "\nThose with `yes` are downloaded when they are first used. `tubelet zoo NAME`"
+        "\nsays more about one, such as its license: nearly all exclude commercial use."
     )
 
 
