@@ -53,8 +53,9 @@ def evaluate(
     from tubelet.files import require_writable
     from tubelet.progress import Bar
     from tubelet.recipe.loading import evaluate_recipe
-    from tubelet.run.evaluation import choose_manifest, run_test
+    from tubelet.run.evaluation import data_wait_advice, run_test
     from tubelet.run.inference import require_classifier
+    from tubelet.run.tested_videos import choose_manifest
 
     recipe = evaluate_recipe(*with_runtime(settings, device, precision))
     if dump and is_main_process():
@@ -72,6 +73,8 @@ def evaluate(
         print(result.summary())
         if details := result.details():
             print(f"\n{details}")
+        if advice := data_wait_advice(result, recipe):
+            print(f"\n{advice}")
         if dump:
             result.save(dump)
 
