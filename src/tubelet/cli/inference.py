@@ -31,7 +31,8 @@ def evaluate(
     device: Device = "auto",
     precision: Precision = "auto",
     dump: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the probabilities of all videos (.npz).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write all probabilities: .npz, .csv or MMAction2's .pkl."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -53,11 +54,14 @@ def evaluate(
     from tubelet.files import require_writable
     from tubelet.progress import Bar
     from tubelet.recipe.loading import evaluate_recipe
+    from tubelet.run.dumps import require_dump_suffix
     from tubelet.run.evaluation import data_wait_advice, run_test
     from tubelet.run.inference import require_classifier
     from tubelet.run.tested_videos import choose_manifest
 
     recipe = evaluate_recipe(*with_runtime(settings, device, precision))
+    if dump:
+        require_dump_suffix(dump)
     if dump and is_main_process():
         require_writable(dump)
     classifier = require_classifier(load_model(model, **hints), model)
