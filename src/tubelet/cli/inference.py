@@ -65,7 +65,7 @@ def evaluate(
     if is_main_process():
         listed = manifest.root / f"{manifest.split}.csv"
         print(f"testing on {listed}, {plural(len(manifest), 'video')}", file=sys.stderr)
-    with _say_what_is_kept(folder), Bar("testing") as bar:
+    with say_what_is_kept(folder), Bar("testing") as bar:
         progress = bar.show if is_main_process() else None
         result = run_test(recipe, classifier, manifest, out=folder, progress=progress)
     if is_main_process():
@@ -77,7 +77,7 @@ def evaluate(
 
 
 @contextmanager
-def _say_what_is_kept(folder: Path | None) -> Iterator[None]:
+def say_what_is_kept(folder: Path | None) -> Iterator[None]:
     """On Ctrl-C, print where the results of finished videos are."""
     try:
         yield

@@ -10,6 +10,7 @@ import typer
 
 from tubelet.cli.bench import bench
 from tubelet.cli.checkpoints import convert, inspect, zoo
+from tubelet.cli.embedding import embed
 from tubelet.cli.help import Verb, Verbs
 from tubelet.cli.inference import evaluate, predict, visualize
 from tubelet.cli.options import Device, Seed, TrainingPrecision
@@ -63,6 +64,7 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., None]]] = {
         "sweep": sweep,
     },
     "Trained models": {"evaluate": evaluate, "predict": predict, "visualize": visualize},
+    "Features": {"embed": embed},
     "Checkpoints": {"inspect": inspect, "convert": convert, "zoo": zoo},
     "Speed": {"bench": bench},
 }
