@@ -25,6 +25,7 @@ from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.encoder import EncoderConfig
 from tubelet.models.heads import LinearHead
 from tubelet.run import embedding
+from tubelet.run.clip_features import FeatureConfig
 from tubelet.run.embedding import EmbeddingConfig, embed_list
 from tubelet.run.features import Features, read_features
 from tubelet.run.prediction import predict
@@ -271,7 +272,7 @@ def test_an_interrupted_run_resumes_but_not_for_other_features(
     np.testing.assert_array_equal(resumed.vectors, whole)
     with pytest.raises(KeyboardInterrupt):
         run(stop_after=8)
-    run(replace(config, features=embedding.FeatureConfig(layer=1)))
+    run(replace(config, features=FeatureConfig(layer=1)))
     assert len(computed) == 24
 
 

@@ -10,7 +10,7 @@ import typer
 
 from tubelet.cli.bench import bench
 from tubelet.cli.checkpoints import convert, inspect, zoo
-from tubelet.cli.embedding import embed
+from tubelet.cli.embedding import embed, probe, search
 from tubelet.cli.help import Verb, Verbs
 from tubelet.cli.inference import evaluate, predict, visualize
 from tubelet.cli.options import Device, Seed, TrainingPrecision
@@ -64,7 +64,7 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., None]]] = {
         "sweep": sweep,
     },
     "Trained models": {"evaluate": evaluate, "predict": predict, "visualize": visualize},
-    "Features": {"embed": embed},
+    "Features": {"embed": embed, "probe": probe, "search": search},
     "Checkpoints": {"inspect": inspect, "convert": convert, "zoo": zoo},
     "Speed": {"bench": bench},
 }

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +17,7 @@ from tubelet.data.loader import default_workers, view_order
 from tubelet.data.workers import Workers
 from tubelet.errors import UserError, plural, require_at_least, require_between
 from tubelet.machine import MAX_PROCESSES, version
-from tubelet.models.autoencoder import clip_patches
-from tubelet.models.classifier import VideoClassifier
-from tubelet.models.heads import LinearHead
+from tubelet.run.clip_features import FeatureConfig, Per, Pool, clip_features
 from tubelet.run.features import Features
 from tubelet.run.inference import inference, on_device, require_finite
 from tubelet.run.prediction import VideoSource, clip_and_views, precision_of_test, require_clip
@@ -27,56 +25,6 @@ from tubelet.run.results import Results, stored_results, weights_digest
 from tubelet.run.video_list import VideoList
 from tubelet.settings import to_plain
 from tubelet.train.runtime import Runtime
-
-Per = Literal["video", "clip", "frame", "token"]
-Pool = Literal["mean", "max", "class"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureConfig:
-    """Which features of a model are taken.
-
-    Attributes:
-        per: one vector for each `video`, the mean over its clips; for each `clip`; for each `frame`, that is
-            for each step of the tokens in time (two frames of VideoMAE); or for each `token`. All but the
-            tokens are means over the crops.
-        layer: the block after which the tokens are taken: 1 is the first block, 0 the embedding before it, -1
-            the last block, -2 the one before it.
-        pool: `mean` or largest value (`max`) of the tokens, or the `class` token.
-        norm: whether the model's last LayerNorm follows: the encoder's, before pooling, or that of a linear
-            head such as VideoMAE's, after it.
-    """
-
-    per: Per = "video"
-    layer: int = -1
-    pool: Pool = "mean"
-    norm: bool = True
-
-    def __post_init__(self) -> None:
-        for name, kind in (("per", Per), ("pool", Pool)):
-            if getattr(self, name) not in get_args(kind):
-                choices = ", ".join(get_args(kind))
-                raise UserError(f"{name} must be one of {choices}, found '{getattr(self, name)}'")
-        if self.per == "token" and self.pool != "mean":
-            raise UserError(f"pool={self.pool} and per=token: tokens are not pooled; leave pool out")
-        if self.per == "frame" and self.pool == "class":
-            raise UserError("pool=class and per=frame: a clip has one class token, use per=clip or per=video")
-
-    def of(self, model: Model) -> "FeatureConfig":
-        """Return these settings with the layer counted from 0.
-
-        Raises:
-            UserError: the model has no such layer or no class token.
-        """
-        depth = model.config.encoder.depth
-        if not -depth - 1 <= self.layer <= depth:
-            raise UserError(
-                f"layer must be between {-depth - 1} and {depth}, as the model has {depth} blocks, found "
-                f"{self.layer}"
-            )
-        if self.pool == "class" and not model.config.encoder.class_token:
-            raise UserError("pool=class: the model has no class token; use mean or max")
-        return replace(self, layer=self.layer % (depth + 1))
 
 
 def embed(
@@ -122,48 +70,42 @@ def embed(
     """
     loaded, runtime = on_device(model, device, precision_of_test(precision, protocol))
     config = FeatureConfig(per=per, layer=layer, pool=pool, norm=norm).of(loaded)
-    videos = [video] if isinstance(video, VideoSource) else list(video)
     found = []
-    for each in videos:
-        if isinstance(each, Tensor):
-            if (protocol, views, start, end) != (None,) * 4:
-                raise UserError(
-                    "a clip is one view: give the video's file to use protocol, views, start or end"
-                )
-            require_clip(each, loaded.config.encoder)
-            clips, chosen = each[None], Views()
-        else:
+    for each in [video] if isinstance(video, VideoSource) else video:
+        if not isinstance(each, Tensor):
             clip, chosen = clip_and_views(loaded, protocol=protocol, views=views)
-            clips = read_views(each, clip, chosen, loaded.config.encoder.image_size, start=start, end=end)
-        _require_one_crop(config, chosen)
-        vectors = _vectors(loaded, clips, config, chosen, runtime)
-        require_finite(vectors.flatten(1), ["a clip" if isinstance(each, Tensor) else str(each)], "features")
-        found.append(vectors[0, 0] if per == "video" else vectors[0])
+            found.append(embed_views(loaded, runtime, each, config, clip, chosen, start=start, end=end))
+            continue
+        if (protocol, views, start, end) != (None,) * 4:
+            raise UserError("a clip is one view: give the video's file to use protocol, views, start or end")
+        require_clip(each, loaded.config.encoder)
+        found.append(_of_one(loaded, each[None], config, Views(), runtime, "a clip"))
     return (found[0] if isinstance(video, VideoSource) else torch.stack(found)).numpy()
 
 
-def clip_features(model: Model, video: Tensor, config: FeatureConfig) -> Tensor:
-    """Return the features of clips, float32 (B, n, D): n is 1, the steps in time or the tokens.
+def embed_views(
+    model: Model,
+    runtime: Runtime,
+    video: str | Path,
+    config: FeatureConfig,
+    clip: AnyClip,
+    views: Views,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+) -> Tensor:
+    """Return the features of a video file from these clips and crops, float32 (D,) or (R, D) on the CPU."""
+    _require_one_crop(config, views)
+    clips = read_views(video, clip, views, model.config.encoder.image_size, start=start, end=end)
+    return _of_one(model, clips, config, views, runtime, str(video))
 
-    Args:
-        model: whose encoder computes them; all tokens are visible.
-        video: uint8 (B, T, C, H, W).
-        config: which features, with the layer counted from 0.
-    """
-    encoder = model.encoder
-    tokens = encoder.embed_tokens(clip_patches(video, encoder.config))
-    for block in encoder.blocks[: config.layer]:
-        tokens = block(tokens)
-    if config.norm:
-        tokens = encoder.norm(tokens)
-    own, tokens = tokens.float().tensor_split([encoder.config.num_class_tokens], dim=1)
-    if config.per == "token":
-        return tokens
-    groups = tokens.unflatten(1, (encoder.grid.t if config.per == "frame" else 1, -1))
-    pooled = own if config.pool == "class" else groups.amax(2) if config.pool == "max" else groups.mean(2)
-    if config.norm and isinstance(model, VideoClassifier) and isinstance(model.head, LinearHead):
-        pooled = model.head.norm(pooled)
-    return pooled.float()
+
+def _of_one(
+    model: Model, clips: Tensor, config: FeatureConfig, views: Views, runtime: Runtime, name: str
+) -> Tensor:
+    vectors = _vectors(model, clips, config, views, runtime)
+    require_finite(vectors.flatten(1), [name], "features")
+    return vectors[0, 0] if config.per == "video" else vectors[0]
 
 
 def _vectors(model: Model, video: Tensor, config: FeatureConfig, views: Views, runtime: Runtime) -> Tensor:
