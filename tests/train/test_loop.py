@@ -331,17 +331,19 @@ def test_scores_of_two_validation_lists_are_not_compared(
     def best() -> float:
         return float(json.loads((tmp_path / "best" / "metrics.json").read_text())["top1"])
 
-    train(tmp_path, validate=scored, validated_on="a", epochs=1)
+    train(tmp_path, validate=scored, validated_on="a" * 64, epochs=1)
     assert (best(), capsys.readouterr().err) == (0.9, "")
-    train(tmp_path, validate=scored, validated_on="b", epochs=2)
+    train(tmp_path, validate=scored, validated_on="b" * 64, epochs=2)
     assert best() == 0.3
     assert "the validation list has other videos or labels than before" in capsys.readouterr().err
-    metrics = train(tmp_path, validate=scored, validated_on="b", epochs=3)
+    metrics = train(tmp_path, validate=scored, validated_on="b" * 64, epochs=3)
     assert best() == metrics["best/top1"] == 0.4
     resumed = capsys.readouterr().err.splitlines()
     assert len(resumed) == 1
     assert f"resuming from {tmp_path / 'last.pt'} after step" in resumed[0]
-    assert train(tmp_path, validate=scored, validated_on="a", epochs=3) == metrics  # finished, but says so
+    assert (
+        train(tmp_path, validate=scored, validated_on="a" * 64, epochs=3) == metrics
+    )  # finished, but says so
     assert "the validation list has other videos" in capsys.readouterr().err
 
 

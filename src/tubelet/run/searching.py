@@ -9,7 +9,7 @@ import numpy as np
 from tubelet.checkpoints.load import load_model
 from tubelet.clips import AnyClip, Views
 from tubelet.errors import UserError, did_you_mean, excerpt
-from tubelet.run.accuracy import row_blocks
+from tubelet.run.blocks import row_blocks
 from tubelet.run.clip_features import FeatureConfig
 from tubelet.run.embedding import embed_views
 from tubelet.run.features import Features, label_lists

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,7 +57,8 @@ class Progress:
         step: finished optimizer steps.
         epoch: finished epochs, validation included.
         best: best validation score so far.
-        validated_on: identifies the videos of the validation that `best` is from.
+        validated_on: identifies the videos of the validation that `best` is from: a fingerprint of 64
+            hexadecimal digits, or nothing.
         metrics: the newest value of everything logged.
         loss_scale: the factor on the loss, in fp16.
     """
@@ -78,6 +80,8 @@ class Progress:
             raise UserError(
                 f"step must be between {first} and {last} after {self.epoch} epochs, found {self.step}"
             )
+        if not re.fullmatch(r"([0-9a-f]{64})?", self.validated_on):
+            raise UserError("validated_on is not a fingerprint of 64 hexadecimal digits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,13 +141,15 @@ class RunState:
                 expected = {"momentum_buffer": shapes[name]}
             else:
                 expected = {"step": torch.Size(), "exp_avg": shapes[name], "exp_avg_sq": shapes[name]}
-            _require_shapes(f"optimizer.state.{name}", tensors, expected)
+            _require_numbers(f"optimizer.state.{name}", tensors, expected)
         if self.ema is not None:
-            _require_shapes("ema", self.ema, {name: shapes[name] for name in trained})
+            _require_numbers("ema", self.ema, {name: shapes[name] for name in trained})
 
 
-def _require_shapes(part: str, tensors: Weights, expected: Mapping[str, torch.Size]) -> None:
-    if differing := _differing(_shapes(tensors), expected):
+def _require_numbers(part: str, tensors: Weights, expected: Mapping[str, torch.Size]) -> None:
+    """Raise an error unless these are the tensors, and of floating-point numbers."""
+    differing = _differing(_shapes(tensors), expected)
+    if differing := differing or [name for name in tensors if not tensors[name].is_floating_point()]:
         raise UserError(f"{part} has other tensors than expected: {differing[0]}")
 
 

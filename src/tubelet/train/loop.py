@@ -102,8 +102,8 @@ def fit(
         validate: is called with the task in evaluation mode, without gradients, under autocast, with averaged
             weights if there are any; returns metrics, the same in every process.
         score: the validation metric that selects the best weights; higher is better.
-        validated_on: identifies the videos and labels of the validation; after a change of it scores cannot
-            be compared, so the selection of the best weights starts again.
+        validated_on: the fingerprint of the validation's videos and labels (`Progress.validated_on`); after
+            a change of it scores cannot be compared, so the selection of the best weights starts again.
 
     Returns:
         The newest value of everything logged; validation metrics are `val/NAME`, the best score `best/SCORE`.

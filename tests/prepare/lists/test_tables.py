@@ -383,6 +383,8 @@ def test_times_in_named_columns(tmp_path: Path):
         ("start_timestamp,stop_timestamp", "00:00:01.50,00:00:03"),
         ("start_time,end_time", "0:1.5,0:03"),
         ("Start,End", "1.50,3"),
+        ("start,duration", "1.5,1.5"),
+        ("start,end,duration", "1.5,3,60"),  # of the whole video
     ]:
         (row,) = rows_of(tmp_path, f"path,{header}\na.mp4,{cells}\n")
         assert (row.start, row.end) == (1.5, 3), header

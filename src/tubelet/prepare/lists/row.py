@@ -28,6 +28,7 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
         "time_end", "end_time", "end", "stop_timestamp", "end_timestamp", "stop_time", "stop", "end_sec",
         "end_seconds", "end_s", "stop_sec", "t_end", "clip_end",
     ),
+    "duration": ("duration", "duration_s", "duration_sec", "clip_duration", "segment_duration"),
 }  # fmt: skip
 KNOWN_NAMES = frozenset(name for names in COLUMN_NAMES.values() for name in names)
 

@@ -291,6 +291,9 @@ def _row_of_record(where: str, record: Mapping[str, Any], label: str, group: str
     offset, frames, last = (_number(cells[name]) for name in ("offset", "frames", "last"))
     if frames is None and last is not None:
         frames = last - (offset or 0) + 1
+    start, end, duration = (seconds_in(cells[name]) for name in ("start", "end", "duration"))
+    if end is None and start is not None and duration is not None:
+        end = start + duration
     return Row(
         name=str(cells["path"]),
         where=where,
@@ -298,8 +301,8 @@ def _row_of_record(where: str, record: Mapping[str, Any], label: str, group: str
         labels=labels_in(cells["label"]),
         offset=None if offset is None else int(offset),
         frames=None if frames is None else int(frames),
-        start=seconds_in(cells["start"]),
-        end=seconds_in(cells["end"]),
+        start=start,
+        end=end,
         may_be_cut="youtube_id" in record,
         group="" if record.get(group) is None else str(record[group]).strip(),
     )
