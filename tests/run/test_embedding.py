@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ import torch
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import Model
 from tubelet.clips import SegmentClip, Views
-from tubelet.data.dataset import Batch, read_clip, read_views
+from tubelet.data.dataset import read_clip, read_views
 from tubelet.data.manifest import read_manifest, write_manifest
 from tubelet.errors import UserError
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
@@ -29,7 +28,7 @@ from tubelet.run.clip_features import FeatureConfig
 from tubelet.run.embedding import EmbeddingConfig, embed_list
 from tubelet.run.features import Features, read_features
 from tubelet.run.prediction import predict
-from tubelet.run.results import Results, weights_digest
+from tubelet.run.results import StoredResults, weights_digest
 from tubelet.run.video_list import list_videos
 from tubelet.train.runtime import Runtime, RuntimeConfig
 
@@ -51,17 +50,17 @@ def hidden_states(model: Model, clips: torch.Tensor) -> list[torch.Tensor]:
 
 
 @pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the videos whose features are computed."""
-    names: list[str] = []
-    add = embedding._add
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers in their list of the videos whose features are computed."""
+    numbers: list[int] = []
+    add = StoredResults.add
 
-    def seen(results: Results, batch: Batch, *rest: Any) -> None:
-        names.extend(batch.names)
-        add(results, batch, *rest)
+    def seen(results: StoredResults, index: np.ndarray, values: np.ndarray) -> None:
+        numbers.extend(index.tolist())
+        add(results, index, values)
 
-    monkeypatch.setattr(embedding, "_add", seen)
-    return names
+    monkeypatch.setattr(StoredResults, "add", seen)
+    return numbers
 
 
 def test_a_video_is_the_mean_of_the_normalized_tokens(trained: Path, motion: Path) -> None:
@@ -226,7 +225,7 @@ def test_one_list_files_and_windows_with_their_times(
 
 
 def test_videos_that_cannot_be_read_are_reported_and_only_they_are_tried_again(
-    tubelet: Command, trained: Path, motion: Path, tmp_path: Path, computed: list[str]
+    tubelet: Command, trained: Path, motion: Path, tmp_path: Path, computed: list[int]
 ) -> None:
     data, out = tmp_path / "data", tmp_path / "features.npz"
     shutil.copytree(motion / "videos/test", data)
@@ -242,13 +241,13 @@ def test_videos_that_cannot_be_read_are_reported_and_only_they_are_tried_again(
     computed.clear()
     (data / "00004.mp4").write_bytes(whole)
     assert tubelet("embed", trained / "pretrain", data, "-o", out)[0] == 0
-    assert [Path(name).name for name in computed] == ["00004.mp4"]
+    assert computed == [4]
     assert len(read_features(out)) == 12
     assert not list(tmp_path.glob("*.parts"))
 
 
 def test_an_interrupted_run_resumes_but_not_for_other_features(
-    trained: Path, motion: Path, tmp_path: Path, computed: list[str]
+    trained: Path, motion: Path, tmp_path: Path, computed: list[int]
 ) -> None:
     model, videos = load_model(trained / "pretrain"), list_videos([str(motion)], "train")
     assert model.card.clip is not None
@@ -268,7 +267,7 @@ def test_an_interrupted_run_resumes_but_not_for_other_features(
         run(stop_after=8)
     assert (tmp_path / "f.npz").is_file()  # of the finished run
     resumed = run()
-    assert computed == [sample.name for sample in videos.manifest.samples[8:]]
+    assert computed == list(range(8, 24))
     np.testing.assert_array_equal(resumed.vectors, whole)
     with pytest.raises(KeyboardInterrupt):
         run(stop_after=8)

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,15 @@ from torch import Tensor
 
 from tubelet.checkpoints.model_folder import Model
 from tubelet.clips import AnyClip, Views
-from tubelet.data.dataset import Batch, ViewDataset, label_rows, read_views
-from tubelet.data.loader import default_workers, view_order
-from tubelet.data.workers import Workers
+from tubelet.data.dataset import ViewDataset, label_rows, read_views
 from tubelet.errors import UserError, plural, require_at_least, require_between
 from tubelet.machine import MAX_PROCESSES, version
 from tubelet.run.clip_features import FeatureConfig, Per, Pool, clip_features
 from tubelet.run.features import Features
 from tubelet.run.inference import inference, on_device, require_finite
 from tubelet.run.prediction import VideoSource, clip_and_views, precision_of_test, require_clip
-from tubelet.run.results import Results, stored_results, weights_digest
+from tubelet.run.results import stored_results, weights_digest
+from tubelet.run.shares import compute_share
 from tubelet.run.video_list import VideoList
 from tubelet.settings import to_plain
 from tubelet.train.runtime import Runtime
@@ -182,9 +181,18 @@ def embed_list(
     parts = out.with_name(f"{out.name}.parts")
     asked = {**header, "encoder": to_plain(model.config.encoder)}
     with stored_results(parts, asked, manifest, int(np.prod(shape)), runtime) as results:
-        broken = _compute(model, dataset, replace(config, features=chosen), results, runtime, progress)
+        share = compute_share(
+            dataset,
+            results,
+            lambda batch: _vectors(model, batch.video, chosen, config.views, runtime).flatten(1),
+            runtime,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            progress=progress,
+            what="features",
+        )
         index, values = results.join(runtime)
-        broken = {name: why for share in runtime.gather(broken) for name, why in share.items()}
+        broken = {name: why for broken in runtime.gather(share.broken) for name, why in broken.items()}
         if not len(index):
             reason = next(iter(broken.values()))
             raise UserError(f"none of {plural(len(manifest), 'video')} can be read; the first: {reason}")
@@ -236,32 +244,3 @@ def _shape(model: Model, features: FeatureConfig, views: Views) -> tuple[int, ..
         return (dim,)
     of_clip = {"clip": 1, "frame": grid.t, "token": grid.volume}[features.per]
     return (views.clips * of_clip, dim)
-
-
-def _compute(
-    model: Model,
-    dataset: ViewDataset,
-    config: EmbeddingConfig,
-    results: Results,
-    runtime: Runtime,
-    progress: Callable[[int, int], None] | None,
-) -> dict[str, str]:
-    """Add the features of this process's share of the videos; return the videos that could not be read."""
-    views, broken = config.views, dict[str, str]()
-    order = view_order(results.done, batch=config.batch_size, rank=runtime.rank, world=runtime.world)
-    num_workers = default_workers(runtime.device.type) if config.workers is None else config.workers
-    num_mine, num_finished = sum(map(len, order)), 0
-    for batch in Workers(dataset, num_workers, for_gpu=runtime.device.type == "cuda").batches(order):
-        broken |= batch.failures
-        if len(batch):
-            _add(results, batch, _vectors(model, batch.video, config.features, views, runtime), views)
-        num_finished += len(batch) // views.count + len(batch.failures)
-        if progress:
-            progress(num_finished, num_mine)
-    return broken
-
-
-def _add(results: Results, batch: Batch, vectors: Tensor, views: Views) -> None:
-    values = vectors.flatten(1)
-    require_finite(values, batch.names[:: views.count], "features")
-    results.add(batch.index[:: views.count].numpy(), values.numpy())

@@ -83,9 +83,9 @@ class Features:
         require_suffix(path)
         with replacing(path) as temporary:
             if path.suffix == ".parquet":
-                _write_parquet(self, temporary)
+                _write_feature_parquet(self, temporary)
             else:
-                _write_npz(self, temporary)
+                _write_feature_npz(self, temporary)
 
 
 def require_suffix(path: Path) -> None:
@@ -105,7 +105,7 @@ def read_features(path: Path) -> Features:
     if not path.is_file():
         raise UserError(f"{path}: no such file; write one with tubelet embed MODEL VIDEOS -o {path}")
     try:
-        found = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
+        found = _read_feature_parquet(path) if path.suffix == ".parquet" else _read_feature_npz(path)
     except UserError:
         raise
     except (ArithmeticError, LookupError, OSError, ValueError, zipfile.BadZipFile) as error:
@@ -117,7 +117,7 @@ def read_features(path: Path) -> Features:
     return found
 
 
-def _write_npz(features: Features, path: Path) -> None:
+def _write_feature_npz(features: Features, path: Path) -> None:
     arrays = {
         "names": np.array(features.names, dtype=str),
         "labels": features.labels,
@@ -140,7 +140,7 @@ def _blocks(vectors: np.ndarray) -> Iterator[np.ndarray]:
     return (np.asarray(vectors[rows], dtype=np.float32) for rows in row_blocks(vectors))
 
 
-def _read_npz(path: Path) -> Features:
+def _read_feature_npz(path: Path) -> Features:
     if not zipfile.is_zipfile(path):
         raise ValueError("it is not an .npz")
     with np.load(path, allow_pickle=False) as saved:
@@ -185,7 +185,7 @@ def _pyarrow(path: Path) -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
-def _write_parquet(features: Features, path: Path) -> None:
+def _write_feature_parquet(features: Features, path: Path) -> None:
     arrow, parquet = _pyarrow(path)
     about = {
         "header": features.header,
@@ -215,7 +215,7 @@ def _write_parquet(features: Features, path: Path) -> None:
             writer.write_table(arrow.table([*arrays, columns[-1]], schema=schema))
 
 
-def _read_parquet(path: Path) -> Features:
+def _read_feature_parquet(path: Path) -> Features:
     _, parquet = _pyarrow(path)
     table = parquet.read_table(path)
     about = json.loads(table.schema.metadata[_METADATA])
