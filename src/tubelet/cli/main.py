@@ -16,6 +16,7 @@ from tubelet.cli.inference import evaluate, predict, visualize
 from tubelet.cli.options import Device, Seed, TrainingPrecision
 from tubelet.cli.prepare import prepare
 from tubelet.cli.recipe import recipe
+from tubelet.cli.report import report
 from tubelet.cli.sweep import sweep
 from tubelet.cli.train import finetune, pretrain
 from tubelet.errors import UserError, shortened
@@ -62,6 +63,7 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., None]]] = {
         "finetune": finetune,
         "recipe": recipe,
         "sweep": sweep,
+        "report": report,
     },
     "Trained models": {"evaluate": evaluate, "predict": predict, "visualize": visualize},
     "Features": {"embed": embed, "probe": probe, "search": search},
