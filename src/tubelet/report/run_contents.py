@@ -25,6 +25,7 @@ _MAX_POINTS = 400  # of a curve; of more, the means of equal parts are drawn
 _MAX_LISTED = 100  # videos that could not be read
 _NUM_PICTURES = 3
 _MAX_TRIED = 10  # videos for them
+_FEW = 9  # readings, of which no spread is shown
 _LONG_WAIT = 0.1  # share of the time
 _MEASURED = {
     "clips_per_s",
@@ -192,10 +193,8 @@ def _mean(run: RunRecord, name: str) -> float | None:
 def _speed(run: RunRecord, wait: float | None) -> Iterator[tuple[str, str]]:
     if speeds := [value for _, value in run.values("clips_per_s")]:
         low, middle, high = np.percentile(speeds, (5, 50, 95)).tolist()
-        yield (
-            "clips per second",
-            f"{rounded(middle)} (median; 90 % between {rounded(low)} and {rounded(high)})",
-        )
+        spread = f"; 90 % between {rounded(low)} and {rounded(high)}" if len(speeds) > _FEW else ""
+        yield "clips per second", f"{rounded(middle)} (median{spread})"
     if wait is not None:
         yield "time waiting for data", f"{percent(wait)} %"
     if memory := [value for _, value in run.values("memory_gb")]:
