@@ -62,6 +62,7 @@ from tubelet.recipe.schema import PublishedResult as PublishedResult
 from tubelet.recipe.schema import ReconstructionConfig as ReconstructionConfig
 from tubelet.run import visualize as visualize
 from tubelet.run.accuracy import Evaluation as Evaluation
+from tubelet.run.embedding import embed as embed
 from tubelet.run.evaluation import evaluate as evaluate
 from tubelet.run.fusion import fuse_evaluations as fuse_evaluations
 from tubelet.run.inspection import Inspection as Inspection

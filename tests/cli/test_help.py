@@ -15,7 +15,7 @@ from tubelet.sweep.schema import sweep_text
 
 ROOT: Any = typer.main.get_command(app)
 MAX_LINES = 24
-TALLER = {"tubelet": 32, "tubelet prepare list": 46, "tubelet evaluate": 28}
+TALLER = {"tubelet": 36, "tubelet prepare list": 46, "tubelet evaluate": 28, "tubelet embed": 28}
 """The list of all verbs, and verbs with more options than a screen has lines."""
 
 

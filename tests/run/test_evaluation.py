@@ -26,6 +26,7 @@ from tubelet.recipe.loading import evaluate_recipe
 from tubelet.run import evaluation
 from tubelet.run.accuracy import Evaluation
 from tubelet.run.evaluation import evaluate
+from tubelet.run.shares import Share
 from tubelet.video.reader import Crop, VideoFile
 
 
@@ -166,8 +167,8 @@ def test_a_test_of_2000_batches_keeps_no_more_files_open_than_a_short_one(
 
 def test_the_wait_for_data_is_counted_from_the_second_batch_on(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("tubelet.run.evaluation.time.perf_counter", lambda: now)
-    share = evaluation._Share()
+    monkeypatch.setattr("tubelet.run.shares.time.perf_counter", lambda: now)
+    share = Share()
 
     def batches(waits: Sequence[float]) -> Iterator[Any]:
         nonlocal now
@@ -178,7 +179,7 @@ def test_the_wait_for_data_is_counted_from_the_second_batch_on(monkeypatch: pyte
     for _ in share.timed(batches([50, 1, 2])):
         now += 4
     assert (share.waited_s, share.elapsed_s) == (3, 11)
-    single = evaluation._Share()
+    single = Share()
     list(single.timed(batches([50])))
     assert (single.waited_s, single.elapsed_s) == (0, 0)
 

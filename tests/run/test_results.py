@@ -323,7 +323,7 @@ def test_joining_many_files_opens_one_at_a_time(tmp_path: Path) -> None:
 def test_a_part_is_an_array_that_numpy_reads(tmp_path: Path) -> None:
     records = np.zeros(3, record_type(5))
     records["key"] = [b"a" * 16, b"b" * 15 + b"\0", b"\0" * 16]
-    records["probabilities"] = np.arange(15).reshape(3, 5)
+    records["values"] = np.arange(15).reshape(3, 5)
     name = write_part(tmp_path, 3, records.dtype, [records[:1], records[1:]])
     np.testing.assert_array_equal(np.load(tmp_path / name), records)
     assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -116,7 +116,13 @@ def test_weights_of_another_type_are_refused() -> None:
 
 def test_the_export_gets_averaged_weights(tmp_path: Path) -> None:
     exported: dict[Path, dict[str, Tensor]] = {}
-    store = CheckpointStore(tmp_path, export=exported.__setitem__)
+    measured: list[dict[str, float]] = []
+
+    def export(folder: Path, weights: dict[str, Tensor], metrics: dict[str, float]) -> None:
+        exported[folder] = weights
+        measured.append(metrics)
+
+    store = CheckpointStore(tmp_path, export=export)
     task, optimizer, average = trained(0)
     store.save_last(full_state(task, optimizer, average))
     assert exported[tmp_path].keys() == task.state_dict().keys()
@@ -125,6 +131,7 @@ def test_the_export_gets_averaged_weights(tmp_path: Path) -> None:
         store.save_best(full_weights(task), {"top1": 0.5})
         assert equal(exported[tmp_path / "best"], exported[tmp_path])
     assert json.loads((tmp_path / "best" / "metrics.json").read_text()) == {"top1": 0.5}
+    assert measured == [{}, {"top1": 0.5}]
 
 
 def test_the_best_without_an_export(tmp_path: Path) -> None:
@@ -155,7 +162,7 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_export_is_not_a_full_disk(tmp_path: Path) -> None:
-    def export(folder: Path, weights: dict[str, Tensor]) -> None:
+    def export(folder: Path, weights: dict[str, Tensor], metrics: dict[str, float]) -> None:
         raise RuntimeError("a shape that does not fit")
 
     store = CheckpointStore(tmp_path, export)

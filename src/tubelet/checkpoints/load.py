@@ -168,6 +168,10 @@ def load_published(
         _log.warning(text, published.name, name, value)
     model = _load_foreign(path, given, weights, allow_nonfinite)
     provenance = {**model.card.provenance, "name": published.name}
+    metrics = {"top1": published.top1, "top5": published.top5}
+    if known := {name: value / 100 for name, value in metrics.items() if value is not None}:
+        how = f"by its authors, {published.protocol}" if published.protocol else "by its authors"
+        provenance["results"] = [{"data": published.data, "metrics": known, "how": how}]
     model.card = replace(model.card, license=published.license, provenance=provenance)
     return model
 

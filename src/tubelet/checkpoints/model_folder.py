@@ -1,4 +1,8 @@
-"""Tubelet's own model folder: `model.safetensors`, and `config.json` with the architecture and the card."""
+"""Tubelet's own model folder: weights, architecture and card.
+
+`model.safetensors` has the weights, `config.json` the architecture and the card, and `README.md` the same in
+words, as the model card of the Hugging Face hub.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from tubelet.checkpoints.model_readme import write_readme
 from tubelet.checkpoints.other_files import describe_other_folder
 from tubelet.checkpoints.read_file import float_tensors, read_json
 from tubelet.checkpoints.tables import Entry, Rename, read_table
@@ -100,22 +105,32 @@ def _require_possible(config: Config, weights: Mapping[str, Tensor], source: str
         )
 
 
-def write_model(folder: Path, model: Model, weights: Mapping[str, Tensor]) -> None:
+def write_model(
+    folder: Path, model: Model, weights: Mapping[str, Tensor], card: ModelCard | None = None
+) -> None:
     """Write a model with the given weights, such as an average over training, in place of those it has.
+
+    Args:
+        folder: the model's folder.
+        model: the architecture.
+        weights: the weights, by the model's names.
+        card: in place of the model's card.
 
     Raises:
         UserError: the card does not fit the model.
     """
-    _check_card(model.card, model.config, "the model")
+    card = card or model.card
+    _check_card(card, model.config, "the model")
     config = {
         "tubelet": FORMAT_VERSION,
         "kind": "autoencoder" if isinstance(model, MaskedAutoencoder) else "classifier",
         "model": to_plain(model.config),
-        "card": to_plain(model.card),
+        "card": to_plain(card),
     }
     with replacing_in(folder) as temporary:
         write_tensors(temporary / WEIGHTS, weights)
         write_json(temporary / CONFIG, config)
+        write_readme(temporary, model, card, "tubelet")
 
 
 def is_model_folder(path: Path) -> bool:

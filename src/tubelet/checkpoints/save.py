@@ -14,6 +14,7 @@ from tubelet.checkpoints.families import LAYOUTS, writing_family
 from tubelet.checkpoints.families.family import Family
 from tubelet.checkpoints.hints import ArchitectureHints
 from tubelet.checkpoints.model_folder import WEIGHTS, Config, Model, write_model
+from tubelet.checkpoints.model_readme import write_readme
 from tubelet.checkpoints.read_file import Checkpoint
 from tubelet.checkpoints.tables import write_table
 from tubelet.checkpoints.tensor_file import write_tensors
@@ -40,7 +41,8 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
         layout: `tubelet` stores everything: architecture, weights and card. `videomae`, `videomaev2`,
             `mae_st`, `mmaction2`, `mar` and `huggingface` are what those code bases load. They store nothing
             of the card, except that `huggingface` stores the class names and whether the model is
-            multi-label; a log line names which class names, clip and views are lost.
+            multi-label; a log line names which class names, clip and views are lost. Folders also have a
+            README.md, the hub's model card.
 
     Raises:
         UserError: there is no such layout, or it cannot hold this model; the message names what it cannot
@@ -68,6 +70,7 @@ def save_model(model: Model, path: Path | str, layout: str = "tubelet") -> None:
             for name, settings in file.others.items():
                 write_json(folder / name, settings)
             write_tensors(folder / WEIGHTS, file.weights)
+            write_readme(folder, model, model.card, "huggingface")
     else:
         _require_file(path, layout)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -127,7 +127,7 @@ def _test(model: str, hints: Hints, settings: Sequence[str], folder: Path | None
     if is_main_process():
         listed = manifest.root / f"{manifest.split}.csv"
         print(f"testing on {listed}, {plural(len(manifest), 'video')}", file=sys.stderr)
-    with _say_what_is_kept(folder), Bar("testing") as bar:
+    with say_what_is_kept(folder), Bar("testing") as bar:
         progress = bar.show if is_main_process() else None
         result = run_test(recipe, classifier, manifest, out=folder, progress=progress)
     return replace(result, facts={"model": model, **result.facts}), data_wait_advice(result, recipe)
@@ -150,7 +150,7 @@ def _fuse(dumps: Sequence[str | Path], options: Hints) -> "Evaluation":
 
 
 @contextmanager
-def _say_what_is_kept(folder: Path | None) -> Iterator[None]:
+def say_what_is_kept(folder: Path | None) -> Iterator[None]:
     """On Ctrl-C, print where the results of finished videos are."""
     try:
         yield

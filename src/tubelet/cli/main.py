@@ -10,11 +10,13 @@ import typer
 
 from tubelet.cli.bench import bench
 from tubelet.cli.checkpoints import convert, inspect, zoo
+from tubelet.cli.embedding import embed, probe, search
 from tubelet.cli.help import Verb, Verbs
 from tubelet.cli.inference import evaluate, predict, visualize
 from tubelet.cli.options import Device, Seed, TrainingPrecision
 from tubelet.cli.prepare import prepare
 from tubelet.cli.recipe import recipe
+from tubelet.cli.report import report
 from tubelet.cli.sweep import sweep
 from tubelet.cli.train import finetune, pretrain
 from tubelet.errors import UserError, shortened
@@ -61,8 +63,10 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., None]]] = {
         "finetune": finetune,
         "recipe": recipe,
         "sweep": sweep,
+        "report": report,
     },
     "Trained models": {"evaluate": evaluate, "predict": predict, "visualize": visualize},
+    "Features": {"embed": embed, "probe": probe, "search": search},
     "Checkpoints": {"inspect": inspect, "convert": convert, "zoo": zoo},
     "Speed": {"bench": bench},
 }

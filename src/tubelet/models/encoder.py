@@ -169,6 +169,10 @@ class VideoEncoder(nn.Module):
         Returns:
             (B, num_class_tokens + V, D), in the order of `visible`.
         """
+        return self.norm(self.transformer(self.embed_tokens(patches, visible)))
+
+    def embed_tokens(self, patches: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Return the tokens before the first block; arguments and result as those of `forward`."""
         position = self.positions()
         if visible is not None:
             patches, position = take(patches, visible), take(position, visible)
@@ -176,7 +180,7 @@ class VideoEncoder(nn.Module):
         if self.class_token is not None and self.positions.class_position is not None:
             class_token = self.class_token + self.positions.class_position
             tokens = torch.cat([class_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
-        return self.norm(self.transformer(tokens))
+        return tokens
 
     @property
     def blocks(self) -> list[nn.Module]:

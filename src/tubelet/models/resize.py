@@ -29,6 +29,8 @@ def resize_model(
 ) -> MaskedAutoencoder | VideoClassifier:
     """Return a new model for clips of another size, with the same weights and card except for `frames`.
 
+    Results that the card records are left out: those of the new model are others.
+
     Training mode, drop path, frozen weights and recomputing of activations are kept too.
 
     Positions are resized in time, height and width: learned ones are interpolated once, fixed ones are
@@ -65,7 +67,9 @@ def resize_model(
         resized = VideoClassifier(replace(model.config, encoder=encoder, decoder=decoder, target=target))
     resized.load_state_dict(weights)
     clip = model.card.clip
-    resized.card = replace(model.card, clip=clip and replace(clip, frames=encoder.frames))
+    about = {name: value for name, value in model.card.provenance.items() if name != "results"}
+    clip = clip and replace(clip, frames=encoder.frames)
+    resized.card = replace(model.card, clip=clip, provenance=about)
     _copy_training_state(model, resized)
     weight = next(model.parameters())
     return resized.to(weight.device, weight.dtype)

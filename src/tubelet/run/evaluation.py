@@ -2,10 +2,9 @@
 
 import math
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from torch import Tensor
 from tubelet.checkpoints.model_folder import Model
 from tubelet.clips import AnyClip, Views
 from tubelet.data.dataset import Batch, ViewDataset, label_rows
-from tubelet.data.loader import default_workers, view_order
+from tubelet.data.loader import default_workers
 from tubelet.data.manifest import Manifest, Sample, read_manifest
-from tubelet.data.workers import Workers
 from tubelet.errors import UserError, require_at_least, require_between
 from tubelet.machine import MAX_PROCESSES, cores_per_process, version
 from tubelet.masking import ClassifierMasking, RunningCellMasking, TokenMask
@@ -30,10 +28,10 @@ from tubelet.run.inference import (
     inference,
     on_device,
     require_classifier,
-    require_finite,
 )
 from tubelet.run.prediction import clip_and_views, precision_of_test
 from tubelet.run.results import CollectedResults, Results, stored_labels, stored_results, weights_digest
+from tubelet.run.shares import Share, compute_share
 from tubelet.run.tested_videos import check_classes, require_frames, seconds_of
 from tubelet.settings import to_plain
 from tubelet.train.runtime import Runtime, choose_device
@@ -151,46 +149,17 @@ def evaluate_model(
         asked = _asked(model, config, runtime)
         kept = stored_results(Path(out), asked, manifest, model.config.classes, runtime)
     with kept as results:
-        order = view_order(results.done, batch=batch_size, rank=runtime.rank, world=runtime.world)
-        num_workers = default_workers(runtime.device.type) if workers is None else workers
-        num_mine, num_finished, share = sum(map(len, order)), 0, _Share()
-        loader = Workers(dataset, num_workers, for_gpu=runtime.device.type == "cuda")
-        for batch in share.timed(loader.batches(order)):
-            share.broken |= batch.failures
-            if len(batch):
-                started = time.perf_counter()
-                found = _probabilities(model, batch, config, runtime)
-                share.seconds_per_view.append((time.perf_counter() - started) / len(batch))
-                require_finite(found, batch.names[:: config.views.count])
-                results.add(batch.index[:: config.views.count].numpy(), found.numpy())
-            num_finished += len(batch) // config.views.count + len(batch.failures)
-            if progress:
-                progress(num_finished, num_mine)
+        share = compute_share(
+            dataset,
+            results,
+            lambda batch: _probabilities(model, batch, config, runtime),
+            runtime,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress,
+        )
         result = _join(results, runtime.gather(share), model, manifest, runtime)
     return replace(result, facts=_facts(config, runtime))
-
-
-@dataclass
-class _Share:
-    """What one process notes besides the probabilities: the time of its batches and the broken videos."""
-
-    seconds_per_view: list[float] = field(default_factory=list)
-    broken: dict[str, str] = field(default_factory=dict)
-    waited_s: float = 0.0
-    elapsed_s: float = 0.0
-
-    def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Yield the batches, and count the time until each of them.
-
-        The clock starts after the first batch, which waits for the worker processes to start.
-        """
-        started = asked = 0.0
-        for number, batch in enumerate(batches):
-            self.waited_s += time.perf_counter() - asked if number else 0
-            yield batch
-            asked = time.perf_counter()
-            started = started or asked
-            self.elapsed_s = asked - started
 
 
 def _facts(config: EvaluationConfig, runtime: Runtime) -> dict[str, str]:
@@ -228,7 +197,7 @@ def _probabilities(
 
 
 def _join(
-    results: Results, shares: Sequence[_Share], model: VideoClassifier, manifest: Manifest, runtime: Runtime
+    results: Results, shares: Sequence[Share], model: VideoClassifier, manifest: Manifest, runtime: Runtime
 ) -> Evaluation:
     """Return the result over all processes, in the order of the manifest."""
     broken = {name: reason for share in shares for name, reason in share.broken.items()}

@@ -80,12 +80,12 @@ def inference(model: Model, runtime: Runtime) -> Iterator[None]:
             module.training = training
 
 
-def require_finite(probabilities: Tensor, names: Sequence[str]) -> None:
-    """Raise a UserError that names the first video whose probabilities (videos, K) are not finite."""
-    finite = probabilities.isfinite().all(1).tolist()
+def require_finite(values: Tensor, names: Sequence[str], what: str = "probabilities") -> None:
+    """Raise a UserError that names the first video whose values (videos, K) are not finite."""
+    finite = values.isfinite().all(1).tolist()
     if not all(finite):
         raise UserError(
-            f"{names[finite.index(False)]}: the model's probabilities of this video are not finite: its "
+            f"{names[finite.index(False)]}: the model's {what} of this video are not finite: its "
             "weights are NaN or infinite, or too large for the precision. Check the checkpoint, and try "
             "precision=fp32"
         )

@@ -171,7 +171,7 @@ def require_clip(clip: Tensor, encoder: EncoderConfig) -> None:
 
 
 def clip_and_views(
-    model: VideoClassifier,
+    model: Model,
     *,
     protocol: str | None = None,
     clip: AnyClip | None = None,
@@ -213,6 +213,6 @@ def clip_of(model: Model) -> AnyClip:
     return model.card.clip
 
 
-def views_of(model: VideoClassifier) -> Views:
+def views_of(model: Model) -> Views:
     """Return the clips and crops that a test averages over, by the model's card, or else one view."""
     return model.card.views or Views()

@@ -1,8 +1,10 @@
-"""The class probabilities of a test while it runs: in memory, or in files from which it resumes.
+"""What a model computes of each video while it runs: in memory, or in files from which it resumes.
+
+The values of a video are its class probabilities in a test, or its features.
 
     OUT/0123456789abcdef/         one test: its name is a hash of everything that its results depend on
         test.json                 what that is
-        8d3f….npy                 finished videos: an array of records (key, probabilities as float32)
+        8d3f….npy                 finished videos: an array of records (key, values as float32)
 
 A file of results is written every ten seconds by each process, under a temporary name, and then named after
 the hash of its content: it is complete, and damage is recognized. At the end of a test they are joined into
@@ -45,7 +47,7 @@ _log = logging.getLogger("tubelet")
 
 
 class Results(Protocol):
-    """The probabilities that the processes of a test find.
+    """The values that the processes of a test find.
 
     Attributes:
         done: (N,) bool, whether an earlier run of the test has finished a video of the manifest.
@@ -55,35 +57,35 @@ class Results(Protocol):
     done: np.ndarray
     folder: Path | None
 
-    def add(self, index: np.ndarray, probabilities: np.ndarray) -> None:
-        """Add the probabilities (n, K) of videos by their numbers (n,) in the manifest."""
+    def add(self, index: np.ndarray, values: np.ndarray) -> None:
+        """Add the values (n, K) of videos by their numbers (n,) in the manifest."""
         ...
 
     def join(self, runtime: Runtime) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers (n,) of all finished videos in order, and their probabilities (n, K)."""
+        """Return the numbers (n,) of all finished videos in order, and their values (n, K)."""
         ...
 
 
 class CollectedResults:
     """Results in memory; see `Results`."""
 
-    def __init__(self, num_videos: int, num_classes: int) -> None:
+    def __init__(self, num_videos: int, width: int) -> None:
         self.done = np.zeros(num_videos, dtype=bool)
         self.folder: Path | None = None
         self._index = [np.empty(0, dtype=np.int64)]
-        self._probabilities = [np.empty((0, num_classes), dtype=np.float32)]
+        self._values = [np.empty((0, width), dtype=np.float32)]
 
-    def add(self, index: np.ndarray, probabilities: np.ndarray) -> None:
+    def add(self, index: np.ndarray, values: np.ndarray) -> None:
         """See `Results.add`."""
         self._index.append(index.copy())  # it may be a part of something larger
-        self._probabilities.append(probabilities.copy())
+        self._values.append(values.copy())
 
     def join(self, runtime: Runtime) -> tuple[np.ndarray, np.ndarray]:
         """See `Results.join`."""
-        shares = runtime.gather((np.concatenate(self._index), np.concatenate(self._probabilities)))
-        index, probabilities = (np.concatenate(parts) for parts in zip(*shares, strict=True))
+        shares = runtime.gather((np.concatenate(self._index), np.concatenate(self._values)))
+        index, values = (np.concatenate(parts) for parts in zip(*shares, strict=True))
         order = index.argsort()
-        return index[order], probabilities[order]
+        return index[order], values[order]
 
 
 class StoredResults:
@@ -94,11 +96,11 @@ class StoredResults:
         keys: (N,) the key of each video of the manifest.
         parts: names of the files that earlier runs have left.
         done: (N,) bool, whether a video is in one of them.
-        num_classes: of the model.
+        width: numbers K of a video: the classes, or the size of its features.
     """
 
     def __init__(
-        self, folder: Path, keys: np.ndarray, parts: Sequence[str], done: np.ndarray, num_classes: int
+        self, folder: Path, keys: np.ndarray, parts: Sequence[str], done: np.ndarray, width: int
     ) -> None:
         self.folder: Path | None = folder
         self.done = done
@@ -106,14 +108,14 @@ class StoredResults:
         self._keys = keys
         self._found = list(parts)
         self._written: list[str] = []
-        self._record = record_type(num_classes)
+        self._record = record_type(width)
         self._waiting: list[np.ndarray] = []
         self._last_save = time.monotonic()
 
-    def add(self, index: np.ndarray, probabilities: np.ndarray) -> None:
+    def add(self, index: np.ndarray, values: np.ndarray) -> None:
         """See `Results.add`."""
         records = np.empty(len(index), self._record)
-        records["key"], records["probabilities"] = self._keys[index], probabilities
+        records["key"], records["values"] = self._keys[index], values
         self._waiting.append(records)
         num_bytes = sum(waiting.nbytes for waiting in self._waiting)
         if time.monotonic() - self._last_save >= SAVE_EVERY_S or num_bytes >= _MAX_WAITING_BYTES:
@@ -128,7 +130,7 @@ class StoredResults:
         self._last_save = time.monotonic()
 
     def join(self, runtime: Runtime) -> tuple[np.ndarray, np.ndarray]:
-        """See `Results.join`. The probabilities are memory-mapped."""
+        """See `Results.join`. The values are memory-mapped."""
         self.save()
         written = [name for names in runtime.gather(self._written) for name in names]
         joined: list[tuple[str, np.ndarray]] = []
@@ -137,13 +139,13 @@ class StoredResults:
         )
         name, index = runtime.gather(joined)[0][0]
         if not len(index):
-            return index, np.empty((0, *self._record["probabilities"].shape), dtype=np.float32)
-        return index, np.load(self._path / name, mmap_mode="r")["probabilities"][: len(index)]
+            return index, np.empty((0, *self._record["values"].shape), dtype=np.float32)
+        return index, np.load(self._path / name, mmap_mode="r")["values"][: len(index)]
 
 
 @contextmanager
 def stored_results(
-    out: Path, asked: Mapping[str, Any], manifest: Manifest, num_classes: int, runtime: Runtime
+    out: Path, asked: Mapping[str, Any], manifest: Manifest, width: int, runtime: Runtime
 ) -> Iterator[StoredResults]:
     """Keep the results of a test in a folder of `out`, which no other test uses until the end of the block.
 
@@ -151,9 +153,9 @@ def stored_results(
 
     Args:
         out: for this test and others.
-        asked: all that the probabilities depend on besides the video, as plain data.
+        asked: all that the values depend on besides the video, as plain data.
         manifest: the videos.
-        num_classes: of the model.
+        width: numbers K of a video: the classes, or the size of its features.
         runtime: the processes.
 
     Raises:
@@ -175,7 +177,7 @@ def stored_results(
 
         runtime.on_main(begin)
         keys, parts, done = runtime.gather(begun)[0][0]
-        results = StoredResults(folder, keys, parts, done, num_classes)
+        results = StoredResults(folder, keys, parts, done, width)
         try:
             yield results
         finally:
@@ -213,9 +215,9 @@ def stored_labels(classes: Sequence[Sequence[int]], num_classes: int, folder: Pa
     return mapped_array(np.dtype(bool), (len(classes), num_classes), rows, folder)
 
 
-def record_type(num_classes: int) -> np.dtype:
-    """Return the type of a video's record."""
-    return np.dtype([("key", "S16"), ("probabilities", np.float32, (num_classes,))])
+def record_type(width: int) -> np.dtype:
+    """Return the type of a video's record, with `width` numbers."""
+    return np.dtype([("key", "S16"), ("values", np.float32, (width,))])
 
 
 def write_part(folder: Path, length: int, record: np.dtype, blocks: Iterable[np.ndarray]) -> str:

@@ -1,8 +1,9 @@
 """The verb of both pre-training and fine-tuning: run a recipe in a folder, to its end."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,7 @@ import torch
 from tubelet.checkpoints.model_folder import write_model
 from tubelet.errors import UserError, plural
 from tubelet.files import exclusive, held_open, replacing, write_json
+from tubelet.models.card import ModelCard
 from tubelet.recipe.loading import load_recipe, to_yaml
 from tubelet.recipe.schema import FinetuneRecipe, Recipe
 from tubelet.run.finetuning import build_finetuning
@@ -65,7 +67,12 @@ def run_recipe(recipe: Recipe, out: Path | str, *, after_s: float | None = None)
         task, loader = training.task, training.loader
         store = CheckpointStore(
             out,
-            export=lambda folder, weights: write_model(folder, task.model, task.model_weights(weights)),
+            export=lambda folder, weights, metrics: write_model(
+                folder,
+                task.model,
+                task.model_weights(weights),
+                _with_results(task.model.card, recipe, metrics),
+            ),
             is_in_place=run_folder.is_in_place,
         )
         try:
@@ -114,6 +121,15 @@ def make_loggers(recipe: Recipe, out: Path, runtime: Runtime, after_s: float | N
     if recipe.log.wandb:
         loggers.append(WeightsAndBiases(out, recipe.log.wandb, to_plain(recipe)))
     return loggers
+
+
+def _with_results(card: ModelCard, recipe: Recipe, metrics: Mapping[str, float]) -> ModelCard:
+    """Return a card that records the metrics of a validation."""
+    if not metrics or not isinstance(recipe, FinetuneRecipe):
+        return card
+    data = {"data": recipe.data.root.resolve().name, "list": recipe.data.val}
+    result = {**data, "metrics": dict(metrics), "how": "by Tubelet, at the end of an epoch of the training"}
+    return replace(card, provenance={**card.provenance, "results": [result]})
 
 
 @cache

@@ -26,7 +26,7 @@ from tubelet.train.ema import WeightAverage
 from tubelet.train.loss_scale import LossScale
 
 Weights = dict[str, Tensor]
-Export = Callable[[Path, Weights], None]
+Export = Callable[[Path, Weights, dict[str, float]], None]
 
 _WHOLE_ON_CPU = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -223,8 +223,9 @@ class CheckpointStore:
 
     Args:
         folder: the run's folder, created if it does not exist.
-        export: `export(folder, weights)` writes the shareable model into a folder. Its weights are the
-            averaged ones if the run has them, and it should replace files through `replacing`. Without it
+        export: `export(folder, weights, metrics)` writes the shareable model into a folder. Its weights are
+            the averaged ones if the run has them, `metrics` those of their validation (empty without one),
+            and it should replace files through `replacing`. Without it
             there is no shareable last model, and the best is `best/weights.pt`.
         is_in_place: returns whether the folder is still that of the run; once it is not, nothing is written.
     """
@@ -253,8 +254,12 @@ class CheckpointStore:
                 "same command starts from the beginning"
             )
 
-    def save_last(self, state: dict[str, Any]) -> None:
-        """Write the shareable model, then `last.pt`; `state` contains that of `full_state`.
+    def save_last(self, state: dict[str, Any], metrics: dict[str, float] | None = None) -> None:
+        """Write the shareable model, then `last.pt`.
+
+        Args:
+            state: it contains that of `full_state`.
+            metrics: those of the validation of just this state; None without one.
 
         Raises:
             UserError: the disk is full, or the folder cannot be written or was deleted; the previous
@@ -262,7 +267,7 @@ class CheckpointStore:
         """
         with self._writing(self.folder):
             if self.export is not None:  # first, so that the model is never older than last.pt
-                self.export(self.folder, {**state["model"], **state.get("ema", {})})
+                self.export(self.folder, {**state["model"], **state.get("ema", {})}, metrics or {})
             _save(state, self.last)
 
     def save_best(self, weights: Weights, metrics: dict[str, float]) -> None:
@@ -270,7 +275,7 @@ class CheckpointStore:
         folder = self.folder / "best"
         with self._writing(folder):
             if self.export is not None:
-                self.export(folder, weights)
+                self.export(folder, weights, metrics)
             else:
                 _save(weights, folder / "weights.pt")
             write_json(folder / "metrics.json", metrics)

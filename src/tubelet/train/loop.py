@@ -140,10 +140,10 @@ def fit(
         runtime.on_main(partial(_report_resume, store, progress))
     runtime.on_main(partial(logs.resume, progress.step))
 
-    def save_state() -> None:
+    def save_state(metrics: dict[str, float] | None = None) -> None:
         _require_finite(task, runtime, progress.step)
         state = full_state(task, optimizer, average) | {"loader": loader.state(runtime.gather)}
-        runtime.on_main(lambda: store.save_last(state | {"progress": asdict(progress)}))
+        runtime.on_main(lambda: store.save_last(state | {"progress": asdict(progress)}, metrics))
 
     def log_values(values: dict[str, float]) -> None:
         def write() -> None:
@@ -222,7 +222,7 @@ def fit(
             loader.end_epoch(runtime.gather)
 
             # Validate
-            last_epoch = epoch + 1 == optim.epochs
+            last_epoch, metrics = epoch + 1 == optim.epochs, None
             if validate is not None and ((epoch + 1) % save.every_epochs == 0 or last_epoch):
                 task.eval()
                 with average.swapped(task) if average is not None else nullcontext():
@@ -248,7 +248,7 @@ def fit(
                 signals.caught is not None,
             )
             if due or stop:
-                save_state()
+                save_state(metrics)
                 saved_at = time.monotonic()
             if stop:
                 _stop(runtime, progress.step, signals.caught)

@@ -1,0 +1,89 @@
+"""The loop over a list of videos without training: each process computes the values of its share."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from tubelet.data.dataset import Batch, ViewDataset
+from tubelet.data.loader import default_workers, view_order
+from tubelet.data.workers import Workers
+from tubelet.run.inference import require_finite
+from tubelet.run.results import Results
+from tubelet.train.runtime import Runtime
+
+
+@dataclass
+class Share:
+    """What one process notes besides the values: the time of its batches and the broken videos.
+
+    Attributes:
+        seconds_per_view: of each batch.
+        broken: the videos that could not be read, with the reason.
+        waited_s: seconds until the batches were there.
+        elapsed_s: seconds in all.
+    """
+
+    seconds_per_view: list[float] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)
+    waited_s: float = 0.0
+    elapsed_s: float = 0.0
+
+    def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield the batches, and count the time until each of them.
+
+        The clock starts after the first batch, which waits for the worker processes to start.
+        """
+        started = asked = 0.0
+        for number, batch in enumerate(batches):
+            self.waited_s += time.perf_counter() - asked if number else 0
+            yield batch
+            asked = time.perf_counter()
+            started = started or asked
+            self.elapsed_s = asked - started
+
+
+def compute_share(
+    dataset: ViewDataset,
+    results: Results,
+    compute: Callable[[Batch], Tensor],
+    runtime: Runtime,
+    *,
+    batch_size: int,
+    workers: int | None,
+    progress: Callable[[int, int], None] | None = None,
+    what: str = "probabilities",
+) -> Share:
+    """Add the values of this process's share of the videos to the results.
+
+    Args:
+        dataset: the videos with their views.
+        results: those that are done are left out.
+        compute: returns the values (videos, K) of a batch, on the CPU.
+        runtime: the processes.
+        batch_size: videos at a time in each process.
+        workers: decoding processes of each process; None is one for each core, or half as many where the
+            model computes on the CPU, too.
+        progress: called with (finished videos, all videos) of this process in this call.
+        what: the values are, for messages.
+
+    Raises:
+        UserError: values are not finite.
+    """
+    order = view_order(results.done, batch=batch_size, rank=runtime.rank, world=runtime.world)
+    num_workers = default_workers(runtime.device.type) if workers is None else workers
+    num_mine, num_finished, share, views = sum(map(len, order)), 0, Share(), dataset.views.count
+    loader = Workers(dataset, num_workers, for_gpu=runtime.device.type == "cuda")
+    for batch in share.timed(loader.batches(order)):
+        share.broken |= batch.failures
+        if len(batch):
+            started = time.perf_counter()
+            found = compute(batch)
+            share.seconds_per_view.append((time.perf_counter() - started) / len(batch))
+            require_finite(found, batch.names[::views], what)
+            results.add(batch.index[::views].numpy(), found.numpy())
+        num_finished += len(batch) // views + len(batch.failures)
+        if progress:
+            progress(num_finished, num_mine)
+    return share
