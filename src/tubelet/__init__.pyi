@@ -66,7 +66,9 @@ from tubelet.run.evaluation import evaluate as evaluate
 from tubelet.run.inspection import Inspection as Inspection
 from tubelet.run.inspection import inspect_checkpoint as inspect_checkpoint
 from tubelet.run.prediction import Prediction as Prediction
-from tubelet.run.prediction import predict as predict
+from tubelet.run.prediction import UnreadableVideo as UnreadableVideo
+from tubelet.run.predictor import Predictor as Predictor
+from tubelet.run.predictor import predict as predict
 from tubelet.run.training import run_recipe as run_recipe
 from tubelet.run.visualize import Animation as Animation
 from tubelet.train.checkpoint import SaveConfig as SaveConfig

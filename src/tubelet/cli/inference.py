@@ -127,7 +127,8 @@ def predict(
     from tubelet.checkpoints.load import load_model
     from tubelet.recipe.loading import predict_recipe
     from tubelet.run.inference import require_classifier
-    from tubelet.run.prediction import clip_and_views, predict
+    from tubelet.run.prediction import clip_and_views
+    from tubelet.run.predictor import predict
     from tubelet.run.video_files import find_videos, separate_settings
     from tubelet.video.reader import VideoError
 

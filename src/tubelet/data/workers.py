@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from tubelet.data.crash_guard import HANG_LIMIT_S, CrashGuard
-from tubelet.data.dataset import Batch, TrainDataset, ViewDataset, collate
+from tubelet.data.dataset import Batch, SampleViews, TrainDataset, ViewDataset, collate
 from tubelet.errors import UserError
 from tubelet.machine import allowed_workers
 
@@ -48,7 +48,7 @@ class Workers:
 
     def __init__(
         self,
-        dataset: TrainDataset | ViewDataset,
+        dataset: TrainDataset | ViewDataset | SampleViews,
         num_workers: int,
         *,
         for_gpu: bool = False,

@@ -1,6 +1,5 @@
 """Multi-view testing: every video once, class probabilities averaged over its views, no video replaced."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,6 @@ from tubelet.errors import UserError, require_at_least, require_between
 from tubelet.machine import MAX_PROCESSES, version
 from tubelet.masking import ClassifierMasking, RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
-from tubelet.models.encoder import EncoderConfig
 from tubelet.recipe.schema import EvaluateRecipe
 from tubelet.run.accuracy import Evaluation
 from tubelet.run.inference import (
@@ -29,7 +27,8 @@ from tubelet.run.inference import (
     inference,
     on_device,
     require_classifier,
-    require_finite,
+    require_frames,
+    scored_batches,
 )
 from tubelet.run.prediction import clip_and_views, precision_of_test
 from tubelet.run.results import CollectedResults, Results, stored_labels, stored_results, weights_digest
@@ -150,15 +149,15 @@ def evaluate_model(
         order = view_order(results.done, batch=batch_size, rank=runtime.rank, world=runtime.world)
         num_workers = default_workers(runtime.device.type) if workers is None else workers
         num_mine, num_finished, share = sum(map(len, order)), 0, _Share()
-        for batch in Workers(dataset, num_workers, for_gpu=runtime.device.type == "cuda").batches(order):
-            share.broken |= batch.failures
-            if len(batch):
-                started = time.perf_counter()
-                found = _probabilities(model, batch, config, runtime)
-                share.seconds_per_view.append((time.perf_counter() - started) / len(batch))
-                require_finite(found, batch.names[:: config.views.count])
-                results.add(batch.index[:: config.views.count].numpy(), found.numpy())
-            num_finished += len(batch) // config.views.count + len(batch.failures)
+        batches = Workers(dataset, num_workers, for_gpu=runtime.device.type == "cuda").batches(order)
+        for scored in scored_batches(
+            batches, lambda batch: _probabilities(model, batch, config, runtime), config.views.count
+        ):
+            share.broken |= scored.failures
+            if scored.num_views:
+                share.seconds_per_view.append(scored.seconds / scored.num_views)
+                results.add(scored.index.numpy(), scored.probabilities.numpy())
+            num_finished += len(scored.index) + len(scored.failures)
             if progress:
                 progress(num_finished, num_mine)
         return _join(results, runtime.gather(share), model, manifest, runtime)
@@ -286,21 +285,6 @@ def choose_manifest(
             if any(sample.classes for sample in manifest.samples):
                 return manifest
     return read_manifest(root, "test")
-
-
-def require_frames(clip: AnyClip, encoder: EncoderConfig, other: str = "") -> None:
-    """Raise a UserError if clips have another number of frames than the model takes.
-
-    Args:
-        clip: how clips are sampled.
-        encoder: the model's encoder.
-        other: another setting that can be changed instead, as the end of the message.
-    """
-    if clip.frames != encoder.frames:
-        raise UserError(
-            f"data.clip.frames is {clip.frames}, but the model takes {encoder.frames} frames: set "
-            f"data.clip.frames={encoder.frames}{other}"
-        )
 
 
 def _check_classes(model: VideoClassifier, manifest: Manifest) -> None:

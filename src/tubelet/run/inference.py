@@ -1,7 +1,9 @@
 """A model that computes without training: on its device, in its precision, in evaluation mode."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -10,9 +12,11 @@ from torch import Tensor
 
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import Model
-from tubelet.clips import Views
+from tubelet.clips import AnyClip, Views
+from tubelet.data.dataset import Batch
 from tubelet.errors import UserError
 from tubelet.models.classifier import VideoClassifier
+from tubelet.models.encoder import EncoderConfig
 from tubelet.train.runtime import Runtime, RuntimeConfig, choose_device
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -80,6 +84,46 @@ def inference(model: Model, runtime: Runtime) -> Iterator[None]:
             module.training = training
 
 
+@dataclass(frozen=True)
+class Scored:
+    """The class probabilities of the videos of a batch.
+
+    Attributes:
+        index: (N,) int64, the numbers of the videos that could be read.
+        probabilities: (N, K) float32, on the CPU.
+        failures: the reason by name, for videos that could not be read.
+        num_views: views of these videos.
+        seconds: that the model took for them.
+    """
+
+    index: Tensor
+    probabilities: Tensor
+    failures: dict[str, str]
+    num_views: int
+    seconds: float
+
+
+def scored_batches(
+    batches: Iterable[Batch], probabilities: Callable[[Batch], Tensor], num_views: int
+) -> Iterator[Scored]:
+    """Yield the class probabilities of each batch's videos as the batches come.
+
+    Args:
+        batches: all views of some videos each.
+        probabilities: returns those of a batch's videos, (videos, K) on the CPU.
+        num_views: rows of a batch for each video.
+
+    Raises:
+        UserError: the probabilities of a video are not finite.
+    """
+    for batch in batches:
+        started = time.perf_counter()
+        found = probabilities(batch) if len(batch) else torch.empty(0, 0)
+        seconds = time.perf_counter() - started
+        require_finite(found, batch.names[::num_views])
+        yield Scored(batch.index[::num_views].cpu(), found, batch.failures, len(batch), seconds)
+
+
 def require_finite(probabilities: Tensor, names: Sequence[str]) -> None:
     """Raise a UserError that names the first video whose probabilities (videos, K) are not finite."""
     finite = probabilities.isfinite().all(1).tolist()
@@ -108,3 +152,21 @@ def require_classifier(model: Model, source: object = "the model") -> VideoClass
     if not model.config.classes:
         raise UserError(f"{source} is an encoder without a classifier: fine-tune it first (tubelet finetune)")
     return model
+
+
+def require_frames(
+    clip: AnyClip, encoder: EncoderConfig, other: str = "", *, setting: str = "data.clip.frames"
+) -> None:
+    """Raise a UserError if clips have another number of frames than the model takes.
+
+    Args:
+        clip: how clips are sampled.
+        encoder: the model's encoder.
+        other: another setting that can be changed instead, as the end of the message.
+        setting: the setting of the clip's frames.
+    """
+    if clip.frames != encoder.frames:
+        raise UserError(
+            f"{setting} is {clip.frames}, but the model takes {encoder.frames} frames: set "
+            f"{setting}={encoder.frames}{other}"
+        )
