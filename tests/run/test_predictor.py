@@ -26,9 +26,7 @@ def files(motion: Path) -> list[Path]:
     return sorted((motion / "videos/test").iterdir())
 
 
-def test_the_answers_are_those_of_one_video_at_a_time_whatever_the_batch(
-    trained: Path, files: list[Path]
-) -> None:
+def test_the_answers_are_those_of_one_video_at_a_time_in_any_batch(trained: Path, files: list[Path]) -> None:
     for run in ("finetune", "mar"):
         model = load_model(trained / run)
         one_by_one = [tubelet.predict(model, file, precision="fp32") for file in files]
@@ -42,7 +40,7 @@ def test_the_answers_are_those_of_one_video_at_a_time_whatever_the_batch(
             np.testing.assert_allclose(again.probabilities, one_by_one[3].probabilities, atol=1e-6)
 
 
-def test_broken_videos_are_results_in_their_place(trained: Path, videos: Path) -> None:
+def test_broken_videos_are_results_at_their_position(trained: Path, videos: Path) -> None:
     names = ["0.mp4", *BROKEN, "1.mp4", "0.mp4"]
     for batch_size in (1, 2, 8):
         predictor = tubelet.Predictor(trained / "finetune", device="cpu", batch_size=batch_size, workers=1)

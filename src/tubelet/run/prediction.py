@@ -1,7 +1,9 @@
 """The classes of a video, and which clips and views of it are looked at."""
 
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from tubelet.data.protocols import named_protocol
 from tubelet.errors import UserError
 from tubelet.models.classifier import VideoClassifier
 from tubelet.models.encoder import EncoderConfig
+from tubelet.settings import parse, to_plain
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -92,6 +95,22 @@ def clip_and_views(
         usual = named.views
         clip = clip or replace(named.clip, frames=model.config.encoder.frames)
     return clip or clip_of(model), views.with_defaults_of(usual) if views else usual
+
+
+@dataclass(frozen=True)
+class _ClipSetting:
+    clip: AnyClip
+
+
+def changed_clip(clip: AnyClip, changes: Mapping[str, Any]) -> AnyClip:
+    """Return a clip sampling with some settings changed; those of another `kind` are its defaults.
+
+    Raises:
+        UserError: there is no such setting, or a value does not fit.
+    """
+    same_kind = changes.get("kind", clip.kind) == clip.kind
+    kept = to_plain(clip) if same_kind else {"frames": clip.frames}
+    return parse(_ClipSetting, {"clip": kept | dict(changes)}, "the command line").clip
 
 
 def precision_of_test(precision: str | None, protocol: str | None) -> str | None:
