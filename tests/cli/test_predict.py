@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,12 @@ def files(motion: Path) -> list[Path]:
 
 def named(out: str) -> list[str]:
     return [json.loads(line)["video"] for line in out.splitlines()]
+
+
+def assert_top(found: list[dict[str, Any]], expected: public.Prediction) -> None:
+    names, probabilities = zip(*expected.top(), strict=True)
+    assert [each["class"] for each in found] == list(names)
+    assert [each["probability"] for each in found] == pytest.approx(list(probabilities), abs=1e-6)
 
 
 def test_lists_of_every_kind_name_videos(
@@ -63,7 +70,7 @@ def test_a_manifest_may_list_segments(tubelet: Run, trained: Path, files: list[P
     assert code == 0
     assert (first["start"], first["end"], second["start"], second["end"]) == (0.1, 0.5, 0.5, None)
     expected = public.predict(load_model(trained / "finetune"), files[0], start=0.1, end=0.5)
-    assert [(each["class"], pytest.approx(each["probability"])) for each in first["top"]] == expected.top()
+    assert_top(first["top"], expected)
     code, out, _ = tubelet("predict", trained / "finetune", tmp_path / "test.csv")
     assert "0.10-0.50 s" in out
 
@@ -144,15 +151,15 @@ def test_any_name_is_printed_on_a_terminal_of_ascii(trained: Path, files: list[P
 
 
 def test_clip_settings_change_single_parts(tubelet: Run, trained: Path, files: list[Path]) -> None:
-    def top(*settings: str) -> list[dict[str, object]]:
+    def top(*settings: str) -> list[dict[str, Any]]:
         code, out, err = tubelet("predict", trained / "finetune", files[0], "--format", "jsonl", *settings)
         assert code == 0, err
-        return json.loads(out)["top"]  # type: ignore[no-any-return]
+        return json.loads(out)["top"]
 
     model = load_model(trained / "finetune")
     dense = public.predict(model, files[0], clip=public.DenseClip(frames=4, stride=1))
     found = top("clip.kind=dense", "clip.stride=1")
-    assert [(each["class"], pytest.approx(each["probability"])) for each in found] == dense.top()
+    assert_top(found, dense)
     assert top() == top("clip.kind=segment") != found
     for setting in ("clip.strid=2", "clip.kind=dens", "clip.frames=x", "clip.frames=8"):
         code, out, err = tubelet("predict", trained / "finetune", files[0], setting)
@@ -228,3 +235,36 @@ def test_ctrl_c_keeps_what_is_printed(
     code, out, err = tubelet("predict", trained / "finetune", motion / "videos/test", "--format", "jsonl")
     assert (code, len(out.splitlines())) == (128 + signal.SIGINT, 3)
     assert err == "tubelet: stopped after 3 of 12 videos\n"
+
+
+def test_windows_are_printed_with_their_times(
+    tubelet: Run, trained: Path, videos: Path, files: list[Path]
+) -> None:
+    model, video = trained / "finetune", videos / "11.mp4"  # 41 frames, 1.64 s
+    words = ("predict", model, video, "--window", "0.8s", "--hop", "0.4s", "--format")
+    code, out, _ = tubelet(*words, "jsonl")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert (code, [each["start"] for each in found]) == (0, [0, 0.4, 0.8, 0.84])
+    assert [each["end"] for each in found] == [0.8, 1.2, 1.6, 1.64]
+    assert_top(found[1]["top"], public.predict(load_model(model), video, start=0.4, end=1.2))
+    assert tubelet(*words, "jsonl", "--smooth", 3)[1] != out
+    rows = list(csv.DictReader(tubelet(*words, "csv", "--top", 1)[1].splitlines()))
+    assert [(row["start"], row["end"]) for row in rows][:2] == [("0", "0.8"), ("0.4", "1.2")]
+    assert "0.40-1.20 s" in tubelet(*words, "table")[1]
+    code, out, _ = tubelet(*words, "srt")
+    assert (code, out.splitlines()[0]) == (0, "1")
+    assert out.splitlines()[1].startswith("00:00:00,000 --> ")
+    code, out, err = tubelet(
+        "predict", model, videos / "gone.mp4", video, "--window", "16f", "--format", "jsonl"
+    )
+    assert (code, len(out.splitlines()), err.count("gone.mp4")) == (2, 5, 1)
+    for wrong, name in (
+        (("--window", "2m"), "window"),
+        (("--window", "2s", "--hop", "4f"), "hop"),
+        (("--hop", "1s"), "--window"),
+        (("--smooth", "2"), "--window"),
+        (("--format", "srt"), "--window"),
+        (("--window", "2s", "--format", "srt", files[0]), "srt"),
+    ):
+        code, out, err = tubelet("predict", model, video, *wrong)
+        assert (code, out, name in err) == (2, "", True), wrong

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,7 +14,7 @@ from tubelet.errors import UserError, plural
 if TYPE_CHECKING:
     from tubelet.data.manifest import Sample
     from tubelet.progress import Bar
-    from tubelet.run.prediction import Prediction, UnreadableVideo
+    from tubelet.run.prediction import Prediction
     from tubelet.run.prediction_output import Output
     from tubelet.run.predictor import Predictor
 
@@ -34,22 +35,36 @@ def predict(
     hints: Hints,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Number of classes to print.")] = 5,
     output: Annotated[
-        Literal["table", "jsonl", "csv"],
-        typer.Option("--format", metavar="NAME", help="table, jsonl (a JSON object per line) or csv."),
+        Literal["table", "jsonl", "csv", "srt"],
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="table, jsonl (a JSON object per line), csv, or srt (subtitles, with --window).",
+        ),
     ] = "table",
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="LENGTH", help="Predict windows of each video: 2s, or 16f in frames."),
+    ] = None,
+    hop: Annotated[
+        str | None,
+        typer.Option(metavar="LENGTH", help="From window to window (default: half a window)."),
+    ] = None,
+    smooth: Annotated[int, typer.Option(min=1, metavar="N", help="Average N windows around each.")] = 1,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
     """Print the most probable actions of videos.
 
     Each is printed as soon as it is known. Videos that cannot be read are reported, and the others are still
-    predicted.
+    predicted. Long videos are predicted by sliding windows with --window.
 
     Examples:
         tubelet predict runs/demo/finetune_mar runs/demo/data/videos/test
         tubelet predict runs/demo/finetune_mar '*.mp4' clip.stride=2 views.clips=5 --format jsonl
     """
     from tubelet.checkpoints.load import load_model
+    from tubelet.data.windows import SlidingWindows
     from tubelet.progress import Bar
     from tubelet.recipe.loading import predict_recipe
     from tubelet.run.inference import require_classifier
@@ -59,7 +74,13 @@ def predict(
 
     sources, settings = separate_settings(videos)
     recipe = predict_recipe(*settings)
+    if window is not None:
+        SlidingWindows.parse(window, hop)
+    elif hop is not None or smooth > 1 or output == "srt":
+        raise UserError("--hop, --smooth and --format srt are for windows: add --window, such as --window 2s")
     known = None if _is_pipe(sources) else find_videos(sources)
+    if output == "srt" and (known is None or len(known) > 1):
+        raise UserError("--format srt writes the subtitles of one video: give one file")
     classifier = require_classifier(load_model(model, **hints), model)
     clip, views = clip_and_views(classifier, protocol=recipe.protocol)
     predictor = Predictor(
@@ -67,9 +88,16 @@ def predict(
         views=recipe.views.over(views), device=device, precision=precision,
     )  # fmt: skip
     with Bar("predicting") as bar:
-        printer = _Printer(_output(output, top, known), bar)
+        printer = _Printer(bar)
         rounds = [known] if known is not None else _arriving_videos(printer)
-        _run(predictor, rounds, printer)
+        if window is None:
+            has_times = any(sample.start is not None or sample.end is not None for sample in known or ())
+            of_video = _output(output, top, known, times=has_times)
+            _run(rounds, partial(_show_videos, predictor, of_video), printer)
+        else:
+            of_window = None if output == "srt" else _output(output, top, known, times=True)
+            predict_windows = partial(predictor.windows, window=window, hop=hop, smooth=smooth)
+            _run(rounds, partial(_show_windows, predict_windows, of_window), printer)
     printer.raise_broken()
 
 
@@ -79,22 +107,24 @@ def _is_pipe(sources: Sequence[str]) -> bool:
     return "-" in sources
 
 
-def _output(name: str, top: int, known: "Sequence[Sample] | None") -> "Output":
+def _output(name: str, top: int, known: "Sequence[Sample] | None", *, times: bool) -> "Output":
     from tubelet.run.prediction_output import CsvRows, JsonLines, Table
 
     if name == "table":
-        times = any(sample.start is not None or sample.end is not None for sample in known or ())
         return Table(top, [sample.path for sample in known or ()], times=times)
     return JsonLines(top) if name == "jsonl" else CsvRows(top)
 
 
-def _run(predictor: "Predictor", rounds: "Iterable[Sequence[Sample]]", printer: "_Printer") -> None:
+def _run(
+    rounds: "Iterable[Sequence[Sample]]",
+    show: "Callable[[Sequence[Sample], _Printer], None]",
+    printer: "_Printer",
+) -> None:
     """Print the results of all videos; if it is interrupted, report how many were finished."""
     try:
         for samples in rounds:
             printer.expect(len(samples))
-            for found in predictor.stream(samples):
-                printer.show(found)
+            show(samples, printer)
     except KeyboardInterrupt:
         printer.report(f"stopped after {printer.progress}")
         raise
@@ -102,6 +132,41 @@ def _run(predictor: "Predictor", rounds: "Iterable[Sequence[Sample]]", printer: 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at exit
         printer.report(f"the output was closed after {printer.progress}")
         raise typer.Exit(_PIPE_CLOSED) from None
+
+
+def _show_videos(
+    predictor: "Predictor", output: "Output", samples: "Sequence[Sample]", printer: "_Printer"
+) -> None:
+    from tubelet.run.prediction import UnreadableVideo
+
+    for found in predictor.stream(samples):
+        if isinstance(found, UnreadableVideo):
+            printer.show_broken(found.reason)
+        else:
+            printer.write(output.text(found), output.header)
+            printer.advance()
+
+
+def _show_windows(
+    predict_windows: "Callable[[str], Iterator[Prediction]]",
+    output: "Output | None",
+    samples: "Sequence[Sample]",
+    printer: "_Printer",
+) -> None:
+    """Print the windows of each video, or without an output its subtitles."""
+    from tubelet.run.prediction_output import subtitles
+    from tubelet.video.reader import VideoError
+
+    for sample in samples:
+        if sample.start is not None or sample.end is not None:
+            raise UserError(f"{sample.name}: --window is for whole videos, and the list names a segment")
+        found = predict_windows(sample.path)
+        try:
+            for text in map(output.text, found) if output else subtitles(found):
+                printer.write(text, output.header if output else "")
+            printer.advance()
+        except VideoError as error:
+            printer.show_broken(str(error))
 
 
 def _arriving_videos(printer: "_Printer") -> "Iterator[Sequence[Sample]]":
@@ -126,34 +191,39 @@ def _arriving_videos(printer: "_Printer") -> "Iterator[Sequence[Sample]]":
 class _Printer:
     """Prints results on standard output, broken videos and progress on standard error."""
 
-    def __init__(self, output: "Output", bar: "Bar") -> None:
-        self._output, self._bar = output, bar
+    def __init__(self, bar: "Bar") -> None:
+        self._bar = bar
         self._num_done, self._num_broken, self.num_expected = 0, 0, 0
-        self._header = output.header
+        self._has_header = False
+
+    @property
+    def progress(self) -> str:
+        """How many videos are finished, as text."""
+        return f"{self._num_done} of {plural(self.num_expected, 'video')}"
 
     def expect(self, count: int) -> None:
         """Add to the number of videos that are known so far."""
         self.num_expected += count
-        self._bar.show(self._num_done, self.num_expected)
+        self._show_bar()
 
-    def show(self, found: "Prediction | UnreadableVideo") -> None:
-        """Print a result."""
-        from tubelet.run.prediction import UnreadableVideo
+    def advance(self) -> None:
+        """Count a video as finished."""
+        self._num_done += 1
+        self._show_bar()
 
-        if isinstance(found, UnreadableVideo):
-            self.show_broken(found.reason)
-            return
+    def write(self, text: str, header: str) -> None:
+        """Print a result; the first has a header."""
         self._bar.close()  # it may be on the same terminal
-        sys.stdout.write(self._header + self._output.text(found))
+        sys.stdout.write(text if self._has_header else header + text)
         sys.stdout.flush()
-        self._header = ""
-        self._advance()
+        self._has_header = True
+        self._show_bar()
 
     def show_broken(self, reason: str) -> None:
         """Report a video that cannot be read."""
         self._num_broken += 1
         self.report(reason)
-        self._advance()
+        self.advance()
 
     def report(self, message: str) -> None:
         """Print a message."""
@@ -162,17 +232,11 @@ class _Printer:
         self._bar.close()
         print(f"tubelet: {printable(message)}", file=sys.stderr)
 
-    @property
-    def progress(self) -> str:
-        """How many videos are finished, as text."""
-        return f"{self._num_done} of {plural(self.num_expected, 'video')}"
-
     def raise_broken(self) -> None:
         """Raise a UserError if a video could not be read."""
         if self._num_broken:
             videos = plural(self.num_expected, "video")
             raise UserError(f"{self._num_broken} of {videos} could not be read")
 
-    def _advance(self) -> None:
-        self._num_done += 1
+    def _show_bar(self) -> None:
         self._bar.show(self._num_done, self.num_expected)

@@ -89,13 +89,15 @@ class Scored:
     """The class probabilities of the videos of a batch.
 
     Attributes:
-        index: (N,) int64, the numbers of the videos that could be read.
+        names: of the N videos that could be read.
+        index: (N,) int64, their numbers.
         probabilities: (N, K) float32, on the CPU.
         failures: the reason by name, for videos that could not be read.
         num_views: views of these videos.
         seconds: that the model took for them.
     """
 
+    names: list[str]
     index: Tensor
     probabilities: Tensor
     failures: dict[str, str]
@@ -120,8 +122,9 @@ def scored_batches(
         started = time.perf_counter()
         found = probabilities(batch) if len(batch) else torch.empty(0, 0)
         seconds = time.perf_counter() - started
-        require_finite(found, batch.names[::num_views])
-        yield Scored(batch.index[::num_views].cpu(), found, batch.failures, len(batch), seconds)
+        names = batch.names[::num_views]
+        require_finite(found, names)
+        yield Scored(names, batch.index[::num_views].cpu(), found, batch.failures, len(batch), seconds)
 
 
 def require_finite(probabilities: Tensor, names: Sequence[str]) -> None:

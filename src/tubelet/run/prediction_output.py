@@ -3,12 +3,14 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from rich.cells import cell_len
 
 from tubelet.data.manifest import seconds_text
 from tubelet.run.prediction import Prediction
+from tubelet.run.segments import merged, srt_entry
 
 _MAX_WIDTH = 60  # of the column of the videos, in characters
 
@@ -94,6 +96,12 @@ class Table:
 def _time_range(found: Prediction) -> str:
     start, end = ("" if time is None else f"{time:.2f}" for time in (found.start, found.end))
     return f"{start}-{end} s" if start or end else ""
+
+
+def subtitles(found: Iterable[Prediction]) -> Iterator[str]:
+    """Yield the entries of an SRT file: neighboring windows with the same best class are one."""
+    for number, segment in enumerate(merged(found), start=1):
+        yield srt_entry(number, replace(segment, name=printable(segment.name)))
 
 
 Output = JsonLines | CsvRows | Table

@@ -13,7 +13,8 @@ from tubelet.checkpoints.model_folder import Model
 from tubelet.clips import AnyClip, Views
 from tubelet.data.dataset import Batch, SampleViews, collate
 from tubelet.data.loader import default_workers
-from tubelet.data.manifest import Sample
+from tubelet.data.manifest import Sample, segment_times
+from tubelet.data.windows import SlidingWindows, WindowViews
 from tubelet.data.workers import Workers
 from tubelet.errors import UserError, require_at_least, require_between
 from tubelet.machine import MAX_PROCESSES
@@ -33,11 +34,13 @@ from tubelet.run.prediction import (
     precision_of_test,
     require_clip,
 )
+from tubelet.run.segments import smoothed
 from tubelet.video.reader import VideoError
 
 VideoFile = str | Path | Sample
 _ROUND = 256  # videos that are taken at a time from an iterator
 _GPU_BATCH = 8  # videos
+_ITEMS = 16  # batches of windows that are requested at a time
 
 
 class Predictor:
@@ -89,6 +92,7 @@ class Predictor:
         device_type = self._runtime.device.type
         self._batch_size = batch_size or (1 if device_type == "cpu" else _GPU_BATCH)
         self._num_workers = default_workers(device_type) if workers is None else workers
+        self._window_workers: dict[SlidingWindows, Workers] = {}  # of the last windows
         self._numbers = count()  # of the videos
 
     def __call__(
@@ -133,6 +137,47 @@ class Predictor:
         while samples := [_sample(video) for video in islice(iterator, _ROUND)]:
             yield from self._round(samples)
 
+    def windows(
+        self, video: str | Path, window: float | str, hop: float | str | None = None, *, smooth: int = 1
+    ) -> Iterator[Prediction]:
+        """Yield the prediction of each window of a video, as the video is decoded, once.
+
+        A window is predicted like the segment of the video from its `start` to its `end`. The memory in use
+        does not grow with the video. The last window is moved back so that it ends with the video; a shorter
+        video is one window.
+
+        Args:
+            video: a file or a URL.
+            window: length of a window in seconds, or as text: `2s`, or `16f` in frames.
+            hop: from the start of a window to the start of the next; None is half of a window.
+            smooth: average the probabilities of this many windows around each one (a moving average, of fewer
+                at the ends of the video).
+
+        Raises:
+            UserError: as `stream`; or an argument is not a length.
+            VideoError: the video, or the rest of it, cannot be read.
+        """
+        require_at_least(1, smooth=smooth)
+        return smoothed(self._windows(str(video), SlidingWindows.parse(window, hop)), smooth)
+
+    def _windows(self, video: str, windows: SlidingWindows) -> Iterator[Prediction]:
+        if windows not in self._window_workers:
+            size, (clip, views) = self.model.config.encoder.image_size, self.clip_and_views
+            dataset = WindowViews(windows, clip, views, size=size, count=self._batch_size)
+            self._window_workers = {windows: self._start_workers(dataset, min(self._num_workers, 1))}
+        workers, number = self._window_workers[windows], next(self._numbers)
+        for first in count(0, _ITEMS * self._batch_size):  # how many there are, only the worker knows
+            keys = [[(number, video, first + k * self._batch_size)] for k in range(_ITEMS)]
+            batches = workers.batches(keys)
+            for scored in scored_batches(batches, self._probabilities, self.clip_and_views[1].count):
+                for reason in scored.failures.values():
+                    raise VideoError(reason)
+                if not scored.num_views:
+                    return
+                for name, probabilities in zip(scored.names, scored.probabilities, strict=True):
+                    start, end = segment_times(name)
+                    yield self._prediction(probabilities, Sample(video, start=start, end=end))
+
     def _round(self, samples: Sequence[Sample]) -> Iterator[Prediction | UnreadableVideo]:
         """Yield the results of videos that are all known."""
         keys = list(zip(self._numbers, samples, strict=False))
@@ -159,7 +204,10 @@ class Predictor:
     @cached_property
     def _workers(self) -> Workers:
         dataset = SampleViews(*self.clip_and_views, size=self.model.config.encoder.image_size)
-        return Workers(dataset, self._num_workers, for_gpu=self._runtime.device.type == "cuda")
+        return self._start_workers(dataset, self._num_workers)
+
+    def _start_workers(self, dataset: SampleViews | WindowViews, num_workers: int) -> Workers:
+        return Workers(dataset, num_workers, for_gpu=self._runtime.device.type == "cuda")
 
     def _grouped(self, videos: Iterator[Batch]) -> Iterator[Batch]:
         """Yield batches for the model, on its device, of one video each as they are read."""
