@@ -174,9 +174,9 @@ def models() -> str:
     return with_tables("models.md", {"costs": costs(), "zoo": zoo()})
 
 
-def training() -> str:
-    """Return `training.md` with a new table; the text around it is written by hand."""
-    return with_tables("training.md", {"protocols": protocols()})
+def evaluation() -> str:
+    """Return `evaluation.md` with a new table; the text around it is written by hand."""
+    return with_tables("evaluation.md", {"protocols": protocols()})
 
 
 def recipes() -> str:
@@ -253,7 +253,7 @@ def with_tables(name: str, tables: dict[str, Iterator[str]]) -> str:
     return page
 
 
-PAGES = {"settings.md": settings, "models.md": models, "training.md": training, "recipes.md": recipes}
+PAGES = {"settings.md": settings, "models.md": models, "evaluation.md": evaluation, "recipes.md": recipes}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

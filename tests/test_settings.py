@@ -63,9 +63,9 @@ def test_without_a_kind_the_first_is_meant():
 def test_a_setting_that_is_not_there_is_named_with_the_nearest():
     for settings, path, near in (
         ({"path": "a", "shap": {}}, "shap ", "shape"),
-        ({"path": "a", "shape": {"radios": 1}}, "shape.radios ", "radius"),
-        ({"path": "a", "only": {"dept": 1}}, "only.dept ", "depth"),
-        ({"path": "a", "second": {"kind": "box", "side": [1, 2]}}, "second.side ", "sides"),
+        ({"path": "a", "shape": {"radios": 1}}, "shape.radios ", "shape.radius"),
+        ({"path": "a", "only": {"dept": 1}}, "only.dept ", "only.depth"),
+        ({"path": "a", "second": {"kind": "box", "side": [1, 2]}}, "second.side ", "second.sides"),
     ):
         [line] = complaint(**settings)
         assert line.startswith(path)

@@ -63,8 +63,12 @@ from tubelet.recipe.schema import ReconstructionConfig as ReconstructionConfig
 from tubelet.run import visualize as visualize
 from tubelet.run.accuracy import Evaluation as Evaluation
 from tubelet.run.evaluation import evaluate as evaluate
+from tubelet.run.fusion import fuse_evaluations as fuse_evaluations
 from tubelet.run.inspection import Inspection as Inspection
 from tubelet.run.inspection import inspect_checkpoint as inspect_checkpoint
+from tubelet.run.metrics import Calibration as Calibration
+from tubelet.run.metrics import ClassScore as ClassScore
+from tubelet.run.metrics import ConfusedPair as ConfusedPair
 from tubelet.run.prediction import Prediction as Prediction
 from tubelet.run.prediction import UnreadableVideo as UnreadableVideo
 from tubelet.run.predictor import Predictor as Predictor

@@ -34,7 +34,7 @@ class _Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class _StridedSampling(_Sampling):
-    stride: int = 4
+    stride: int = field(default=4, kw_only=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

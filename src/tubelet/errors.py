@@ -49,10 +49,16 @@ class Problems:
             raise UserError("\n".join(self._messages))
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` with the nearest known word, or the empty string if none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else ""
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return `; did you mean 'x'?` with the nearest known word, or the empty string if none is near.
+
+    Args:
+        word: what was written.
+        known: what could be meant.
+        prefix: what stands before both, for the message.
+    """
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.52)
+    return f"; did you mean '{prefix}{near[0]}'?" if near else ""
 
 
 def require_at_least(least: int, **settings: float | None) -> None:

@@ -140,7 +140,7 @@ def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
                 theirs = [owner.kind for owner in owners[1:] if name in settings_of(owner)]
                 of_another_kind.setdefault((".".join(parents), owners[0].kind), []).append((key, theirs))
             case "unexpected_keyword_argument":
-                yield f"{key} is not a setting{_hint_at_setting(name, owners[0], kind)}"
+                yield f"{key} is not a setting{_hint_at_setting(path, owners[0], kind)}"
             case "union_tag_invalid":
                 yield _wrong_kind(f"{at}kind".replace(": ", "."), given["kind"], kinds)
             case "literal_error" if name == "kind":
@@ -163,15 +163,16 @@ def _problems(kind: type, details: Sequence[ErrorDetails]) -> Iterator[str]:
         yield f"{', '.join(keys)} {are} of kind {chosen}{has}{hint}"
 
 
-def _hint_at_setting(name: str, owner: type, root: type) -> str:
+def _hint_at_setting(path: Sequence[str], owner: type, root: type) -> str:
     """Return which setting may be meant: one beside it, by its usual name, or one somewhere else."""
-    own = _OTHER_NAMES.get(name, name)
+    *parents, name = path
+    own, prefix = _OTHER_NAMES.get(name, name), "".join(f"{parent}." for parent in parents)
     if own in settings_of(owner):
-        return f"; did you mean '{own}'?"
+        return f"; did you mean '{prefix}{own}'?"
     paths = [path for path in dict.fromkeys(_setting_paths(root)) if path.rpartition(".")[2] == own]
     if paths and (own != name or not did_you_mean(name, settings_of(owner))):
         return f"; did you mean {' or '.join(repr(path) for path in paths[:_PATHS_SHOWN])}?"
-    return did_you_mean(name, settings_of(owner))
+    return did_you_mean(name, settings_of(owner), prefix)
 
 
 def _setting_paths(kind: type, prefix: str = "") -> Iterator[str]:

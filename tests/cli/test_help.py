@@ -15,8 +15,8 @@ from tubelet.sweep.schema import sweep_text
 
 ROOT: Any = typer.main.get_command(app)
 MAX_LINES = 24
-TALLER = {"tubelet": 32, "tubelet prepare list": 46}
-"""The list of all verbs, and a verb with more options than a screen has lines."""
+TALLER = {"tubelet": 32, "tubelet prepare list": 46, "tubelet evaluate": 28}
+"""The list of all verbs, and verbs with more options than a screen has lines."""
 
 
 def commands(command: Any = ROOT, path: str = "tubelet") -> Iterator[tuple[str, Any]]:

@@ -193,7 +193,7 @@ MISTAKES = (
     (("recipe", "help", "nosuch"), "nosuch"),
     (("recipe", "help", "pretran"), "did you mean 'pretrain'"),
     (("pretrain", "demo/pretran"), "did you mean 'demo/pretrain'"),
-    (("pretrain", "demo/pretrain", "optim.epoch=3"), "did you mean 'epochs'"),
+    (("pretrain", "demo/pretrain", "optim.epoch=3"), "did you mean 'optim.epochs'"),
     (("pretrain", "demo/pretrain", "data.root=/nowhere"), "/nowhere"),
     (("finetune", "demo/pretrain"), "tubelet pretrain demo/pretrain"),
     (("evaluate", "/nowhere", "data.root=x"), "/nowhere"),

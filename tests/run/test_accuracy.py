@@ -1,14 +1,12 @@
-"""Accuracy, confusion and average precision against counts and loops by hand."""
+"""The numbers of a test against counts by hand, and how they are printed."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tubelet.run.accuracy import Evaluation, average_precision
+from tubelet.run.accuracy import Evaluation
 
 
 def test_top_k_and_confusion_count_by_hand() -> None:
@@ -60,7 +58,14 @@ def test_videos_without_classes_have_no_precision() -> None:
 
 def test_metrics_of_other_labels_are_refused() -> None:
     multi_label, one = result_of(LABELS, SCORES), result_of(np.array([0, 3, 2]), SCORES)
-    for metric in (lambda: multi_label.top(1), lambda: multi_label.top1, multi_label.confusion):
+    for metric in (
+        lambda: multi_label.top(1),
+        lambda: multi_label.top1,
+        lambda: multi_label.mean_class_accuracy,
+        lambda: multi_label.confused_pairs(3),
+        multi_label.confusion,
+        multi_label.calibration,
+    ):
         with pytest.raises(ValueError, match="multi-label"):
             metric()
     with pytest.raises(ValueError, match="each video has one class"):
@@ -71,42 +76,9 @@ def test_metrics_of_other_labels_are_refused() -> None:
 def test_broken_videos_are_counted_and_named_under_the_numbers() -> None:
     for broken, counted in ((1, "1 video could not be read"), (2, "2 videos could not be read")):
         lines = result_of(np.array([0, 3, 2]), SCORES, broken).summary().splitlines()
-        assert lines[1].startswith(counted)
-        assert lines[2:] == [f"  b{k}.mp4: no such file" for k in range(broken)]
+        assert lines[2].startswith(counted)
+        assert lines[3:] == [f"  b{k}.mp4: no such file" for k in range(broken)]
     assert len(result_of(LABELS, SCORES).summary().splitlines()) == 1
-
-
-def precision_by_hand(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Each threshold's precision, weighted by how much recall it adds to that of the one above it."""
-    total, recall = 0.0, 0.0
-    for threshold in sorted(set(scores.tolist()), reverse=True):
-        positive = [bool(label) for score, label in zip(scores, labels, strict=True) if score >= threshold]
-        total += (sum(positive) / labels.sum() - recall) * (sum(positive) / len(positive))
-        recall = sum(positive) / labels.sum()
-    return total
-
-
-def test_the_average_precision_of_the_best_and_the_worst_order() -> None:
-    scores = np.array([0.9, 0.8, 0.3, 0.1])
-    assert average_precision(scores, np.array([True, True, False, False])) == 1
-    reverse = average_precision(scores, np.array([False, False, True, True]))
-    assert reverse == pytest.approx((1 / 3 + 2 / 4) / 2)
-
-
-def test_the_average_precision_of_equal_scores_is_the_share_of_videos_with_the_class() -> None:
-    assert average_precision(np.full(8, 0.5), np.arange(8) < 3) == pytest.approx(3 / 8)
-
-
-@settings(max_examples=200)
-@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=40), st.randoms())
-def test_the_average_precision_is_the_published_sum_for_any_ties_and_order(
-    pairs: list[tuple[int, bool]], random
-) -> None:
-    random.shuffle(pairs)
-    scores = np.array([score / 7 for score, _ in pairs], dtype=np.float32)
-    labels = np.array([label for _, label in pairs])
-    labels[0] = True
-    assert average_precision(scores, labels) == pytest.approx(precision_by_hand(scores, labels))
 
 
 def test_few_classes_are_listed_and_the_confused_pairs_named(tmp_path: Path) -> None:
@@ -131,10 +103,49 @@ def test_few_classes_are_listed_and_the_confused_pairs_named(tmp_path: Path) -> 
     assert "50.00%" in repr(outcome)
 
 
-def test_many_classes_are_not_listed_but_have_a_top5() -> None:
-    outcome = result_of(np.zeros(3, dtype=np.int64), np.eye(30, dtype=np.float32)[[0, 4, 4]])
+def test_of_many_classes_the_lowest_are_listed_and_there_is_a_top5() -> None:
+    labels = np.repeat(np.arange(10), 3)
+    predicted = np.where(np.arange(30) % 3 < np.arange(10).repeat(3) % 4, labels, 29)
+    outcome = result_of(labels, np.eye(30, dtype=np.float32)[predicted])
     assert outcome.metrics().keys() == {"top1", "top5"}
-    assert outcome.details() == "most confused:\n  0 taken for 4: 2"
+    table, pairs = outcome.details().split("\n\n")
+    assert table.splitlines()[0].startswith("lowest of 30 classes")
+    assert [line.split() for line in table.splitlines()[1:]] == [
+        ["0", "3", "0.0%"],
+        ["4", "3", "0.0%"],
+        ["8", "3", "0.0%"],
+        ["1", "3", "33.3%"],
+        ["5", "3", "33.3%"],
+    ]
+    assert pairs.startswith("most confused:\n  0 taken for 29: 3\n  4 taken for 29: 3\n")
+
+
+def test_the_mean_class_accuracy_is_over_the_classes_that_are_present() -> None:
+    labels = np.array([0, 0, 0, 1, 3])
+    predicted = np.array([0, 0, 1, 1, 2])
+    outcome = result_of(labels, np.eye(4, dtype=np.float32)[predicted])
+    expected = (2 / 3 + 1 + 0) / 3  # no video has class 2
+    assert outcome.mean_class_accuracy == pytest.approx(expected)
+    assert f"mean class accuracy {expected:.2%}  (of 3 classes)" in outcome.summary()
+    assert [(each.videos, each.score) for each in outcome.per_class()] == [
+        (3, pytest.approx(2 / 3)), (1, 1.0), (0, None), (1, 0.0),
+    ]  # fmt: skip
+
+
+def test_the_most_confused_pairs_come_first() -> None:
+    labels, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 2, 2])
+    pairs = result_of(labels, np.eye(3, dtype=np.float32)[predicted]).confused_pairs(5)
+    assert [(pair.truth, pair.predicted, pair.videos) for pair in pairs] == [(0, 1, 2), (1, 2, 1)]
+
+
+def test_the_calibration_is_that_of_the_most_probable_class() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.3, 0.7], [0.7, 0.3]], dtype=np.float32)
+    outcome = result_of(np.array([0, 1, 1, 0]), probabilities)
+    found = outcome.calibration()
+    assert found.videos[[10, 13]].tolist() == [2, 2]  # (10/15, 11/15] and (13/15, 14/15]
+    assert found.accuracy[[10, 13]].tolist() == [1, 0.5]
+    assert found.error == pytest.approx((2 * 0.3 + 2 * 0.4) / 4, abs=1e-6)
+    assert f"calibration error {found.error:.2%}" in outcome.summary()
 
 
 def test_multi_label_classes_are_listed_with_their_precision() -> None:

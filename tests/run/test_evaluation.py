@@ -4,9 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from tubelet.errors import UserError
 from tubelet.masking import FrameMasking, RandomMasking, RunningCellMasking, RunningMasking
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
+from tubelet.recipe.loading import evaluate_recipe
+from tubelet.run import evaluation
 from tubelet.run.accuracy import Evaluation
 from tubelet.run.evaluation import evaluate
 from tubelet.video.reader import Crop, VideoFile
@@ -159,6 +162,58 @@ def test_a_test_of_2000_batches_keeps_no_more_files_open_than_a_short_one(
     outcome = tested(many, batch_size=1, workers=2, progress=count)
     assert len(outcome.names) == len(counts) == 2000
     assert max(counts[1000:]) < max(counts[:100]) + 100  # the batches on their way differ
+
+
+def test_the_wait_for_data_is_counted_from_the_second_batch_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("tubelet.run.evaluation.time.perf_counter", lambda: now)
+    share = evaluation._Share()
+
+    def batches(waits: Sequence[float]) -> Iterator[Any]:
+        nonlocal now
+        for wait in waits:
+            now += wait
+            yield wait
+
+    for _ in share.timed(batches([50, 1, 2])):
+        now += 4
+    assert (share.waited_s, share.elapsed_s) == (3, 11)
+    single = evaluation._Share()
+    list(single.timed(batches([50])))
+    assert (single.waited_s, single.elapsed_s) == (0, 0)
+
+
+def test_a_long_wait_is_followed_by_what_to_change(tested: Callable[..., Evaluation], motion: Path) -> None:
+    outcome = tested(motion, batch_size=3)
+    assert 0 < outcome.data_wait < 1
+    assert f"waited for data {outcome.data_wait:.0%} of the time" in outcome.summary()
+    assert np.isnan(tested(motion, batch_size=12).data_wait)
+    long, short, unknown = (replace(outcome, data_wait=wait) for wait in (0.6, 0.05, float("nan")))
+    recipe = evaluate_recipe("data.workers=0")
+    advice = evaluation.data_wait_advice(long, recipe)
+    assert "data.workers=" in advice
+    assert "prepare" in advice
+    many = evaluation.data_wait_advice(long, evaluate_recipe("data.workers=4000"))
+    assert "data.workers" not in many
+    assert "--encode" in many
+    assert [evaluation.data_wait_advice(one, recipe) for one in (short, unknown)] == ["", ""]
+
+
+def test_a_result_has_the_lengths_of_the_videos_and_how_they_were_tested(
+    tested: Callable[..., Evaluation], motion: Path
+) -> None:
+    manifest = read_manifest(motion, "test")
+    samples = list(manifest.samples)
+    samples[1] = replace(samples[1], frames=None)
+    samples[2] = replace(samples[2], frames=None, start=0.5, end=0.75)
+    outcome = tested(replace(manifest, samples=tuple(samples)), Views(clips=2))
+    assert outcome.seconds is not None
+    assert samples[0].frames
+    assert samples[0].fps
+    expected = [samples[0].frames / samples[0].fps, np.nan, 0.25]
+    np.testing.assert_allclose(outcome.seconds[:3], expected)
+    assert outcome.list_file == str(motion / "test.csv")
+    assert outcome.facts["views"].startswith("clips 2, crops 1")
 
 
 def test_videos_of_the_same_name_in_different_folders_stay_apart(

@@ -145,7 +145,7 @@ def test_the_command_prints_lines_and_reports_what_failed(
         code, out, err = tubelet("zoo", "--verify", "by_hand")
         assert (code, out) == (1, "")
         assert "follow the link" in err
-        code, _, err = tubelet("zoo", "--verify", "tyni")
+        code, _, err = tubelet("zoo", "--verify", "tinyy")
         assert code == 1
         assert "did you mean 'tiny'" in err
     code, out, _ = tubelet("zoo", "tiny", "gone")

@@ -247,7 +247,7 @@ def test_a_file_without_a_part_or_with_another_one_is_refused(tmp_path: Path) ->
         ("step", ("progress", "step"), 4),
         ("epoch", ("progress", "epoch"), -1),
         ("steps_per_epoch", ("progress", "steps_per_epoch"), 0),
-        ("validated_on", ("progress", "validated_on"), "x"),  # or best/ would be chosen anew
+        ("validated_on", ("progress", "validated_on"), "x"),  # or best/ would be selected again
         ("exp_avg", (*weight, "exp_avg"), torch.ones(1, 6, dtype=torch.int8)),
     ):
         state = deepcopy(run_state())

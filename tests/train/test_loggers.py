@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console as Terminal
 
 from tubelet.errors import UserError
-from tubelet.train.loggers import Console, JsonLines, Logs, TensorBoard
+from tubelet.train.loggers import Console, JsonLines, Logs, TensorBoard, WeightsAndBiases
 
 
 def test_json_lines_after_a_resume(tmp_path: Path) -> None:
@@ -112,6 +112,27 @@ def test_tensorboard_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match=r"pip install 'tubelet\[track\]'"):
         TensorBoard(tmp_path)
+
+
+@pytest.mark.slow
+def test_wandb_continues_the_curves_of_a_resumed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true"), ("WANDB_DIR", str(tmp_path))):
+        monkeypatch.setenv(name, value)
+    for step in (1, 2):
+        log = WeightsAndBiases(tmp_path / "run", "project", {"seed": 3})
+        log.resume(step - 1)
+        log.log(step, {"loss": 0.5})
+        log.close()
+    identity = (tmp_path / "run" / "wandb" / "id.txt").read_text()
+    written = [path.name for path in (tmp_path / "run" / "wandb").rglob("*.wandb")]
+    assert written == [f"run-{identity}.wandb"] * 2
+
+
+def test_wandb_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match=r"log\.wandb.*pip install 'tubelet\[track\]'"):
+        WeightsAndBiases(tmp_path, "project", {})
 
 
 def test_logs_bundles_and_closes() -> None:

@@ -10,6 +10,12 @@ from tubelet.cli.options import Hints, ModelSource, with_hints
 from tubelet.cli.table import aligned
 from tubelet.errors import UserError
 
+_HOLDS = {  # by what a checkpoint contains
+    "autoencoder": "Autoencoders, to fine-tune and to reconstruct videos",
+    "encoder": "Encoders, to fine-tune",
+    "classifier": "Classifiers",
+}
+
 
 @with_hints
 def inspect(model: ModelSource, hints: Hints) -> None:
@@ -84,15 +90,19 @@ def zoo(
     if names:
         print("\n\n".join(published_checkpoint(name).describe() for name in names))
         return
-    table = [("name", "holds", "data", "top-1", "download", "license")]
-    for row in catalogue().values():
-        top1 = f"{row.top1:.1f} %" if row.top1 else ""
-        table.append(
-            (row.name, row.contains, row.data, top1, "yes" if row.source else "by hand", row.license)
-        )
-    print(aligned(table))
+    rows = list(catalogue().values())
+    table = [
+        (row.name, row.data, f"{row.top1:.1f} %" if row.top1 else "", "yes" if row.source else "by hand")
+        for row in rows
+    ]
+    header, *lines = aligned([("name", "data", "top-1", "download"), *table]).split("\n")
+    print(header)
+    for contains, title in _HOLDS.items():
+        print(f"\n{title}:")
+        print("\n".join(line for row, line in zip(rows, lines, strict=True) if row.contains == contains))
     print(
-        "\nThose with `yes` are downloaded when they are first used; `tubelet zoo NAME` says more about one."
+        "\nThose with `yes` are downloaded when they are first used. `tubelet zoo NAME`"
+        "\nsays more about one, such as its license: nearly all exclude commercial use."
     )
 
 

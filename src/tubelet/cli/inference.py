@@ -2,10 +2,11 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,19 +20,35 @@ from tubelet.cli.options import (
     with_hints,
     with_runtime,
 )
-from tubelet.errors import plural
+from tubelet.errors import UserError, plural
 from tubelet.machine import is_main_process
+
+if TYPE_CHECKING:
+    from tubelet.run.accuracy import Evaluation
 
 
 @with_hints
 def evaluate(
-    model: ModelSource,
     hints: Hints,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="A run, a file, a Hugging Face id, or a name of `tubelet zoo`.",
+        ),
+    ] = None,
     settings: Annotated[list[str] | None, settings_argument("evaluate", "views.clips=5")] = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
+    dumps: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            metavar="DUMP...",
+            help="Score .npz dumps instead; more than one are averaged, with --weights 1,2.",
+        ),
+    ] = None,
     dump: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the probabilities of all videos (.npz).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write all probabilities: .npz, .csv, or MMAction2's .pkl."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -40,40 +57,73 @@ def evaluate(
             help="Where finished videos are kept (default: MODEL/evaluations).",
         ),
     ] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
 ) -> None:
     """Test a classifier on labeled videos, averaged over clips x crops.
 
     A run is tested on its own data (list test, else val). An interrupted test is resumed.
 
     Examples:
-        tubelet evaluate runs/demo/finetune_mar
-        tubelet evaluate runs/demo/finetune_mar data.split=val --dump out.npz
+        tubelet evaluate runs/demo/finetune_mar data.split=val --dump mar.npz
+        tubelet evaluate --from mar.npz full.npz --weights 1,2
     """
-    from tubelet.checkpoints.load import load_model
     from tubelet.files import require_writable
+    from tubelet.run.dumps import require_dump_suffix
+
+    if dump:
+        require_dump_suffix(dump)
+        if is_main_process():
+            require_writable(dump)
+    if dumps:
+        words = [*dumps, *([model] if model else []), *(settings or ())]
+        result, advice = _fuse(words, hints | {"out": out, "device": device, "precision": precision}), ""
+    elif model is None:
+        raise UserError("MODEL is missing: give a model to test, or dumps of tests with --from")
+    else:
+        settings = with_runtime(settings, device, precision)
+        result, advice = _test(model, hints, settings, out or _results_folder(model, dump))
+    if is_main_process():
+        if dump:  # first of all, as nobody may read what is printed: `| head -1`
+            result.save(dump)
+        print("\n\n".join(part for part in (result.summary(), result.details(), advice) if part))
+
+
+def _test(model: str, hints: Hints, settings: Sequence[str], folder: Path | None) -> tuple["Evaluation", str]:
+    """Return the result of a test, and what to change if it waited long for data."""
+    from tubelet.checkpoints.load import load_model
     from tubelet.progress import Bar
     from tubelet.recipe.loading import evaluate_recipe
-    from tubelet.run.evaluation import choose_manifest, run_test
+    from tubelet.run.evaluation import data_wait_advice, run_test
     from tubelet.run.inference import require_classifier
+    from tubelet.run.tested_videos import choose_manifest
 
-    recipe = evaluate_recipe(*with_runtime(settings, device, precision))
-    if dump and is_main_process():
-        require_writable(dump)
+    recipe = evaluate_recipe(*settings)
     classifier = require_classifier(load_model(model, **hints), model)
     manifest = choose_manifest(classifier, model, root=recipe.data.root, split=recipe.data.split)
-    folder = out or _results_folder(model, dump)
     if is_main_process():
         listed = manifest.root / f"{manifest.split}.csv"
         print(f"testing on {listed}, {plural(len(manifest), 'video')}", file=sys.stderr)
     with _say_what_is_kept(folder), Bar("testing") as bar:
         progress = bar.show if is_main_process() else None
         result = run_test(recipe, classifier, manifest, out=folder, progress=progress)
-    if is_main_process():
-        print(result.summary())
-        if details := result.details():
-            print(f"\n{details}")
-        if dump:
-            result.save(dump)
+    return replace(result, facts={"model": model, **result.facts}), data_wait_advice(result, recipe)
+
+
+def _fuse(dumps: Sequence[str | Path], options: Hints) -> "Evaluation":
+    """Return the result of fusing dumps; of the options only `weights` has a meaning there."""
+    from tubelet.run.fusion import fuse_evaluations
+
+    text = options.pop("weights")
+    if given := [name for name, value in options.items() if value not in (None, False, "auto")]:
+        raise UserError(f"--{given[0].replace('_', '-')} is for testing a model: omit it with --from")
+    if settings := [dump for dump in dumps if "=" in str(dump) and not Path(dump).exists()]:
+        raise UserError(f"{settings[0]} is for testing a model: omit it with --from")
+    try:
+        weights = None if text is None else [float(word) for word in text.split(",")]
+    except ValueError:
+        raise UserError(f"--weights must be numbers such as 1,2 with --from, found '{text}'") from None
+    return fuse_evaluations(dumps, weights)
 
 
 @contextmanager

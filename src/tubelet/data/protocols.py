@@ -84,7 +84,7 @@ PROTOCOLS: Mapping[str, EvaluationProtocol] = {
         source="huggingface/transformers, VideoMAEVideoProcessor",
     ),
 }
-"""What `protocol=` may be; docs/training.md explains them."""
+"""What `protocol=` may be; docs/evaluation.md explains them."""
 
 
 def named_protocol(name: str) -> EvaluationProtocol:

@@ -80,7 +80,7 @@ class SlidingWindows:
         return Window(frames, seconds[0], seconds[1] if len(seconds) > 1 else index.duration_s)
 
 
-def _seconds(index: VideoIndex, number: int) -> float:
+def _shown_at(index: VideoIndex, number: int) -> float:
     """Return when a frame is shown, from the first one on."""
     return (index.times[number] - index.times[0]) * index.tick_s
 

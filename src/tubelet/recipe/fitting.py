@@ -303,7 +303,7 @@ def describe_fit(recipe: Recipe, situation: Situation) -> list[str]:
     lines = [
         f"{videos}{classes}, {device}: {parameter_estimate(encoder) / 1e6:.1f} M parameters {origin},",
         f"  {recipe.data.clip.kind} clips of {encoder.frames} frames, {encoder.image_size} pixels{half}, "
-        f"batch {optim.batch_size}{parts}, {optim.epochs} epochs,",
+        f"batch {optim.batch_size}{parts}, {plural(optim.epochs, 'epoch')},",
         f"  warm-up {optim.warmup_epochs:g}, learning rate {rate:.1e}, flips {flips}",
     ]
     if recipe.task == "finetune" and not recipe.init:

@@ -18,7 +18,7 @@ from tubelet.masking import Masking
 from tubelet.models.encoder import EncoderConfig
 from tubelet.patches import Size3
 from tubelet.recipe.schema import DataConfig, Recipe
-from tubelet.run.inference import require_frames
+from tubelet.run.tested_videos import require_frames
 from tubelet.settings import to_plain
 from tubelet.tasks.classify import ClassifyTask
 from tubelet.tasks.pretrain import PretrainTask

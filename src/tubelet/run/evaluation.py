@@ -1,6 +1,9 @@
 """Multi-view testing: every video once, class probabilities averaged over its views, no video replaced."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +20,7 @@ from tubelet.data.loader import default_workers, view_order
 from tubelet.data.manifest import Manifest, Sample, read_manifest
 from tubelet.data.workers import Workers
 from tubelet.errors import UserError, require_at_least, require_between
-from tubelet.machine import MAX_PROCESSES, version
+from tubelet.machine import MAX_PROCESSES, cores_per_process, version
 from tubelet.masking import ClassifierMasking, RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
 from tubelet.recipe.schema import EvaluateRecipe
@@ -27,13 +30,15 @@ from tubelet.run.inference import (
     inference,
     on_device,
     require_classifier,
-    require_frames,
     scored_batches,
 )
 from tubelet.run.prediction import clip_and_views, precision_of_test
 from tubelet.run.results import CollectedResults, Results, stored_labels, stored_results, weights_digest
+from tubelet.run.tested_videos import check_classes, require_frames, seconds_of
 from tubelet.settings import to_plain
-from tubelet.train.runtime import Runtime
+from tubelet.train.runtime import Runtime, choose_device
+
+_LONG_WAIT = 0.2
 
 
 def evaluate(
@@ -135,7 +140,7 @@ def evaluate_model(
 ) -> Evaluation:
     """Test a classifier on the runtime's device; the other arguments and errors are those of `evaluate`."""
     manifest.require_labels()
-    _check_classes(model, manifest)
+    check_classes(model, manifest)
     require_frames(config.clip, model.config.encoder)
     dataset = ViewDataset(manifest, config.clip, config.views, size=model.config.encoder.image_size)
     if out is None:
@@ -149,9 +154,11 @@ def evaluate_model(
         order = view_order(results.done, batch=batch_size, rank=runtime.rank, world=runtime.world)
         num_workers = default_workers(runtime.device.type) if workers is None else workers
         num_mine, num_finished, share = sum(map(len, order)), 0, _Share()
-        batches = Workers(dataset, num_workers, for_gpu=runtime.device.type == "cuda").batches(order)
+        loader = Workers(dataset, num_workers, for_gpu=runtime.device.type == "cuda")
         for scored in scored_batches(
-            batches, lambda batch: _probabilities(model, batch, config, runtime), config.views.count
+            share.timed(loader.batches(order)),
+            lambda batch: _probabilities(model, batch, config, runtime),
+            config.views.count,
         ):
             share.broken |= scored.failures
             if scored.num_views:
@@ -160,7 +167,8 @@ def evaluate_model(
             num_finished += len(scored.index) + len(scored.failures)
             if progress:
                 progress(num_finished, num_mine)
-        return _join(results, runtime.gather(share), model, manifest, runtime)
+        result = _join(results, runtime.gather(share), model, manifest, runtime)
+    return replace(result, facts=_facts(config, runtime))
 
 
 @dataclass
@@ -169,6 +177,32 @@ class _Share:
 
     seconds_per_view: list[float] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
+    waited_s: float = 0.0
+    elapsed_s: float = 0.0
+
+    def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield the batches, and count the time until each of them.
+
+        The clock starts after the first batch, which waits for the worker processes to start.
+        """
+        started = asked = 0.0
+        for number, batch in enumerate(batches):
+            self.waited_s += time.perf_counter() - asked if number else 0
+            yield batch
+            asked = time.perf_counter()
+            started = started or asked
+            self.elapsed_s = asked - started
+
+
+def _facts(config: EvaluationConfig, runtime: Runtime) -> dict[str, str]:
+    """Return how a test was made, for people."""
+    facts = {
+        name: ", ".join(f"{key} {value}" for key, value in to_plain(part).items() if value is not None)
+        for name, part in (("frames", config.clip), ("views", config.views), ("masking", config.masking))
+        if part is not None
+    }
+    precision = str(runtime.dtype).removeprefix("torch.")
+    return facts | {"computed": f"in {precision} on {runtime.device.type}, by Tubelet {version()}"}
 
 
 def _asked(model: VideoClassifier, config: EvaluationConfig, runtime: Runtime) -> dict[str, Any]:
@@ -205,6 +239,7 @@ def _join(
         raise UserError(f"none of the {len(manifest)} videos can be read; the first: {reason}")
     samples = [manifest.samples[i] for i in index.tolist()]
     num_classes = model.config.classes if model.card.multi_label else None
+    elapsed_s = sum(share.elapsed_s for share in shares)
     return Evaluation(
         names=[sample.name for sample in samples],
         labels=_labels(samples, num_classes, results.folder),
@@ -215,9 +250,23 @@ def _join(
             for share in shares
             if share.seconds_per_view
         ),
+        data_wait=sum(share.waited_s for share in shares) / elapsed_s if elapsed_s else math.nan,
         reused=int(results.done.sum()),
         classes=manifest.classes,
+        seconds=np.array([seconds_of(sample) for sample in samples], np.float32),
+        list_file=os.path.abspath(manifest.root / f"{manifest.split}.csv"),  # noqa: PTH100  (links stay)
     )
+
+
+def data_wait_advice(result: Evaluation, recipe: EvaluateRecipe) -> str:
+    """Return what to change if a test waited long for data, else the empty text."""
+    if not result.data_wait >= _LONG_WAIT:
+        return ""
+    cores, workers = cores_per_process(), recipe.data.workers
+    if workers is None:
+        workers = default_workers(choose_device(recipe.runtime.device).type)
+    more = f"set data.workers={cores} (it was {workers}), or " if workers < cores else ""
+    return f"to wait less for data, {more}test on the small copies that `tubelet prepare ... --encode` writes"
 
 
 def _labels(samples: Sequence[Sample], num_classes: int | None, folder: Path | None) -> np.ndarray:
@@ -252,58 +301,6 @@ def run_test(
         out=out,
         progress=progress,
     )
-
-
-def choose_manifest(
-    model: Model, source: object = "the model", *, root: Path | None = None, split: str | None = None
-) -> Manifest:
-    """Return the list of videos to test a model on.
-
-    Args:
-        model: the model, whose card records the data set that it was trained on.
-        source: what the user calls it, for messages.
-        root: folder of the data set; None is the one that the model was trained on.
-        split: the list; None is `test` or, if that is missing or has no labels, the list that training
-            validated on.
-
-    Raises:
-        UserError: the model does not record its data set, or that is not found; or as `read_manifest`.
-    """
-    recipe = model.card.provenance.get("recipe")
-    own = recipe.get("data", {}) if isinstance(recipe, Mapping) else {}
-    if root is None:
-        if "root" not in own:
-            raise UserError(f"{source} does not record what it was trained on: add data.root=FOLDER")
-        root = Path(own["root"])
-        if not root.is_dir():
-            raise UserError(f"{source} was trained on {root}, which is not found: add data.root=FOLDER")
-    if split is not None:
-        return read_manifest(root, split)
-    for name in ("test", own.get("val") or "val"):
-        if (root / f"{name}.csv").is_file():
-            manifest = read_manifest(root, name)
-            if any(sample.classes for sample in manifest.samples):
-                return manifest
-    return read_manifest(root, "test")
-
-
-def _check_classes(model: VideoClassifier, manifest: Manifest) -> None:
-    listed, trained_on = f"{manifest.root / manifest.split}.csv", model.card.classes
-    if len(manifest.classes) != model.config.classes:
-        raise UserError(
-            f"{listed}: its classes.txt has {len(manifest.classes)} classes, but the model has "
-            f"{model.config.classes}: test it on the classes that it was trained on"
-        )
-    if trained_on and manifest.classes != trained_on:
-        raise UserError(
-            f"{listed}: the model was trained on other classes: its first are {', '.join(trained_on[:3])}; "
-            f"those of classes.txt are {', '.join(manifest.classes[:3])}"
-        )
-    if manifest.multi_label and not model.card.multi_label:
-        raise UserError(
-            f"{listed} is multi-label, but the model was trained on one class per video, so that its "
-            "probabilities exclude each other: fine-tune it on a multi-label list first"
-        )
 
 
 def _masks(model: VideoClassifier, config: EvaluationConfig, seeds: Tensor) -> Sequence[TokenMask | None]:

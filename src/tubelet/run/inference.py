@@ -12,11 +12,10 @@ from torch import Tensor
 
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import Model
-from tubelet.clips import AnyClip, Views
+from tubelet.clips import Views
 from tubelet.data.dataset import Batch
 from tubelet.errors import UserError
 from tubelet.models.classifier import VideoClassifier
-from tubelet.models.encoder import EncoderConfig
 from tubelet.train.runtime import Runtime, RuntimeConfig, choose_device
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -155,21 +154,3 @@ def require_classifier(model: Model, source: object = "the model") -> VideoClass
     if not model.config.classes:
         raise UserError(f"{source} is an encoder without a classifier: fine-tune it first (tubelet finetune)")
     return model
-
-
-def require_frames(
-    clip: AnyClip, encoder: EncoderConfig, other: str = "", *, setting: str = "data.clip.frames"
-) -> None:
-    """Raise a UserError if clips have another number of frames than the model takes.
-
-    Args:
-        clip: how clips are sampled.
-        encoder: the model's encoder.
-        other: another setting that can be changed instead, as the end of the message.
-        setting: the setting of the clip's frames.
-    """
-    if clip.frames != encoder.frames:
-        raise UserError(
-            f"{setting} is {clip.frames}, but the model takes {encoder.frames} frames: set "
-            f"{setting}={encoder.frames}{other}"
-        )

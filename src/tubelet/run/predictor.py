@@ -24,7 +24,6 @@ from tubelet.run.inference import (
     on_device,
     require_classifier,
     require_finite,
-    require_frames,
     scored_batches,
 )
 from tubelet.run.prediction import (
@@ -35,6 +34,7 @@ from tubelet.run.prediction import (
     require_clip,
 )
 from tubelet.run.segments import smoothed
+from tubelet.run.tested_videos import require_frames
 from tubelet.video.reader import VideoError
 
 VideoFile = str | Path | Sample

@@ -19,7 +19,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -30,7 +29,7 @@ from torch import nn
 from tubelet.data.dataset import label_rows
 from tubelet.data.manifest import Manifest, Sample
 from tubelet.files import discard_partials, exclusive, write_json
-from tubelet.run.accuracy import row_blocks, write_array
+from tubelet.run.blocks import mapped_array, row_blocks, write_array
 from tubelet.train.runtime import Runtime
 from tubelet.video.image_folder import size_and_version
 
@@ -209,12 +208,9 @@ def _video_key(manifest: Manifest, sample: Sample) -> bytes:
 
 def stored_labels(classes: Sequence[Sequence[int]], num_classes: int, folder: Path) -> np.ndarray:
     """Return the labels of multi-label videos, bool (N, K), in a file of a folder that has no name there."""
-    with TemporaryFile(dir=folder) as file:
-        for first in range(0, len(classes), _LABELS_TOGETHER):
-            rows = label_rows(classes[first : first + _LABELS_TOGETHER], num_classes)
-            file.write(rows.numpy().tobytes())
-        file.flush()
-        return np.memmap(file, bool, "r", shape=(len(classes), num_classes))
+    parts = range(0, len(classes), _LABELS_TOGETHER)
+    rows = (label_rows(classes[k : k + _LABELS_TOGETHER], num_classes).numpy() for k in parts)
+    return mapped_array(np.dtype(bool), (len(classes), num_classes), rows, folder)
 
 
 def record_type(num_classes: int) -> np.dtype:

@@ -18,7 +18,7 @@ from tubelet.run.finetuning import build_finetuning
 from tubelet.run.pretraining import build_pretraining
 from tubelet.settings import difference, to_plain
 from tubelet.train.checkpoint import CheckpointStore
-from tubelet.train.loggers import Console, JsonLines, Logger, Logs, TensorBoard
+from tubelet.train.loggers import Console, JsonLines, Logger, Logs, TensorBoard, WeightsAndBiases
 from tubelet.train.loop import fit
 from tubelet.train.runtime import Runtime
 
@@ -96,7 +96,13 @@ def run_recipe(recipe: Recipe, out: Path | str, *, after_s: float | None = None)
 
 
 def make_loggers(recipe: Recipe, out: Path, runtime: Runtime, after_s: float | None = None) -> list[Logger]:
-    """Return the loggers of the main process: console, file and, if it is installed, TensorBoard."""
+    """Return the loggers of the main process.
+
+    They are console, file, TensorBoard if it is installed, and W&B if the recipe asks for it.
+
+    Raises:
+        UserError: W&B is asked for and not installed, or cannot start.
+    """
     if not runtime.is_main:
         return []
     console = Console(recipe.optim.epochs, after_s=after_s)
@@ -105,6 +111,8 @@ def make_loggers(recipe: Recipe, out: Path, runtime: Runtime, after_s: float | N
         loggers.append(TensorBoard(out / "tensorboard"))
     except UserError as error:  # an optional dependency
         _report_once(f"{error}; log.jsonl has all numbers, too")
+    if recipe.log.wandb:
+        loggers.append(WeightsAndBiases(out, recipe.log.wandb, to_plain(recipe)))
     return loggers
 
 

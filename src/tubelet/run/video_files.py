@@ -62,10 +62,10 @@ def _videos_of(source: str) -> list[Sample]:
 
 def _listed(path: Path) -> list[Sample]:
     """Return the videos, or segments of videos, in a list."""
-    return [_sample(path, row) for row in read_list(path).rows]
+    return [_listed_sample(path, row) for row in read_list(path).rows]
 
 
-def _sample(path: Path, row: Row) -> Sample:
+def _listed_sample(path: Path, row: Row) -> Sample:
     beside = path.parent / row.name
     found = row.name if remote_url(row.name) or (not beside.exists() and Path(row.name).exists()) else beside
     return Sample(str(found), start=row.start, end=row.end)

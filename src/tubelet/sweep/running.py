@@ -15,8 +15,9 @@ from tubelet.machine import is_main_process
 from tubelet.models.flops import gflops_per_view, parameter_count
 from tubelet.progress import Bar
 from tubelet.recipe.schema import EvaluateRecipe
-from tubelet.run.evaluation import choose_manifest, run_test
+from tubelet.run.evaluation import run_test
 from tubelet.run.inference import require_classifier
+from tubelet.run.tested_videos import choose_manifest
 from tubelet.run.training import identity, run_recipe
 from tubelet.settings import to_plain
 from tubelet.sweep.plan import ArmRun, Pretraining

@@ -81,7 +81,7 @@ class Progress:
                 f"step must be between {first} and {last} after {self.epoch} epochs, found {self.step}"
             )
         if not re.fullmatch(r"([0-9a-f]{64})?", self.validated_on):
-            raise UserError("validated_on is no fingerprint of 64 hexadecimal digits")
+            raise UserError("validated_on is not a fingerprint of 64 hexadecimal digits")
 
 
 @dataclass(frozen=True, kw_only=True)

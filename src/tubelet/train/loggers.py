@@ -1,4 +1,4 @@
-"""Loggers of a run's numbers: a file, the terminal, TensorBoard; and the meter that averages them."""
+"""Loggers of a run's numbers: a file, the terminal, TensorBoard, W&B; and the meter that averages them."""
 
 import json
 import time
@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
+from uuid import uuid4
 
 import torch
 from rich.console import Console as Terminal
@@ -21,13 +22,15 @@ from tubelet.train.runtime import Runtime
 
 @dataclass(frozen=True, kw_only=True)
 class LogConfig:
-    """When to log.
+    """When and where to log; the terminal, `log.jsonl` and TensorBoard (if it is installed) in any case.
 
     Attributes:
         every_steps: optimizer steps between lines of the log.
+        wandb: a project of Weights & Biases to log to as well; empty: none.
     """
 
     every_steps: int = 10
+    wandb: str = ""
 
     def __post_init__(self) -> None:
         require_at_least(1, every_steps=self.every_steps)
@@ -143,6 +146,58 @@ class TensorBoard:
         if self._writer is not None:
             with suppress(OSError):
                 self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run of a project of Weights & Biases.
+
+    It needs the extra `track`, and `wandb login` or `WANDB_MODE=offline`.
+
+    Args:
+        folder: the run's folder. Its name is the run's; `wandb/id.txt` in it identifies the run, so that a
+            resumed training continues its curves. What it logs again has the same values.
+        project: the project.
+        settings: shown as the run's configuration.
+
+    Raises:
+        UserError: it is not installed, or cannot start.
+    """
+
+    def __init__(self, folder: Path, project: str, settings: dict[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise UserError("log.wandb: W&B is not installed: pip install 'tubelet[track]'") from error
+        name = folder / "wandb" / "id.txt"
+        with _writing(name):
+            name.parent.mkdir(parents=True, exist_ok=True)
+            if not name.exists():
+                name.write_text(uuid4().hex, encoding="utf-8")
+            identity = name.read_text(encoding="utf-8").strip()
+        try:
+            self._run = wandb.init(
+                project=project, id=identity, name=folder.name, dir=folder, config=settings, resume="allow"
+            )
+        except wandb.Error as error:
+            raise UserError(
+                f"log.wandb: W&B cannot start: {error}. Run `wandb login`, set WANDB_MODE=offline, or leave "
+                "log.wandb out"
+            ) from error
+        self._run.define_metric("*", step_metric="step")  # W&B's own steps cannot go back
+
+    def resume(self, step: int) -> None:
+        """Do nothing: points that are logged again are the same."""
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Add a point to each curve; W&B sends it when it can."""
+        self._run.log({"step": step, **values})
+
+    def advance(self, epoch: float) -> None:
+        """Do nothing: only logged values are sent."""
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._run.finish()
 
 
 class Console:
