@@ -71,7 +71,9 @@ from tubelet.run.metrics import Calibration as Calibration
 from tubelet.run.metrics import ClassScore as ClassScore
 from tubelet.run.metrics import ConfusedPair as ConfusedPair
 from tubelet.run.prediction import Prediction as Prediction
-from tubelet.run.prediction import predict as predict
+from tubelet.run.prediction import UnreadableVideo as UnreadableVideo
+from tubelet.run.predictor import Predictor as Predictor
+from tubelet.run.predictor import predict as predict
 from tubelet.run.training import run_recipe as run_recipe
 from tubelet.run.visualize import Animation as Animation
 from tubelet.train.checkpoint import SaveConfig as SaveConfig

@@ -147,7 +147,7 @@ def test_prepare_pretrain_finetune_evaluate_predict_visualize(tubelet, tmp_path:
     assert code == 0
     assert "of 12 videos" in out
     assert np.load("out.npz")["probabilities"].shape == (12, 12)
-    code, out, _ = tubelet("predict", "tuned", "data/videos/test/00000.mp4", "--top", 3, "--json")
+    code, out, _ = tubelet("predict", "tuned", "data/videos/test/00000.mp4", "--top", 3, "--format", "jsonl")
     assert code == 0
     assert len(json.loads(out)["top"]) == 3
     code, out, _ = tubelet("visualize", "runs/pre", "data/videos/test/00000.mp4")
@@ -183,7 +183,7 @@ def test_a_multi_label_list_is_prepared_trained_on_tested_and_predicted(
     code, out, _ = tubelet("evaluate", "run", "data.root=data", "data.split=val", "data.workers=0")
     assert code == 0
     assert re.match(r"mAP \d+\.\d\d%  of 12 videos, over 4 classes", out)
-    code, out, _ = tubelet("predict", "run/best", videos[0], "--json")
+    code, out, _ = tubelet("predict", "run/best", videos[0], "--format", "jsonl")
     assert code == 0
     assert [set(entry) for entry in json.loads(out)["top"]] == [{"class", "probability"}] * 4
 
@@ -294,7 +294,7 @@ def test_a_video_that_fails_in_a_new_way_does_not_stop_the_others(
         return read(video, crops)
 
     monkeypatch.setattr(VideoFile, "read_crops", fail)
-    code, out, err = tubelet("predict", trained / "finetune", *videos, "--json")
+    code, out, err = tubelet("predict", trained / "finetune", *videos, "--format", "jsonl")
     assert code == 2
     assert [json.loads(line)["video"] for line in out.splitlines()] == [str(videos[0]), str(videos[2])]
     assert f"{videos[1]}: " in err
@@ -310,7 +310,7 @@ def test_a_model_with_broken_weights_predicts_nothing(
     broken = tmp_path / "broken"
     save_model(model, broken)
     videos = sorted((motion / "videos/test").iterdir())[:2]
-    code, out, err = tubelet("predict", broken, *videos, "--json")
+    code, out, err = tubelet("predict", broken, *videos, "--format", "jsonl")
     assert (code, out) == (2, "")
     assert "not finite" in err or "NaN" in err
 
@@ -383,17 +383,17 @@ def test_folders_patterns_and_files_are_predicted_alike(tubelet, trained: Path, 
     folder = motion / "videos/test"
     expected = [str(path) for path in sorted(folder.glob("0000[01].mp4"))]
     for words in (expected, [f"{folder}/0000[01].mp4"], [f"{folder.parent}/*/0000[01].mp4"]):
-        code, out, _ = tubelet("predict", trained / "finetune", *words, "--json", "views.clips=1")
+        code, out, _ = tubelet("predict", trained / "finetune", *words, "--format", "jsonl", "views.clips=1")
         videos = [json.loads(line)["video"] for line in out.splitlines()]
         assert (code, [video for video in videos if str(folder) in video]) == (0, expected)
-    code, out, _ = tubelet("predict", trained / "finetune", folder, "--json")
+    code, out, _ = tubelet("predict", trained / "finetune", folder, "--format", "jsonl")
     assert (code, len(out.splitlines())) == (0, 12)
 
 
 def test_views_of_a_prediction_are_a_setting(tubelet, trained: Path, motion: Path) -> None:
     video = motion / "videos/test/00001.mp4"
     one, two, usual = (
-        tubelet("predict", trained / "finetune", video, "--json", *words)[1]
+        tubelet("predict", trained / "finetune", video, "--format", "jsonl", *words)[1]
         for words in (("views.clips=1",), ("views.clips=2",), ())
     )
     assert one != two == usual  # the recipe's test takes two clips

@@ -27,7 +27,7 @@ from tubelet.run import embedding
 from tubelet.run.clip_features import FeatureConfig
 from tubelet.run.embedding import EmbeddingConfig, embed_list
 from tubelet.run.features import Features, read_features
-from tubelet.run.prediction import predict
+from tubelet.run.predictor import predict
 from tubelet.run.results import StoredResults, weights_digest
 from tubelet.run.video_list import list_videos
 from tubelet.train.runtime import Runtime, RuntimeConfig
@@ -214,7 +214,7 @@ def test_one_list_files_and_windows_with_their_times(
         trained / "finetune", motion / "videos/test/00000.mp4", per="frame", start=0.2, end=0.6, views=Views()
     )
     np.testing.assert_allclose(found.vectors[first[1]], expected, atol=1e-5)
-    assert (found.header["window_s"], found.header["hop_s"]) == (0.4, 0.2)
+    assert found.header["windows"] == {"length": 0.4, "hop": 0.2, "unit": "s"}
 
     mixed = tmp_path / "mixed.npz"
     video = motion / "videos/test/00000.mp4"
@@ -283,7 +283,7 @@ def test_bad_input_is_one_message(tubelet: Command, trained: Path, motion: Path,
         ((tmp_path / "gone.mp4",), "gone.mp4"),
         ((motion, "--split", "other"), "other.csv"),
         ((motion, "--hop", "1s"), "--hop"),
-        ((motion, "--window", "0s"), "--window"),
+        ((motion, "--window", "0s"), "window"),
         ((motion, "--layer", "9"), "layer"),
         ((motion, "-o", "features.csv"), "features.csv"),
         ((motion, "views.clips=0"), "clips"),

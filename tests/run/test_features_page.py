@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,8 @@ def test_commands_and_python_run(
         code, _, err = tubelet(*words[1:], *(("--shots", "1") if "--shots" in words else ()))
         assert code == 0, f"{command}\n{err}"
     (snippet,) = (text for language, text in blocks if language == "python")
-    exec(compile(snippet, "features.md", "exec"), scope := {})
+    scope: dict[str, Any] = {}
+    exec(compile(snippet, "features.md", "exec"), scope)
     assert scope["vector"].shape == (32,)
     assert scope["frames"].shape == (2, 32)
     assert (trained / "pretrain/report.html").is_file()

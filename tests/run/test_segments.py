@@ -7,7 +7,7 @@ import numpy as np
 from tubelet.checkpoints.load import load_model
 from tubelet.data.manifest import Manifest, Sample, read_manifest
 from tubelet.run.evaluation import evaluate
-from tubelet.run.prediction import predict
+from tubelet.run.predictor import predict
 
 
 def test_a_test_keeps_the_segments_of_a_video_separate(trained: Path, motion: Path):

@@ -34,7 +34,7 @@ from tubelet.recipe.loading import load_recipe, to_yaml
 from tubelet.recipe.schema import FinetuneRecipe, Recipe
 from tubelet.run import training
 from tubelet.run.finetuning import class_weights
-from tubelet.run.prediction import predict
+from tubelet.run.predictor import predict
 from tubelet.run.training import RunFolder, make_loggers, run_recipe
 from tubelet.train.checkpoint import CheckpointStore
 from tubelet.train.loggers import JsonLines

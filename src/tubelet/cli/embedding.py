@@ -44,10 +44,10 @@ def embed(
         bool, typer.Option("--before-norm", help="Without the model's last LayerNorm.")
     ] = False,
     window: Annotated[
-        str | None, typer.Option(metavar="SECONDS", help="A row for each window, such as 2s.")
+        str | None, typer.Option(metavar="LENGTH", help="A row for each window: 2s, or 16f in frames.")
     ] = None,
     hop: Annotated[
-        str | None, typer.Option(metavar="SECONDS", help="From a window to the next (default: its length).")
+        str | None, typer.Option(metavar="LENGTH", help="From window to window (default: half a window).")
     ] = None,
     split: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only this list of data sets (default: all lists).")
@@ -64,6 +64,7 @@ def embed(
         tubelet embed runs/demo/pretrain runs/demo/data/videos/test --window 1s
     """
     from tubelet.checkpoints.load import load_model
+    from tubelet.data.windows import SlidingWindows
     from tubelet.files import require_writable
     from tubelet.progress import Bar
     from tubelet.recipe.loading import predict_recipe
@@ -74,7 +75,6 @@ def embed(
     from tubelet.run.prediction import clip_and_views, precision_of_test
     from tubelet.run.video_files import separate_settings
     from tubelet.run.video_list import list_videos
-    from tubelet.run.windows import seconds
 
     sources, settings = separate_settings(videos)
     recipe = predict_recipe(*settings)
@@ -82,12 +82,12 @@ def embed(
     if is_main_process():
         require_writable(out)
     if hop is not None and window is None:
-        raise UserError("--hop is the distance of windows: give --window, too")
+        raise UserError("--hop is for windows: add --window, such as --window 2s")
+    windows = SlidingWindows.parse(window, hop) if window is not None else None
     features = FeatureConfig(per=per, layer=layer, pool=pool, norm=not before_norm)
     listed = list_videos(sources, split)
-    if window is not None:
-        length_s = seconds(window, "--window")
-        listed = listed.windows(length_s, seconds(hop, "--hop") if hop is not None else length_s)
+    if windows:
+        listed = listed.cut(windows)
     loaded, runtime = on_device(
         load_model(model, **hints), device, precision_of_test(precision, recipe.protocol)
     )

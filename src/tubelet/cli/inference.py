@@ -1,4 +1,4 @@
-"""`tubelet evaluate`, `tubelet predict` and `tubelet visualize`: what a trained model is used for."""
+"""`tubelet evaluate` and `tubelet visualize`: what a trained model is used for."""
 
 import os
 import sys
@@ -168,66 +168,6 @@ def _results_folder(model: str, dump: Path | None) -> Path | None:
     if Path(model).is_dir() and os.access(model, os.W_OK):
         return Path(model) / "evaluations"
     return dump.with_name(f"{dump.name}.evaluations") if dump else None
-
-
-@with_hints
-def predict(
-    model: ModelSource,
-    videos: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="VIDEO",
-            help="Videos, folders with videos, or patterns such as 'videos/*.mp4'; settings "
-            "(`tubelet recipe help predict`) may follow as KEY=VALUE.",
-        ),
-    ],
-    hints: Hints,
-    top: Annotated[int, typer.Option(min=1, metavar="N", help="Number of classes to print.")] = 5,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
-    device: Device = "auto",
-    precision: Precision = "auto",
-) -> None:
-    """Print the most probable actions of videos.
-
-    Videos that cannot be read are reported, and the others are still predicted.
-
-    Examples:
-        tubelet predict runs/demo/finetune_mar runs/demo/data/videos/test
-        tubelet predict runs/demo/finetune_mar '*.mp4' views.clips=5 --json
-    """
-    from json import dumps
-
-    from tubelet.checkpoints.load import load_model
-    from tubelet.recipe.loading import predict_recipe
-    from tubelet.run.inference import require_classifier
-    from tubelet.run.prediction import clip_and_views, predict
-    from tubelet.run.video_files import find_videos, separate_settings
-    from tubelet.video.reader import VideoError
-
-    sources, settings = separate_settings(videos)
-    recipe = predict_recipe(*settings)
-    files = find_videos(sources)
-    classifier = require_classifier(load_model(model, **hints), model)
-    _, views = clip_and_views(classifier, protocol=recipe.protocol)
-    num_broken = 0
-    for file in files:
-        try:
-            found = predict(
-                classifier, file, protocol=recipe.protocol, views=recipe.views.over(views),
-                device=device, precision=precision,
-            )  # fmt: skip
-        except VideoError as error:
-            num_broken += 1
-            print(f"tubelet: {error}", file=sys.stderr)
-            continue
-        best = found.top(top)
-        if json:
-            entries = [{"class": name, "probability": probability} for name, probability in best]
-            print(dumps({"video": str(file), "top": entries}, allow_nan=False), flush=True)
-        else:
-            print(f"{file}\n" + "\n".join(f"  {p:6.1%}  {c}" for c, p in best), flush=True)
-    if num_broken:
-        raise UserError(f"{num_broken} of {plural(len(files), 'video')} could not be read")
 
 
 @with_hints

@@ -12,8 +12,9 @@ from tubelet.cli.bench import bench
 from tubelet.cli.checkpoints import convert, inspect, zoo
 from tubelet.cli.embedding import embed, probe, search
 from tubelet.cli.help import Verb, Verbs
-from tubelet.cli.inference import evaluate, predict, visualize
+from tubelet.cli.inference import evaluate, visualize
 from tubelet.cli.options import Device, Seed, TrainingPrecision
+from tubelet.cli.predict import predict
 from tubelet.cli.prepare import prepare
 from tubelet.cli.recipe import recipe
 from tubelet.cli.report import report

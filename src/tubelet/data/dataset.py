@@ -146,7 +146,7 @@ class TrainDataset(Dataset[Batch]):
                 failures[sample.name] = str(error)
                 failed.add(index)
                 index = int(rng.integers(len(self)))
-        return _no_rows(self.clip, self.size, self.num_classes, failures)
+        return no_rows(self.clip, self.size, self.num_classes, failures)
 
     def _item(self, video: Video, index: int, rng: np.random.Generator, failures: dict[str, str]) -> Batch:
         rng = deepcopy(rng)  # reading again draws the same
@@ -188,8 +188,38 @@ class TrainDataset(Dataset[Batch]):
         return [(augment.finish(clip, rng), draw.classes) for clip, draw in zip(clips, draws, strict=True)]
 
 
-class ViewDataset(Dataset[Batch]):
-    """All views of a video, from one decoding. A video that cannot be read has no rows and is named.
+class _AllViews(Dataset[Batch]):
+    """All views of a video, from one decoding. A video that cannot be read has no rows and is named."""
+
+    def __init__(self, clip: AnyClip, views: Views, *, size: int, num_classes: int | None = None) -> None:
+        self.clip = clip
+        self.views = views
+        self.size = size
+        self.num_classes = num_classes
+        self.crash_guard = CrashGuard()
+
+    def _item(self, number: int, sample: Sample, path: Path | str) -> Batch:
+        """Return the views.count views of a sample, clip by clip, or no rows."""
+        count = self.views.count
+        try:
+            with self.crash_guard.decoding(number, path):
+                video = read_views(path, self.clip, self.views, self.size, start=sample.start, end=sample.end)
+        except VideoError as error:
+            return no_rows(self.clip, self.size, self.num_classes, {sample.name: str(error)})
+        return Batch(
+            video=video,
+            label=label_rows([sample.classes] * count, self.num_classes),
+            seed=torch.tensor([_view_seed(sample.name, view) for view in range(count)]),
+            index=_repeat(number, count),
+            names=[sample.name] * count,
+            failures={},
+        )
+
+
+class ViewDataset(_AllViews):
+    """All views of each video of a manifest, each from one decoding.
+
+    A video that cannot be read has no rows and is named.
 
     Args:
         manifest: the videos.
@@ -199,12 +229,8 @@ class ViewDataset(Dataset[Batch]):
     """
 
     def __init__(self, manifest: Manifest, clip: AnyClip, views: Views, *, size: int) -> None:
+        super().__init__(clip, views, size=size, num_classes=_multi_label_classes(manifest))
         self.manifest = manifest
-        self.clip = clip
-        self.views = views
-        self.size = size
-        self.num_classes = _multi_label_classes(manifest)
-        self.crash_guard = CrashGuard()
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -212,20 +238,19 @@ class ViewDataset(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         """Return the views.count views of video `index`, clip by clip, or no rows."""
         sample = self.manifest.samples[index]
-        count, path = self.views.count, self.manifest.locate(sample)
-        try:
-            with self.crash_guard.decoding(index, path):
-                video = read_views(path, self.clip, self.views, self.size, start=sample.start, end=sample.end)
-        except VideoError as error:
-            return _no_rows(self.clip, self.size, self.num_classes, {sample.name: str(error)})
-        return Batch(
-            video=video,
-            label=label_rows([sample.classes] * count, self.num_classes),
-            seed=torch.tensor([_view_seed(sample.name, view) for view in range(count)]),
-            index=_repeat(index, count),
-            names=[sample.name] * count,
-            failures={},
-        )
+        return self._item(index, sample, self.manifest.locate(sample))
+
+
+class SampleViews(_AllViews):
+    """All views of videos that are not listed before: each key is a number and a sample.
+
+    No two videos have the same number. A video that cannot be read has no rows and is named.
+    """
+
+    def __getitem__(self, key: tuple[int, Sample]) -> Batch:
+        """Return the views.count views of a sample, clip by clip, or no rows."""
+        number, sample = key
+        return self._item(number, sample, sample.path)
 
 
 def read_views(
@@ -316,7 +341,8 @@ def _multi_label_classes(manifest: Manifest) -> int | None:
     return len(manifest.classes) if manifest.multi_label else None
 
 
-def _no_rows(clip: AnyClip, size: int, num_classes: int | None, failures: dict[str, str]) -> Batch:
+def no_rows(clip: AnyClip, size: int, num_classes: int | None, failures: dict[str, str]) -> Batch:
+    """Return a batch of only the videos that cannot be read."""
     return Batch(
         video=torch.empty(0, clip.frames, 3, size, size, dtype=torch.uint8),
         label=label_rows([], num_classes),

@@ -169,6 +169,12 @@ def segment_name(path: str, start: float | None, end: float | None) -> str:
     )
 
 
+def segment_times(name: str) -> tuple[float | None, float | None]:
+    """Return start and end in seconds from the name of a segment; None as in `segment_name`."""
+    start, _, end = name.rpartition("#t=")[2].partition(",")
+    return float(start) if start else None, float(end) if end else None
+
+
 def seconds_text(seconds: float) -> str:
     """Return seconds as short as they are exact to the microsecond: `12.5`, `7`."""
     return f"{seconds:.6f}".rstrip("0").rstrip(".")

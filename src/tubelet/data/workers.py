@@ -15,7 +15,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from tubelet.data.crash_guard import HANG_LIMIT_S, CrashGuard
-from tubelet.data.dataset import Batch, TrainDataset, ViewDataset, collate
+from tubelet.data.dataset import Batch, SampleViews, TrainDataset, ViewDataset, collate
+from tubelet.data.windows import WindowViews
 from tubelet.errors import UserError
 from tubelet.machine import allowed_workers
 
@@ -48,7 +49,7 @@ class Workers:
 
     def __init__(
         self,
-        dataset: TrainDataset | ViewDataset,
+        dataset: TrainDataset | ViewDataset | SampleViews | WindowViews,
         num_workers: int,
         *,
         for_gpu: bool = False,

@@ -59,6 +59,8 @@ def _type_name(annotation: Any) -> str:
         return " | ".join(map(str, get_args(annotation)))
     if get_origin(annotation) in (Union, UnionType):
         return " | ".join("null" if part is type(None) else _type_name(part) for part in get_args(annotation))
+    if get_origin(annotation) is dict:
+        return "settings"
     if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__name__
     return str(annotation).replace("None", "null").replace("pathlib.Path", "Path")

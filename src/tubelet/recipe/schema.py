@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tubelet.clips import MAX_VIEWS, AnyClip, DenseClip, GeometryName, ScoresName, Views
 from tubelet.data.augment import Augment
@@ -340,11 +340,14 @@ class PredictRecipe:
     Attributes:
         protocol: the published test whose clips and views to take, such as mar_k400; null is as in the
             model's recipe.
+        clip: settings of data.clip that are different from the protocol or the model's recipe, such as
+            clip.stride=2; with another clip.kind the others have their defaults.
         views: clips and crops of a video that are averaged over.
     """
 
     task: Literal["predict"] = "predict"
     protocol: str | None = None
+    clip: dict[str, Any] = field(default_factory=dict)
     views: ViewsConfig = field(default_factory=ViewsConfig)
 
     def __post_init__(self) -> None:

@@ -102,7 +102,7 @@ def _caution(run: RunRecord) -> str:
 def _key_figures(run: RunRecord, wait: float | None) -> Iterator[tuple[str, str, str]]:
     for name in ("val/top1", "val/mAP"):
         if scores := run.values(name):
-            yield percent(max(score for _, score in scores)), "%", f"best {_label(name)}"
+            yield percent(max(score for _, score in scores)), "%", f"best {_curve_name(name)}"
     if losses := run.values("loss"):
         yield rounded(losses[-1][1]), "", "loss of the last logged steps"
     if speed := _mean(run, "clips_per_s"):
@@ -111,7 +111,7 @@ def _key_figures(run: RunRecord, wait: float | None) -> Iterator[tuple[str, str,
         yield percent(wait), "%", "of the time waiting for data"
 
 
-def _label(name: str) -> str:
+def _curve_name(name: str) -> str:
     """Return a logged name for people: `val/top1` is `validation top-1`."""
     part, _, rest = name.rpartition("/")
     return f"validation {_SCORES.get(rest, rest)}" if part == "val" else _SCORES.get(name, name)
@@ -140,7 +140,7 @@ def _curve(run: RunRecord, name: str, factor: float) -> Curve | None:
         return None
     parts = np.array_split(values, min(len(values), _MAX_POINTS))
     points = np.array([part.mean(0) for part in parts])
-    return Curve(_label(name), points[:, 0].tolist(), (factor * points[:, 1]).tolist())
+    return Curve(_curve_name(name), points[:, 0].tolist(), (factor * points[:, 1]).tolist())
 
 
 def _pictures(model: Model, manifest: Manifest) -> Iterator[Picture]:

@@ -18,7 +18,8 @@ from tubelet.machine import MAX_PROCESSES, version
 from tubelet.run.clip_features import FeatureConfig, Per, Pool, clip_features
 from tubelet.run.features import Features
 from tubelet.run.inference import inference, on_device, require_finite
-from tubelet.run.prediction import VideoSource, clip_and_views, precision_of_test, require_clip
+from tubelet.run.prediction import clip_and_views, precision_of_test, require_clip
+from tubelet.run.predictor import VideoSource
 from tubelet.run.results import stored_results, weights_digest
 from tubelet.run.shares import compute_share
 from tubelet.run.video_list import VideoList
@@ -208,7 +209,7 @@ def embed_list(
             splits=[videos.splits[number] for number in index.tolist()],
             start=_times(sample.start for sample in samples),
             end=_times(sample.end for sample in samples),
-            header={"model": source, **header, "window_s": videos.window_s, "hop_s": videos.hop_s},
+            header={"model": source, **header, "windows": videos.windows and asdict(videos.windows)},
             broken=broken,
         )
         runtime.on_main(lambda: features.save(out))

@@ -1,7 +1,9 @@
 """A model that computes without training: on its device, in its precision, in evaluation mode."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -11,6 +13,7 @@ from torch import Tensor
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import Model
 from tubelet.clips import Views
+from tubelet.data.dataset import Batch
 from tubelet.errors import UserError
 from tubelet.models.classifier import VideoClassifier
 from tubelet.train.runtime import Runtime, RuntimeConfig, choose_device
@@ -78,6 +81,53 @@ def inference(model: Model, runtime: Runtime) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the model computed of the videos of a batch.
+
+    Attributes:
+        names: of the N videos that could be read.
+        index: (N,) int64, their numbers.
+        values: (N, K) float32, on the CPU: class probabilities or features.
+        failures: the reason by name, for videos that could not be read.
+        num_views: views of these videos.
+        seconds: that the model took for them.
+    """
+
+    names: list[str]
+    index: Tensor
+    values: Tensor
+    failures: dict[str, str]
+    num_views: int
+    seconds: float
+
+
+def scored_batches(
+    batches: Iterable[Batch],
+    compute: Callable[[Batch], Tensor],
+    num_views: int,
+    what: str = "probabilities",
+) -> Iterator[Scored]:
+    """Yield what the model computes of each batch's videos as the batches come.
+
+    Args:
+        batches: all views of some videos each.
+        compute: returns the values of a batch's videos, (videos, K) on the CPU.
+        num_views: rows of a batch for each video.
+        what: the values are, for messages.
+
+    Raises:
+        UserError: the values of a video are not finite.
+    """
+    for batch in batches:
+        started = time.perf_counter()
+        found = compute(batch) if len(batch) else torch.empty(0, 0)
+        seconds = time.perf_counter() - started
+        names = batch.names[::num_views]
+        require_finite(found, names, what)
+        yield Scored(names, batch.index[::num_views].cpu(), found, batch.failures, len(batch), seconds)
 
 
 def require_finite(values: Tensor, names: Sequence[str], what: str = "probabilities") -> None:

@@ -1,10 +1,9 @@
-"""Video files in, class names out."""
+"""The classes of a video, and which clips and views of it are looked at."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,35 +11,30 @@ from torch import Tensor
 
 from tubelet.checkpoints.model_folder import Model
 from tubelet.clips import AnyClip, Views
-from tubelet.data.dataset import read_views
 from tubelet.data.protocols import named_protocol
 from tubelet.errors import UserError
-from tubelet.models.classifier import VideoClassifier
 from tubelet.models.encoder import EncoderConfig
-from tubelet.run.inference import (
-    combined_probabilities,
-    inference,
-    on_device,
-    require_classifier,
-    require_finite,
-)
-from tubelet.train.runtime import Runtime
-
-VideoSource = str | Path | Tensor
+from tubelet.settings import parse, to_plain
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Prediction:
-    """The class probabilities of one video.
+    """The class probabilities of one video, or of a window of it.
 
     Attributes:
         probabilities: (K,) float32, averaged over the views; they add up to 1 unless the model is
             multi-label.
         classes: K class names; numbers if the model has no names.
+        video: the file as it was named, or `clip`.
+        start: seconds at which the window or the segment begins; None for the start of the video.
+        end: seconds at which it ends (exclusive); None for the end of the video.
     """
 
     probabilities: np.ndarray
     classes: tuple[str, ...]
+    video: str
+    start: float | None = None
+    end: float | None = None
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """Return the k most probable classes with their probabilities, best first."""
@@ -57,106 +51,17 @@ class Prediction:
         return f"<table>{''.join(rows)}</table>"
 
 
-@overload
-def predict(  # type: ignore[overload-overlap]  # a path as text is a sequence of text, too
-    model: Model | str | Path,
-    video: VideoSource,
-    *,
-    protocol: str | None = None,
-    views: Views | None = None,
-    start: float | None = None,
-    end: float | None = None,
-    device: str | torch.device | None = None,
-    precision: str | None = None,
-) -> Prediction: ...
+@dataclass(frozen=True)
+class UnreadableVideo:
+    """A video, or the rest of one, that could not be read.
 
-
-@overload
-def predict(
-    model: Model | str | Path,
-    video: Sequence[VideoSource],
-    *,
-    protocol: str | None = None,
-    views: Views | None = None,
-    start: float | None = None,
-    end: float | None = None,
-    device: str | torch.device | None = None,
-    precision: str | None = None,
-) -> list[Prediction]: ...
-
-
-def predict(
-    model: Model | str | Path,
-    video: VideoSource | Sequence[VideoSource],
-    *,
-    protocol: str | None = None,
-    views: Views | None = None,
-    start: float | None = None,
-    end: float | None = None,
-    device: str | torch.device | None = None,
-    precision: str | None = None,
-) -> Prediction | list[Prediction]:
-    """Recognize the action in a video, or in each video of a list.
-
-    Args:
-        model: a classifier, or anything that `load_model` reads (for many videos, load it once).
-        video: a file, a folder of images or a URL; a clip as `read_clip` gives it, uint8 (T, C, H, W) of the
-            model's size, which is one view; or a list of these.
-        protocol: the published test whose clips and views to take, as for `evaluate`; None is as the model's
-            card says.
-        views: clips and crops to average over; None is what the protocol or the card says.
-        start: seconds at which the segment to recognize begins; None for the start of the video.
-        end: seconds at which it ends (exclusive); None for the end of the video.
-        device: "auto" (CUDA, else MPS, else the CPU), "cpu", "mps", "cuda" or a certain GPU such as "cuda:1".
-            With None a model that is given as an object stays where it is, and one that is read goes to the
-            best device.
-        precision: "fp32", "bf16" or "fp16"; None is that of the protocol, else that of the model's recipe,
-            fp32 if its card has no recipe.
-
-    Raises:
-        UserError: the model is not a classifier, its card does not say how clips are sampled, there is no
-            such protocol, the device or precision is not available, the model cannot be read, a clip is not
-            of its size or is given with views or times, or its probabilities are not finite.
-        VideoError: the video cannot be read.
+    Attributes:
+        video: the file as it was named.
+        reason: a sentence that begins with the file's name.
     """
-    source = model if isinstance(model, str | Path) else "the model"
-    loaded, runtime = on_device(model, device, precision_of_test(precision, protocol))
-    classifier = require_classifier(loaded, source)
-    videos = [video] if isinstance(video, VideoSource) else list(video)
-    names = [f"clip {k}" if isinstance(each, Tensor) else str(each) for k, each in enumerate(videos)]
-    if any(isinstance(each, Tensor) for each in videos) and (protocol, views, start, end) != (None,) * 4:
-        raise UserError("a clip is one view: give the video's file to use protocol, views, start or end")
-    found = [
-        _predict(classifier, runtime, name, *_views_of_source(classifier, each, protocol, views, start, end))
-        for name, each in zip(names, videos, strict=True)
-    ]
-    return found[0] if isinstance(video, VideoSource) else found
 
-
-def _views_of_source(
-    model: VideoClassifier,
-    source: VideoSource,
-    protocol: str | None,
-    views: Views | None,
-    start: float | None,
-    end: float | None,
-) -> tuple[Tensor, Views]:
-    """Return the views of a video, uint8 (V, T, C, H, W), and how they were taken."""
-    if isinstance(source, Tensor):
-        require_clip(source, model.config.encoder)
-        return source[None], Views()
-    clip, views = clip_and_views(model, protocol=protocol, views=views)
-    return read_views(source, clip, views, model.config.encoder.image_size, start=start, end=end), views
-
-
-def _predict(model: VideoClassifier, runtime: Runtime, name: str, video: Tensor, views: Views) -> Prediction:
-    """Return the prediction of one video from its views, uint8 (V, T, C, H, W)."""
-    with inference(model, runtime):
-        logits = model(video.to(runtime.device))
-    combined = combined_probabilities(model, logits, views).cpu()
-    require_finite(combined, [name])
-    probabilities = combined[0].numpy()
-    return Prediction(probabilities, model.card.classes or tuple(map(str, range(len(probabilities)))))
+    video: str
+    reason: str
 
 
 def require_clip(clip: Tensor, encoder: EncoderConfig) -> None:
@@ -189,6 +94,22 @@ def clip_and_views(
         usual = named.views
         clip = clip or replace(named.clip, frames=model.config.encoder.frames)
     return clip or clip_of(model), views.with_defaults_of(usual) if views else usual
+
+
+@dataclass(frozen=True)
+class _ClipSetting:
+    clip: AnyClip
+
+
+def changed_clip(clip: AnyClip, changes: Mapping[str, Any]) -> AnyClip:
+    """Return a clip sampling with some settings changed; those of another `kind` are its defaults.
+
+    Raises:
+        UserError: there is no such setting, or a value does not fit.
+    """
+    same_kind = changes.get("kind", clip.kind) == clip.kind
+    kept = to_plain(clip) if same_kind else {"frames": clip.frames}
+    return parse(_ClipSetting, {"clip": kept | dict(changes)}, "the command line").clip
 
 
 def precision_of_test(precision: str | None, protocol: str | None) -> str | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from tubelet.data.dataset import Batch, ViewDataset
 from tubelet.data.loader import default_workers, view_order
 from tubelet.data.workers import Workers
-from tubelet.run.inference import require_finite
+from tubelet.run.inference import scored_batches
 from tubelet.run.results import Results
 from tubelet.train.runtime import Runtime
 
@@ -73,17 +73,14 @@ def compute_share(
     """
     order = view_order(results.done, batch=batch_size, rank=runtime.rank, world=runtime.world)
     num_workers = default_workers(runtime.device.type) if workers is None else workers
-    num_mine, num_finished, share, views = sum(map(len, order)), 0, Share(), dataset.views.count
+    num_mine, num_finished, share = sum(map(len, order)), 0, Share()
     loader = Workers(dataset, num_workers, for_gpu=runtime.device.type == "cuda")
-    for batch in share.timed(loader.batches(order)):
-        share.broken |= batch.failures
-        if len(batch):
-            started = time.perf_counter()
-            found = compute(batch)
-            share.seconds_per_view.append((time.perf_counter() - started) / len(batch))
-            require_finite(found, batch.names[::views], what)
-            results.add(batch.index[::views].numpy(), found.numpy())
-        num_finished += len(batch) // views + len(batch.failures)
+    for scored in scored_batches(share.timed(loader.batches(order)), compute, dataset.views.count, what):
+        share.broken |= scored.failures
+        if scored.num_views:
+            share.seconds_per_view.append(scored.seconds / scored.num_views)
+            results.add(scored.index.numpy(), scored.values.numpy())
+        num_finished += len(scored.index) + len(scored.failures)
         if progress:
             progress(num_finished, num_mine)
     return share

@@ -45,18 +45,21 @@ def choose_manifest(
     return read_manifest(root, "test")
 
 
-def require_frames(clip: AnyClip, encoder: EncoderConfig, other: str = "") -> None:
+def require_frames(
+    clip: AnyClip, encoder: EncoderConfig, other: str = "", *, setting: str = "data.clip.frames"
+) -> None:
     """Raise a UserError if clips have another number of frames than the model takes.
 
     Args:
         clip: how clips are sampled.
         encoder: the model's encoder.
         other: another setting that can be changed instead, as the end of the message.
+        setting: the setting of the clip's frames.
     """
     if clip.frames != encoder.frames:
         raise UserError(
-            f"data.clip.frames is {clip.frames}, but the model takes {encoder.frames} frames: set "
-            f"data.clip.frames={encoder.frames}{other}"
+            f"{setting} is {clip.frames}, but the model takes {encoder.frames} frames: set "
+            f"{setting}={encoder.frames}{other}"
         )
 
 

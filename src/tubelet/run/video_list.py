@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tubelet.data.manifest import SPLITS, Manifest, Sample, read_manifest
+from tubelet.data.windows import SlidingWindows
 from tubelet.errors import UserError
 from tubelet.run.video_files import find_videos
-from tubelet.run.windows import windows
 from tubelet.video.reader import VideoError, open_video
 
 
@@ -19,36 +19,33 @@ class VideoList:
     Attributes:
         manifest: the videos, or the windows of them.
         splits: the list that each is from; empty if it is not from one.
-        window_s: seconds of the windows; None for whole videos.
-        hop_s: seconds from one to the next.
+        windows: their length and distance; None for whole videos.
     """
 
     manifest: Manifest
     splits: Sequence[str]
-    window_s: float | None = None
-    hop_s: float | None = None
+    windows: SlidingWindows | None = None
 
-    def windows(self, length_s: float, hop_s: float) -> "VideoList":
+    def cut(self, windows: SlidingWindows) -> "VideoList":
         """Return the windows of each video; one that cannot be opened stays, and is reported when read."""
         parts = [
             (window, split)
             for sample, split in zip(self.manifest.samples, self.splits, strict=True)
-            for window in _windows_of(self.manifest, sample, length_s, hop_s)
+            for window in _windows_of(self.manifest, sample, windows)
         ]
         samples = tuple(window for window, _ in parts)
         splits = [split for _, split in parts]
-        return VideoList(replace(self.manifest, samples=samples), splits, length_s, hop_s)
+        return VideoList(replace(self.manifest, samples=samples), splits, windows)
 
 
-def _windows_of(manifest: Manifest, sample: Sample, length_s: float, hop_s: float) -> Iterator[Sample]:
-    first = sample.start or 0.0
-    duration_s = length_s  # reading reports what is wrong with it
+def _windows_of(manifest: Manifest, sample: Sample, windows: SlidingWindows) -> Iterator[Sample]:
+    first, found = sample.start or 0.0, [(0.0, windows.length)]  # reading reports what is wrong with it
     with (
         suppress(VideoError),
         open_video(manifest.locate(sample), start=sample.start, end=sample.end) as video,
     ):
-        duration_s = video.index.duration_s
-    for start, end in windows(duration_s, length_s, hop_s):
+        found = [(window.start_s, window.end_s) for window in windows.of(video.index)] or found
+    for start, end in found:
         yield replace(sample, start=round(first + start, 6), end=round(first + end, 6), frames=None)
 
 
@@ -85,4 +82,4 @@ def _parts_of(source: str, split: str | None) -> list[Manifest]:
     lists = [name for name in SPLITS if (Path(source) / f"{name}.csv").is_file()]
     if lists:
         return [read_manifest(source, name) for name in lists]
-    return [Manifest(Path(), "", tuple(Sample(video) for video in find_videos([source])), ())]
+    return [Manifest(Path(), "", tuple(find_videos([source])), ())]

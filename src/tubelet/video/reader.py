@@ -183,6 +183,33 @@ class VideoFile:
                     converter.convert(number, frame, orientation)
         return [converter.clip for converter in converters]
 
+    def stream(self, crop: Crop) -> Iterator[tuple[int, Tensor]]:
+        """Decode the frames of a crop in one pass, each once, for as long as it takes.
+
+        The memory in use does not grow with the video, if it was opened as `exact`. The time limit is for
+        one frame.
+
+        Args:
+            crop: which part of which frames, and how large; the order of its frames is not used.
+
+        Yields:
+            The number of a frame and its pixels, uint8 (C=3, *crop.size), RGB, in ascending order except
+            after frames that do not decode at first.
+
+        Raises:
+            VideoError: as `read_crops`.
+        """
+        converter = CropConverter(replace(crop, frames=[0]))
+        with video_errors(self._deadline):
+            for number, frame, orientation in self._decode(crop.frames):
+                self._deadline.restart()
+                if self._mend_size(*orientation.size(frame)):
+                    raise IndexChanged(f"{self._deadline.path}: {_OTHER_FRAMES}")
+                crop.require_within(self.index.height, self.index.width, self._deadline.path)
+                converter.convert(0, frame, orientation)
+                yield number, converter.clip[0].clone()
+                self._deadline.restart()  # the caller may have taken longer
+
     def _decode(self, numbers: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame, Orientation]]:
         """Yield the frames of these numbers as they decode; they are all of one size."""
         size = None

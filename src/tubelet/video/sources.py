@@ -59,6 +59,10 @@ class Deadline:
         self.seconds = seconds
         self._end = time.monotonic() + seconds
 
+    def restart(self) -> None:
+        """Move it to `seconds` from now."""
+        self._end = time.monotonic() + self.seconds
+
     def check(self) -> None:
         """Raise a VideoError once it is past."""
         if time.monotonic() > self._end:
