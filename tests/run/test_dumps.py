@@ -206,11 +206,13 @@ def test_other_files_than_dumps_are_named(single: Evaluation, tmp_path: Path) ->
         tmp_path / "none.npz"
     )
     replace(single, names=single.names[:5]).save(tmp_path / "few names.npz")
+    doubles = single.probabilities.astype(np.float64)
+    replace(single, probabilities=doubles).save(tmp_path / "doubles.npz")
     (tmp_path / "x.csv").write_text("video,class\n")
     for name, reason in (
         ("empty.npz", "it is empty"), ("cut.npz", "damaged"), ("flipped.npz", "damaged"),
         ("folder.npz", "directory"), ("other.npz", "something else"), ("objects.npz", "something else"),
-        ("none.npz", "no videos"), ("few names.npz", "do not fit"), ("x.csv", r"\.npz"),
+        ("none.npz", "no videos"), ("few names.npz", "do not fit"), ("doubles.npz", "do not fit"), ("x.csv", r"\.npz"),
         ("missing.npz", "No such file"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=reason) as error:

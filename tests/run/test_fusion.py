@@ -141,7 +141,9 @@ def test_the_command_scores_dumps_again_and_dumps_what_it_averaged(
         ["--from", files[0], "--from", files[1], files[2], "--weights", "1,2,0.5"],
     ):
         code, out, err = tubelet("evaluate", *words, "--dump", tmp_path / "fused.npz")
-        assert (code, err) == (0, "")
+        assert code == 0
+        parts = zip(files, ("0.286", "0.571", "0.143"), strict=True)
+        assert err == f"fusing {', '.join(f'{file} (weight {share})' for file, share in parts)}\n"
         assert out == f"{fused.summary()}\n\n{fused.details()}\n"
         loaded = Evaluation.load(tmp_path / "fused.npz")
         np.testing.assert_array_equal(loaded.probabilities, fused.probabilities)

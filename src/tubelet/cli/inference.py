@@ -146,7 +146,11 @@ def _fuse(dumps: Sequence[str | Path], options: Hints) -> "Evaluation":
         weights = None if text is None else [float(word) for word in text.split(",")]
     except ValueError:
         raise UserError(f"--weights must be numbers such as 1,2 with --from, found '{text}'") from None
-    return fuse_evaluations(dumps, weights)
+    result = fuse_evaluations(dumps, weights)
+    if len(dumps) > 1 and is_main_process():
+        shares = ", ".join(f"{name} ({share})" for name, share in result.facts.items())
+        print(f"fusing {shares}", file=sys.stderr)
+    return result
 
 
 @contextmanager

@@ -80,12 +80,10 @@ def _attributes(found: Mapping[str, np.ndarray]) -> dict[str, Any]:
     attributes: dict[str, Any] = {name: found[name] for name in _LARGE}
     names, (num_videos, num_classes) = found["names"].tolist(), found["probabilities"].shape
     classes = tuple(found["classes"].tolist())
-    shapes = ((num_videos,), (num_videos, num_classes))
-    if (
-        len(names) != num_videos
-        or found["labels"].shape not in shapes
-        or len(classes) not in (0, num_classes)
-    ):
+    kinds = {(np.dtype(np.int64), (num_videos,)), (np.dtype(bool), (num_videos, num_classes))}
+    fit = len(names) == num_videos and len(classes) in (0, num_classes)
+    fit = fit and (found["labels"].dtype, found["labels"].shape) in kinds
+    if not fit or found["probabilities"].dtype != np.float32:
         raise ValueError("its arrays do not fit each other")
     attributes |= {name: dict(found[name].tolist()) for name in _PAIRS}
     attributes |= {name: float(found[name]) for name in ("views_per_second", "data_wait")}

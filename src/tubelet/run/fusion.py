@@ -39,7 +39,7 @@ def fuse_evaluations(
     ]
 
     def blocks() -> Iterator[np.ndarray]:
-        for rows in row_blocks(first.probabilities):
+        for rows in _blocks_of(*(result.probabilities for result in results)):
             total = np.zeros(first.probabilities[rows].shape)
             for result, order, share in zip(results, orders, shares, strict=True):
                 total += share * result.probabilities[rows if order is None else order[rows]]
@@ -87,7 +87,7 @@ def _matching_rows(result: Evaluation, first: Evaluation, name: str, first_name:
         _require_the_same_videos(result, first, name, first_name)
         rows = np.empty(len(first.names), np.int64)
         rows[_sorted_rows(first.names)] = _sorted_rows(result.names)
-    for block in row_blocks(first.labels):
+    for block in _blocks_of(first.labels, result.labels):
         differ = result.labels[block if rows is None else rows[block]] != first.labels[block]
         if differ.any():
             number = block.start + int(np.argwhere(differ)[0, 0])
@@ -131,6 +131,12 @@ def _require_the_same_videos(result: Evaluation, first: Evaluation, name: str, f
                 f"{where} does not have {plural(missing.total(), 'video')} of {there}, such as "
                 f"{excerpt(video)}{why}: only tests of the same videos can be fused"
             )
+
+
+def _blocks_of(*matrices: np.ndarray) -> Iterator[slice]:
+    """Yield slices of matrices of the same shape and type; the memory of all is released before the next."""
+    for rows, *_ in zip(*map(row_blocks, matrices), strict=True):
+        yield rows
 
 
 def _sorted_rows(names: Sequence[str]) -> list[int]:
