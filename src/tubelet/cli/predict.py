@@ -61,7 +61,7 @@ def predict(
 
     Examples:
         tubelet predict runs/demo/finetune_mar runs/demo/data/videos/test
-        tubelet predict runs/demo/finetune_mar '*.mp4' clip.stride=2 views.clips=5 --format jsonl
+        tubelet predict runs/demo/finetune_mar '*.mp4' views.clips=5 --format jsonl
     """
     from tubelet.checkpoints.load import load_model
     from tubelet.data.windows import SlidingWindows
