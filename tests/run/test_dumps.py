@@ -212,8 +212,8 @@ def test_other_files_than_dumps_are_named(single: Evaluation, tmp_path: Path) ->
     for name, reason in (
         ("empty.npz", "it is empty"), ("cut.npz", "damaged"), ("flipped.npz", "damaged"),
         ("folder.npz", "directory"), ("other.npz", "something else"), ("objects.npz", "something else"),
-        ("none.npz", "no videos"), ("few names.npz", "do not fit"), ("doubles.npz", "do not fit"), ("x.csv", r"\.npz"),
-        ("missing.npz", "No such file"),
+        ("none.npz", "no videos"), ("few names.npz", "do not fit"), ("doubles.npz", "do not fit"),
+        ("x.csv", r"\.npz"), ("missing.npz", "No such file"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=reason) as error:
             Evaluation.load(tmp_path / name)
