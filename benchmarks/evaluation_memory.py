@@ -20,7 +20,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from tubelet.data.manifest import Manifest, Sample
+from tubelet.report.evaluation_contents import evaluation_page
+from tubelet.report.evaluation_page import render_evaluation
 from tubelet.run.accuracy import Evaluation
+from tubelet.run.fusion import fuse_evaluations
 from tubelet.run.results import stored_labels, stored_results
 from tubelet.train.runtime import Runtime
 
@@ -100,6 +103,10 @@ def measure(folder: Path, num_videos: int, num_classes: int, multi_label: bool) 
         pass
     with step("dump"):
         evaluation.save(folder / "dump.npz")
+    with step("fuse two dumps"):
+        fuse_evaluations([folder / "dump.npz"] * 2).summary()
+    with step("page"):
+        render_evaluation(evaluation_page(evaluation, "made up"))
 
 
 def main() -> None:

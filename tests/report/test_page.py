@@ -12,7 +12,7 @@ import pytest
 from tubelet.report.contents import Chart, Curve, DemoReport, Picture, Result, WorstClip
 from tubelet.report.page import render, write_report
 
-WEBP, PNG = b"RIFF-not-really", b"PNG-not-really"
+WEBP, STRIP = b"RIFF-not-really", b"RIFF-of-a-strip"
 REPORT = DemoReport(
     title="Five things & more",
     lead="Reconstructing 90 % of a clip teaches <much>.",
@@ -35,7 +35,7 @@ REPORT = DemoReport(
     confusion=np.array([[7, 2, 0], [0, 9, 0], [1, 0, 8]]),
     classes=("<b>&", "up", "down"),
     confusion_of="VideoMAE",
-    worst=[WorstClip("test/007.mp4", "<b>&", "up", 0.987, PNG)],
+    worst=[WorstClip("test/007.mp4", "<b>&", "up", 0.987, STRIP)],
     recipes=[("demo/pretrain", "task: pretrain  # <here>\n")],
     facts=[("Machine", "two cores"), ("Commit", "4f1c2ab")],
     broken=["test/013.mp4: no moov"],
@@ -125,7 +125,7 @@ def test_page_needs_nothing_else(html: str, page: Page) -> None:
     assert "http" not in html
     assert "@import" not in html
     assert f"data:image/webp;base64,{b64encode(WEBP).decode()}" in html
-    assert f"data:image/png;base64,{b64encode(PNG).decode()}" in html
+    assert f"data:image/webp;base64,{b64encode(STRIP).decode()}" in html
 
 
 def test_table_of_results(html: str, page: Page) -> None:

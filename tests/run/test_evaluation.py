@@ -199,6 +199,23 @@ def test_a_long_wait_is_followed_by_what_to_change(tested: Callable[..., Evaluat
     assert [evaluation.data_wait_advice(one, recipe) for one in (short, unknown)] == ["", ""]
 
 
+def test_the_command_prints_the_wait_for_data_and_what_to_change(
+    tubelet: Callable[..., tuple[int, str, str]],
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(evaluation, "_LONG_WAIT", 0.0)
+    words = ("evaluate", trained / "finetune", "--out", tmp_path, "data.workers=0", "batch_size=2")
+    code, out, err = tubelet(*words)
+    assert code == 0, err
+    assert "waited for data" in out.splitlines()[2]
+    assert "`tubelet prepare ... --encode`" in out.splitlines()[-1]
+    code, out, _ = tubelet(*words)  # nothing is read again
+    assert code == 0
+    assert "data" not in out
+
+
 def test_a_result_has_the_lengths_of_the_videos_and_how_they_were_tested(
     tested: Callable[..., Evaluation], motion: Path
 ) -> None:

@@ -50,6 +50,9 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="Write all probabilities: .npz, .csv, or MMAction2's .pkl."),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write one page about the result (.html).")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -68,25 +71,45 @@ def evaluate(
         tubelet evaluate runs/demo/finetune_mar data.split=val --dump mar.npz
         tubelet evaluate --from mar.npz full.npz --weights 1,2
     """
-    from tubelet.files import require_writable
-    from tubelet.run.dumps import require_dump_suffix
-
-    if dump:
-        require_dump_suffix(dump)
-        if is_main_process():
-            require_writable(dump)
+    _check_outputs(dump, report)
     if dumps:
         words = [*dumps, *([model] if model else []), *(settings or ())]
         result, advice = _fuse(words, hints | {"out": out, "device": device, "precision": precision}), ""
+        title = " + ".join(Path(word).name for word in words)
     elif model is None:
         raise UserError("MODEL is missing: give a model to test, or dumps of tests with --from")
     else:
         settings = with_runtime(settings, device, precision)
         result, advice = _test(model, hints, settings, out or _results_folder(model, dump))
+        title = f"Test of {model}"
     if is_main_process():
-        if dump:  # first of all, as nobody may read what is printed: `| head -1`
+        if dump:  # files first, as printing ends where nobody reads it: `| head -1`
             result.save(dump)
+        if report:
+            _write_page(result, title, report)
         print("\n\n".join(part for part in (result.summary(), result.details(), advice) if part))
+
+
+def _check_outputs(dump: Path | None, report: Path | None) -> None:
+    """Raise a UserError, before work starts, if a file cannot be written."""
+    from tubelet.files import require_writable
+    from tubelet.run.dumps import require_dump_suffix
+
+    if dump:
+        require_dump_suffix(dump)
+    if report and report.suffix.lower() != ".html":
+        raise UserError(f"{report}: the page of --report is HTML, so its name must end in .html")
+    for path in (dump, report):
+        if path and is_main_process():
+            require_writable(path)
+
+
+def _write_page(result: "Evaluation", title: str, path: Path) -> None:
+    from tubelet.report.evaluation_contents import evaluation_page
+    from tubelet.report.evaluation_page import render_evaluation
+    from tubelet.report.page import write_page
+
+    write_page(render_evaluation(evaluation_page(result, title)), path)
 
 
 def _test(model: str, hints: Hints, settings: Sequence[str], folder: Path | None) -> tuple["Evaluation", str]:

@@ -3,7 +3,6 @@
 Every step resumes where it was stopped and is skipped when it is finished, and so is the demo.
 """
 
-import io
 import json
 import platform
 import subprocess
@@ -14,11 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from tubelet.checkpoints.load import load_model
-from tubelet.clips import AnyClip
 from tubelet.data.dataset import read_clip
 from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.demo.clock import Clock, planned_seconds
@@ -32,13 +29,14 @@ from tubelet.models.flops import gflops_per_view, parameter_count
 from tubelet.progress import Bar, in_minutes, time_left
 from tubelet.recipe.loading import load_recipe, to_yaml
 from tubelet.recipe.schema import Recipe
-from tubelet.report.contents import Chart, Curve, DemoReport, Picture, Result, WorstClip
+from tubelet.report.contents import Chart, Curve, DemoReport, Picture, Result
+from tubelet.report.evaluation_contents import worst_clips
 from tubelet.report.page import write_report
 from tubelet.run.accuracy import Evaluation
 from tubelet.run.evaluation import EvaluationConfig, evaluate_model
 from tubelet.run.prediction import clip_of, views_of
 from tubelet.run.training import run_recipe
-from tubelet.run.visualize import film_strip, reconstruction
+from tubelet.run.visualize import reconstruction
 from tubelet.settings import to_plain
 from tubelet.train.runtime import Runtime, RuntimeConfig
 
@@ -248,7 +246,7 @@ def _report(
         confusion=full.confusion(),
         confusion_of=result.name,
         classes=manifest.classes,
-        worst=list(_worst(full, manifest, recipes["finetune_full"].data.clip)),
+        worst=worst_clips(full, manifest, _NUM_WORST),
         recipes=[(run, to_yaml(recipe)) for run, recipe in recipes.items()],
         next_steps=_next_steps(out, manifest),
         facts=_facts(settings.data, seconds),
@@ -289,24 +287,6 @@ def _reconstructions(out: Path, manifest: Manifest, readable: Sequence[str]) -> 
             masked = mask.masked.shape[1] / model.grid.volume
             animation = reconstruction(model, clip, mask)
             yield Picture(f"{name}, {masked:.0%} masked", animation.to_bytes("webp"), "image/webp")
-
-
-def _worst(evaluation: Evaluation, manifest: Manifest, clip: AnyClip) -> Iterator[WorstClip]:
-    """Yield the videos whose wrong answers have the highest probabilities."""
-    predicted, probability = evaluation.probabilities.argmax(1), evaluation.probabilities.max(1)
-    wrong = np.flatnonzero(predicted != evaluation.labels)
-    samples = {sample.name: sample for sample in manifest.samples}
-    for row in wrong[np.argsort(-probability[wrong])][:_NUM_WORST]:
-        path = manifest.locate(samples[evaluation.names[row]])
-        strip = io.BytesIO()
-        film_strip(read_clip(str(path), clip, size=64), count=8, height=96).save(strip, "PNG")
-        yield WorstClip(
-            video=evaluation.names[row],
-            truth=manifest.classes[evaluation.labels[row]],
-            predicted=manifest.classes[predicted[row]],
-            probability=float(probability[row]),
-            strip=strip.getvalue(),
-        )
 
 
 def _next_steps(out: Path, manifest: Manifest) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from tubelet.report.contents import Chart, Curve, Result, percent, rounded
+from tubelet.run.metrics import Calibration
 
 NUM_COLORS = 6  # style.css names them --series-0 to --series-5
 # Matplotlib draws with these placeholders, which are then replaced by the colors of style.css, light or dark.
@@ -84,6 +85,29 @@ def curves_chart(chart: Chart, colors: Mapping[str, int]) -> str:
     ends = [f"{curve.name} {rounded(last[1])}" for curve in chart.curves if (last := last_point(curve))]
     alt = f"{chart.title}: {chart.y_label} over {chart.x_label}, at the end {'; '.join(ends)}"
     return _svg(draw, (520, 320), chart.x_label, chart.y_label, alt)
+
+
+def calibration_chart(calibration: Calibration) -> str:
+    """Draw the share of right predictions over their probability, a bar for each bin that has videos."""
+    count = len(calibration.videos)
+    bins = np.flatnonzero(calibration.videos)
+
+    def draw(axes: Axes) -> None:
+        lefts, heights = 100 * bins / count, 100 * calibration.accuracy[bins]
+        axes.bar(lefts, heights, 100 / count, align="edge", color=_SERIES[0], edgecolor=_PAPER)
+        axes.plot([0, 100], [0, 100], color=_INK, linewidth=1, zorder=2.5)
+        axes.scatter(
+            100 * calibration.confidence[bins], heights, s=40, color=_INK, edgecolors=_PAPER, zorder=3
+        )
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 100)
+
+    alt = "Share of right predictions over their probability: " + "; ".join(
+        f"{percent(calibration.accuracy[k])} % at {percent(calibration.confidence[k])} % "
+        f"({calibration.videos[k]:,} videos)"
+        for k in bins
+    )
+    return _svg(draw, (520, 380), "Probability of the predicted class (%)", "Right (%)", alt)
 
 
 def last_point(curve: Curve) -> tuple[float, float] | None:

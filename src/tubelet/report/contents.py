@@ -1,10 +1,12 @@
-"""The contents of the demo's page as plain data: nothing here measures or draws."""
+"""The contents of the pages as plain data: nothing here measures or draws."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from tubelet.run.metrics import Calibration
 
 
 @dataclass(frozen=True)
@@ -70,17 +72,110 @@ class WorstClip:
 
     Attributes:
         video: its name.
-        truth: its class.
-        predicted: the class with the highest score.
+        truth: its class; the names of all its classes in a multi-label test.
+        predicted: the class with the highest score that is not its own.
         probability: of the predicted class, in [0, 1].
-        strip: some of its frames side by side, the bytes of a PNG file.
+        strip: some of its frames side by side, the bytes of a WebP file; None if they could not be read.
     """
 
     video: str
     truth: str
     predicted: str
     probability: float
-    strip: bytes
+    strip: bytes | None
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A number at the top of a page: its name, a note in small letters, and its value in [0, 1]."""
+
+    name: str
+    note: str
+    value: float
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A class in the table of a test.
+
+    Attributes:
+        name: of the class.
+        videos: how many tested videos have it.
+        score: the share of them that is classified right, or the average precision, in [0, 1]; None without
+            videos.
+        taken_for: the class that most of its other videos are taken for; empty if there is no such class.
+    """
+
+    name: str
+    videos: int
+    score: float | None
+    taken_for: str = ""
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """Videos of one class that were taken for another.
+
+    Attributes:
+        truth: their class.
+        predicted: the other class.
+        videos: how many they are.
+        share: of the videos of their class, in [0, 1].
+        reverse: how many videos of the other class were taken for this one.
+    """
+
+    truth: str
+    predicted: str
+    videos: int
+    share: float
+    reverse: int
+
+
+@dataclass(frozen=True)
+class LengthRow:
+    """Videos of a similar length: the shortest and the longest in seconds, and the share that is right."""
+
+    shortest: float
+    longest: float
+    videos: int
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EvaluationPage:
+    """Everything on the page of a test. Sections without content are left out.
+
+    Attributes:
+        title: of the page.
+        lead: one paragraph: what was tested.
+        figures: the metrics.
+        score: what the score of a class or length is, such as "right".
+        rows: of the classes, the lowest score first.
+        confusion: integers (K, K), number of videos by class (row) and predicted class (column), or None.
+        classes: the K class names.
+        pairs: the classes that are most often taken for another, the most frequent first.
+        lengths: groups of videos by length, the shortest first.
+        calibration: of the predicted classes, or None.
+        worst: wrong answers, the most confident first.
+        broken: test videos that could not be read.
+        tested: number of videos in the numbers.
+        facts: (name, value) of how it was tested.
+    """
+
+    title: str
+    lead: str
+    figures: Sequence[KeyFigure]
+    score: str
+    rows: Sequence[ClassRow]
+    tested: int
+    confusion: npt.NDArray[np.integer] | None = None
+    classes: Sequence[str] = ()
+    pairs: Sequence[PairRow] = ()
+    lengths: Sequence[LengthRow] = ()
+    calibration: Calibration | None = None
+    worst: Sequence[WorstClip] = ()
+    broken: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, eq=False)

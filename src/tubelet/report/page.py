@@ -47,9 +47,12 @@ _COLUMNS = (
 
 
 def write_report(report: DemoReport, path: str | Path) -> None:
-    """Write the page to `path` atomically; missing folders are created."""
-    path = Path(path)
-    page = render(report)
+    """Write the demo's page to `path`; see `write_page`."""
+    write_page(render(report), Path(path))
+
+
+def write_page(page: str, path: Path) -> None:
+    """Write a page to `path` atomically; missing folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -73,7 +76,7 @@ def render(report: DemoReport) -> str:
             trade_off=trade_off_chart(report.results, colors) if len(report.results) > 1 else None,
             charts=[(chart, curves_chart(chart, colors)) for chart in report.charts],
             last_point=last_point,
-            confusion=_confusion(report.confusion, report.classes),
+            confusion=confusion_table(report.confusion, report.classes),
         )
     )
 
@@ -95,7 +98,7 @@ def _data_url(data: bytes, media: str) -> str:
     return f"data:{media};base64,{b64encode(data).decode()}"
 
 
-def _confusion(counts: npt.NDArray[np.integer] | None, classes: Sequence[str]) -> dict[str, Any] | None:
+def confusion_table(counts: npt.NDArray[np.integer] | None, classes: Sequence[str]) -> dict[str, Any] | None:
     """Return the classes with most mistakes, their rows of (count, share of the row), and top mistakes."""
     if counts is None or not counts.size:
         return None
