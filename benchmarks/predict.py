@@ -9,7 +9,8 @@ TorchCodec, and with its image processor, for which it decodes the first frames 
 
 Each side has one process and one core. Times are CPU times of this process, so that other work on the machine
 has little influence. The sides take turns file by file; results are medians over the rounds. The network of
-Tubelet normalizes the pixels, too, which is part of the pipeline's preprocessing.
+Tubelet normalizes the pixels, too, which is part of the pipeline's preprocessing. *Its own scaling* is the
+default, in one step with the conversion to RGB; the pipeline's antialiased resizing differs by a few levels.
 """
 
 import argparse
@@ -45,7 +46,7 @@ from tubelet.video.folder_videos import videos_in
 from tubelet.video.reader import VideoError
 
 READ, NETWORK, ALL = "reading", "network", "in all"
-OURS, OURS_MAR = "tubelet", "tubelet, MAR at 50 %"
+OURS, OURS_MAR, OURS_SCALED = "tubelet", "tubelet, MAR at 50 %", "tubelet, its own scaling"
 THEIRS = {"video processor": "pipeline, TorchCodec", "image processor": "pipeline, PyAV"}
 VIEWS = {"video processor": "16 frames of the whole video", "image processor": "first 64 frames, every 4th"}
 AS_FOUND, ENCODED = "as found", "after prepare --encode"
@@ -120,8 +121,13 @@ def stages(
     def run_theirs(path: Path) -> None:
         peer(str(path), top_k=5, **options)
 
+    def read_scaled(path: Path) -> None:
+        read_views(path, clip, Views(), size)
+
     runs: dict[tuple[str, str], Callable[[Path], object]] = {
-        (OURS, READ): read_ours, (THEIRS[kind], READ): read_theirs, (THEIRS[kind], NETWORK): compute_theirs
+        (OURS, READ): read_ours,
+        (OURS_SCALED, READ): read_scaled, (THEIRS[kind], READ): read_theirs,
+        (THEIRS[kind], NETWORK): compute_theirs,
     }  # fmt: skip
     for name, predictor in ours.items():
         runs[name, NETWORK], runs[name, ALL] = partial(compute_ours, name), predictor
@@ -154,12 +160,15 @@ def difference(model: VideoClassifier, peer: Any, kind: str, path: Path) -> floa
     return max(abs(theirs[f"LABEL_{k}"] - float(p)) for k, p in enumerate(ours)) * len(ours)
 
 
-def readable(folder: Path, peer: Any, most: int) -> Iterator[Path]:
+def readable(folder: Path, most: int) -> Iterator[Path]:
     """Yield the first videos of a folder that both sides read."""
+    from transformers import VideoMAEVideoProcessor
+
+    process: Any = VideoMAEVideoProcessor()
     for path in videos_in(folder):
         try:
             read_views(path, HuggingFaceClip(), Views(), 32)
-            peer.preprocess(str(path))
+            process(str(path), num_frames=16, do_sample_frames=True)
         except Exception as error:  # a peer that cannot read a file must not end the run
             kind = "" if isinstance(error, VideoError) else "pipeline: "
             print(f"left out: {path} ({kind}{str(error).partition(chr(10))[0]})", file=sys.stderr)
@@ -180,31 +189,24 @@ def encoded(paths: Sequence[Path], folder: Path) -> list[Path]:
     return sorted(Path(manifest.locate(sample)) for sample in manifest.samples)
 
 
-def measure(folder: Path, files: int, rounds: int, size: SizeName) -> dict[str, Any]:
+def measure(footage: dict[str, list[Path]], rounds: int, size: SizeName) -> dict[str, Any]:
     """Measure everything; return it as plain data."""
     rows: list[Row] = []
     differences: dict[str, float] = {}
     clips: dict[str, AnyClip] = {"video processor": HuggingFaceClip(), "image processor": FirstFrames()}
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        found: list[Path] = []
+    with tempfile.TemporaryDirectory() as folder:
         for kind, clip in clips.items():
             model, mar = classifier(size, clip), classifier(size, clip, mar=True)
-            peer = pipeline(model, root / kind, kind)
-            found = found or list(readable(folder, peer, files))
-            if not found:
-                raise UserError(f"{folder}: no video that both sides read")
-            if not (root / "data").exists():
-                copies = encoded(found, root)
-            for footage, paths in ((AS_FOUND, found), (ENCODED, copies)):
-                differences[f"{footage}, {VIEWS[kind]}"] = difference(model, peer, kind, paths[0])
+            peer = pipeline(model, Path(folder) / kind, kind)
+            for name, paths in footage.items():
+                differences[f"{name}, {VIEWS[kind]}"] = difference(model, peer, kind, paths[0])
                 speeds = measured(stages(model, mar, clip, peer, kind), paths, rounds)
-                rows += [Row(footage, VIEWS[kind], *key, each) for key, each in speeds.items()]
+                rows += [Row(name, VIEWS[kind], *key, each) for key, each in speeds.items()]
     return {
         "processor": processor(),
         "load": os.getloadavg()[0],
         "threads": torch.get_num_threads(),
-        "files": len(found),
+        "files": len(footage[AS_FOUND]),
         "model": f"ViT-{size}",
         "versions": {name: version(name) for name in ("torch", "transformers", "torchcodec", "av")},
         "largest_difference": differences,
@@ -229,20 +231,19 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     yield "| --- | ---: | ---: | ---: |"
     for kind, views in VIEWS.items():
         for footage in (AS_FOUND, ENCODED):
-            base = {stage: speed[footage, views, THEIRS[kind], stage] for stage in (READ, NETWORK, ALL)}
-            for side in (OURS, OURS_MAR, THEIRS[kind]):
-                read_by = OURS if side == OURS_MAR else side
+            for side in (OURS, OURS_SCALED, OURS_MAR, THEIRS[kind]):
                 cells = []
                 for stage in (READ, NETWORK, ALL):
-                    value = speed[footage, views, read_by if stage == READ else side, stage]
-                    ratio = "" if side == THEIRS[kind] else f" ({value / base[stage]:.2f} x)"
-                    cells.append(f"{value:.2f}{ratio}")
+                    value = speed.get((footage, views, side, stage))
+                    ratio = value and value / speed[footage, views, THEIRS[kind], stage]
+                    shown = "" if side == THEIRS[kind] else f" ({ratio:.2f} x)"
+                    cells.append(f"{value:.2f}{shown}" if value else "")
                 yield f"| {views}, {footage}: {side} | {' | '.join(cells)} |"
 
 
 def main() -> None:
     """Print the table, and write the numbers."""
-    from made_videos import KINETICS, write_made_videos
+    from made_videos import KINETICS, RE_ENCODED, write_made_videos
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, help="with videos; by default synthetic ones")
@@ -250,16 +251,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", default="small", choices=["small", "base", "large"])
     parser.add_argument("--cache", type=Path, default=Path("runs/bench-videos"))
+    parser.add_argument("--core", type=int, default=0, help="number of the core to run on")
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):  # decoders start a thread for each core that they see
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    try:
-        folder = options.folder or write_made_videos(options.cache, options.files)[KINETICS][0].parent
-        report = measure(folder, options.files, options.rounds, options.size)
-    except UserError as error:
-        raise SystemExit(f"predict.py: {error}") from None
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            if options.folder:
+                found = list(readable(options.folder, options.files))
+                footage = {AS_FOUND: found, ENCODED: encoded(found, Path(folder))}
+            else:
+                made = write_made_videos(options.cache, options.files)
+                footage = {AS_FOUND: made[KINETICS], ENCODED: made[RE_ENCODED]}
+        except UserError as error:
+            raise SystemExit(f"predict.py: {error}") from None
+        if hasattr(os, "sched_setaffinity"):  # decoders start a thread for each core that they see
+            cores = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(0, {cores[options.core % len(cores)]})
+        report = measure(footage, options.rounds, options.size)
     print("\n".join(table(report)))
     print(f"\nlargest relative difference of a probability: {max(report['largest_difference'].values()):.1e}")
     print(f"load {report['load']:.1f}, {report['processor']}, {report['versions']}")
