@@ -15,7 +15,13 @@ from tubelet.sweep.schema import sweep_text
 
 ROOT: Any = typer.main.get_command(app)
 MAX_LINES = 24
-TALLER = {"tubelet": 36, "tubelet prepare list": 46, "tubelet evaluate": 28, "tubelet embed": 28}
+TALLER = {
+    "tubelet": 36,
+    "tubelet prepare list": 46,
+    "tubelet evaluate": 28,
+    "tubelet embed": 28,
+    "tubelet predict": 30,
+}
 """The list of all verbs, and verbs with more options than a screen has lines."""
 
 

@@ -182,7 +182,7 @@ def test_probe_prints_the_protocol_and_a_table(tubelet: Command, tmp_path: Path)
     lines = out.splitlines()
     assert lines[-4].split() == ["probe", "top-1", "spread", "rate"]
     assert [line.split()[0] for line in lines[-3:]] == ["kNN,", "kNN,", "linear"]
-    code, out, _ = tubelet("probe", tmp_path / "all.npz", "--epochs", 5, "--json")
+    code, out, _ = tubelet("probe", tmp_path / "all.npz", "--epochs", 5, "--format", "jsonl")
     rows = [json.loads(line) for line in out.splitlines()]
     assert [row["metric"] for row in rows] == ["top-1"] * 3
     assert f"{100 * rows[2]['mean']:.2f}" in lines[-1]

@@ -43,14 +43,13 @@ def test_a_file_is_embedded_by_the_same_rule_and_a_row_is_found_by_its_name(
     tubelet: Command, motion: Path, embedded: Path
 ) -> None:
     name = "videos/test/00005.mp4"
-    code, out, err = tubelet("search", embedded, motion / name, "--top", 3, "--json")
+    code, out, err = tubelet("search", embedded, motion / name, "--top", 3, "--format", "jsonl")
     assert (code, err) == (0, "")
     by_file = [json.loads(line) for line in out.splitlines()]
     assert by_file[0]["video"] == name
     assert by_file[0]["similarity"] == pytest.approx(1, abs=1e-5)
-    by_name = [
-        json.loads(line) for line in tubelet("search", embedded, name, "--top", 2, "--json")[1].splitlines()
-    ]
+    _, out, _ = tubelet("search", embedded, name, "--top", 2, "--format", "jsonl")
+    by_name = [json.loads(line) for line in out.splitlines()]
     assert [row["video"] for row in by_name] == [row["video"] for row in by_file[1:]]
     _, table, _ = tubelet("search", embedded, name, "--top", 2)
     lines = table.splitlines()

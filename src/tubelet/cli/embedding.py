@@ -14,6 +14,11 @@ from tubelet.cli.table import aligned
 from tubelet.errors import UserError, plural
 from tubelet.machine import is_main_process
 
+OutputFormat = Annotated[
+    Literal["table", "jsonl"],
+    typer.Option("--format", metavar="NAME", help="table, or jsonl (a JSON object per line)."),
+]
+
 
 @with_hints
 def embed(
@@ -125,7 +130,7 @@ def probe(
     k: Annotated[int, typer.Option("--k", metavar="N", help="Nearest neighbors that vote.")] = 20,
     epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training videos.")] = 100,
     seeds: Annotated[int, typer.Option(metavar="N", help="Trainings of the chosen rate.")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per probe.")] = False,
+    output: OutputFormat = "table",
     device: Device = "auto",
 ) -> None:
     """Measure what a frozen encoder knows, on features of `tubelet embed`.
@@ -148,7 +153,7 @@ def probe(
     task = probe_task([read_features(Path(name)) for name in features], features)
     with Bar("probing") as bar:
         results = probe(task, config, choose_device(device), bar.show)
-    if json:
+    if output == "jsonl":
         for result in results:
             print(dumps({**asdict(result), "mean": result.mean, "spread": result.spread}))
         return
@@ -168,7 +173,7 @@ def search(
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Where the model is now, if it was moved.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    output: OutputFormat = "table",
     device: Device = "auto",
 ) -> None:
     """Find the videos that are most like another one, by the cosine similarity of features.
@@ -177,7 +182,7 @@ def search(
 
     Examples:
         tubelet search features.npz videos/test/00000.mp4
-        tubelet search features.npz cat.mp4 --top 3 --json
+        tubelet search features.npz cat.mp4 --top 3 --format jsonl
     """
     from tubelet.run.features import read_features
     from tubelet.run.searching import embed_query, query_row
@@ -195,7 +200,7 @@ def search(
     except VideoError as error:
         raise UserError(str(error)) from None
     found = nearest(saved, vector, top=top, skip=row)
-    if json:
+    if output == "jsonl":
         for each in found:
             print(dumps({"video": each.name, "similarity": each.similarity, "classes": each.classes}))
         return
