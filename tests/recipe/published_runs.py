@@ -343,7 +343,7 @@ MAE_ST = {
     "pretrain_k400_large": _mae_st_pretraining("large", "k400", 400, 30, 32, 84.8),
     "pretrain_k400_large_200": _mae_st_pretraining("large", "k400", 200, 30, 32, 84.4),
     "pretrain_k400_huge": _mae_st_pretraining("huge", "k400", 400, 60, 32, 85.1),
-    "pretrain_k600_large": _mae_st_pretraining("large", "k600", 400, 30, 32, 84.9),
+    "pretrain_k600_large": _mae_st_pretraining("large", "k600", 400, 30, 32, None),
     "pretrain_k600_huge": _mae_st_pretraining("huge", "k600", 400, 60, 32, None),
     "pretrain_k700_large": _mae_st_pretraining("large", "k700", 400, 30, 32, None),
     "pretrain_k700_huge": _mae_st_pretraining("huge", "k700", 400, 60, 32, None),

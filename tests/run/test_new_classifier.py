@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -11,15 +11,16 @@ import torch
 from tests.models.conftest import TINY, TINY_DECODER, randomize
 from tubelet.checkpoints.model_folder import Model
 from tubelet.errors import UserError
+from tubelet.masking import RunningCellMasking
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.card import ModelCard
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.heads import AttentiveHeadConfig, BridgingHeadConfig, LinearHeadConfig, MlpHeadConfig
 from tubelet.models.layers import DropPath
-from tubelet.recipe.schema import FinetuneDataConfig, FinetuneRecipe
+from tubelet.recipe.schema import FinetuneDataConfig, FinetuneRecipe, ReconstructionConfig
 from tubelet.run.finetuning import make_task
 from tubelet.run.new_classifier import copy_head, freeze, make_classifier
-from tubelet.train.optim import OptimConfig, make_optimizer
+from tubelet.train.optim import OptimConfig, make_optimizer, parameter_groups
 
 OPTIM = OptimConfig(base_lr=1.0, batch_size=256)
 NAMES = ("abseiling", "air drumming", "zumba", "Riding_a bike")
@@ -99,6 +100,7 @@ def test_a_head_that_is_not_there_or_is_another_is_refused():
     )
     start.card = ModelCard(classes=NAMES)
     assert "dim: 16 -> 32" in refusal(start, NAMES, head=BridgingHeadConfig(dim=32, heads=2))
+    assert "heads: 2 -> 4" in refusal(start, NAMES, head=BridgingHeadConfig(dim=16, heads=4))  # equal shapes
     model = kept(start, NAMES[:2], head=BridgingHeadConfig(dim=16, heads=2, dropout=0.5))
     assert torch.equal(
         model.get_parameter("head.classify.weight"), start.get_parameter("head.classify.weight")[:2]
@@ -127,7 +129,7 @@ def test_heads_of_normalized_tokens_take_the_encoders_norm():
 
 
 def test_what_is_frozen_is_not_trained_and_is_not_dropped():
-    parts: list[tuple[Literal["encoder"] | int, set[str]]] = [
+    parts: list[tuple[str | int, set[str]]] = [
         ("encoder", {"head"}),
         (0, {"block0", "block1", "head"}),
         (1, {"block1", "head"}),
@@ -151,5 +153,21 @@ def test_settings_that_need_an_init_are_refused_without_it():
     for settings in ({"keep_head": True}, {"freeze": "encoder"}, {"init_classes": Path("x")}):
         with pytest.raises(UserError, match=next(iter(settings))):
             replace(recipe(), init=None, encoder=TINY, **settings)
-    with pytest.raises(UserError, match="freeze must be at least 0"):
-        recipe(freeze=-1)
+    for wrong, problem in ((-1, "at least 0"), ("decoder", "encoder or a number of blocks")):
+        with pytest.raises(UserError, match=f"freeze must be {problem}"):
+            recipe(freeze=wrong)
+
+
+def test_tokens_of_the_head_have_the_rate_of_the_head():
+    optim = replace(OPTIM, layer_decay=0.5, layer_decay_scope="matrices")
+    for head in (BridgingHeadConfig(dim=16, heads=2, mask_tokens=True), AttentiveHeadConfig(heads=2)):
+        asked = recipe(
+            head=head, reconstruction=ReconstructionConfig(), masking=RunningCellMasking(ratio=0.5)
+        )
+        task = make_task(asked, make_classifier(asked, pretrained(), 4))
+        scales = {
+            id(p): group["lr_scale"] for group in parameter_groups(task, optim) for p in group["params"]
+        }
+        found = {name: scales[id(task.get_parameter(name))] for name in task.learned_tokens()}
+        decoders, of_head = found.pop("model.decoder.mask_token"), set(found.values())
+        assert (decoders, of_head) == (0.5 ** (task.num_layers - 1), {1.0})

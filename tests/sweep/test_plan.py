@@ -61,6 +61,11 @@ def test_arms_share_the_pretraining_that_they_do_not_change() -> None:
             assert run.pretraining.recipe.optim.epochs == 4
             assert run.pretraining.recipe.data.root == Path("there")
             assert run.pretraining.recipe.masking.ratio == (0.5 if run.arm in "cd" else 0.9)
+    later = {"first": Arm(pretrain={"masking.ratio": "0.5"}), **arms}
+    for run in plan_sweep(sweep(arms=later, pretrain=stage), OUT):
+        assert folders.get((run.arm, run.seed), folders["c", run.seed]) == (
+            run.pretraining and run.pretraining.folder
+        )
     own = plan_sweep(sweep(pretrain=stage), OUT, Changes.parse(["init=model.pth"]))
     assert {run.recipe.init for run in own} == {"model.pth"}
 

@@ -302,7 +302,10 @@ def _sample(row: dict[str, str], where: str, classes: tuple[str, ...]) -> Sample
 
 def _no_list(root: Path, split: str) -> str:
     if not root.is_dir():
-        return f"no data set at {root}: the folder does not exist. Set data.root to a folder with {split}.csv"
+        return (
+            f"no data set at {root}: the folder does not exist. Set data.root (or its root in "
+            f"data.more_roots) to a folder with {split}.csv"
+        )
     found = sorted(path.name for path in root.glob("*.csv"))
     advice = (
         f"it contains {', '.join(found)}"

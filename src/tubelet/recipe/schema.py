@@ -8,7 +8,14 @@ from tubelet.clips import MAX_VIEWS, AnyClip, DenseClip, GeometryName, ScoresNam
 from tubelet.data.augment import Augment
 from tubelet.data.mixing import Mixing
 from tubelet.data.protocols import named_protocol
-from tubelet.errors import UserError, require_at_least, require_below_1, require_between, require_probability
+from tubelet.errors import (
+    UserError,
+    require_at_least,
+    require_below_1,
+    require_between,
+    require_probability,
+    short_repr,
+)
 from tubelet.machine import MAX_PROCESSES
 from tubelet.masking import AnyMasking, ClassifierMasking, TubeMasking
 from tubelet.models.autoencoder import AutoencoderConfig
@@ -200,7 +207,7 @@ class FinetuneRecipe:
     init: str | None = None
     keep_head: bool = False
     init_classes: Path | None = None
-    freeze: Literal["encoder"] | int | None = None
+    freeze: int | str | None = None
     frames: int | None = None
     image_size: int | None = None
     encoder: EncoderConfig | None = None
@@ -228,8 +235,10 @@ class FinetuneRecipe:
             raise UserError("init_classes are the classes of a head that is kept: set keep_head=true")
         if self.freeze is not None and self.init is None:
             raise UserError("freeze keeps weights of init, which is null")
-        if self.freeze not in (None, "encoder"):
-            require_at_least(0, freeze=int(self.freeze))
+        if isinstance(self.freeze, str) and self.freeze != "encoder":
+            raise UserError(f"freeze must be encoder or a number of blocks, found {short_repr(self.freeze)}")
+        if isinstance(self.freeze, int):
+            require_at_least(0, freeze=self.freeze)
         if isinstance(self.class_weights, tuple):
             for weight in self.class_weights:
                 require_at_least(0, class_weights=weight)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import nn
@@ -19,6 +18,13 @@ from tubelet.models.resize import resize_model
 from tubelet.models.target import PixelTarget
 from tubelet.recipe.schema import FinetuneRecipe, ReconstructionConfig
 from tubelet.settings import difference, to_plain
+
+_LAST_LAYER = "classify."  # the parameters of a head's last layer
+_ONLY_IN_TRAINING = (
+    "dropout",
+    "init_scale",
+    "keep_norm",
+)  # settings of a head that its answers do not depend on
 
 
 def make_classifier(recipe: FinetuneRecipe, start: Model | None, classes: int) -> VideoClassifier:
@@ -144,23 +150,21 @@ def copy_head(recipe: FinetuneRecipe, start: Model, model: VideoClassifier, clas
     """
     if not isinstance(start, VideoClassifier) or not start.config.classes:
         raise UserError("keep_head=true needs an init with classes: a fine-tuned model")
-    weights, expected = start.head.state_dict(), model.head.state_dict()
-    rest = [
-        {n: w.shape for n, w in part.items() if not n.startswith(_LAST_LAYER)} for part in (weights, expected)
-    ]
-    if rest[0] != rest[1]:
-        changed = "\n  ".join(difference(to_plain(start.config.head), to_plain(recipe.head)))
+    own, given = (
+        {name: value for name, value in to_plain(head).items() if name not in _ONLY_IN_TRAINING}
+        for head in (start.config.head, recipe.head)
+    )
+    if own != given:
+        changed = "\n  ".join(difference(own, given))
         raise UserError(
             "keep_head=true, but the head of init has another architecture than head (init -> recipe):\n  "
             + changed
         )
+    weights = start.head.state_dict()
     rows = torch.tensor(_rows(_names_of(recipe, start), classes, start.config.classes))
     model.head.load_state_dict(
         {name: value[rows] if name.startswith(_LAST_LAYER) else value for name, value in weights.items()}
     )
-
-
-_LAST_LAYER = "classify."  # the parameters of a head's last layer
 
 
 def _names_of(recipe: FinetuneRecipe, start: VideoClassifier) -> tuple[str, ...]:
@@ -192,8 +196,8 @@ def _rows(names: Sequence[str], wanted: Sequence[str], count: int) -> list[int]:
         listed = ", ".join(f"'{excerpt(name)}'" for name in missing[:3])
         raise UserError(
             f"keep_head=true: init has no class for {plural(len(missing), 'class', 'classes')} of the data "
-            f"set, such as {listed}; its first are {', '.join(names[:3])}. Give its names with init_classes, "
-            "or set keep_head=false"
+            f"set, such as {listed}; its first are {', '.join(names[:3])}. Name them alike (init_classes "
+            "gives the names of init's), or set keep_head=false"
         )
     return [exact[name] if name in exact else loose[_loosely(name)] for name in wanted]
 
@@ -203,14 +207,14 @@ def _loosely(name: str) -> str:
     return re.sub(r"[\W_]+", " ", name.casefold()).strip()
 
 
-def freeze(model: VideoClassifier, part: Literal["encoder"] | int) -> None:
+def freeze(model: VideoClassifier, part: int | str) -> None:
     """Do not train the encoder, or its embedding and first `part` blocks; they lose their drop path, too.
 
     Raises:
         UserError: the encoder has fewer blocks.
     """
     encoder = model.encoder
-    if part == "encoder":
+    if isinstance(part, str):
         modules: list[nn.Module] = [encoder]
     elif part > len(encoder.blocks):
         raise UserError(f"freeze={part}: the encoder of init has only {plural(len(encoder.blocks), 'block')}")

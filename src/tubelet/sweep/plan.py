@@ -1,5 +1,6 @@
 """The runs of a sweep: each arm's recipe and tests, for each seed, checked before the first one starts."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -124,7 +125,7 @@ def _plan_arm(
     try:
         pretraining = None
         if sweep.pretrain is not None and not any(each.startswith("init=") for each in settings):
-            pretraining = _plan_pretraining(sweep, sweep.pretrain, arm, seed, out, names, changes)
+            pretraining = _plan_pretraining(sweep.pretrain, own.pretrain, seed, out, changes)
             settings.append(f"init={json.dumps(str(pretraining.folder))}")
         elif own.pretrain or (changes.pretrain and sweep.pretrain is None):
             raise UserError("it changes a pre-training, but it has none: there is an init, or no pretrain")
@@ -142,22 +143,15 @@ def _plan_arm(
 
 
 def _plan_pretraining(
-    sweep: Sweep,
-    stage: PretrainStage,
-    arm: str,
-    seed: int,
-    out: Path,
-    names: dict[str, str],
-    changes: Changes,
+    stage: PretrainStage, own: Settings, seed: int, out: Path, changes: Changes
 ) -> Pretraining:
-    arms = sweep.all_arms()
-    own = arms[arm].pretrain
     settings = (*_overrides(stage.settings), *changes.pretrain, *_overrides(own), f"seed={seed}")
     recipe = load_recipe(stage.recipe, *settings)
     if not isinstance(recipe, PretrainRecipe):
         raise UserError(f"pretrain.recipe: {stage.recipe} is a recipe of `tubelet {recipe.task}`")
-    first = next(name for name, each in arms.items() if each.pretrain == own)
-    folder = out / "pretrain" / (names[first] if own else "shared") / f"seed{seed}"
+    # By what it changes: arms that come or go later do not change which folder it is.
+    changed = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
+    folder = out / "pretrain" / (f"changed-{changed}" if own else "shared") / f"seed{seed}"
     return Pretraining(recipe=recipe, folder=folder)
 
 

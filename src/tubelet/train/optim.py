@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from tubelet.errors import UserError, require_above, require_at_least, require_below_1
+from tubelet.errors import UserError, require_above, require_at_least, require_below_1, require_between
 from tubelet.train.task import Task
 
 
@@ -27,14 +27,15 @@ class OptimConfig:
             of the warm-up, below the peak (MAR).
         weight_decay: decoupled weight decay; not applied to biases, norms and other vectors.
         decay_tokens: whether weight decay also applies to learned tokens and positions, as in MAR (its mask
-            token) and in MAE-ST's pre-training.
+            token), in MAE-ST's pre-training and in PySlowFast's fine-tuning.
         betas: AdamW's two averaging factors in [0, 1), of the gradient and of its square.
         eps: AdamW's epsilon.
         momentum: SGD's factor on the earlier steps, in (0, 1).
         layer_decay: factor of the learning rate from each layer to the one below; 1 disables it and is
             required in pre-training.
         layer_decay_scope: what layer_decay applies to: `all`, or as in MAR only `matrices`, in which biases
-            and norms train at the full rate, and learned tokens at the rate of the embedding.
+            and norms train at the full rate, and learned tokens, other than the head's, at the rate of the
+            embedding.
         clip_grad: largest L2 norm of the whole gradient; null does not clip.
         accumulate: micro-batches in one optimizer step.
         ema: decay per step of the moving average of the weights; null keeps none.
@@ -64,6 +65,7 @@ class OptimConfig:
         require_at_least(0, base_lr=self.base_lr, min_lr=self.min_lr, warmup_lr=self.warmup_lr)
         require_at_least(0, weight_decay=self.weight_decay, eps=self.eps)
         require_above(0, layer_decay=self.layer_decay, clip_grad=self.clip_grad)
+        require_between(0, 1, layer_decay=self.layer_decay)
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise UserError(f"warmup_epochs must be in [0, epochs={self.epochs}], found {self.warmup_epochs}")
         if not 0 < self.momentum < 1:
@@ -120,7 +122,8 @@ def parameter_groups(task: Task, config: OptimConfig) -> list[dict[str, Any]]:
         is_vector, is_token = parameter.ndim <= 1, name in tokens
         layer = task.layer_of(name)
         if config.layer_decay_scope == "matrices":
-            layer = task.num_layers - 1 if is_vector else 0 if is_token else layer
+            below = is_token and ".head." not in name
+            layer = task.num_layers - 1 if is_vector else 0 if below else layer
         scale = float(config.layer_decay ** (task.num_layers - 1 - layer))
         is_decayed = not is_vector and (config.decay_tokens or not is_token)
         decay = config.weight_decay if is_decayed else 0.0
