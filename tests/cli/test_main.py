@@ -429,8 +429,8 @@ def test_a_path_that_cannot_be_written_is_refused_before_the_work(
     tubelet, trained: Path, motion: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
-    (tmp_path / "folder").mkdir()
-    for path in (tmp_path / "file/x", tmp_path / "folder"):
+    (tmp_path / "folder.npz").mkdir()
+    for path in (tmp_path / "file/x.npz", tmp_path / "folder.npz"):
         for words in (
             ("evaluate", trained / "finetune", f"data.root={motion}", "--dump"),
             ("visualize", trained / "pretrain", motion / "videos/test/00001.mp4", "-o"),
@@ -439,7 +439,7 @@ def test_a_path_that_cannot_be_written_is_refused_before_the_work(
             assert (code, out) == (2, ""), path
             assert f"{path} cannot be written: " in err
             assert err.count("\n") == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.npz"}
 
 
 def test_recipes_are_listed_shown_and_explained(tubelet) -> None:
