@@ -234,8 +234,8 @@ def table(report: dict[str, Any]) -> Iterator[str]:
             for side in (OURS, OURS_SCALED, OURS_MAR, THEIRS[kind]):
                 cells = []
                 for stage in (READ, NETWORK, ALL):
-                    value = speed.get((footage, views, side, stage))
-                    ratio = value and value / speed[footage, views, THEIRS[kind], stage]
+                    value = speed.get((footage, views, side, stage), 0.0)
+                    ratio = value / speed[footage, views, THEIRS[kind], stage]
                     shown = "" if side == THEIRS[kind] else f" ({ratio:.2f} x)"
                     cells.append(f"{value:.2f}{shown}" if value else "")
                 yield f"| {views}, {footage}: {side} | {' | '.join(cells)} |"
@@ -269,11 +269,11 @@ def main() -> None:
             cores = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(0, {cores[options.core % len(cores)]})
         report = measure(footage, options.rounds, options.size)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print("\n".join(table(report)))
     print(f"\nlargest relative difference of a probability: {max(report['largest_difference'].values()):.1e}")
     print(f"load {report['load']:.1f}, {report['processor']}, {report['versions']}")
-    if options.json:  # `make docs` writes the table of docs/performance.md from it
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
