@@ -295,9 +295,9 @@ def interrupted_run(folder: Path) -> dict[str, Path]:
     run_quietly(recipe, paths["whole"])
     saved, saves = CheckpointStore.save_last, 0
 
-    def save_and_stop(store: CheckpointStore, state: Any) -> None:
+    def save_and_stop(store: CheckpointStore, *state: Any) -> None:
         nonlocal saves
-        saved(store, state)
+        saved(store, *state)
         saves += 1
         if saves == _SAVES:
             raise _Stopped

@@ -23,7 +23,7 @@ def test_the_demo_runs_resumes_and_stops_when_finished(
         assert (out / run / "model.safetensors").exists()
     for ratio in ("0%", "25%", "50%", "75%"):
         assert f"MAR, {ratio} masked at test" in page
-    assert len(re.findall("data:image/webp", page)) == 12
+    assert len(re.findall("data:image/webp", page)) == 20  # 12 reconstructions, 8 clips
 
     run_demo(out, quick=True)
     assert "already finished" in capsys.readouterr().out

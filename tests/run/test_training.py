@@ -291,8 +291,8 @@ def test_a_run_resumes_without_the_model_of_init(
     run_recipe(recipe, tmp_path / "whole")
     save = CheckpointStore.save_last
 
-    def save_and_stop(store: CheckpointStore, state: dict[str, Any]) -> None:
-        save(store, state)
+    def save_and_stop(store: CheckpointStore, *state: Any) -> None:
+        save(store, *state)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(CheckpointStore, "save_last", save_and_stop)

@@ -20,7 +20,7 @@ from tubelet.data.dataset import read_clip
 from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.demo.clock import Clock, planned_seconds
 from tubelet.demo.motion_videos import SyntheticConfig, record_settings, write_synthetic
-from tubelet.files import replacing, write_json
+from tubelet.files import write_json
 from tubelet.machine import available_cores, processor, version
 from tubelet.masking import RunningCellMasking, TubeMasking
 from tubelet.models.autoencoder import MaskedAutoencoder
@@ -204,8 +204,7 @@ def _run_tests(out: Path, config: RuntimeConfig) -> list[tuple[Evaluation, Resul
                         progress=bar.show,
                     )
                 path.parent.mkdir(exist_ok=True)
-                with replacing(path) as temporary:
-                    evaluation.save(temporary)
+                evaluation.save(path)
             print(f"{test.name}: {evaluation.summary()}", flush=True)
             result = Result(
                 name=test.name,
