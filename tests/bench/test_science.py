@@ -35,6 +35,7 @@ def test_every_claim_compares_two_rows_of_the_sweep() -> None:
     assert {row for claim in science.CLAIMS for row in (claim.better, claim.worse)} <= rows
 
 
+@pytest.mark.slow
 def test_the_page_has_its_numbers_and_two_figures(tmp_path: Path) -> None:
     write_results(tmp_path, seeds=2)
     science.main([str(tmp_path)], docs=tmp_path)

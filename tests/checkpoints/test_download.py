@@ -657,6 +657,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_a_model_comes_from_the_hub_without_what_is_not_needed(hub: FakeHub):
     folder = fetch_hub("owner/both")
     settings = ["preprocessor_config.json", "video_preprocessor_config.json"]
@@ -665,6 +666,7 @@ def test_a_model_comes_from_the_hub_without_what_is_not_needed(hub: FakeHub):
     assert fetch_hub("owner/both") == folder
 
 
+@pytest.mark.slow
 def test_pickled_weights_only_without_safetensors(hub: FakeHub):
     assert names(fetch_hub("owner/old")) == ["config.json", "pytorch_model.bin"]
     with pytest.raises(UserError, match=r"owner/none.*expected model.safetensors or .*found config"):
@@ -683,6 +685,7 @@ def test_one_file_of_the_hub(hub: FakeHub):
     assert fetch_published(row) == path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["TUBELET_OFFLINE", "HF_HUB_OFFLINE"])
 def test_without_a_network_only_the_hubs_cache_is_used(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch, name: str
@@ -732,6 +735,7 @@ def test_a_hub_that_is_down_is_reported(hub: FakeHub):
         fetch_hub("owner/old")
 
 
+@pytest.mark.slow
 def test_the_hub_needs_no_settings_before_it_is_imported(hub: FakeHub, tmp_path: Path):
     code = "from tubelet.checkpoints.hub import fetch_hub; print(fetch_hub('owner/both'))"
     env = os.environ | {"HF_HUB_CACHE": str(tmp_path / "fresh"), "HF_HUB_DISABLE_TELEMETRY": "1"}

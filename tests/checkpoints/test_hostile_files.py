@@ -366,6 +366,7 @@ def outcome(source: Path, **given: Any) -> Weights | str:
         return str(error)
 
 
+@pytest.mark.slow
 def test_one_flipped_bit_in_our_files_is_noticed(model: Model, tmp_path: Path):
     save_model(model, tmp_path / "own")
     save_model(model, tmp_path / "x.pth", "videomae")

@@ -133,6 +133,7 @@ def test_a_trained_models_card_has_the_numbers_of_its_validation(trained: Path) 
     assert "eval_results" not in HubCard.load(trained / "pretrain/README.md").data.to_dict()
 
 
+@pytest.mark.slow
 def test_convert_to_hugging_face_writes_a_card_with_transformers_way_of_loading(
     tubelet: Callable[..., tuple[int, str, str]], trained: Path, tmp_path: Path
 ) -> None:

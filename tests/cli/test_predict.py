@@ -40,6 +40,7 @@ def assert_top(found: list[dict[str, Any]], expected: public.Prediction) -> None
     assert [each["probability"] for each in found] == pytest.approx(list(probabilities), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_lists_of_every_kind_name_videos(
     tubelet: Run, trained: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +151,7 @@ def test_any_name_is_printed_on_a_terminal_of_ascii(trained: Path, files: list[P
     assert b"\x1b" not in run.stdout
 
 
+@pytest.mark.slow
 def test_clip_settings_change_single_parts(tubelet: Run, trained: Path, files: list[Path]) -> None:
     def top(*settings: str) -> list[dict[str, Any]]:
         code, out, err = tubelet("predict", trained / "finetune", files[0], "--format", "jsonl", *settings)
@@ -237,6 +239,7 @@ def test_ctrl_c_keeps_what_is_printed(
     assert err == "tubelet: stopped after 3 of 12 videos\n"
 
 
+@pytest.mark.slow
 def test_windows_are_printed_with_their_times(
     tubelet: Run, trained: Path, videos: Path, files: list[Path]
 ) -> None:

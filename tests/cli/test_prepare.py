@@ -64,6 +64,7 @@ def test_a_format_that_does_not_exist_is_refused_with_the_nearest_name(tubelet, 
 # --------------------------------------------------------------------------------------------------- folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encode", [False, True])
 def test_a_folder_of_phone_videos_becomes_a_pretraining_set(prepare: Prepare, tmp_path: Path, encode: bool):
     phone = phone_folder(tmp_path / "my phone")

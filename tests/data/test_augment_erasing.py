@@ -36,6 +36,7 @@ def test_clips_are_erased_with_the_given_probability():
     assert abs(count - 500) < 5 * (2000 * 0.25 * 0.75) ** 0.5
 
 
+@pytest.mark.slow
 def test_boxes_have_the_published_areas_and_aspects():
     top, left, height, width = boxes(1000, RandomErasing(probability=1)).T
     area = height * width / SIZE**2

@@ -276,6 +276,7 @@ MAE_ST_SIZES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dim", "depth", "heads", "released", "native"), MAE_ST_SIZES)
 def test_models_of_mae_st_have_the_published_number_of_parameters(
     dim: int, depth: int, heads: int, released: int, native: int

@@ -78,6 +78,7 @@ def draw_encoder(data: st.DataObject) -> VideoEncoder:
     return encoder
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.data(), st.integers(1, 3))
 def test_for_every_architecture_all_tokens_visible_is_the_same_as_no_mask(data: st.DataObject, batch: int):

@@ -218,6 +218,7 @@ def web(tmp_path: Path, server: Server) -> Server:
     return server
 
 
+@pytest.mark.slow
 def test_a_list_may_be_relative_to_a_web_folder(prepare: Prepare, tmp_path: Path, web: Server):
     words = ["list", "train.txt", "--root", f"{web.url}/web", "--out", "data"]
     code, out, _ = prepare(*words)
@@ -287,6 +288,7 @@ def test_a_wrong_web_folder_is_an_error(prepare: Prepare, tmp_path: Path, web: S
     assert prepare("list", "train.txt", "--root", f"{web.url}/web", "--out", "data")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_skipped(
     prepare: Prepare, tmp_path: Path, web: Server, monkeypatch: pytest.MonkeyPatch
 ):

@@ -67,6 +67,7 @@ def test_a_gpu_with_little_memory_gets_parts_and_then_half_of_the_tokens():
         assert abs(recipe.optim.accumulate / parts - 1) <= 1, gib
 
 
+@pytest.mark.slow
 def test_every_number_of_videos_and_processes_gives_a_recipe():
     for num_videos in (1, 2, 5, 7, 33, 1000, 10**6):
         for processes in (1, 3, 8):
@@ -136,6 +137,7 @@ def test_only_recipes_with_auto_look_at_the_data(tmp_path: Path):
     assert "epochs: auto" in recipe_text("own/finetune", f"data.root={tmp_path / 'nothing'}")
 
 
+@pytest.mark.slow
 def test_what_was_decided_is_said_and_is_plain_in_the_recipe(tmp_path: Path):
     path = write_video(tmp_path / "a.mp4", moving_frames(8))
     write_manifest(tmp_path, "train", [Sample(str(path), k % 2, 8, 25.0) for k in range(12)], ["a", "b"])

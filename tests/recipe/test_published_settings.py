@@ -7,6 +7,8 @@ file makes the two differ.
 from dataclasses import replace
 from fnmatch import fnmatch
 
+import pytest
+
 from tests.recipe.published_runs import DECODERS, ENCODERS, RUNS, Run
 from tests.recipe.test_published import FINETUNINGS, PRETRAININGS, PROBE, finetuning, pretraining
 from tubelet.models.autoencoder import AutoencoderConfig
@@ -112,6 +114,7 @@ def runtime(run: Run, name: str) -> RuntimeConfig:
     return replace(settings, precision="fp32") if run.family == "mae_st" else settings
 
 
+@pytest.mark.slow
 def test_the_other_settings_of_pre_training_are_those_of_the_source() -> None:
     for name in PRETRAININGS:
         run, recipe = RUNS[name], pretraining(name)
@@ -134,6 +137,7 @@ def test_the_other_settings_of_pre_training_are_those_of_the_source() -> None:
         ), name
 
 
+@pytest.mark.slow
 def test_the_other_settings_of_fine_tuning_are_those_of_the_source() -> None:
     for name in FINETUNINGS:
         run, recipe = RUNS[name], finetuning(name)

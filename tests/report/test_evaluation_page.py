@@ -150,6 +150,7 @@ def test_the_worst_clips_have_pictures_where_the_videos_still_are(result: Evalua
 Command = Callable[..., tuple[int, str, str]]
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_of_a_test_and_of_its_dump(
     tubelet: Command, trained: Path, motion: Path, tmp_path: Path
 ) -> None:

@@ -195,6 +195,7 @@ def test_a_data_set_is_embedded_with_its_labels_lists_and_header(
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
+@pytest.mark.slow
 def test_one_list_files_and_windows_with_their_times(
     tubelet: Command, trained: Path, motion: Path, tmp_path: Path
 ) -> None:

@@ -119,6 +119,7 @@ def line(found: Inspection, name: str) -> str:
     return dict(found.lines)[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_family_kind_and_missing_parts_are_found(name: str, tmp_path: Path):
     case = CASES[name]

@@ -73,6 +73,7 @@ def test_neighbors_vote_as_brute_force() -> None:
             np.testing.assert_allclose(votes[row] / votes[row].sum(), expected / expected.sum(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_linear_probe_reaches_the_optimum_of_the_convex_problem() -> None:
     train = of(*blobs(200, 0))
     vectors = torch.from_numpy(train.vectors).double()
@@ -109,6 +110,7 @@ def test_each_rate_learns_as_if_it_were_the_only_one() -> None:
         torch.testing.assert_close(both[0].state_dict()[name], value)
 
 
+@pytest.mark.slow
 def test_attention_finds_what_the_mean_does_not_show() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(240) % 2

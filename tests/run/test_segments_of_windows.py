@@ -53,6 +53,7 @@ def test_times_of_subtitles_are_rounded_to_milliseconds() -> None:
     assert entry == "3\n00:01:00,000 --> 01:02:05,500\njump 93%\n\n"
 
 
+@pytest.mark.slow
 def test_windows_are_predicted_as_segments_of_the_video(trained: Path, tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.mp4", moving_frames(60, 40, 56), options={"g": "12", "bf": "2"})
     model = load_model(trained / "mar")

@@ -59,6 +59,7 @@ def test_a_run_leaves_its_recipe_its_log_and_a_model(trained: Path) -> None:
     assert {"val/top1", "val/top5"} <= logged(run)[-1].keys()
 
 
+@pytest.mark.slow
 def test_a_classifier_keeps_the_last_ratio_of_its_masking(tiny_recipe: Load, tmp_path: Path) -> None:
     recipe = tiny_recipe("finetune", "masking={kind: random, ratio: 0.25}", "masking_start_ratio=0.75")
     run_recipe(recipe, tmp_path / "run")
@@ -72,6 +73,7 @@ def test_a_classifier_keeps_the_last_ratio_of_its_masking(tiny_recipe: Load, tmp
         )
 
 
+@pytest.mark.slow
 def test_data_sets_are_joined_each_with_its_own_clips(
     tiny_recipe: Load, motion: Path, tagged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,6 +331,7 @@ def test_what_does_not_fit_is_refused_before_the_folder_is_made(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_resumes_in_smaller_parts_of_a_step(
     tiny_recipe: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

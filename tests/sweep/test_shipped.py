@@ -22,6 +22,7 @@ MAE_ST = (
 )
 
 
+@pytest.mark.slow
 def test_every_arm_of_every_sweep_fits() -> None:
     for name in sweep_names():
         sweep = read_sweep(name)

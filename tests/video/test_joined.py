@@ -84,6 +84,7 @@ def test_recordings_follow_each_other(tmp_path: Path, suffix: str, codec: str, b
             assert numbers_of(read_frames(path, wanted).numpy()) == [truth[k] for k in wanted], name
 
 
+@pytest.mark.slow
 def test_a_joined_transport_stream_is_decoded_from_the_key_frame_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

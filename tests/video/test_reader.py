@@ -331,6 +331,7 @@ def twice(whole: Path, number: int, *, both: bool) -> Path:
     return remux(whole, whole.with_name(f"twice{whole.suffix}"), earlier)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [12, *(pytest.param(k, marks=pytest.mark.slow) for k in (7, 13, 14))])
 @pytest.mark.parametrize(("suffix", "between"), [("mkv", "2"), ("flv", "0"), ("mp4", "2")])
 def test_two_frames_of_one_time_are_distinguished(tmp_path: Path, suffix: str, between: str, number: int):
@@ -339,6 +340,7 @@ def test_two_frames_of_one_time_are_distinguished(tmp_path: Path, suffix: str, b
     every_frame_is_right(twice(whole, number, both=between == "0"), moments=39)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "codec"), [("mkv", "libx264"), pytest.param("webm", "libvpx", marks=pytest.mark.slow)]
 )

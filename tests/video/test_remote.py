@@ -177,6 +177,7 @@ def test_a_file_that_cannot_be_used_is_closed(monkeypatch: pytest.MonkeyPatch):
     assert file.closed
 
 
+@pytest.mark.slow
 def test_a_remote_file_that_stalls_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     fsspec = pytest.importorskip("fsspec")
     from fsspec.implementations.memory import MemoryFile
