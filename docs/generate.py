@@ -1,5 +1,7 @@
 """Write the generated parts of the documentation: `make docs`."""
 
+import json
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,6 +186,14 @@ def recipes() -> str:
     return with_tables("recipes.md", {"recipes": published_recipes(), "one gpu": one_gpu()})
 
 
+def performance() -> str:
+    """Return `performance.md` with the table of the stored numbers; the text around it is written by hand."""
+    benchmarks = DOCS.parent / "benchmarks"
+    report = json.loads((benchmarks / "predict.json").read_text(encoding="utf-8"))
+    table = runpy.run_path(str(benchmarks / "predict.py"))["table"]
+    return with_tables("performance.md", {"prediction": table(report)})
+
+
 def published_recipes() -> Iterator[str]:
     """Yield the lines of the table of published runs."""
     yield "| recipe | model | data | epochs | batch | top-1 | source |"
@@ -253,7 +263,13 @@ def with_tables(name: str, tables: dict[str, Iterator[str]]) -> str:
     return page
 
 
-PAGES = {"settings.md": settings, "models.md": models, "evaluation.md": evaluation, "recipes.md": recipes}
+PAGES = {
+    "settings.md": settings,
+    "models.md": models,
+    "evaluation.md": evaluation,
+    "recipes.md": recipes,
+    "performance.md": performance,
+}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():
