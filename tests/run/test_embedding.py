@@ -288,12 +288,25 @@ def test_bad_input_is_one_message(tubelet: Command, trained: Path, motion: Path,
         ((motion, "--layer", "9"), "layer"),
         ((motion, "-o", "features.csv"), "features.csv"),
         ((motion, "views.clips=0"), "clips"),
+        ((motion, "clip.frames=3"), "clip.frames"),
     ):
         code, text, err = tubelet("embed", trained / "pretrain", "-o", out, *words)
         assert (code, text) == (2, ""), words
         assert err.count("tubelet: ") == 1, err
         assert named in err
     assert not out.exists()
+
+
+def test_settings_of_the_clip_are_those_of_predict(
+    tubelet: Command, trained: Path, motion: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "f.npz"
+    code, _, err = tubelet(
+        "embed", trained / "pretrain", motion, "-o", out, "clip.kind=dense", "clip.stride=1"
+    )
+    assert code == 0, err
+    clip = read_features(out).header["clip"]
+    assert (clip["kind"], clip["stride"]) == ("dense", 1)
 
 
 def test_data_sets_of_other_classes_are_not_mixed(motion: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def embed(
     from tubelet.run.embedding import EmbeddingConfig, embed_list
     from tubelet.run.features import require_suffix
     from tubelet.run.inference import on_device
-    from tubelet.run.prediction import clip_and_views, precision_of_test
+    from tubelet.run.prediction import asked_clip_and_views, precision_of_test
     from tubelet.run.video_files import separate_settings
     from tubelet.run.video_list import list_videos
 
@@ -96,8 +96,8 @@ def embed(
     loaded, runtime = on_device(
         load_model(model, **hints), device, precision_of_test(precision, recipe.protocol)
     )
-    clip, views = clip_and_views(loaded, protocol=recipe.protocol)
-    config = EmbeddingConfig(features=features, clip=clip, views=recipe.views.over(views))
+    clip, views = asked_clip_and_views(loaded, recipe)
+    config = EmbeddingConfig(features=features, clip=clip, views=views)
     kept = out.with_name(f"{out.name}.parts")
     with runtime, say_what_is_kept(kept), Bar("embedding") as bar:
         progress = bar.show if is_main_process() else None

@@ -68,7 +68,7 @@ def predict(
     from tubelet.progress import Bar
     from tubelet.recipe.loading import predict_recipe
     from tubelet.run.inference import require_classifier
-    from tubelet.run.prediction import changed_clip, clip_and_views
+    from tubelet.run.prediction import asked_clip_and_views
     from tubelet.run.predictor import Predictor
     from tubelet.run.video_files import find_videos, separate_settings
 
@@ -82,11 +82,10 @@ def predict(
     if output == "srt" and (known is None or len(known) > 1):
         raise UserError("--format srt writes the subtitles of one video: give one file")
     classifier = require_classifier(load_model(model, **hints), model)
-    clip, views = clip_and_views(classifier, protocol=recipe.protocol)
+    clip, views = asked_clip_and_views(classifier, recipe)
     predictor = Predictor(
-        classifier, protocol=recipe.protocol, clip=changed_clip(clip, recipe.clip),
-        views=recipe.views.over(views), device=device, precision=precision,
-    )  # fmt: skip
+        classifier, protocol=recipe.protocol, clip=clip, views=views, device=device, precision=precision
+    )
     with Bar("predicting") as bar:
         printer = _Printer(bar)
         rounds = [known] if known is not None else _arriving_videos(printer)

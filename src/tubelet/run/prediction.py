@@ -14,6 +14,8 @@ from tubelet.clips import AnyClip, Views
 from tubelet.data.protocols import named_protocol
 from tubelet.errors import UserError
 from tubelet.models.encoder import EncoderConfig
+from tubelet.recipe.schema import PredictRecipe
+from tubelet.run.tested_videos import require_frames
 from tubelet.settings import parse, to_plain
 
 
@@ -94,6 +96,18 @@ def clip_and_views(
         usual = named.views
         clip = clip or replace(named.clip, frames=model.config.encoder.frames)
     return clip or clip_of(model), views.with_defaults_of(usual) if views else usual
+
+
+def asked_clip_and_views(model: Model, recipe: PredictRecipe) -> tuple[AnyClip, Views]:
+    """Return which clips and views the settings of a command ask for.
+
+    Raises:
+        UserError: as `clip_and_views` and `changed_clip`; or a clip does not have the model's frames.
+    """
+    clip, views = clip_and_views(model, protocol=recipe.protocol)
+    clip = changed_clip(clip, recipe.clip)
+    require_frames(clip, model.config.encoder, setting="clip.frames")
+    return clip, recipe.views.over(views)
 
 
 @dataclass(frozen=True)
