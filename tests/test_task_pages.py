@@ -2,14 +2,17 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
+NEEDS_KINETICS = "tubelet evaluate runs/mar data.root=data/k400"  # a command of evaluation.md
 
 
 @pytest.mark.slow
@@ -37,3 +40,56 @@ def test_the_page_about_prediction_runs(
         assert (code, bool(out)) == (0, True), f"{command}\n{err}"
     (snippet,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     exec(compile(snippet, "prediction.md", "exec"), {})
+
+
+@pytest.mark.slow
+def test_the_page_about_features_runs(
+    tubelet: Callable[..., tuple[int, str, str]],
+    trained: Path,
+    motion: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    demo = Path("runs/demo")
+    demo.mkdir(parents=True)
+    (demo / "pretrain").symlink_to(trained / "pretrain")
+    (demo / "data").symlink_to(motion)
+    page = (DOCS / "features.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    commands = [line for language, text in blocks if not language for line in text.splitlines()]
+    assert len(commands) >= 9
+    for command in commands:
+        words = shlex.split(command)
+        assert words[0] == "tubelet"
+        code, _, err = tubelet(*words[1:], *(("--shots", "1") if "--shots" in words else ()))
+        assert code == 0, f"{command}\n{err}"
+    (snippet,) = (text for language, text in blocks if language == "python")
+    scope: dict[str, Any] = {}
+    exec(compile(snippet, "features.md", "exec"), scope)
+    assert scope["vector"].shape == (32,)
+    assert scope["frames"].shape == (2, 32)
+    assert (trained / "pretrain/report.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_page_about_evaluation_runs(
+    tubelet: Callable[..., tuple[int, str, str]],
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained / "mar", "runs/demo/finetune_mar")
+    shutil.copytree(trained / "finetune", "runs/demo/finetune_full")
+    commands = re.findall(
+        r"^ {4}(tubelet .*)$", (DOCS / "evaluation.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    skipped = [command for command in commands if command.startswith(NEEDS_KINETICS)]
+    assert len(commands) > len(skipped) > 0
+    for command in commands:
+        if command not in skipped:
+            code, out, err = tubelet(*shlex.split(command)[1:])
+            assert (code, out[:6]) == (0, "top-1 "), f"{command}\n{err}"
+    names = "runs results.npz results.csv results.pkl full.npz fused.npz page.html fused.html"
+    assert {path.name for path in tmp_path.iterdir()} == {*names.split()}
