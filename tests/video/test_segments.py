@@ -1,5 +1,6 @@
 """A segment of a video is read as a video: its frames are those with times in [start, end)."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import torch
 from PIL import Image
 
 from tests.videos import decode_all, index_of, moving_frames, write_video
-from tubelet.video.reader import Crop, VideoError, open_video
+from tubelet.video import reader
+from tubelet.video.reader import Crop, LastVideo, VideoError, open_video
+from tubelet.video.sources import Deadline, OpenFile, open_container
 
 
 def test_a_segment_has_the_frames_with_times_from_its_start_to_before_its_end(tmp_path: Path):
@@ -51,3 +54,35 @@ def test_a_segment_without_frames_is_a_broken_video(tmp_path: Path):
             pytest.fail(f"{name} from {start} to {end}")
     with open_video(path, start=0.2, end=0.4) as video, pytest.raises(VideoError, match="5 frames"):
         video.read([5])
+
+
+def test_segments_of_one_file_in_a_row_open_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    paths = [
+        write_video(tmp_path / f"{seed}.mp4", moving_frames(40, seed=seed), options={"g": "8", "bf": "2"})
+        for seed in (1, 2)
+    ]
+    opened: list[str] = []
+
+    def counted(path: Path, deadline: Deadline) -> AbstractContextManager[OpenFile]:
+        opened.append(path.name)
+        return open_container(path, deadline)
+
+    asked = [(0, 0.8, 1.2), (0, 0.0, 0.4), (1, 0.2, None), (0, None, 0.4), (0, 0.2, 0.4)]
+    expected = []
+    for video, start, end in asked:
+        with open_video(paths[video], start=start, end=end) as segment:
+            expected.append(segment.read(range(len(segment.index))))
+    monkeypatch.setattr(reader, "open_container", counted)
+    last = LastVideo()
+    for (video, start, end), frames in zip(asked, expected, strict=True):
+        with last.open(paths[video], start, end) as segment:
+            assert torch.equal(segment.read(range(len(segment.index))), frames), (video, start, end)
+    assert opened == ["1.mp4", "2.mp4", "1.mp4"]
+    with pytest.raises(VideoError, match="no frame between"), last.open(paths[0], 9, 10):
+        pytest.fail("9 s")
+    with last.open(paths[0], 0.2, 0.4) as segment:  # opened again after a failure
+        assert len(segment.index) == 5
+    assert opened[3:] == ["1.mp4"]
+    with last.open(paths[1], None, None) as whole:
+        assert len(whole.index) == 40
+    last.close()

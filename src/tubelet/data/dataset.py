@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from tubelet.data.crash_guard import CrashGuard
 from tubelet.data.manifest import Manifest, Sample
 from tubelet.errors import UserError, require_at_least
 from tubelet.video.crop import GEOMETRIES, spread_crops
-from tubelet.video.reader import Crop, IndexChanged, Video, VideoError, open_video
+from tubelet.video.reader import Crop, IndexChanged, LastVideo, Video, VideoError, open_video
 
 _MAX_FAILED = 10  # videos of one item that cannot be read
 _T = TypeVar("_T")
@@ -198,12 +199,14 @@ class _AllViews(Dataset[Batch]):
         self.num_classes = num_classes
         self.crash_guard = CrashGuard()
 
-    def _item(self, number: int, sample: Sample, path: Path | str) -> Batch:
-        """Return the views.count views of a sample, clip by clip, or no rows."""
+    def _item(
+        self, number: int, sample: Sample, path: Path | str, opened: AbstractContextManager[Video]
+    ) -> Batch:
+        """Return the views.count views of a sample, which is opened here, clip by clip, or no rows."""
         count = self.views.count
         try:
             with self.crash_guard.decoding(number, path):
-                video = read_views(path, self.clip, self.views, self.size, start=sample.start, end=sample.end)
+                video = _read_views(opened, path, self.clip, self.views, self.size)
         except VideoError as error:
             return no_rows(self.clip, self.size, self.num_classes, {sample.name: str(error)})
         return Batch(
@@ -231,6 +234,7 @@ class ViewDataset(_AllViews):
     def __init__(self, manifest: Manifest, clip: AnyClip, views: Views, *, size: int) -> None:
         super().__init__(clip, views, size=size, num_classes=_multi_label_classes(manifest))
         self.manifest = manifest
+        self._last_video = LastVideo()
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -238,7 +242,8 @@ class ViewDataset(_AllViews):
     def __getitem__(self, index: int) -> Batch:
         """Return the views.count views of video `index`, clip by clip, or no rows."""
         sample = self.manifest.samples[index]
-        return self._item(index, sample, self.manifest.locate(sample))
+        path = self.manifest.locate(sample)
+        return self._item(index, sample, path, self._last_video.open(path, sample.start, sample.end))
 
 
 class SampleViews(_AllViews):
@@ -250,7 +255,8 @@ class SampleViews(_AllViews):
     def __getitem__(self, key: tuple[int, Sample]) -> Batch:
         """Return the views.count views of a sample, clip by clip, or no rows."""
         number, sample = key
-        return self._item(number, sample, sample.path)
+        opened = open_video(sample.path, start=sample.start, end=sample.end)
+        return self._item(number, sample, sample.path, opened)
 
 
 def read_views(
@@ -282,8 +288,14 @@ def read_views(
         VideoError: the video cannot be read: any failure that its content causes.
         FetchError: it is remote and could not be fetched; a VideoError, too.
     """
-
     require_at_least(1, size=size)
+    return _read_views(open_video(path, start=start, end=end), path, clip, views, size)
+
+
+def _read_views(
+    opened: AbstractContextManager[Video], path: str | Path, clip: AnyClip, views: Views, size: int
+) -> Tensor:
+    """As `read_views`, of a video that is opened here."""
     geometry = GEOMETRIES[views.geometry or "default"]
 
     def read(video: Video) -> list[Tensor]:
@@ -293,7 +305,7 @@ def read_views(
         return video.read_crops([Crop(n, None, scaled, scaling=geometry.scaling) for n in frames])
 
     try:
-        with open_video(path, start=start, end=end) as video:
+        with opened as video:
             parts = read_again(read, video)
         return torch.cat([spread_crops(part, views.crops, geometry) for part in parts])
     except UserError:

@@ -80,11 +80,6 @@ class SlidingWindows:
         return Window(frames, seconds[0], seconds[1] if len(seconds) > 1 else index.duration_s)
 
 
-def _shown_at(index: VideoIndex, number: int) -> float:
-    """Return when a frame is shown, from the first one on."""
-    return (index.times[number] - index.times[0]) * index.tick_s
-
-
 def _length(name: str, given: float | str) -> tuple[float, Literal["s", "f"]]:
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+)(s|f)?", str(given).strip())
     if not match or float(match[1]) <= 0 or (match[2] == "f" and not match[1].isdecimal()):

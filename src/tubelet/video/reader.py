@@ -10,7 +10,7 @@ https://). A read decodes each frame once, however many crops show it, and as fe
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -124,6 +124,41 @@ def open_video(
     """
     with _open_whole(path, Deadline(path, limit), exact) as video:
         yield video if start is None and end is None else VideoSegment(video, path, start, end)
+
+
+class LastVideo:
+    """Opens segments of videos; a file stays open until a segment of another one is asked for.
+
+    Opening a long file takes far longer than reading a segment of it: all its packets may have to be read.
+    """
+
+    def __init__(self) -> None:
+        self._path: Path | str | None = None
+        self._opened = ExitStack()
+
+    @contextmanager
+    def open(self, path: Path | str, start: float | None, end: float | None) -> Iterator[Video]:
+        """Open a segment as `open_video` does; a whole video is closed at the end of the `with` block."""
+        if start is None and end is None:
+            with open_video(path) as video:
+                yield video
+            return
+        if path != self._path:
+            self.close()
+            self._deadline = Deadline(path, TIME_LIMIT_S)
+            self._video = self._opened.enter_context(_open_whole(path, self._deadline, exact=False))
+            self._path = path
+        self._deadline.restart()
+        try:
+            yield VideoSegment(self._video, path, start, end)
+        except BaseException:  # whatever state it left the file in
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file that is open, if any."""
+        self._path = None
+        self._opened.close()
 
 
 @contextmanager
