@@ -206,7 +206,7 @@ def test_the_command_prints_the_wait_for_data_and_what_to_change(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(evaluation, "_LONG_WAIT", 0.0)
+    monkeypatch.setattr(evaluation, "LONG_WAIT", 0.0)
     words = ("evaluate", trained / "finetune", "--out", tmp_path, "data.workers=0", "batch_size=2")
     code, out, err = tubelet(*words)
     assert code == 0, err

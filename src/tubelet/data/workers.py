@@ -20,6 +20,8 @@ from tubelet.data.windows import WindowViews
 from tubelet.errors import UserError
 from tubelet.machine import allowed_workers
 
+LONG_WAIT = 0.1
+"""Share of the time spent waiting for batches from which on it is worth doing something about it."""
 _HUNG_SIGNAL = getattr(signal, "SIGALRM", None)  # of the crash guard; not on Windows
 _CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 # Signals that are not about a video, with what to do.

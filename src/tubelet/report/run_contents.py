@@ -11,6 +11,7 @@ from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import Model
 from tubelet.data.dataset import read_clip
 from tubelet.data.manifest import Manifest, read_manifest
+from tubelet.data.workers import LONG_WAIT
 from tubelet.errors import UserError, plural
 from tubelet.progress import in_minutes
 from tubelet.recipe.schema import FinetuneRecipe
@@ -26,7 +27,6 @@ _MAX_LISTED = 100  # videos that could not be read
 _NUM_PICTURES = 3
 _MAX_TRIED = 10  # videos for them
 _FEW = 9  # readings, of which no spread is shown
-_LONG_WAIT = 0.1  # share of the time
 _MEASURED = {
     "clips_per_s",
     "data_wait",
@@ -202,7 +202,7 @@ def _speed(run: RunRecord, wait: float | None) -> Iterator[tuple[str, str]]:
 
 
 def _advice(run: RunRecord, wait: float | None) -> str:
-    if wait is None or wait < _LONG_WAIT:
+    if wait is None or wait < LONG_WAIT:
         return ""
     copies = run.recipe.data.repeats
     more = "" if copies > 1 else ", or take more clips of each decoded video (data.repeats)"

@@ -17,6 +17,7 @@ from tubelet.clips import AnyClip, Views
 from tubelet.data.dataset import Batch, ViewDataset, label_rows
 from tubelet.data.loader import default_workers
 from tubelet.data.manifest import Manifest, Sample, read_manifest
+from tubelet.data.workers import LONG_WAIT
 from tubelet.errors import UserError, require_at_least, require_between
 from tubelet.machine import MAX_PROCESSES, cores_per_process, version
 from tubelet.masking import ClassifierMasking, RunningCellMasking, TokenMask
@@ -35,8 +36,6 @@ from tubelet.run.shares import Share, compute_share
 from tubelet.run.tested_videos import check_classes, require_frames, seconds_of
 from tubelet.settings import to_plain
 from tubelet.train.runtime import Runtime, choose_device
-
-_LONG_WAIT = 0.2
 
 
 def evaluate(
@@ -228,7 +227,7 @@ def _join(
 
 def data_wait_advice(result: Evaluation, recipe: EvaluateRecipe) -> str:
     """Return what to change if a test waited long for data, else the empty text."""
-    if not result.data_wait >= _LONG_WAIT:
+    if not result.data_wait >= LONG_WAIT:
         return ""
     cores, workers = cores_per_process(), recipe.data.workers
     if workers is None:
