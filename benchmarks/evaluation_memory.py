@@ -22,9 +22,9 @@ import numpy as np
 from tubelet.data.manifest import Manifest, Sample
 from tubelet.report.evaluation_contents import evaluation_page
 from tubelet.report.evaluation_page import render_evaluation
-from tubelet.run.accuracy import Evaluation
-from tubelet.run.fusion import fuse_evaluations
-from tubelet.run.results import stored_labels, stored_results
+from tubelet.results.accuracy import Evaluation
+from tubelet.results.fusion import fuse_evaluations
+from tubelet.results.stored import stored_labels, stored_results
 from tubelet.train.runtime import Runtime
 
 _BATCH = 8

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.web_server import Server
     from tubelet.data.dataset import Batch
     from tubelet.data.manifest import Manifest
+    from tubelet.models.classifier import VideoClassifier
     from tubelet.recipe.schema import Recipe
 
 # How long an example takes depends on the machine.
@@ -179,6 +180,17 @@ def trained(motion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.write_text(dedent(text.replace("ROOT", str(motion)).replace("INIT", str(runs / "pretrain"))))
         run_recipe(load_recipe(str(path)), runs / name)
     return runs
+
+
+@pytest.fixture
+def model(trained: Path) -> VideoClassifier:
+    """A trained classifier with a masking and a decoder."""
+    from tubelet.checkpoints.load import load_model
+    from tubelet.models.classifier import VideoClassifier
+
+    loaded = load_model(trained / "mar")
+    assert isinstance(loaded, VideoClassifier)
+    return loaded
 
 
 BROKEN = ("cut off.mp4", "not a video.mp4", "gone.mp4")

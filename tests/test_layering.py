@@ -16,7 +16,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"masking", "clips"}),
     frozenset({"models", "video"}),
     frozenset({"data", "train"}),
-    frozenset({"tasks", "checkpoints", "prepare"}),
+    frozenset({"tasks", "checkpoints", "prepare", "results"}),
     frozenset({"recipe"}),
     frozenset({"run"}),
     frozenset({"report"}),

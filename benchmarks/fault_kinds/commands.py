@@ -24,8 +24,8 @@ _UNCOMPARED = (".lock", "prepare.jsonl")  # the second has times, and the order 
 _EVALUATE = """
 from tubelet.cli.main import main
 try:
-    from tubelet.run import results
-    results.SAVE_EVERY_S = 0
+    from tubelet.results import stored
+    stored.SAVE_EVERY_S = 0
 except ImportError:
     pass
 main()

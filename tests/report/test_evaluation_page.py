@@ -14,7 +14,7 @@ from tubelet.data.manifest import Sample, read_manifest, write_manifest
 from tubelet.report.contents import ClassRow, LengthRow, PairRow
 from tubelet.report.evaluation_contents import evaluation_page, worst_clips
 from tubelet.report.evaluation_page import render_evaluation
-from tubelet.run.accuracy import Evaluation
+from tubelet.results.accuracy import Evaluation
 
 CLASSES = ("run <fast>", "walk", "sit", "fall")
 TRUE = [0, 0, 0, 0, 1, 1, 2, 2]

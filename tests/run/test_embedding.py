@@ -23,12 +23,12 @@ from tubelet.errors import UserError
 from tubelet.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from tubelet.models.encoder import EncoderConfig
 from tubelet.models.heads import LinearHead
+from tubelet.results.features import Features, read_features
+from tubelet.results.stored import StoredResults, weights_digest
 from tubelet.run import embedding
 from tubelet.run.clip_features import FeatureConfig
 from tubelet.run.embedding import EmbeddingConfig, embed_list
-from tubelet.run.features import Features, read_features
 from tubelet.run.predictor import predict
-from tubelet.run.results import StoredResults, weights_digest
 from tubelet.run.video_list import list_videos
 from tubelet.train.runtime import Runtime, RuntimeConfig
 

@@ -23,8 +23,8 @@ from tubelet.masking import FrameMasking, RandomMasking, RunningCellMasking, Run
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.models.encoder import EncoderConfig
 from tubelet.recipe.loading import evaluate_recipe
+from tubelet.results.accuracy import Evaluation
 from tubelet.run import evaluation
-from tubelet.run.accuracy import Evaluation
 from tubelet.run.evaluation import evaluate
 from tubelet.run.shares import Share
 from tubelet.video.reader import Crop, VideoFile

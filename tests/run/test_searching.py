@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.run.test_features import made
-from tubelet.run.features import read_features
+from tests.results.test_features import made
+from tubelet.results.features import read_features
 from tubelet.run.searching import search
 
 Command = Callable[..., tuple[int, str, str]]

@@ -73,9 +73,9 @@ def embed(
     from tubelet.files import require_writable
     from tubelet.progress import Bar
     from tubelet.recipe.loading import predict_recipe
+    from tubelet.results.features import require_suffix
     from tubelet.run.clip_features import FeatureConfig
     from tubelet.run.embedding import EmbeddingConfig, embed_list
-    from tubelet.run.features import require_suffix
     from tubelet.run.inference import on_device
     from tubelet.run.prediction import asked_clip_and_views, precision_of_test
     from tubelet.run.video_files import separate_settings
@@ -142,9 +142,9 @@ def probe(
         tubelet probe train.npz test.npz --shots 5
     """
     from tubelet.progress import Bar
-    from tubelet.run.features import read_features
-    from tubelet.run.probe_task import probe_task
-    from tubelet.run.probing import ProbeConfig, probe
+    from tubelet.results.features import read_features
+    from tubelet.results.probe_task import probe_task
+    from tubelet.results.probing import ProbeConfig, probe
     from tubelet.train.runtime import choose_device
 
     if len(features) > 2:
@@ -184,7 +184,7 @@ def search(
         tubelet search features.npz videos/test/00000.mp4
         tubelet search features.npz cat.mp4 --top 3 --format jsonl
     """
-    from tubelet.run.features import read_features
+    from tubelet.results.features import read_features
     from tubelet.run.searching import embed_query, query_row
     from tubelet.run.searching import search as nearest
     from tubelet.video.reader import VideoError

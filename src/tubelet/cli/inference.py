@@ -24,7 +24,7 @@ from tubelet.errors import UserError, plural
 from tubelet.machine import is_main_process
 
 if TYPE_CHECKING:
-    from tubelet.run.accuracy import Evaluation
+    from tubelet.results.accuracy import Evaluation
 
 
 @with_hints
@@ -93,7 +93,7 @@ def evaluate(
 def _check_outputs(dump: Path | None, report: Path | None) -> None:
     """Raise a UserError, before work starts, if a file cannot be written."""
     from tubelet.files import require_writable
-    from tubelet.run.dumps import require_dump_suffix
+    from tubelet.results.dumps import require_dump_suffix
 
     if dump:
         require_dump_suffix(dump)
@@ -135,7 +135,7 @@ def _test(model: str, hints: Hints, settings: Sequence[str], folder: Path | None
 
 def _fuse(dumps: Sequence[str | Path], options: Hints) -> "Evaluation":
     """Return the result of fusing dumps; of the options only `weights` has a meaning there."""
-    from tubelet.run.fusion import fuse_evaluations
+    from tubelet.results.fusion import fuse_evaluations
 
     text = options.pop("weights")
     if given := [name for name, value in options.items() if value not in (None, False, "auto")]:

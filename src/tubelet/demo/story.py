@@ -32,7 +32,7 @@ from tubelet.recipe.schema import Recipe
 from tubelet.report.contents import Chart, Curve, DemoReport, Picture, Result
 from tubelet.report.evaluation_contents import worst_clips
 from tubelet.report.page import write_report
-from tubelet.run.accuracy import Evaluation
+from tubelet.results.accuracy import Evaluation
 from tubelet.run.evaluation import EvaluationConfig, evaluate_model
 from tubelet.run.prediction import clip_of, views_of
 from tubelet.run.training import run_recipe

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from tubelet.report.contents import Chart, Curve, Result, percent, rounded
-from tubelet.run.metrics import Calibration
+from tubelet.results.metrics import Calibration
 
 NUM_COLORS = 6  # style.css names them --series-0 to --series-5
 # Matplotlib draws with these placeholders, which are then replaced by the colors of style.css, light or dark.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tubelet.run.metrics import Calibration
+from tubelet.results.metrics import Calibration
 
 
 @dataclass(frozen=True)

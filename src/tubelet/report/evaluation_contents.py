@@ -11,8 +11,8 @@ from tubelet.data.dataset import read_clip
 from tubelet.data.manifest import Manifest, Sample, read_manifest
 from tubelet.errors import UserError, plural
 from tubelet.report.contents import ClassRow, EvaluationPage, KeyFigure, LengthRow, PairRow, WorstClip
-from tubelet.run.accuracy import Evaluation
-from tubelet.run.blocks import row_blocks
+from tubelet.results.accuracy import Evaluation
+from tubelet.results.blocks import row_blocks
 from tubelet.run.visualize import film_strip
 from tubelet.video.reader import VideoError
 

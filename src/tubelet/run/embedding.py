@@ -15,12 +15,12 @@ from tubelet.clips import AnyClip, Views
 from tubelet.data.dataset import ViewDataset, label_rows, read_views
 from tubelet.errors import UserError, plural, require_at_least, require_between
 from tubelet.machine import MAX_PROCESSES, version
+from tubelet.results.features import Features
+from tubelet.results.stored import stored_results, weights_digest
 from tubelet.run.clip_features import FeatureConfig, Per, Pool, clip_features
-from tubelet.run.features import Features
 from tubelet.run.inference import inference, on_device, require_finite
 from tubelet.run.prediction import clip_and_views, precision_of_test, require_clip
 from tubelet.run.predictor import VideoSource
-from tubelet.run.results import stored_results, weights_digest
 from tubelet.run.shares import compute_share
 from tubelet.run.video_list import VideoList
 from tubelet.settings import to_plain

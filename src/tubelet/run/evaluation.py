@@ -23,7 +23,8 @@ from tubelet.machine import MAX_PROCESSES, cores_per_process, version
 from tubelet.masking import ClassifierMasking, RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
 from tubelet.recipe.schema import EvaluateRecipe
-from tubelet.run.accuracy import Evaluation
+from tubelet.results.accuracy import Evaluation
+from tubelet.results.stored import CollectedResults, Results, stored_labels, stored_results, weights_digest
 from tubelet.run.inference import (
     combined_probabilities,
     inference,
@@ -31,7 +32,6 @@ from tubelet.run.inference import (
     require_classifier,
 )
 from tubelet.run.prediction import clip_and_views, precision_of_test
-from tubelet.run.results import CollectedResults, Results, stored_labels, stored_results, weights_digest
 from tubelet.run.shares import Share, compute_share
 from tubelet.run.tested_videos import check_classes, require_frames, seconds_of
 from tubelet.settings import to_plain

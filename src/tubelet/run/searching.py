@@ -9,12 +9,12 @@ import numpy as np
 from tubelet.checkpoints.load import load_model
 from tubelet.clips import AnyClip, Views
 from tubelet.errors import UserError, did_you_mean, excerpt
-from tubelet.run.blocks import row_blocks
+from tubelet.results.blocks import row_blocks
+from tubelet.results.features import Features, label_lists
+from tubelet.results.stored import weights_digest
 from tubelet.run.clip_features import FeatureConfig
 from tubelet.run.embedding import embed_views
-from tubelet.run.features import Features, label_lists
 from tubelet.run.inference import on_device
-from tubelet.run.results import weights_digest
 from tubelet.settings import parse
 from tubelet.video.remote import remote_url
 

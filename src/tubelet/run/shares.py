@@ -9,8 +9,8 @@ from torch import Tensor
 from tubelet.data.dataset import Batch, ViewDataset
 from tubelet.data.loader import default_workers, view_order
 from tubelet.data.workers import Workers
+from tubelet.results.stored import Results
 from tubelet.run.inference import scored_batches
-from tubelet.run.results import Results
 from tubelet.train.runtime import Runtime
 
 

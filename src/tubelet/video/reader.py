@@ -151,7 +151,7 @@ class LastVideo:
         self._deadline.restart()
         try:
             yield VideoSegment(self._video, path, start, end)
-        except BaseException:  # whatever state it left the file in
+        except BaseException:
             self.close()
             raise
 

@@ -31,7 +31,7 @@ from torch import nn
 from tubelet.data.dataset import label_rows
 from tubelet.data.manifest import Manifest, Sample
 from tubelet.files import discard_partials, exclusive, write_json
-from tubelet.run.blocks import mapped_array, row_blocks, write_array
+from tubelet.results.blocks import mapped_array, row_blocks, write_array
 from tubelet.train.runtime import Runtime
 from tubelet.video.image_folder import size_and_version
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from tubelet.errors import UserError, excerpt, plural
-from tubelet.run.accuracy import Evaluation
-from tubelet.run.blocks import mapped_array, row_blocks
+from tubelet.results.accuracy import Evaluation
+from tubelet.results.blocks import mapped_array, row_blocks
 
 
 def fuse_evaluations(

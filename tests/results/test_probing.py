@@ -13,10 +13,10 @@ import torch
 from torch.nn import functional
 
 from tubelet.errors import UserError
-from tubelet.run import probing
-from tubelet.run.features import Features
-from tubelet.run.probe_task import ProbeSet, ProbeTask, probe_task
-from tubelet.run.probing import ProbeConfig, knn_scores, probe, train_heads
+from tubelet.results import probing
+from tubelet.results.features import Features
+from tubelet.results.probe_task import ProbeSet, ProbeTask, probe_task
+from tubelet.results.probing import ProbeConfig, knn_scores, probe, train_heads
 
 Command = Callable[..., tuple[int, str, str]]
 HEADER: dict[str, Any] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tubelet.run.accuracy import Evaluation
+from tubelet.results.accuracy import Evaluation
 
 
 def test_top_k_and_confusion_count_by_hand() -> None:

@@ -27,7 +27,7 @@ import numpy as np
 
 from tubelet.errors import UserError, plural
 from tubelet.files import replacing
-from tubelet.run.blocks import row_blocks, write_array
+from tubelet.results.blocks import row_blocks, write_array
 
 SUFFIXES = (".npz", ".parquet")
 _MEMBERS = ("features", "names", "labels", "classes", "splits", "start", "end", "broken", "header")

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tubelet.errors import UserError, excerpt, first_few, plural
-from tubelet.run.features import Features
-from tubelet.run.metrics import average_precision
+from tubelet.results.features import Features
+from tubelet.results.metrics import average_precision
 
 READ_TOGETHER = 256
 """Videos whose features are in memory at a time."""

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from tubelet.errors import UserError
-from tubelet.run import blocks
-from tubelet.run.accuracy import Evaluation
+from tubelet.results import blocks
+from tubelet.results.accuracy import Evaluation
 
 CLASSES = ("run, fast", 'say "hi"', "sitzen; müde", "fall")
 

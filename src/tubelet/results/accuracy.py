@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from tubelet.errors import excerpt, plural
-from tubelet.run.blocks import columns, row_blocks
-from tubelet.run.dumps import ScoredVideos, read_dump, write_dump
-from tubelet.run.metrics import (
+from tubelet.results.blocks import columns, row_blocks
+from tubelet.results.dumps import ScoredVideos, read_dump, write_dump
+from tubelet.results.metrics import (
     Calibration,
     ClassScore,
     ConfusedPair,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tubelet.run.metrics import average_precision, calibration
+from tubelet.results.metrics import average_precision, calibration
 
 
 def precision_by_hand(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tubelet.errors import UserError
-from tubelet.run.features import Features, read_features
+from tubelet.results.features import Features, read_features
 
 
 def made(count: int = 5, rows: int | None = None, *, multi_label: bool = False) -> Features:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tubelet.errors import UserError
-from tubelet.run import blocks
-from tubelet.run.accuracy import Evaluation
-from tubelet.run.fusion import fuse_evaluations
+from tubelet.results import blocks
+from tubelet.results.accuracy import Evaluation
+from tubelet.results.fusion import fuse_evaluations
 
 CLASSES = ("run", "walk", "sit")
 

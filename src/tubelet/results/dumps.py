@@ -18,7 +18,7 @@ import torch
 
 from tubelet.errors import UserError
 from tubelet.files import replacing
-from tubelet.run.blocks import mapped_array, row_blocks, write_array
+from tubelet.results.blocks import mapped_array, row_blocks, write_array
 
 _NAMES_TOGETHER = 4096
 _BLOCK_BYTES = 2**23

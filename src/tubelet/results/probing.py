@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from tubelet.errors import UserError, plural, require_above, require_at_least
 from tubelet.models.heads import AttentiveHead, AttentiveHeadConfig
-from tubelet.run.probe_task import READ_TOGETHER, ProbeSet, ProbeTask
+from tubelet.results.probe_task import READ_TOGETHER, ProbeSet, ProbeTask
 
 _HELD_OUT = 5  # one of so many training videos of a class, where there is no list to choose the rate on
 _HEAD_DIM = 64  # of the attentive probe, as in vision transformers

@@ -23,10 +23,11 @@ from tubelet.errors import UserError
 from tubelet.files import exclusive
 from tubelet.masking import RunningCellMasking
 from tubelet.models.classifier import VideoClassifier
-from tubelet.run import evaluation, results
-from tubelet.run.accuracy import Evaluation
+from tubelet.results import stored
+from tubelet.results.accuracy import Evaluation
+from tubelet.results.stored import record_type, stored_results, write_part
+from tubelet.run import evaluation
 from tubelet.run.evaluation import EvaluationConfig, evaluate
-from tubelet.run.results import record_type, stored_results, write_part
 from tubelet.train.runtime import Runtime
 
 
@@ -122,7 +123,7 @@ def test_the_files_of_a_test_are_joined_at_its_end(
     tested: Callable[..., Evaluation], data: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tested(data)
-    monkeypatch.setattr(results, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(stored, "SAVE_EVERY_S", 0.0)
     with pytest.raises(Interrupted):
         tested(data, out=out, stop_after=8)
     assert len(parts(out)) == 4
@@ -139,7 +140,7 @@ def test_damaged_and_incomplete_files_are_computed_again_and_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     whole = tested(data)
-    monkeypatch.setattr(results, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(stored, "SAVE_EVERY_S", 0.0)
     with pytest.raises(Interrupted):
         tested(data, out=out, stop_after=8)
     flipped, cut, empty, intact = parts(out)
@@ -204,10 +205,10 @@ def test_an_image_folder_that_has_changed_in_place_is_tested_again(tmp_path: Pat
     for number in range(3):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
     manifest = Manifest(tmp_path, "test", (Sample("a", 0),), ("x",))
-    before = results.video_keys(manifest)
-    assert results.video_keys(manifest) == before
+    before = stored.video_keys(manifest)
+    assert stored.video_keys(manifest) == before
     os.utime(folder / "1.png", ns=(0, folder.stat().st_mtime_ns + 10**9))
-    assert results.video_keys(manifest) != before
+    assert stored.video_keys(manifest) != before
 
 
 def test_other_lists_and_labels_of_the_same_videos_use_the_same_results(
@@ -331,11 +332,11 @@ def test_a_part_is_an_array_that_numpy_reads(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from tubelet.run import results
+from tubelet.results import stored
 from tubelet.run.evaluation import evaluate
 
 model, data, out = sys.argv[1:]
-results.SAVE_EVERY_S = 0
+stored.SAVE_EVERY_S = 0
 
 def kill(done, total):
     if done == 4:
