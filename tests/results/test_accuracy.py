@@ -75,7 +75,9 @@ def test_metrics_of_other_labels_are_refused() -> None:
 
 def test_broken_videos_are_counted_and_named_under_the_numbers() -> None:
     for broken, counted in ((1, "1 video could not be read"), (2, "2 videos could not be read")):
-        lines = result_of(np.array([0, 3, 2]), SCORES, broken).summary().splitlines()
+        outcome = result_of(np.array([0, 3, 2]), SCORES, broken)
+        assert outcome.headline().endswith(f"of 3 videos)  ({counted})")
+        lines = outcome.summary().splitlines()
         assert lines[2].startswith(counted)
         assert lines[3:] == [f"  b{k}.mp4: no such file" for k in range(broken)]
     assert len(result_of(LABELS, SCORES).summary().splitlines()) == 1

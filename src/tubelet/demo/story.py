@@ -205,7 +205,7 @@ def _run_tests(out: Path, config: RuntimeConfig) -> list[tuple[Evaluation, Resul
                     )
                 path.parent.mkdir(exist_ok=True)
                 evaluation.save(path)
-            print(f"{test.name}: {evaluation.summary()}", flush=True)
+            print(f"{test.name}: {evaluation.headline()}", flush=True)
             result = Result(
                 name=test.name,
                 group=test.group,

@@ -176,6 +176,11 @@ class Evaluation(ScoredVideos):
         if self.multi_label:
             raise ValueError("this test is multi-label: use mean_average_precision()")
 
+    def headline(self) -> str:
+        """Return the metrics on one line, with the denominator and the number of broken videos."""
+        broken = f"  ({plural(len(self.broken), 'video')} could not be read)" if self.broken else ""
+        return self._result() + broken
+
     def summary(self) -> str:
         """Return the result in a few lines, with the denominators and the broken videos."""
         lines = [

@@ -112,7 +112,7 @@ def _test(run: ArmRun, training: dict[str, float]) -> None:
             result = run_test(test, model, manifest, out=run.folder / "evaluations", progress=progress)
         metrics[name] = result.metrics() | {"videos": len(result.names), "broken": len(result.broken)}
         gflops[name] = gflops_per_view(model, test.masking)
-        _say(f"{run.arm}{f', {name}' if name else ''}, seed {run.seed}: {result.summary()}")
+        _say(f"{run.arm}{f', {name}' if name else ''}, seed {run.seed}: {result.headline()}")
     if is_main_process():
         outcome = {"metrics": metrics, "gflops": gflops, "parameters": parameter_count(model)}
         write_json(run.folder / RESULT, _asked(run) | outcome | {"training": training})
