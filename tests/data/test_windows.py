@@ -10,7 +10,7 @@ import torch
 from tests.videos import index_of, moving_frames, write_video
 from tubelet.clips import DenseClip, SegmentClip, Views
 from tubelet.data.dataset import read_views
-from tubelet.data.manifest import segment_times
+from tubelet.data.manifest import segment_name, segment_times
 from tubelet.data.windows import SlidingWindows, WindowViews
 from tubelet.errors import UserError
 from tubelet.video.packets import Decoding
@@ -82,6 +82,16 @@ def test_windows_in_frames_have_times(long_video: Path) -> None:
     assert [round(window.start_s, 6) for window in found] == [0, 1.28, 2.56, 2.96]
     assert found[-1].end_s == pytest.approx(3.6)
     assert found[0].end_s == pytest.approx(0.64)
+
+
+def test_written_times_of_windows_in_frames_are_those_of_their_frames(long_video: Path) -> None:
+    ticks = {"30": (512, 1 / 15360), "29.97": (1001, 1 / 30000), "23.976": (1001, 1 / 24000), "webm": (33, 1e-3)}
+    for rate, (step, tick) in ticks.items():
+        times = [step * k for k in range(90)]
+        index = replace(index_of(long_video), times=times, tick_s=tick, fps=1 / (step * tick))
+        for window in SlidingWindows(16, 5, "f").of(index):
+            start, end = segment_times(segment_name("a.mp4", window.start_s, window.end_s))
+            assert index.frames_between(start, end) == window.frames, (rate, window)
 
 
 def test_a_short_video_is_one_window_and_gaps_have_none(long_video: Path) -> None:

@@ -27,7 +27,9 @@ from tubelet.video.demux import (
 )
 from tubelet.video.sources import Deadline, VideoError
 
-_ROUNDING_TICKS = 1e-3  # a time in seconds is not exactly a number of ticks
+# A time in seconds is not exactly a number of ticks, and lists have microseconds.
+_ROUNDING_TICKS = 1e-3
+_ROUNDING_S = 1e-6
 _VP8_SHOWN_BIT = 1 << 4  # in the first byte of a frame
 
 
@@ -98,11 +100,13 @@ class VideoIndex:
         None is the start or the end of the video.
         """
 
-        def first_from(seconds: float) -> int:
-            return bisect_left(self.times, self.times[0] + seconds / self.tick_s - _ROUNDING_TICKS)
-
         if not self.tick_s:
             return range(0)
+        rounding = max(_ROUNDING_TICKS, _ROUNDING_S / self.tick_s)
+
+        def first_from(seconds: float) -> int:
+            return bisect_left(self.times, self.times[0] + seconds / self.tick_s - rounding)
+
         return range(first_from(start_s or 0.0), len(self) if end_s is None else first_from(end_s))
 
     def require(self, numbers: Sequence[int], path: Path | str) -> set[int]:
