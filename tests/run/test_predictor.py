@@ -40,6 +40,29 @@ def test_the_answers_are_those_of_one_video_at_a_time_in_any_batch(trained: Path
             np.testing.assert_allclose(again.probabilities, one_by_one[3].probabilities, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_streams_in_turns_have_the_answers_of_streams_one_after_another(
+    trained: Path, files: list[Path]
+) -> None:
+    model = load_model(trained / "finetune")
+
+    def ask(kind: str, predictor: tubelet.Predictor, file: Path) -> Iterator[object]:
+        return predictor.windows(file, "8f", "4f") if kind == "windows" else predictor.stream([file] * 3)
+
+    for workers, kind in ((0, "windows"), (1, "windows"), (0, "files"), (1, "files")):
+        predictor = tubelet.Predictor(model, precision="fp32", workers=workers, device="cpu")
+        expected = [list(ask(kind, predictor, file)) for file in files[5:7]]
+        first, second = (ask(kind, predictor, file) for file in files[5:7])
+        taken = [[next(first)], list(second)]
+        taken[0] += first
+        for found, alone in zip(taken, expected, strict=True):
+            for each, other in zip(found, alone, strict=True):
+                assert isinstance(each, tubelet.Prediction)
+                assert isinstance(other, tubelet.Prediction)
+                assert (each.video, each.start) == (other.video, other.start)
+                np.testing.assert_allclose(each.probabilities, other.probabilities, atol=1e-6)
+
+
 def test_broken_videos_are_results_at_their_position(trained: Path, videos: Path) -> None:
     names = ["0.mp4", *BROKEN, "1.mp4", "0.mp4"]
     for batch_size in (1, 2, 8):

@@ -1,7 +1,7 @@
 """Windows of a video are smoothed, merged into segments, and written as subtitles."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,26 @@ def test_neighbors_of_one_class_are_a_segment() -> None:
         found = list(merged(windows(best, length, hop)))
         assert [(each.start, each.end, each.name) for each in found] == expected
         assert all(each.probability == pytest.approx(0.8) for each in found)
+
+
+def test_windows_before_a_failure_are_finished() -> None:
+    read = windows([0, 0, 1], 1, 1)
+
+    def breaking() -> Iterator[tubelet.Prediction]:
+        yield from read
+        raise tubelet.VideoError("x.mp4: cut off")
+
+    for smooth in (1, 2, 9):
+        found: list[tubelet.Prediction] = []
+        with pytest.raises(tubelet.VideoError, match="cut off"):
+            found.extend(smoothed(breaking(), smooth))
+        expected = list(smoothed(read, smooth))
+        assert [each.start for each in found] == [0, 1, 2]
+        assert all((a.probabilities == b.probabilities).all() for a, b in zip(found, expected, strict=True))
+    segments: list[Segment] = []
+    with pytest.raises(tubelet.VideoError, match="cut off"):
+        segments.extend(merged(smoothed(breaking(), 1)))
+    assert [(each.start, each.end, each.name) for each in segments] == [(0, 2, "a"), (2, 3, "b")]
 
 
 def test_times_of_subtitles_are_rounded_to_milliseconds() -> None:

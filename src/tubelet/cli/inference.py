@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +20,7 @@ from tubelet.cli.options import (
     with_hints,
     with_runtime,
 )
+from tubelet.cli.stopping import say_if_stopped
 from tubelet.errors import UserError, plural
 from tubelet.machine import is_main_process
 
@@ -153,18 +154,10 @@ def _fuse(dumps: Sequence[str | Path], options: Hints) -> "Evaluation":
     return result
 
 
-@contextmanager
-def say_what_is_kept(folder: Path | None) -> Iterator[None]:
+def say_what_is_kept(folder: Path | None) -> AbstractContextManager[None]:
     """On Ctrl-C, print where the results of finished videos are."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if folder and is_main_process():
-            print(
-                f"tubelet: {folder} has the results of the finished videos: repeat the command to resume",
-                file=sys.stderr,
-            )
-        raise
+    kept = f"; {folder} has the results of the finished videos: repeat the command to resume"
+    return say_if_stopped(lambda: kept if folder else "")
 
 
 def _results_folder(model: str, dump: Path | None) -> Path | None:

@@ -18,10 +18,11 @@ from tubelet.cli.predict import predict
 from tubelet.cli.prepare import prepare
 from tubelet.cli.recipe import recipe
 from tubelet.cli.report import report
+from tubelet.cli.stopping import say, say_if_stopped
 from tubelet.cli.sweep import sweep
 from tubelet.cli.train import finetune, pretrain
 from tubelet.errors import UserError, shortened
-from tubelet.machine import exit_process, is_first_to_report, version
+from tubelet.machine import exit_process, version
 
 
 def demo(
@@ -79,6 +80,10 @@ class _InOrder(Verbs):
     def list_commands(self, context: Any) -> list[str]:
         return [name for panel in COMMANDS.values() for name in panel]
 
+    def invoke(self, context: Any) -> Any:
+        with say_if_stopped():
+            return super().invoke(context)
+
 
 app = typer.Typer(cls=_InOrder, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 for panel, commands in COMMANDS.items():
@@ -125,14 +130,9 @@ def main() -> None:
     except SystemExit as end:  # typer raises it at the end of every command
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
     except UserError as error:
-        _report(str(error))
+        say(str(error))
     except OSError as error:
         file = f"{error.filename}: " if error.filename else ""
         advice = "Finished work is kept: fix this and run the command again"
-        _report(shortened(f"{file}{error.strerror or error}. {advice}"))
+        say(shortened(f"{file}{error.strerror or error}. {advice}"))
     exit_process(code)
-
-
-def _report(message: str) -> None:
-    if is_first_to_report(message):
-        print(f"tubelet: {message}", file=sys.stderr)

@@ -1,6 +1,5 @@
 """`tubelet predict`: the classes of videos."""
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tubelet.cli.options import Device, Hints, ModelSource, Precision, with_hints
+from tubelet.cli.stopping import say_if_stopped
 from tubelet.errors import UserError, plural
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from tubelet.run.prediction import Prediction
     from tubelet.run.prediction_output import Output
     from tubelet.run.predictor import Predictor
-
-_PIPE_CLOSED = 128 + 13  # the exit code of a program that SIGPIPE ends
 
 
 @with_hints
@@ -86,8 +84,9 @@ def predict(
     predictor = Predictor(
         classifier, protocol=recipe.protocol, clip=clip, views=views, device=device, precision=precision
     )
-    with Bar("predicting") as bar:
-        printer = _Printer(bar)
+    bar = Bar("predicting")
+    printer = _Printer(bar)
+    with say_if_stopped(lambda: f" after {printer.progress}"), bar:
         rounds = [known] if known is not None else _arriving_videos(printer)
         if window is None:
             has_times = any(sample.start is not None or sample.end is not None for sample in known or ())
@@ -119,18 +118,10 @@ def _run(
     show: "Callable[[Sequence[Sample], _Printer], None]",
     printer: "_Printer",
 ) -> None:
-    """Print the results of all videos; if it is interrupted, report how many were finished."""
-    try:
-        for samples in rounds:
-            printer.expect(len(samples))
-            show(samples, printer)
-    except KeyboardInterrupt:
-        printer.report(f"stopped after {printer.progress}")
-        raise
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at exit
-        printer.report(f"the output was closed after {printer.progress}")
-        raise typer.Exit(_PIPE_CLOSED) from None
+    """Print the results of all videos."""
+    for samples in rounds:
+        printer.expect(len(samples))
+        show(samples, printer)
 
 
 def _show_videos(

@@ -1,6 +1,7 @@
 """Video files in, class names out: one file, a list, or a stream of them."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import count, islice
 from pathlib import Path
@@ -92,7 +93,7 @@ class Predictor:
         device_type = self._runtime.device.type
         self._batch_size = batch_size or (1 if device_type == "cpu" else _GPU_BATCH)
         self._num_workers = default_workers(device_type) if workers is None else workers
-        self._window_workers: dict[SlidingWindows, Workers] = {}  # of the last windows
+        self._idle: dict[SlidingWindows | None, Workers] = {}  # by the last windows; None: of whole videos
         self._numbers = count()  # of the videos
 
     def __call__(
@@ -120,7 +121,7 @@ class Predictor:
         """Yield the prediction of each video in order, or why it cannot be read, as soon as it is known.
 
         Processes decode ahead of the model. Of an iterator, which may be endless, 256 videos are taken at a
-        time. Finish one stream before you begin another.
+        time. Streams that are used in turns have processes of their own each.
 
         Args:
             videos: files, folders of images and URLs; or `Sample`s, which may be segments.
@@ -130,12 +131,13 @@ class Predictor:
                 have the model's number of frames, the probabilities of a video are not finite, or a decoding
                 process was killed.
         """
-        if isinstance(videos, Sequence):
-            yield from self._round([_sample(video) for video in videos])
-            return
-        iterator = iter(videos)
-        while samples := [_sample(video) for video in islice(iterator, _ROUND)]:
-            yield from self._round(samples)
+        with self._workers() as workers:
+            if isinstance(videos, Sequence):
+                yield from self._round([_sample(video) for video in videos], workers)
+                return
+            iterator = iter(videos)
+            while samples := [_sample(video) for video in islice(iterator, _ROUND)]:
+                yield from self._round(samples, workers)
 
     def windows(
         self, video: str | Path, window: float | str, hop: float | str | None = None, *, smooth: int = 1
@@ -161,27 +163,24 @@ class Predictor:
         return smoothed(self._windows(str(video), SlidingWindows.parse(window, hop)), smooth)
 
     def _windows(self, video: str, windows: SlidingWindows) -> Iterator[Prediction]:
-        if windows not in self._window_workers:
-            size, (clip, views) = self.model.config.encoder.image_size, self.clip_and_views
-            dataset = WindowViews(windows, clip, views, size=size, count=self._batch_size)
-            self._window_workers = {windows: self._start_workers(dataset, min(self._num_workers, 1))}
-        workers, number = self._window_workers[windows], next(self._numbers)
-        for first in count(0, _ITEMS * self._batch_size):  # how many there are, only the worker knows
-            keys = [[(number, video, first + k * self._batch_size)] for k in range(_ITEMS)]
-            batches = workers.batches(keys)
-            for scored in scored_batches(batches, self._probabilities, self.clip_and_views[1].count):
-                for reason in scored.failures.values():
-                    raise VideoError(reason)
-                if not scored.num_views:
-                    return
-                for name, probabilities in zip(scored.names, scored.values, strict=True):
-                    start, end = segment_times(name)
-                    yield self._prediction(probabilities, Sample(video, start=start, end=end))
+        number = next(self._numbers)
+        with self._workers(windows) as workers:
+            for first in count(0, _ITEMS * self._batch_size):  # how many there are, only the worker knows
+                keys = [[(number, video, first + k * self._batch_size)] for k in range(_ITEMS)]
+                batches = workers.batches(keys)
+                for scored in scored_batches(batches, self._probabilities, self.clip_and_views[1].count):
+                    for reason in scored.failures.values():
+                        raise VideoError(reason)
+                    if not scored.num_views:
+                        return
+                    for name, probabilities in zip(scored.names, scored.values, strict=True):
+                        start, end = segment_times(name)
+                        yield self._prediction(probabilities, Sample(video, start=start, end=end))
 
-    def _round(self, samples: Sequence[Sample]) -> Iterator[Prediction | UnreadableVideo]:
+    def _round(self, samples: Sequence[Sample], workers: Workers) -> Iterator[Prediction | UnreadableVideo]:
         """Yield the results of videos that are all known."""
         keys = list(zip(self._numbers, samples, strict=False))
-        batches = self._grouped(self._workers.batches([[key] for key in keys]))
+        batches = self._grouped(workers.batches([[key] for key in keys]))
         of_batches = scored_batches(batches, self._probabilities, self.clip_and_views[1].count)
         for first, scored in zip(range(0, len(keys), self._batch_size), of_batches, strict=True):
             found = dict(zip(scored.index.tolist(), scored.values, strict=True))
@@ -201,13 +200,23 @@ class Predictor:
         require_frames(clip, self.model.config.encoder, setting="clip.frames")
         return clip, views
 
-    @cached_property
-    def _workers(self) -> Workers:
-        dataset = SampleViews(*self.clip_and_views, size=self.model.config.encoder.image_size)
-        return self._start_workers(dataset, self._num_workers)
+    @contextmanager
+    def _workers(self, windows: SlidingWindows | None = None) -> Iterator[Workers]:
+        """Take decoding processes that no other stream uses, and keep them for the next one."""
+        workers = self._idle.pop(windows, None) or self._start_workers(windows)
+        try:
+            yield workers
+        finally:
+            self._idle = {key: kept for key, kept in self._idle.items() if key is None}
+            self._idle[windows] = workers
 
-    def _start_workers(self, dataset: SampleViews | WindowViews, num_workers: int) -> Workers:
-        return Workers(dataset, num_workers, for_gpu=self._runtime.device.type == "cuda")
+    def _start_workers(self, windows: SlidingWindows | None) -> Workers:
+        size, (clip, views) = self.model.config.encoder.image_size, self.clip_and_views
+        for_gpu = self._runtime.device.type == "cuda"
+        if windows is None:
+            return Workers(SampleViews(clip, views, size=size), self._num_workers, for_gpu=for_gpu)
+        dataset = WindowViews(windows, clip, views, size=size, count=self._batch_size)
+        return Workers(dataset, min(self._num_workers, 1), for_gpu=for_gpu)
 
     def _grouped(self, videos: Iterator[Batch]) -> Iterator[Batch]:
         """Yield batches for the model, on its device, of one video each as they are read."""

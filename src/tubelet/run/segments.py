@@ -8,6 +8,7 @@ from itertools import chain, pairwise, repeat
 import numpy as np
 
 from tubelet.run.prediction import Prediction
+from tubelet.video.reader import VideoError
 
 
 @dataclass(frozen=True)
@@ -30,25 +31,29 @@ class Segment:
 def smoothed(found: Iterable[Prediction], num_windows: int) -> Iterator[Prediction]:
     """Yield predictions averaged over `num_windows` windows around each, fewer at the ends of the video.
 
-    Of an even number, one more of them is before than after.
+    Of an even number, one more of them is before than after. Where the video cannot be read further, it ends
+    for the windows that were read, and then the VideoError is raised.
     """
     num_before, num_after = num_windows // 2, (num_windows - 1) // 2
     near: deque[Prediction | None] = deque([None] * num_windows, maxlen=num_windows)
-    for prediction in chain(found, repeat(None, num_after)):
+    readable = _Readable(found)
+    for prediction in chain(readable, repeat(None, num_after)):
         near.append(prediction)
         if center := near[num_before]:
             mean = np.mean([each.probabilities for each in near if each], axis=0)
             yield replace(center, probabilities=mean)
+    readable.raise_failure()
 
 
 def merged(found: Iterable[Prediction]) -> Iterator[Segment]:
     """Yield segments of neighboring windows with the same best class.
 
     Where two windows overlap, the first counts until the middle of the overlap. A gap between two windows is
-    in no segment.
+    in no segment. Where the video cannot be read further, as for `smoothed`.
     """
     start, segments = None, list[Segment]()  # of one class, that touch each other
-    for window, following in pairwise(chain(found, [None])):
+    readable = _Readable(found)
+    for window, following in pairwise(chain(readable, [None])):
         assert window
         assert window.start is not None
         assert window.end is not None
@@ -61,6 +66,26 @@ def merged(found: Iterable[Prediction]) -> Iterator[Segment]:
         segments.append(Segment(begin, end, name, probability))
     if segments:
         yield _joined(segments)
+    readable.raise_failure()
+
+
+class _Readable:
+    """The windows of a video up to the first that cannot be read."""
+
+    def __init__(self, found: Iterable[Prediction]) -> None:
+        self._found = found
+        self._failure: VideoError | None = None
+
+    def __iter__(self) -> Iterator[Prediction]:
+        try:
+            yield from self._found
+        except VideoError as error:
+            self._failure = error
+
+    def raise_failure(self) -> None:
+        """Raise why the rest cannot be read, if there is a rest."""
+        if self._failure:
+            raise self._failure
 
 
 def _border(end: float, following: Prediction | None) -> tuple[float, float | None]:
