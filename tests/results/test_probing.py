@@ -172,6 +172,34 @@ def test_multi_label_features_are_scored_by_average_precision() -> None:
     assert results[-1].mean > 0.95
 
 
+def test_videos_that_show_none_of_the_classes_count_in_a_multi_label_probe() -> None:
+    vectors, labels = blobs(200, 0, spread=0.3)
+    rows = np.stack([labels == 0, labels == 1], axis=1)  # a third of them shows neither
+    task = probe_task([features(vectors, rows, ["train"] * 150 + ["test"] * 50, classes=2)], ["a"])
+    assert (len(task.train), len(task.test)) == (150, 50)
+    assert not task.test.target.any(1).all()
+    assert probe(task, ProbeConfig(epochs=40, batch_size=32, seeds=1))[-1].mean > 0.9
+
+
+def test_the_protocol_counts_the_classes_that_are_trained_on() -> None:
+    vectors, labels = blobs(90, 0)
+    task = probe_task([features(vectors, labels % 2, ["train"] * 60 + ["test"] * 30)], ["a"])
+    assert "train: 60 videos of 2 classes" in task.protocol(None)
+    assert "train: 5 of each of 2 classes, drawn by each seed from 60 videos" in task.protocol(5)
+
+
+def test_training_on_tested_videos_is_refused(tubelet: Command, tmp_path: Path) -> None:
+    vectors, labels = blobs(60, 0)
+    features(vectors, labels).save(tmp_path / "all.npz")
+    features(vectors[:20], labels[:20]).save(tmp_path / "test.npz")
+    code, out, err = tubelet("probe", tmp_path / "all.npz", tmp_path / "test.npz")
+    assert (code, out) == (2, "")
+    assert "all.npz has 20 of the 20 videos of " in err
+    assert "0.mp4" in err
+    features(vectors[20:40], labels[20:40]).save(tmp_path / "test.npz")  # the same names in another folder
+    assert tubelet("probe", tmp_path / "all.npz", tmp_path / "test.npz", "--epochs", 1)[0] == 0
+
+
 def test_probe_prints_the_protocol_and_a_table(tubelet: Command, tmp_path: Path) -> None:
     vectors, labels = blobs(120, 0)
     labels[5] = -1  # one without a label
@@ -196,7 +224,7 @@ def test_bad_input_is_one_message(tubelet: Command, tmp_path: Path) -> None:
     train, none = features(vectors, labels), np.full(30, -1)
     for name, made in (
         ("train", train),
-        ("one", features(vectors, np.ones(30, np.int64))),
+        ("one", features(vectors + 1, np.ones(30, np.int64))),
         ("unlabeled", features(vectors, none)),
         ("empty", features(vectors[:0], none[:0])),
         ("other", features(vectors, labels, weights="fedcba")),
@@ -207,7 +235,8 @@ def test_bad_input_is_one_message(tubelet: Command, tmp_path: Path) -> None:
     for names, named in (
         (("train", "gone"), "gone.npz"), (("train", "empty"), "empty.npz"), (("one", "train"), "one class"),
         (("train", "other"), "weights"), (("train", "layer"), "layer"), (("train", "classes"), "classes"),
-        (("train",), "second file"), (("train", "unlabeled"), "unlabeled.npz"), (("train",) * 3, "3"),
+        (("train",), "second file"), (("train", "unlabeled"), "unlabeled.npz has no labels"),
+        (("train",) * 3, "3"),
     ):  # fmt: skip
         code, out, err = tubelet("probe", *(tmp_path / f"{name}.npz" for name in names))
         assert (code, out) == (2, ""), names

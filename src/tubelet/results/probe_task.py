@@ -81,8 +81,9 @@ class ProbeTask:
             f"features: block {about['layer']} of {about['depth']}, {pool}{norm} the last LayerNorm, one for "
             f"each {about['per']}; {self.train.vectors.shape[-1]} numbers"
         )
-        drawn = f", {shots} of each class drawn by each seed" if shots else ""
-        yield f"train: {plural(len(self.train), 'video')} of {len(self.classes)} classes{drawn}"
+        videos, num_classes = plural(len(self.train), "video"), int(self.train.target.any(0).sum())
+        drawn = f"{shots} of each of {num_classes} classes, drawn by each seed from " if shots else ""
+        yield f"train: {drawn}{videos}" + ("" if shots else f" of {num_classes} classes")
         chosen = f"{plural(len(self.val), 'video')} of val" if self.val else "held-out training videos"
         yield f"test: {plural(len(self.test), 'video')}; learning rate chosen on {chosen}"
 
@@ -113,8 +114,8 @@ def probe_task(files: Sequence[Features], names: Sequence[str]) -> ProbeTask:
         names: what the user calls the files, for messages.
 
     Raises:
-        UserError: the features are of different models or classes, a list is missing or has no labels, or
-            there is only one class.
+        UserError: the features are of different models or classes, a list is missing or has no labels, videos
+            to test on are also those to train on, or there is only one class.
     """
     own, other, val = _two_files(files, names) if len(files) > 1 else _lists_of(files[0], names[0])
     if int(own.target.any(0).sum()) < 2:
@@ -135,22 +136,27 @@ def _lists_of(features: Features, name: str) -> tuple[ProbeSet, ProbeSet, ProbeS
 
 
 def _two_files(files: Sequence[Features], names: Sequence[str]) -> tuple[ProbeSet, ProbeSet, None]:
-    _require_same(files[0], files[1], names)
     train, test = map(_labeled, files)
     if not train or not test:
         name = names[1] if train else names[0]
         raise UserError(f"{name} has no labels: embed a data set that has them (docs/features.md)")
+    _require_same(files[0], files[1], names)
+    _require_disjoint(files[0], files[1], names)
     return train, test, None
 
 
 def _labeled(features: Features, split: str | None = None) -> ProbeSet | None:
-    """Return the labeled videos (of a list); None if no video has one."""
+    """Return the labeled videos (of a list); None if no video has a label.
+
+    A video of a multi-label data set may show none of the classes.
+    """
     chosen = np.ones(len(features), dtype=bool) if split is None else np.array(features.splits) == split
-    chosen &= features.labels.any(1) if features.labels.ndim == 2 else features.labels >= 0
+    if features.labels.ndim == 1:
+        chosen &= features.labels >= 0
     index = np.flatnonzero(chosen)
-    if not len(index):
-        return None
     labels = torch.from_numpy(features.labels[index])
+    if not len(index) or (labels.ndim == 2 and not labels.any()):
+        return None
     target = labels if labels.ndim == 2 else functional.one_hot(labels, len(features.classes))
     return ProbeSet(features.vectors, index, target.float())
 
@@ -166,4 +172,19 @@ def _require_same(train: Features, test: Features, names: Sequence[str]) -> None
         raise UserError(
             f"{names[0]} and {names[1]} have other classes: the first are {first_few(train.classes, 3)} and "
             f"{first_few(test.classes, 3)}"
+        )
+
+
+def _require_disjoint(train: Features, test: Features, names: Sequence[str]) -> None:
+    """Raise a UserError if a video is in both: the same name may also be that of another folder's video."""
+    rows = {name: row for row, name in enumerate(train.names)}
+    both = [
+        name
+        for row, name in enumerate(test.names)
+        if name in rows and np.array_equal(train.vectors[rows[name]], test.vectors[row])
+    ]
+    if both:
+        shared = f"{len(both):,} of the {plural(len(test), 'video')} of {names[1]}"
+        raise UserError(
+            f"{names[0]} has {shared}, the first {both[0]}: embed each list into its own file, with --split"
         )
