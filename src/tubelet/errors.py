@@ -110,6 +110,11 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def printable(text: str) -> str:
+    """Return a text with escapes such as `\\x1b` for controls, line ends and bytes that are not text."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def excerpt(text: str, length: int = 80) -> str:
     """Return the beginning of a text that other people wrote, for messages."""
     return text if len(text) <= length else f"{text[:length]}…"

@@ -270,6 +270,11 @@ def test_same_report_same_page_and_no_global_state(html: str) -> None:
     assert dict(matplotlib.rcParams) == before
 
 
+def test_names_that_are_not_text_are_escapes(tmp_path: Path) -> None:
+    write_report(replace(REPORT, title="\udcff.npz"), tmp_path / "report.html")
+    assert r"\udcff.npz" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_written_whole_or_not_at_all(html: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "new" / "report.html"
     write_report(REPORT, path)

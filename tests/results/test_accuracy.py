@@ -83,6 +83,15 @@ def test_broken_videos_are_counted_and_named_under_the_numbers() -> None:
     assert len(result_of(LABELS, SCORES).summary().splitlines()) == 1
 
 
+def test_names_cannot_change_a_terminal() -> None:
+    names = ("a\x1b[31m", "b\nc", "d", "e")
+    outcome = replace(result_of(np.array([0, 1, 2]), SCORES), classes=names, broken={"x": "x\x1b: gone"})
+    for text in (outcome.summary(), outcome.details()):
+        assert "\x1b" not in text
+        assert r"\x1b" in text
+    assert r"b\nc" in outcome.details()
+
+
 def test_few_classes_are_listed_and_the_confused_pairs_named(tmp_path: Path) -> None:
     labels = np.array([0, 0, 0, 1, 1, 2])
     predicted = np.array([0, 1, 1, 1, 2, 2])

@@ -206,6 +206,8 @@ def test_other_files_than_dumps_are_named(single: Evaluation, tmp_path: Path) ->
         tmp_path / "none.npz"
     )
     replace(single, names=single.names[:5]).save(tmp_path / "few names.npz")
+    replace(single, labels=single.labels + 50).save(tmp_path / "label.npz")
+    replace(single, probabilities=single.probabilities * np.float32("nan")).save(tmp_path / "nan.npz")
     doubles = single.probabilities.astype(np.float64)
     replace(single, probabilities=doubles).save(tmp_path / "doubles.npz")
     (tmp_path / "x.csv").write_text("video,class\n")
@@ -213,7 +215,8 @@ def test_other_files_than_dumps_are_named(single: Evaluation, tmp_path: Path) ->
         ("empty.npz", "it is empty"), ("cut.npz", "damaged"), ("flipped.npz", "damaged"),
         ("folder.npz", "directory"), ("other.npz", "something else"), ("objects.npz", "something else"),
         ("none.npz", "no videos"), ("few names.npz", "do not fit"), ("doubles.npz", "do not fit"),
-        ("x.csv", r"\.npz"), ("missing.npz", "No such file"),
+        ("label.npz", "label outside"), ("nan.npz", "finite"), ("x.csv", r"\.npz"),
+        ("missing.npz", "No such file"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=reason) as error:
             Evaluation.load(tmp_path / name)

@@ -9,6 +9,11 @@ import pytest
 from tubelet.errors import UserError
 from tubelet.results.features import Features, read_features
 
+HEADER = {
+    "model": "x.pth", "weights": "0123", "per": "video", "layer": 12, "depth": 12, "pool": "mean",
+    "norm": True,
+}  # fmt: skip
+
 
 def made(count: int = 5, rows: int | None = None, *, multi_label: bool = False) -> Features:
     """Random features of three classes; the last video has no label."""
@@ -24,7 +29,7 @@ def made(count: int = 5, rows: int | None = None, *, multi_label: bool = False) 
         splits=["train", *[""] * (count - 1)][:count],
         start=np.where(np.arange(count) > 2, np.arange(count) / 2, np.nan),
         end=np.full(count, np.nan),
-        header={"weights": "0123", "layer": 12},
+        header=HEADER,
         broken={"x.mp4": "why"},
     )
 
@@ -46,6 +51,12 @@ def test_features_come_back(suffix: str, tmp_path: Path) -> None:
                 assert ours == theirs, field.name
 
 
+def test_a_name_that_is_not_text_is_an_escape_in_parquet(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    replace(made(count=1), names=["\udcff.mp4"]).save(tmp_path / "f.parquet")
+    assert read_features(tmp_path / "f.parquet").names == [r"\udcff.mp4"]
+
+
 def test_features_that_were_saved_again_compressed_are_read(tmp_path: Path) -> None:
     features = made()
     features.save(tmp_path / "a.npz")
@@ -61,9 +72,28 @@ def test_a_file_that_is_missing_empty_or_not_of_features_is_one_message(tmp_path
     (tmp_path / "nothing.npz").touch()
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     with np.load(tmp_path / "whole.npz", allow_pickle=False) as saved:
-        np.savez(tmp_path / "uneven.npz", **(dict(saved) | {"labels": np.zeros(3, np.int64)}))
+        for name, damage in (
+            ("uneven", {"labels": np.zeros(3, np.int64)}),
+            ("label", {"labels": np.full(5, 3)}),
+            ("wide", {"labels": np.zeros((5, 2), bool)}),
+            ("header", {"header": np.array("{}")}),
+            ("list", {"header": np.array("[]")}),
+        ):
+            np.savez(tmp_path / f"{name}.npz", **(dict(saved) | damage))
     made(count=0).save(tmp_path / "empty.npz")
-    for name in ("gone", "text", "cut", "nothing", "other", "uneven", "empty"):
+    for name in (
+        "gone",
+        "text",
+        "cut",
+        "nothing",
+        "other",
+        "empty",
+        "uneven",
+        "label",
+        "wide",
+        "header",
+        "list",
+    ):
         with pytest.raises(UserError, match=rf"{name}\.npz"):
             read_features(tmp_path / f"{name}.npz")
 

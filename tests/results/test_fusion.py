@@ -149,6 +149,13 @@ def test_the_command_scores_dumps_again_and_dumps_what_it_averaged(
         np.testing.assert_array_equal(loaded.probabilities, fused.probabilities)
 
 
+def test_a_dump_that_is_given_twice_has_both_weights(dumped: Callable[[str, Evaluation], Path]) -> None:
+    file = dumped("a.npz", evaluation_of(1))
+    assert fuse_evaluations([file, file, dumped("b.npz", evaluation_of(2))], [1, 1, 2]).facts == {
+        str(file): "weight 0.5", str(file.with_name("b.npz")): "weight 0.5"
+    }  # fmt: skip
+
+
 def test_wrong_words_after_from_are_one_message(
     tubelet: Command, dumped: Callable[[str, Evaluation], Path], tmp_path: Path
 ) -> None:

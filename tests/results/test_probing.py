@@ -181,6 +181,14 @@ def test_videos_that_show_none_of_the_classes_count_in_a_multi_label_probe() -> 
     assert probe(task, ProbeConfig(epochs=40, batch_size=32, seeds=1))[-1].mean > 0.9
 
 
+def test_features_that_are_not_finite_are_refused() -> None:
+    vectors, labels = blobs(60, 0)
+    vectors[50] = np.nan
+    task = probe_task([features(vectors, labels, ["train"] * 40 + ["test"] * 20)], ["a"])
+    with pytest.raises(UserError, match="not finite"):
+        probe(task, ProbeConfig(epochs=1))
+
+
 def test_the_protocol_counts_the_classes_that_are_trained_on() -> None:
     vectors, labels = blobs(90, 0)
     task = probe_task([features(vectors, labels % 2, ["train"] * 60 + ["test"] * 30)], ["a"])

@@ -237,6 +237,11 @@ def test_videos_that_cannot_be_read_are_reported_and_only_they_are_tried_again(
     assert err.count("00004.mp4") == 1
     assert "1 of 12 videos" in err
     assert "11 rows" in text
+    windows = ("--window", "0.2s", "--hop", "0.2s", "-o", data / "windows.npz")
+    code, _, err = tubelet("embed", trained / "pretrain", data / "00004.mp4", data / "00005.mp4", *windows)
+    assert code == 2
+    assert "00004.mp4: " in err
+    assert "(#t=0,0.2)" in err
     found = read_features(out)
     assert [Path(name).name for name in found.broken] == ["00004.mp4"]
     computed.clear()

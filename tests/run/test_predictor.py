@@ -55,8 +55,8 @@ def test_streams_in_turns_have_the_answers_of_streams_one_after_another(
         first, second = (ask(kind, predictor, file) for file in files[5:7])
         taken = [[next(first)], list(second)]
         taken[0] += first
-        for found, alone in zip(taken, expected, strict=True):
-            for each, other in zip(found, alone, strict=True):
+        for found, apart in zip(taken, expected, strict=True):
+            for each, other in zip(found, apart, strict=True):
                 assert isinstance(each, tubelet.Prediction)
                 assert isinstance(other, tubelet.Prediction)
                 assert (each.video, each.start) == (other.video, other.start)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,15 @@ def test_the_most_similar_rows_come_first() -> None:
         assert next(each for each in found if each.name == features.names[8]).classes == ()  # without a label
         others = search(features, features.vectors[4], top=3, skip=4)
         assert [each.name for each in others] == [features.names[k] for k in expected[1:4]]
+
+
+def test_names_cannot_change_a_terminal(tubelet: Command, tmp_path: Path) -> None:
+    features = made(count=3)
+    replace(features, names=["a.mp4", "b\x1b[31m.mp4", "c\nd.mp4"]).save(tmp_path / "f.npz")
+    code, out, _ = tubelet("search", tmp_path / "f.npz", "a.mp4")
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert r"b\x1b[31m.mp4" in out
+    assert r"c\nd.mp4" in out
 
 
 def test_a_file_is_embedded_by_the_same_rule_and_a_row_is_found_by_its_name(

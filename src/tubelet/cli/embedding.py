@@ -11,7 +11,7 @@ import typer
 from tubelet.cli.inference import say_what_is_kept
 from tubelet.cli.options import Device, Hints, ModelSource, Precision, with_hints
 from tubelet.cli.table import aligned
-from tubelet.errors import UserError, plural
+from tubelet.errors import UserError, plural, printable
 from tubelet.machine import is_main_process
 
 OutputFormat = Annotated[
@@ -105,11 +105,11 @@ def embed(
     if is_main_process():
         print(f"{out}: {found.size}")
         for reason in found.broken.values():
-            print(f"tubelet: {reason}", file=sys.stderr)
-    if found.broken:
+            print(f"tubelet: {printable(reason)}", file=sys.stderr)
+    if num_broken := len(listed.manifest) - len(found):
         many = plural(len(listed.manifest), "video" if window is None else "window")
         raise UserError(
-            f"{len(found.broken)} of {many} could not be read; {out} has the others, and the same command "
+            f"{num_broken} of {many} could not be read; {out} has the others, and the same command "
             "tries these again"
         )
 

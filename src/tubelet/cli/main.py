@@ -115,10 +115,10 @@ def tubelet(
 
 
 def _print_anything() -> None:
-    """Print what a terminal cannot show, such as names in other alphabets or that are not text, as `?`."""
+    """Print what a terminal cannot show, such as names in other alphabets, as escapes like `\\u65e5`."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a notebook's stream takes any text
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="backslashreplace")
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import typer
 
 from tubelet.cli.options import Device, Hints, ModelSource, Precision, with_hints
 from tubelet.cli.stopping import say_if_stopped
-from tubelet.errors import UserError, plural
+from tubelet.errors import UserError, plural, printable
 
 if TYPE_CHECKING:
     from tubelet.data.manifest import Sample
@@ -217,8 +217,6 @@ class _Printer:
 
     def report(self, message: str) -> None:
         """Print a message."""
-        from tubelet.run.prediction_output import printable
-
         self._bar.close()
         print(f"tubelet: {printable(message)}", file=sys.stderr)
 

@@ -21,7 +21,8 @@ def report(
         tubelet report runs/demo/pretrain
         tubelet report runs/demo/finetune_mar -o mar.html
     """
-    from tubelet.files import replacing, require_writable
+    from tubelet.files import require_writable
+    from tubelet.report.page import write_page
     from tubelet.report.run_contents import run_contents
     from tubelet.report.run_page import render_run
     from tubelet.run.run_record import read_run
@@ -29,7 +30,5 @@ def report(
     page = out or run / "report.html"
     record = read_run(run)
     require_writable(page)
-    text = render_run(run_contents(record))
-    with replacing(page) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="replace")
+    write_page(render_run(run_contents(record)), page)
     print(page)

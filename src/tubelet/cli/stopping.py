@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
+from tubelet.errors import printable
 from tubelet.machine import is_first_to_report
 
 _STOPPED = 128 + signal.SIGINT  # the exit codes of programs that the signals end
@@ -17,7 +18,8 @@ _OUTPUT_CLOSED = 128 + 13  # SIGPIPE, which Windows does not have
 def say(message: str) -> None:
     """Print a message on standard error, unless another process of this job has."""
     if is_first_to_report(message):
-        print(f"tubelet: {message}", file=sys.stderr)
+        lines = map(printable, message.split("\n"))
+        print("tubelet: " + "\n".join(lines), file=sys.stderr)
 
 
 @contextmanager
@@ -25,7 +27,7 @@ def say_if_stopped(details: Callable[[], str] = lambda: "") -> Iterator[None]:
     """End the command with one message on Ctrl-C, or where nobody reads its output any more.
 
     Args:
-        details: returns how the message goes on after `stopped`.
+        details: returns what follows `stopped` in the message.
     """
     try:
         yield

@@ -208,7 +208,7 @@ class _AllViews(Dataset[Batch]):
             with self.crash_guard.decoding(number, path):
                 video = _read_views(opened, path, self.clip, self.views, self.size)
         except VideoError as error:
-            return no_rows(self.clip, self.size, self.num_classes, {sample.name: str(error)})
+            return no_rows(self.clip, self.size, self.num_classes, {sample.name: _reason(error, sample)})
         return Batch(
             video=video,
             label=label_rows([sample.classes] * count, self.num_classes),
@@ -217,6 +217,12 @@ class _AllViews(Dataset[Batch]):
             names=[sample.name] * count,
             failures={},
         )
+
+
+def _reason(error: VideoError, sample: Sample) -> str:
+    """Return why a video, or which segment of it, cannot be read."""
+    segment = sample.name.removeprefix(sample.path)
+    return f"{error} ({segment})" if segment else str(error)
 
 
 class ViewDataset(_AllViews):

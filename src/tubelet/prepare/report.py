@@ -1,6 +1,5 @@
 """The results of a preparation and their text: what is in the manifest, what is left out and why."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tubelet.data.manifest import SPLITS, Sample, seconds_text, segment_name
-from tubelet.errors import excerpt, first_few, plural
+from tubelet.errors import excerpt, first_few, plural, printable
 from tubelet.files import replacing
 from tubelet.prepare.duplicates import groups_in_two_splits, in_two_classes, in_two_splits
 from tubelet.prepare.plan import ListedVideo, PreparePlan
@@ -126,11 +125,11 @@ class PrepareReport:
 
     def summary(self) -> str:
         """Return the numbers, and the first videos of each list of the report."""
-        return "\n".join(_printable(excerpt(line, _SUMMARY_LETTERS)) for line in self._lines(_SUMMARY_LINES))
+        return "\n".join(printable(excerpt(line, _SUMMARY_LETTERS)) for line in self._lines(_SUMMARY_LINES))
 
     def text(self) -> str:
         """Return the whole report, one video a line."""
-        return "".join(f"{_printable(line)}\n" for line in [self.plan.kind, *self._lines(None)])
+        return "".join(f"{printable(line)}\n" for line in [self.plan.kind, *self._lines(None)])
 
     def write(self, path: Path) -> None:
         """Write the whole report to a text file."""
@@ -211,11 +210,6 @@ def _part_name(listed: ListedVideo) -> str:
         return listed.name
     first, count = listed.part
     return f"{listed.name}, images {first} to {first + count - 1}"
-
-
-def _printable(text: str) -> str:
-    """Replace what file names may contain that is not text, or would break the line, by question marks."""
-    return re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", "?", text)
 
 
 def _listing(what: str, lines: Sequence[str], limit: int | None) -> Iterable[str]:

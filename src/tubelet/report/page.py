@@ -55,7 +55,7 @@ def write_page(page: str, path: Path) -> None:
     """Write a page to `path` atomically; missing folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")  # names that are not text
 
 
 def render(report: DemoReport) -> str:

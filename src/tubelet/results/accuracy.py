@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tubelet.errors import excerpt, plural
+from tubelet.errors import excerpt, plural, printable
 from tubelet.results.blocks import columns, row_blocks
 from tubelet.results.dumps import ScoredVideos, read_dump, write_dump
 from tubelet.results.metrics import (
@@ -202,7 +202,7 @@ class Evaluation(ScoredVideos):
             lines.append(
                 f"{plural(len(self.broken), 'video')} could not be read and {are} not part of these numbers:"
             )
-            lines.extend(f"  {reason}" for reason in self.broken.values())
+            lines.extend(f"  {printable(reason)}" for reason in self.broken.values())
         return "\n".join(lines)
 
     def _result(self) -> str:
@@ -230,11 +230,11 @@ class Evaluation(ScoredVideos):
             each = sorted(scored, key=lambda one: one.score or 0)[:_NUM_LOWEST]
         parts = [_class_table(title, each, "AP" if self.multi_label else "right")]
         if not self.multi_label and (pairs := self.confused_pairs(_NUM_PAIRS)):
-            lines = (
+            lines = [
                 f"  {self.class_name(p.truth)} taken for {self.class_name(p.predicted)}: {p.videos:,}"
                 for p in pairs
-            )
-            parts.append("\n".join(("most confused:", *lines)))
+            ]
+            parts.append("\n".join(("most confused:", *map(printable, lines))))
         return "\n\n".join(parts)
 
     def class_name(self, index: int) -> str:
@@ -289,4 +289,5 @@ def _class_table(title: str, classes: Sequence[ClassScore], heading: str) -> str
 
 
 def _fit(name: str, width: int) -> str:
+    name = printable(name)
     return name if len(name) <= width else excerpt(name, width - 1)

@@ -85,6 +85,13 @@ def _attributes(found: Mapping[str, np.ndarray]) -> dict[str, Any]:
     fit = fit and (found["labels"].dtype, found["labels"].shape) in kinds
     if not fit or found["probabilities"].dtype != np.float32:
         raise ValueError("its arrays do not fit each other")
+    labels = found["labels"]
+    if labels.ndim == 1 and num_videos and not 0 <= labels.min() <= labels.max() < num_classes:
+        raise ValueError(f"it has {num_classes} classes and a label outside of them")
+    if not all(
+        np.isfinite(found["probabilities"][rows]).all() for rows in row_blocks(found["probabilities"])
+    ):
+        raise ValueError("a probability is not a finite number")
     attributes |= {name: dict(found[name].tolist()) for name in _PAIRS}
     attributes |= {name: float(found[name]) for name in ("views_per_second", "data_wait")}
     return attributes | {

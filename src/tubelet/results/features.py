@@ -32,6 +32,7 @@ from tubelet.results.blocks import row_blocks, write_array
 SUFFIXES = (".npz", ".parquet")
 _MEMBERS = ("features", "names", "labels", "classes", "splits", "start", "end", "broken", "header")
 _METADATA = b"tubelet"
+_HEADER = {"model", "weights", "per", "layer", "depth", "pool", "norm"}  # what every reader needs
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -112,9 +113,23 @@ def read_features(path: Path) -> Features:
         raise UserError(f"{path} is not a file of tubelet embed, or it is damaged ({error})") from error
     if not len(found):
         raise UserError(f"{path} has no features: embed at least one video that can be read")
-    if len({len(found.vectors), len(found), len(found.labels), len(found.splits)}) > 1:
-        raise UserError(f"{path} is damaged: its arrays have different lengths")
+    if reason := _damage(found):
+        raise UserError(f"{path} is damaged: {reason}")
     return found
+
+
+def _damage(found: Features) -> str:
+    """Return what is wrong with a file, as far as that is seen without reading the features."""
+    if len({len(found.vectors), len(found), len(found.labels), len(found.splits)}) > 1:
+        return "its arrays have different lengths"
+    if missing := sorted(_HEADER - set(found.header)) if isinstance(found.header, dict) else ["entries"]:
+        return f"its header has no {', '.join(missing)}"
+    num_classes = len(found.classes)
+    if found.labels.shape[1:] not in ((), (num_classes,)):
+        return f"its labels have shape {found.labels.shape}, but it has {num_classes} classes"
+    if found.labels.ndim == 1 and not -1 <= found.labels.min() <= found.labels.max() < max(num_classes, 1):
+        return f"it has {num_classes} classes and a label outside of them"
+    return ""
 
 
 def _write_feature_npz(features: Features, path: Path) -> None:
@@ -208,11 +223,17 @@ def _write_feature_parquet(features: Features, path: Path) -> None:
         for rows in row_blocks(features.vectors):
             flat = np.asarray(features.vectors[rows], dtype=np.float32).reshape(-1)
             columns = [
-                features.names[rows], features.splits[rows], features.start[rows], features.end[rows],
-                labels[rows], arrow.FixedSizeListArray.from_arrays(arrow.array(flat), width),
+                list(map(_text, features.names[rows])), features.splits[rows],
+                features.start[rows], features.end[rows], labels[rows],
+                arrow.FixedSizeListArray.from_arrays(arrow.array(flat), width),
             ]  # fmt: skip
             arrays = [arrow.array(c, f.type) for c, f in zip(columns[:-1], schema, strict=False)]
             writer.write_table(arrow.table([*arrays, columns[-1]], schema=schema))
+
+
+def _text(name: str) -> str:
+    """Return a name as UTF-8, with bytes that are not text as escapes."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _read_feature_parquet(path: Path) -> Features:

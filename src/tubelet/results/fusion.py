@@ -34,6 +34,9 @@ def fuse_evaluations(
     if len(results) == 1:
         return results[0]
     first = results[0]
+    share_of = dict.fromkeys(names, 0.0)  # the same dump may be given twice
+    for name, share in zip(names, shares, strict=True):
+        share_of[name] += share
     orders = [
         _matching_rows(result, first, name, names[0]) for result, name in zip(results, names, strict=True)
     ]
@@ -53,7 +56,7 @@ def fuse_evaluations(
         classes=next((result.classes for result in results if result.classes), ()),
         seconds=first.seconds,
         list_file=first.list_file,
-        facts={name: f"weight {share:.3g}" for name, share in zip(names, shares, strict=True)},
+        facts={name: f"weight {share:.3g}" for name, share in share_of.items()},
     )
 
 

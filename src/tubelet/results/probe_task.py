@@ -40,8 +40,11 @@ class ProbeSet:
         return ProbeSet(self.vectors, self.index[rows], self.target[rows])
 
     def read(self, rows: np.ndarray) -> Tensor:
-        """Return the features of some of the videos, float32."""
-        return torch.from_numpy(np.ascontiguousarray(self.vectors[self.index[rows]], dtype=np.float32))
+        """Return the features of some of the videos, float32; raise a UserError if a number is not finite."""
+        found = np.ascontiguousarray(self.vectors[self.index[rows]], dtype=np.float32)
+        if not np.isfinite(found).all():
+            raise UserError("the features have numbers that are not finite: embed the videos again")
+        return torch.from_numpy(found)
 
     def means(self) -> "ProbeSet":
         """Return the same videos with one vector (D,) each, in memory: the mean of theirs."""

@@ -21,7 +21,7 @@ from tubelet.run.clip_features import FeatureConfig, Per, Pool, clip_features
 from tubelet.run.inference import inference, on_device, require_finite
 from tubelet.run.prediction import clip_and_views, precision_of_test, require_clip
 from tubelet.run.predictor import VideoSource
-from tubelet.run.shares import compute_share
+from tubelet.run.shares import broken_videos, compute_share
 from tubelet.run.video_list import VideoList
 from tubelet.settings import to_plain
 from tubelet.train.runtime import Runtime
@@ -193,10 +193,10 @@ def embed_list(
             what="features",
         )
         index, values = results.join(runtime)
-        broken = {name: why for broken in runtime.gather(share.broken) for name, why in broken.items()}
+        broken = broken_videos(runtime.gather(share), manifest)
         if not len(index):
             reason = next(iter(broken.values()))
-            raise UserError(f"none of {plural(len(manifest), 'video')} can be read; the first: {reason}")
+            raise UserError(f"none of the {plural(len(manifest), 'video')} can be read; the first: {reason}")
         samples = [manifest.samples[number] for number in index.tolist()]
         features = Features(
             vectors=values.reshape(len(index), *shape),

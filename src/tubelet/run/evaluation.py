@@ -18,7 +18,7 @@ from tubelet.data.dataset import Batch, ViewDataset, label_rows
 from tubelet.data.loader import default_workers
 from tubelet.data.manifest import Manifest, Sample, read_manifest
 from tubelet.data.workers import LONG_WAIT
-from tubelet.errors import UserError, require_at_least, require_between
+from tubelet.errors import UserError, plural, require_at_least, require_between
 from tubelet.machine import MAX_PROCESSES, cores_per_process, version
 from tubelet.masking import ClassifierMasking, RunningCellMasking, TokenMask
 from tubelet.models.classifier import VideoClassifier
@@ -32,7 +32,7 @@ from tubelet.run.inference import (
     require_classifier,
 )
 from tubelet.run.prediction import clip_and_views, precision_of_test
-from tubelet.run.shares import Share, compute_share
+from tubelet.run.shares import Share, broken_videos, compute_share
 from tubelet.run.tested_videos import check_classes, require_frames, seconds_of
 from tubelet.settings import to_plain
 from tubelet.train.runtime import Runtime, choose_device
@@ -199,11 +199,11 @@ def _join(
     results: Results, shares: Sequence[Share], model: VideoClassifier, manifest: Manifest, runtime: Runtime
 ) -> Evaluation:
     """Return the result over all processes, in the order of the manifest."""
-    broken = {name: reason for share in shares for name, reason in share.broken.items()}
+    broken = broken_videos(shares, manifest)
     index, probabilities = results.join(runtime)
     if not len(index):
         reason = next(iter(broken.values()))
-        raise UserError(f"none of the {len(manifest)} videos can be read; the first: {reason}")
+        raise UserError(f"none of the {plural(len(manifest), 'video')} can be read; the first: {reason}")
     samples = [manifest.samples[i] for i in index.tolist()]
     num_classes = model.config.classes if model.card.multi_label else None
     elapsed_s = sum(share.elapsed_s for share in shares)

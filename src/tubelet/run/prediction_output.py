@@ -9,15 +9,11 @@ from dataclasses import replace
 from rich.cells import cell_len
 
 from tubelet.data.manifest import seconds_text
+from tubelet.errors import printable
 from tubelet.run.prediction import Prediction
 from tubelet.run.segments import merged, srt_entry
 
 _MAX_WIDTH = 60  # of the column of the videos, in characters
-
-
-def printable(text: str) -> str:
-    """Return a text with its control characters, which could change a terminal, as `\\x1b` and such."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class JsonLines:
@@ -67,7 +63,7 @@ class Table:
         self._top = top
         self._times = times
         widths = [cell_len(printable(video)) for video in videos] or [_MAX_WIDTH // 2]
-        self._width = min(max(5, *widths), _MAX_WIDTH)
+        self._width = min(max(5, *widths), _MAX_WIDTH - 15 * times)
         self._last = ""  # video
 
     @property

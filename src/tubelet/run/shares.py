@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tubelet.data.dataset import Batch, ViewDataset
 from tubelet.data.loader import default_workers, view_order
+from tubelet.data.manifest import Manifest
 from tubelet.data.workers import Workers
 from tubelet.results.stored import Results
 from tubelet.run.inference import scored_batches
@@ -84,3 +85,11 @@ def compute_share(
         if progress:
             progress(num_finished, num_mine)
     return share
+
+
+def broken_videos(shares: Iterable[Share], manifest: Manifest) -> dict[str, str]:
+    """Return the videos that could not be read in any share, with the reason, in the order of the list."""
+    found = {name: reason for share in shares for name, reason in share.broken.items()}
+    if not found:
+        return {}
+    return {sample.name: found[sample.name] for sample in manifest.samples if sample.name in found}
