@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,9 @@ def main() -> None:
     parser.add_argument("--core", type=int, default=0, help="number of the core to run on")
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     options = parser.parse_args()
+    for package in ("transformers", "torchcodec"):
+        if find_spec(package) is None:
+            raise SystemExit(f"predict.py: there is no {package}: pip install transformers torchcodec")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         try:
