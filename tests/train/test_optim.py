@@ -168,6 +168,7 @@ def test_a_step_is_adamw_by_hand() -> None:
         {"ema": 1.0},
         {"clip_grad": 0.0},
         {"min_lr": -1e-6},
+        {"min_lr": 1.1},
         {"warmup_lr": -1e-6},
         {"weight_decay": -1.0},
         {"betas": (0.9, 1.5)},

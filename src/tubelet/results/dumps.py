@@ -157,15 +157,14 @@ def _write_member(
 
 def _write_csv(scores: ScoredVideos, path: Path) -> None:
     classes = _class_names(scores)
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["video", "class", "predicted", *classes])
         for name, label, probabilities in _videos(scores):
             true = ";".join(classes[k] for k in label)
             best = classes[int(probabilities.argmax())]
-            rows.writerow(
-                [name, true, best, *(str(p) for p in probabilities)]
-            )  # as few digits as float32 needs
+            shortest = map(str, probabilities)  # as few digits as float32 needs
+            rows.writerow([name, true, best, *shortest])
 
 
 def _write_pickle(scores: ScoredVideos, path: Path) -> None:
@@ -196,9 +195,8 @@ def _mmaction2_items(scores: ScoredVideos) -> Iterator[dict[str, Any]]:
             truth = torch.tensor(label)
         yield {
             "video_id": name,
-            "pred_score": torch.from_numpy(
-                probabilities.copy()
-            ),  # a view would be written with the whole block
+            # A view would be written with the whole block.
+            "pred_score": torch.from_numpy(probabilities.copy()),
             "pred_label": torch.tensor([int(probabilities.argmax())]),
             "gt_label": truth,
             "num_classes": len(classes),

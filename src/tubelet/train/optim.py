@@ -63,6 +63,8 @@ class OptimConfig:
     def __post_init__(self) -> None:
         require_at_least(1, batch_size=self.batch_size, epochs=self.epochs, accumulate=self.accumulate)
         require_at_least(0, base_lr=self.base_lr, min_lr=self.min_lr, warmup_lr=self.warmup_lr)
+        if self.min_lr > self.base_lr:
+            raise UserError(f"min_lr must be at most base_lr={self.base_lr:g}, found {self.min_lr:g}")
         require_at_least(0, weight_decay=self.weight_decay, eps=self.eps)
         require_above(0, layer_decay=self.layer_decay, clip_grad=self.clip_grad)
         require_between(0, 1, layer_decay=self.layer_decay)
