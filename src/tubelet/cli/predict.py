@@ -150,7 +150,7 @@ def _show_windows(
     for sample in samples:
         if sample.start is not None or sample.end is not None:
             raise UserError(f"{sample.name}: --window is for whole videos, and the list names a segment")
-        found = predict_windows(sample.path)
+        found = printer.follow(predict_windows(sample.path))
         try:
             for text in map(output.text, found) if output else subtitles(found):
                 printer.write(text, output.header if output else "")
@@ -185,6 +185,7 @@ class _Printer:
         self._bar = bar
         self._num_done, self._num_broken, self.num_expected = 0, 0, 0
         self._has_header = False
+        self._position = ""  # in the video of the last window
 
     @property
     def progress(self) -> str:
@@ -196,9 +197,17 @@ class _Printer:
         self.num_expected += count
         self._show_bar()
 
+    def follow(self, windows: "Iterator[Prediction]") -> "Iterator[Prediction]":
+        """Yield the windows of a video, and show how far into the video they are."""
+        for window in windows:
+            self._position = f", at {window.end or 0:.0f} s"
+            self._show_bar()
+            yield window
+
     def advance(self) -> None:
         """Count a video as finished."""
         self._num_done += 1
+        self._position = ""
         self._show_bar()
 
     def write(self, text: str, header: str) -> None:
@@ -227,4 +236,5 @@ class _Printer:
             raise UserError(f"{self._num_broken} of {videos} could not be read")
 
     def _show_bar(self) -> None:
-        self._bar.show(self._num_done, self.num_expected)
+        text = f"{self._bar.what}: {self._num_done} of {self.num_expected}{self._position}"
+        self._bar.show(self._num_done, self.num_expected, text)
