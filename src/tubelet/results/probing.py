@@ -51,7 +51,7 @@ class ProbeConfig:
 
     k: int = 20
     temperature: float = 0.07
-    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
     epochs: int = 100
     batch_size: int = 256
     shots: int | None = None
