@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import av
 import numpy as np
@@ -24,6 +24,7 @@ from tubelet.video.sources import VideoError
 _ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 _LIMITED, _FULL = ColorRange.MPEG, ColorRange.JPEG
 _MAX_PIXELS = 2**15  # along a side, also in FFmpeg's scaler
+_SCALED_TOGETHER_BYTES = 2**20
 _RGB_PLANES = (2, 0, 1)  # positions of R, G and B among the planes of FFmpeg's gbrp
 # From FFmpeg's AVColorSpace to its scaler's name of the same matrix. Video without a tagged matrix is taken
 # to be BT.601 at any size, as FFmpeg's scaler does, and with it PyAV, decord and TorchCodec.
@@ -73,43 +74,47 @@ class Crop:
             )
 
 
-class CropConverter:
-    """Makes the clip of one crop, frame by frame.
+class Converter(Protocol):
+    """Makes the clip of one crop, frame by frame."""
 
-    Attributes:
-        clip: uint8 (T, C=3, H, W), RGB; complete once every frame has been converted.
-    """
+    @property
+    def clip(self) -> Tensor:
+        """uint8 (T, C=3, H, W), RGB; complete once every frame has been converted."""
+        ...
+
+    def convert(self, number: int, frame: av.VideoFrame, orientation: "Orientation") -> None:
+        """Write a frame to its positions in the clip, if it has any."""
+        ...
+
+
+def converter_of(crop: Crop) -> Converter:
+    """Return what makes the clip of a crop."""
+    return OneStepConverter(crop) if crop.scaling == "one_step" else TwoStepConverter(crop)
+
+
+class OneStepConverter:
+    """Cuts the box out of each frame, and scales and converts it at once; see `Converter`."""
 
     def __init__(self, crop: Crop) -> None:
         self.clip = torch.empty(len(crop.frames), 3, *crop.size, dtype=torch.uint8)
         self._crop = crop
         self._pixels = self.clip.numpy()
-        self._positions: dict[int, list[int]] = {}  # in the clip, by frame number
-        for position, number in enumerate(crop.frames):
-            self._positions.setdefault(number, []).append(position)
+        self._positions = _positions(crop.frames)
         self._scaler = VideoReformatter()  # keeps its tables while sizes and formats stay the same
         self._unpacker = VideoReformatter()
         self._cut: av.VideoFrame | None = None
         self._cut_planes: list[np.ndarray] = []
 
     def convert(self, number: int, frame: av.VideoFrame, orientation: "Orientation") -> None:
-        """Write a frame to its positions in the clip, if it has any."""
+        """See `Converter.convert`."""
         positions = self._positions.get(number)
         if not positions:
             return
-        if self._crop.scaling == "one_step":
-            self._convert_at_once(positions[0], frame, orientation)
-        else:
-            # Rows without padding: torch scales them twice as fast.
-            pixels = np.ascontiguousarray(_whole_rgb(self._scaler, frame, orientation))
-            image = torch.from_numpy(pixels).permute(2, 0, 1)
-            box = self._crop.box or Box(0, 0, *image.shape[-2:])
-            image = crop_resize(image, box, self._crop.size, antialias=self._crop.scaling == "antialias")
-            self.clip[positions[0]] = image.flip(-1) if self._crop.flip else image
+        self._write(positions[0], frame, orientation)
         for position in positions[1:]:
             self._pixels[position] = self._pixels[positions[0]]
 
-    def _convert_at_once(self, position: int, frame: av.VideoFrame, orientation: "Orientation") -> None:
+    def _write(self, position: int, frame: av.VideoFrame, orientation: "Orientation") -> None:
         height, width = self._crop.size
         if orientation.turns % 2:
             height, width = width, height
@@ -135,6 +140,55 @@ class CropConverter:
             x, y = (across, down) if k else (0, 0)
             target[:] = _window(_samples(plane, bytes_each), box.top, box.left, target.shape, y, x)
         return self._cut
+
+
+class TwoStepConverter:
+    """Converts whole frames as `Video.read`, and then scales the box of several at once; see `Converter`.
+
+    Torch scales frames that have no padding between their rows, and several together, twice as fast.
+    """
+
+    def __init__(self, crop: Crop) -> None:
+        self._clip = torch.empty(len(crop.frames), 3, *crop.size, dtype=torch.uint8)
+        self._crop = crop
+        self._positions = _positions(crop.frames)
+        self._scaler = VideoReformatter()
+        self._waiting: list[tuple[list[int], np.ndarray]] = []  # positions and image
+
+    @property
+    def clip(self) -> Tensor:
+        """See `Converter.clip`."""
+        self._scale()
+        return self._clip
+
+    def convert(self, number: int, frame: av.VideoFrame, orientation: "Orientation") -> None:
+        """See `Converter.convert`."""
+        if positions := self._positions.get(number):
+            image = _whole_rgb(self._scaler, frame, orientation)
+            self._waiting.append((positions, image))
+            if len(self._waiting) * image.nbytes > _SCALED_TOGETHER_BYTES:
+                self._scale()
+
+    def _scale(self) -> None:
+        if not self._waiting:
+            return
+        images = torch.from_numpy(np.stack([image for _, image in self._waiting])).permute(0, 3, 1, 2)
+        box = self._crop.box or Box(0, 0, *images.shape[-2:])
+        scaled = crop_resize(images, box, self._crop.size, antialias=self._crop.scaling == "antialias")
+        if self._crop.flip:
+            scaled = scaled.flip(-1)
+        for (positions, _), image in zip(self._waiting, scaled, strict=True):
+            for position in positions:
+                self._clip[position] = image
+        self._waiting = []
+
+
+def _positions(frames: Sequence[int]) -> dict[int, list[int]]:
+    """Return the positions of each frame in a clip, by frame number."""
+    found: dict[int, list[int]] = {}
+    for position, number in enumerate(frames):
+        found.setdefault(number, []).append(position)
+    return found
 
 
 class FrameConverter:

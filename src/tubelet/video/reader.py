@@ -24,7 +24,7 @@ from tubelet.video.index import VideoIndex as VideoIndex
 from tubelet.video.index import header_index, scan_index, video_stream
 from tubelet.video.packets import Decoding, FewerFramesError, WrongIndexError
 from tubelet.video.pixels import Crop as Crop
-from tubelet.video.pixels import CropConverter, FrameConverter, Orientation
+from tubelet.video.pixels import FrameConverter, Orientation, converter_of
 from tubelet.video.remote import remote_url
 from tubelet.video.sources import (
     TIME_LIMIT_S,
@@ -208,7 +208,7 @@ class VideoFile:
 
     def read_crops(self, crops: Sequence[Crop]) -> list[Tensor]:
         """See `Video.read_crops`."""
-        converters = [CropConverter(crop) for crop in crops]
+        converters = [converter_of(crop) for crop in crops]
         with video_errors(self._deadline):
             for number, frame, orientation in self._decode([n for crop in crops for n in crop.frames]):
                 if self._mend_size(*orientation.size(frame)):
@@ -234,7 +234,7 @@ class VideoFile:
         Raises:
             VideoError: as `read_crops`.
         """
-        converter = CropConverter(replace(crop, frames=[0]))
+        converter = converter_of(replace(crop, frames=[0]))
         with video_errors(self._deadline):
             for number, frame, orientation in self._decode(crop.frames):
                 self._deadline.restart()
