@@ -24,6 +24,8 @@ from tubelet.video.image_folder import is_image
 from tubelet.video.remote import join_url, lists_files, remote_url, require_package
 from tubelet.video.sources import VIDEO_SUFFIXES
 
+Location = tuple[str, Stamp | None]
+"""The path of a video, and its stamp if it is known."""
 _MOST_FOUND = 0.9
 """Part of a list's other videos that are found, for its first line to be a header."""
 
@@ -78,52 +80,30 @@ def plan_lists(
         draw: how splits are drawn; None is a tenth each, and only with groups.
     """
     paths = _list_files(sources)
-    rows: list[Row] = []
-    kinds: list[str] = []
-    list_notes: list[str] = []
     column = group if is_column(group) else ""
-    for source in paths:
-        content = read_list(source, columns, list_format, label=label, group=column)
-        split = split_of(source.stem)
-        rows += [row if row.split else replace(row, split=split) for row in content.rows]
-        list_notes += content.notes
-        kinds.append(f"{source.name}: {content.kind}, {plural(len(content.rows), 'video')}")
-    class_file = paths[0].parent / "classes.txt"
-    if not classes and class_file.is_file():
-        classes = read_names(class_file)
-    given = next((row.where for row in rows if row.split), "")
-    if given and draw:
-        draw.require_default_shares(given)
-    draw = None if given else draw or (SplitDraw() if group else None)
-    if not draw:
-        rows = [row if row.split else replace(row, split="train") for row in rows]
+    lists = [read_list(path, columns, list_format, label=label, group=column) for path in paths]
+    rows: Sequence[Row] = [
+        row if row.split else replace(row, split=split_of(path.stem))
+        for path, content in zip(paths, lists, strict=True)
+        for row in content.rows
+    ]
+    rows, draw = _with_splits(rows, draw, group)
     if group and not column:
         found_groups = groups_of([row.name for row in rows], group)
         rows = [replace(row, group=name) for row, name in zip(rows, found_groups, strict=True)]
+    class_file = paths[0].parent / "classes.txt"
+    if not classes and class_file.is_file():
+        classes = read_names(class_file)
     listed = rows
     rows, names, notes = number_labels(rows, classes)
-    for url in {url.partition(":")[0]: url for row in rows if (url := remote_url(row.name))}.values():
-        require_package(url)
-    url = remote_url(root) if root else None
-    listing = find_videos(url) if url and lists_files(url) else None
-    folders = [Path(root)] if root else [paths[0].parent, Path()]
-    found = [_locate(row.name, folders, url, listing) for row in rows]
-    rest = [k for k, location in enumerate(found) if location is None]
-    if rest and root and (listing or not url):
-        files = listing or find_videos(root)
-        for k, path in zip(rest, match_rows([rows[k] for k in rest], files, names), strict=True):
-            found[k] = (files.path_of(path), files.stamps.get(path)) if path else None
-        if listing and listing.images:
-            notes = [*notes, f"image folders in {url} are left out; copy them to this machine"]
-    located = [(row, *location) for row, location in zip(rows, found, strict=True) if location]
-    if not located:
-        others = f", nor any of the other {len(rows) - 1}" if len(rows) > 1 else ""
-        raise UserError(
-            f"{rows[0].where}: no '{rows[0].name}' in {root or f'{paths[0].parent} or the current folder'}"
-            f"{others}; specify with --root the folder that paths are relative to"
-        )
+    found, location_notes = _find_rows(rows, names, root, paths[0].parent)
     _require_no_header(listed, [location is not None for location in found])
+    located = [(row, *location) for row, location in zip(rows, found, strict=True) if location]
     short = short_names((path for _, path, _ in located), absolute_path(root) if root else None)
+    kinds = [
+        f"{path.name}: {content.kind}, {plural(len(content.rows), 'video')}"
+        for path, content in zip(paths, lists, strict=True)
+    ]
     plan = PreparePlan(
         "; ".join(kinds),
         tuple(ListedVideo.of(row, path, short[path], stamp) for row, path, stamp in located),
@@ -133,9 +113,51 @@ def plan_lists(
         missing=tuple(
             f"{row.name} ({row.where})" for row, location in zip(rows, found, strict=True) if not location
         ),
-        notes=(*list_notes, *notes),
+        notes=(*(note for content in lists for note in content.notes), *notes, *location_notes),
     )
     return with_group_notes(plan, group) if group else plan
+
+
+def _with_splits(
+    rows: Sequence[Row], draw: SplitDraw | None, group: str
+) -> tuple[Sequence[Row], SplitDraw | None]:
+    """Return the rows with their splits; or without, and how to draw them, where no list has any."""
+    given = next((row.where for row in rows if row.split), "")
+    if given and draw:
+        draw.require_default_shares(given)
+    if given or not (draw or group):
+        return [row if row.split else replace(row, split="train") for row in rows], None
+    return rows, draw or SplitDraw()
+
+
+def _find_rows(
+    rows: Sequence[Row], classes: Sequence[str], root: Path | str | None, list_folder: Path
+) -> tuple[list[Location | None], list[str]]:
+    """Return where the video of each row is, and notes for the report.
+
+    A path is looked for first; of a root on this machine, or one that can be listed, then any file that has
+    the video's name.
+    """
+    for url in {url.partition(":")[0]: url for row in rows if (url := remote_url(row.name))}.values():
+        require_package(url)
+    url = remote_url(root) if root else None
+    listing = find_videos(url) if url and lists_files(url) else None
+    folders = [Path(root)] if root else [list_folder, Path()]
+    found, notes = [_locate(row.name, folders, url, listing) for row in rows], list[str]()
+    rest = [k for k, location in enumerate(found) if location is None]
+    if rest and root and (listing or not url):
+        files = listing or find_videos(root)
+        for k, path in zip(rest, match_rows([rows[k] for k in rest], files, classes), strict=True):
+            found[k] = (files.path_of(path), files.stamps.get(path)) if path else None
+        if listing and listing.images:
+            notes.append(f"image folders in {url} are left out; copy them to this machine")
+    if not any(found):
+        others = f", nor any of the other {len(rows) - 1}" if len(rows) > 1 else ""
+        raise UserError(
+            f"{rows[0].where}: no '{rows[0].name}' in {root or f'{list_folder} or the current folder'}"
+            f"{others}; specify with --root the folder that paths are relative to"
+        )
+    return found, notes
 
 
 def _require_no_header(rows: Sequence[Row], found: Sequence[bool]) -> None:
@@ -179,8 +201,8 @@ def _list_files(sources: Sequence[Path]) -> list[Path]:
 
 def _locate(
     name: str, folders: Sequence[Path], root_url: str | None, listing: FoundFiles | None
-) -> tuple[str, Stamp | None] | None:
-    """Return the path of a listed video, and its stamp if it is known; None if it is not found.
+) -> Location | None:
+    """Return where a listed video is; None if it is not found.
 
     Args:
         name: as the list has it; a missing suffix stands for .mp4, as in VideoMAE.
