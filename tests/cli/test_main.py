@@ -379,6 +379,7 @@ def test_a_classifier_is_visualized_if_it_has_a_decoder(
     assert f"{trained / 'finetune'} is a classifier without a decoder" in err
 
 
+@pytest.mark.slow
 def test_folders_patterns_and_files_are_predicted_alike(tubelet, trained: Path, motion: Path) -> None:
     folder = motion / "videos/test"
     expected = [str(path) for path in sorted(folder.glob("0000[01].mp4"))]

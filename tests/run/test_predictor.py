@@ -26,6 +26,7 @@ def files(motion: Path) -> list[Path]:
     return sorted((motion / "videos/test").iterdir())
 
 
+@pytest.mark.slow
 def test_the_answers_are_those_of_one_video_at_a_time_in_any_batch(trained: Path, files: list[Path]) -> None:
     for run in ("finetune", "mar"):
         model = load_model(trained / run)
