@@ -74,10 +74,8 @@ class SlidingWindows:
         if self.unit == "s":
             return Window(index.frames_between(start, end), start, end)
         frames = range(int(start), int(end))
-        seconds = [
-            (time - index.times[0]) * index.tick_s for time in index.times[frames.start :: len(frames)]
-        ]
-        return Window(frames, seconds[0], seconds[1] if len(seconds) > 1 else index.duration_s)
+        end_s = index.shown_at(frames.stop) if frames.stop < len(index) else index.duration_s
+        return Window(frames, index.shown_at(frames.start), end_s)
 
 
 def _length(name: str, given: float | str) -> tuple[float, Literal["s", "f"]]:

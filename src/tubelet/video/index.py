@@ -92,7 +92,11 @@ class VideoIndex:
     @property
     def duration_s(self) -> float:
         """Seconds from the first frame's time to the end of the last, which is as long as the mean frame."""
-        return (self.times[-1] - self.times[0]) * self.tick_s + (1 / self.fps if self.fps else 0.0)
+        return self.shown_at(-1) + (1 / self.fps if self.fps else 0.0)
+
+    def shown_at(self, number: int) -> float:
+        """Return when a frame is shown, in seconds after the first frame."""
+        return (self.times[number] - self.times[0]) * self.tick_s
 
     def frames_between(self, start_s: float | None, end_s: float | None) -> range:
         """Return the numbers of the frames with times in [start_s, end_s), in seconds after the first frame.
