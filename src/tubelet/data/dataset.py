@@ -1,8 +1,8 @@
 """Videos as items: a training item is random clips of one video, a test item all of its views."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from tubelet.data.crash_guard import CrashGuard
 from tubelet.data.manifest import Manifest, Sample
 from tubelet.errors import UserError, require_at_least
 from tubelet.video.crop import GEOMETRIES, spread_crops
-from tubelet.video.reader import Crop, IndexChanged, LastVideo, Video, VideoError, open_video
+from tubelet.video.reader import Crop, IndexChanged, LastVideo, Video, VideoError, VideoIndex, open_video
 
 _MAX_FAILED = 10  # videos of one item that cannot be read
 _T = TypeVar("_T")
@@ -302,21 +302,40 @@ def _read_views(
     opened: AbstractContextManager[Video], path: str | Path, clip: AnyClip, views: Views, size: int
 ) -> Tensor:
     """As `read_views`, of a video that is opened here."""
-    geometry = GEOMETRIES[views.geometry or "default"]
 
     def read(video: Video) -> list[Tensor]:
-        index = video.index
-        scaled = geometry.scaled(index.height, index.width, size)
-        frames = [clip.view(len(index), k, views.clips, index.fps or None) for k in range(views.clips)]
-        return video.read_crops([Crop(n, None, scaled, scaling=geometry.scaling) for n in frames])
+        frames = view_frames(clip, views, len(video.index), video.index.fps)
+        return video.read_crops([whole_frames(numbers, video.index, views, size) for numbers in frames])
 
+    with only_user_errors(path), opened as video:
+        return all_crops(read_again(read, video), views)
+
+
+def view_frames(clip: AnyClip, views: Views, length: int, fps: float) -> list[list[int]]:
+    """Return the frame numbers of each clip of a video, or of a part of it, with `length` frames."""
+    return [clip.view(length, k, views.clips, fps or None) for k in range(views.clips)]
+
+
+def whole_frames(numbers: Sequence[int], index: VideoIndex, views: Views, size: int) -> Crop:
+    """Return whole frames of a video, scaled as the views need it."""
+    geometry = GEOMETRIES[views.geometry or "default"]
+    return Crop(numbers, None, geometry.scaled(*index.size, size), scaling=geometry.scaling)
+
+
+def all_crops(clips: Sequence[Tensor], views: Views) -> Tensor:
+    """Return the crops of clips of whole frames, uint8 (clips * crops, T, C, size, size), clip by clip."""
+    geometry = GEOMETRIES[views.geometry or "default"]
+    return torch.cat([spread_crops(clip, views.crops, geometry) for clip in clips])
+
+
+@contextmanager
+def only_user_errors(path: str | Path) -> Iterator[None]:
+    """Turn any other error into a VideoError: no file may stop the others, even if broken in a new way."""
     try:
-        with opened as video:
-            parts = read_again(read, video)
-        return torch.cat([spread_crops(part, views.crops, geometry) for part in parts])
+        yield
     except UserError:
         raise
-    except Exception as error:  # no file may stop the others of a test, even if it is broken in a new way
+    except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise VideoError(f"{path}: cannot be read as a video ({reason})") from error
 

@@ -13,11 +13,18 @@ from torch.utils.data import Dataset
 
 from tubelet.clips import AnyClip, Views
 from tubelet.data.crash_guard import CrashGuard
-from tubelet.data.dataset import Batch, label_rows, no_rows
+from tubelet.data.dataset import (
+    Batch,
+    all_crops,
+    label_rows,
+    no_rows,
+    only_user_errors,
+    view_frames,
+    whole_frames,
+)
 from tubelet.data.manifest import segment_name
 from tubelet.errors import UserError
-from tubelet.video.crop import GEOMETRIES, spread_crops
-from tubelet.video.reader import Crop, VideoError, VideoFile, VideoIndex, open_video
+from tubelet.video.reader import VideoError, VideoFile, VideoIndex, open_video
 
 
 class Window(NamedTuple):
@@ -112,17 +119,14 @@ class WindowViews(Dataset[Batch]):
         """Return the views of windows, uint8 (windows * views, T, C, size, size), window by window."""
         number, path, first = key
         try:
-            with self.crash_guard.decoding(number, path):
+            with only_user_errors(path), self.crash_guard.decoding(number, path):
                 if self._next != (number, first):
                     self._reading = self._read(path, first)
                 found = list(islice(self._reading, self.count))
             self._next = (number, first + self.count)
         except VideoError as error:
-            return self._failure(path, str(error))
-        except UserError:
-            raise
-        except Exception as error:  # as in `read_views`
-            return self._failure(path, f"{path}: cannot be read as a video ({type(error).__name__}: {error})")
+            self._next = None
+            return no_rows(self.clip, self.size, None, {path: str(error)})
         if not found:
             return no_rows(self.clip, self.size, None, {})
         numbers = torch.arange(first, first + len(found)).repeat_interleave(self.views.count)
@@ -136,13 +140,8 @@ class WindowViews(Dataset[Batch]):
             failures={},
         )
 
-    def _failure(self, path: str, reason: str) -> Batch:
-        self._next = None
-        return no_rows(self.clip, self.size, None, {path: reason})
-
     def _read(self, path: str, first: int) -> Iterator[tuple[Window, Tensor]]:
         """Yield windows from `first` on with their views; a frame is kept until its last window."""
-        geometry = GEOMETRIES[self.views.geometry or "default"]
         with open_video(path, exact=True) as video:
             if not isinstance(video, VideoFile):
                 raise VideoError(f"{path}: a folder of images has no times; windows need a video file")
@@ -151,8 +150,7 @@ class WindowViews(Dataset[Batch]):
             wanted = sorted({number for clips in numbers for clip in clips for number in clip})
             if not wanted:
                 return
-            scaled = geometry.scaled(*video.index.size, self.size)
-            frames = video.stream(Crop(wanted, None, scaled, scaling=geometry.scaling))
+            frames = video.stream(whole_frames(wanted, video.index, self.views, self.size))
             kept: dict[int, Tensor] = {}
             for window, clips in zip(windows, numbers, strict=True):
                 kept = {number: frame for number, frame in kept.items() if number >= window.frames.start}
@@ -162,10 +160,9 @@ class WindowViews(Dataset[Batch]):
                 if lost := sorted({number for clip in clips for number in clip} - kept.keys()):
                     raise VideoError(f"{path}: {len(lost)} frames of a window do not decode: {lost[:5]}")
                 parts = [torch.stack([kept[number] for number in clip]) for clip in clips]
-                yield window, torch.cat([spread_crops(part, self.views.crops, geometry) for part in parts])
+                yield window, all_crops(parts, self.views)
 
     def _frames(self, window: Window, fps: float) -> list[list[int]]:
         """Return the frame numbers of each clip of a window."""
-        length, num_clips = len(window.frames), self.views.clips
-        clips = (self.clip.view(length, k, num_clips, fps or None) for k in range(num_clips))
+        clips = view_frames(self.clip, self.views, len(window.frames), fps)
         return [[window.frames.start + number for number in clip] for clip in clips]

@@ -133,7 +133,7 @@ class LastVideo:
     """
 
     def __init__(self) -> None:
-        self._path: Path | str | None = None
+        self._last: tuple[Path | str, Video, Deadline] | None = None
         self._opened = ExitStack()
 
     @contextmanager
@@ -143,21 +143,22 @@ class LastVideo:
             with open_video(path) as video:
                 yield video
             return
-        if path != self._path:
+        if self._last is None or self._last[0] != path:
             self.close()
-            self._deadline = Deadline(path, TIME_LIMIT_S)
-            self._video = self._opened.enter_context(_open_whole(path, self._deadline, exact=False))
-            self._path = path
-        self._deadline.restart()
+            deadline = Deadline(path, TIME_LIMIT_S)
+            video = self._opened.enter_context(_open_whole(path, deadline, exact=False))
+            self._last = path, video, deadline
+        _, video, deadline = self._last
+        deadline.restart()
         try:
-            yield VideoSegment(self._video, path, start, end)
+            yield VideoSegment(video, path, start, end)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Close the file that is open, if any."""
-        self._path = None
+        self._last = None
         self._opened.close()
 
 
