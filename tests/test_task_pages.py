@@ -15,19 +15,20 @@ DOCS = Path(__file__).parents[1] / "docs"
 NEEDS_KINETICS = "tubelet evaluate runs/mar data.root=data/k400"  # a command of evaluation.md
 
 
-@pytest.mark.slow
-def test_the_page_about_prediction_runs(
-    tubelet: Callable[..., tuple[int, str, str]],
-    trained: Path,
-    motion: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    page = (DOCS / "prediction.md").read_text(encoding="utf-8")
-    (tmp_path / "runs/demo").mkdir(parents=True)
-    (tmp_path / "runs/demo/finetune_mar").symlink_to(trained / "mar")
-    (tmp_path / "runs/demo/data").symlink_to(motion)
+@pytest.fixture(autouse=True)
+def demo(trained: Path, motion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Small runs where the pages have those of the demo, below the current folder."""
+    folder = tmp_path / "runs/demo"
+    for run, name in (("pretrain", "pretrain"), ("finetune", "finetune_full"), ("mar", "finetune_mar")):
+        shutil.copytree(trained / run, folder / name)
+    (folder / "data").symlink_to(motion)
     monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_page_about_prediction_runs(tubelet: Callable[..., tuple[int, str, str]]) -> None:
+    page = (DOCS / "prediction.md").read_text(encoding="utf-8")
     commands = [line[4:] for line in page.splitlines() if re.match(r" {4}(.*\| )?(tubelet|find) ", line)]
     assert len(commands) == page.count("tubelet predict ") - page.count("`tubelet predict")
     for command in commands:
@@ -43,18 +44,7 @@ def test_the_page_about_prediction_runs(
 
 
 @pytest.mark.slow
-def test_the_page_about_features_runs(
-    tubelet: Callable[..., tuple[int, str, str]],
-    trained: Path,
-    motion: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    demo = Path("runs/demo")
-    demo.mkdir(parents=True)
-    (demo / "pretrain").symlink_to(trained / "pretrain")
-    (demo / "data").symlink_to(motion)
+def test_the_page_about_features_runs(tubelet: Callable[..., tuple[int, str, str]], demo: Path) -> None:
     page = (DOCS / "features.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     commands = [line for language, text in blocks if not language for line in text.splitlines()]
@@ -69,19 +59,11 @@ def test_the_page_about_features_runs(
     exec(compile(snippet, "features.md", "exec"), scope)
     assert scope["vector"].shape == (32,)
     assert scope["frames"].shape == (2, 32)
-    assert (trained / "pretrain/report.html").is_file()
+    assert (demo / "pretrain/report.html").is_file()
 
 
 @pytest.mark.slow
-def test_the_page_about_evaluation_runs(
-    tubelet: Callable[..., tuple[int, str, str]],
-    trained: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(trained / "mar", "runs/demo/finetune_mar")
-    shutil.copytree(trained / "finetune", "runs/demo/finetune_full")
+def test_the_page_about_evaluation_runs(tubelet: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     commands = re.findall(
         r"^ {4}(tubelet .*)$", (DOCS / "evaluation.md").read_text(encoding="utf-8"), re.MULTILINE
     )
