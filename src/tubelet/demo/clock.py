@@ -13,6 +13,7 @@ from tubelet.demo.motion_clips import CLASSES
 from tubelet.demo.motion_videos import SyntheticConfig
 from tubelet.models.classifier import ClassifierConfig, VideoClassifier
 from tubelet.recipe.schema import FinetuneRecipe, Recipe
+from tubelet.run.run_record import LOG_FILE
 from tubelet.train.runtime import Runtime, RuntimeConfig
 
 _PROBE_CLIPS = 16
@@ -45,7 +46,7 @@ def planned_seconds(
 
 def _finished_epochs(run: Path) -> float:
     """Return the epochs that a run has logged."""
-    log = run / "log.jsonl"
+    log = run / LOG_FILE
     for line in reversed(log.read_text(encoding="utf-8").splitlines() if log.exists() else []):
         with suppress(ValueError):  # a line that a kill has cut short
             return float(json.loads(line).get("epoch", 0))

@@ -13,7 +13,7 @@ from tubelet.files import read_text
 from tubelet.recipe.loading import load_recipe
 from tubelet.recipe.schema import Recipe
 
-_RECIPE, _LOG, _FAILURES = "recipe.yaml", "log.jsonl", "failures.json"
+RECIPE_FILE, LOG_FILE, FAILURES_FILE = "recipe.yaml", "log.jsonl", "failures.json"
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,16 @@ def read_run(folder: Path) -> RunRecord:
     if not folder.is_dir():
         near = [str(path) for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise UserError(f"{folder}: there is no such folder{did_you_mean(str(folder), near)}")
-    if not (folder / _RECIPE).is_file():
+    if not (folder / RECIPE_FILE).is_file():
         raise UserError(
-            f"{folder} is not a training run: expected the {_RECIPE} and {_LOG} that tubelet pretrain and "
-            "tubelet finetune write"
+            f"{folder} is not a training run: expected the {RECIPE_FILE} and {LOG_FILE} that tubelet "
+            "pretrain and tubelet finetune write"
         )
-    text = read_text(folder / _RECIPE, "the settings of a run")
-    log, failures = folder / _LOG, folder / _FAILURES
+    text = read_text(folder / RECIPE_FILE, "the settings of a run")
+    log, failures = folder / LOG_FILE, folder / FAILURES_FILE
     return RunRecord(
         folder,
-        load_recipe(folder / _RECIPE),
+        load_recipe(folder / RECIPE_FILE),
         text,
         _lines(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else [],
         _failures(failures) if failures.is_file() else {},

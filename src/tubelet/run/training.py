@@ -18,6 +18,7 @@ from tubelet.recipe.loading import load_recipe, to_yaml
 from tubelet.recipe.schema import FinetuneRecipe, Recipe
 from tubelet.run.finetuning import build_finetuning
 from tubelet.run.pretraining import build_pretraining
+from tubelet.run.run_record import FAILURES_FILE, LOG_FILE, RECIPE_FILE
 from tubelet.settings import difference, to_plain
 from tubelet.train.checkpoint import CheckpointStore
 from tubelet.train.loggers import Console, JsonLines, Logger, Logs, TensorBoard, WeightsAndBiases
@@ -93,12 +94,12 @@ def run_recipe(recipe: Recipe, out: Path | str, *, after_s: float | None = None)
                 )
         finally:  # also if the run stops because of them
             if runtime.is_main and loader.failures and run_folder.is_in_place():
-                write_json(out / "failures.json", loader.failures)
+                write_json(out / FAILURES_FILE, loader.failures)
         if runtime.is_main and loader.failures:
             videos = plural(len(loader.failures), "video was", "videos were")
             print(f"{videos} unreadable and replaced: see {out / 'failures.json'}")
         elif runtime.is_main:
-            (out / "failures.json").unlink(missing_ok=True)
+            (out / FAILURES_FILE).unlink(missing_ok=True)
     return metrics
 
 
@@ -113,7 +114,7 @@ def make_loggers(recipe: Recipe, out: Path, runtime: Runtime, after_s: float | N
     if not runtime.is_main:
         return []
     console = Console(recipe.optim.epochs, after_s=after_s)
-    loggers: list[Logger] = [console, JsonLines(out / "log.jsonl")]
+    loggers: list[Logger] = [console, JsonLines(out / LOG_FILE)]
     try:
         loggers.append(TensorBoard(out / "tensorboard"))
     except UserError as error:  # an optional dependency
@@ -169,7 +170,7 @@ class RunFolder:
         self._lock.enter_context(exclusive(self.path))
         self._is_same = self._lock.enter_context(held_open(self.path))
         self._claimed = True
-        if (self.path / "recipe.yaml").exists():
+        if (self.path / RECIPE_FILE).exists():
             self._require_same_recipe()
         elif (self.path / "last.pt").exists():
             raise UserError(f"{self.path} has a run without recipe.yaml. {_FOLDER_ADVICE}")
@@ -179,17 +180,17 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if not self._claimed:
             self.claim_existing()
-        if not (self.path / "recipe.yaml").exists():
-            with replacing(self.path / "recipe.yaml") as temporary:
+        if not (self.path / RECIPE_FILE).exists():
+            with replacing(self.path / RECIPE_FILE) as temporary:
                 temporary.write_text(to_yaml(self.recipe), encoding="utf-8")
 
     def is_in_place(self) -> bool:
         """Return whether the folder that `begin` claimed still has its path and its recipe."""
-        return self._is_same() and (self.path / "recipe.yaml").exists()
+        return self._is_same() and (self.path / RECIPE_FILE).exists()
 
     def _require_same_recipe(self) -> None:
         try:
-            old = identity(load_recipe(str(self.path / "recipe.yaml")))
+            old = identity(load_recipe(str(self.path / RECIPE_FILE)))
         except UserError as error:
             raise UserError(f"the run in {self.path} cannot be resumed: {error}\n{_FOLDER_ADVICE}") from None
         changed = difference(old, identity(self.recipe))

@@ -17,6 +17,7 @@ from tubelet.progress import Bar
 from tubelet.recipe.schema import EvaluateRecipe
 from tubelet.run.evaluation import run_test
 from tubelet.run.inference import require_classifier
+from tubelet.run.run_record import RECIPE_FILE
 from tubelet.run.tested_videos import choose_manifest
 from tubelet.run.training import identity, run_recipe
 from tubelet.settings import to_plain
@@ -132,7 +133,7 @@ def state_of(run: ArmRun) -> str:
     """Return `finished`, `started` or `new`."""
     if read_result(run) is not None:
         return "finished"
-    return "started" if (run.folder / "recipe.yaml").exists() else "new"
+    return "started" if (run.folder / RECIPE_FILE).exists() else "new"
 
 
 def results_of(runs: Sequence[ArmRun]) -> list[dict[str, Any]]:
