@@ -13,6 +13,7 @@ from tubelet.errors import UserError, plural
 from tubelet.report.contents import ClassRow, EvaluationPage, KeyFigure, LengthRow, PairRow, WorstClip
 from tubelet.results.accuracy import Evaluation
 from tubelet.results.blocks import row_blocks
+from tubelet.results.metrics import Calibration
 from tubelet.run.visualize import film_strip
 from tubelet.video.reader import VideoError
 
@@ -30,19 +31,20 @@ def evaluation_page(result: Evaluation, title: str) -> EvaluationPage:
     The worst clips are read from the list that was tested, where it and the videos still exist.
     """
     confusion = None if result.multi_label else result.confusion()
+    calibration = None if result.multi_label else result.calibration()
     names = [result.class_name(k) for k in range(result.probabilities.shape[1])]
     listed = f" of {result.list_file}" if result.list_file else ""
     return EvaluationPage(
         title=title,
         lead=f"{plural(len(result.names), 'video')}{listed}, {plural(len(names), 'class', 'classes')}.",
-        figures=_figures(result),
+        figures=_figures(result, calibration),
         score="Average precision" if result.multi_label else "Right",
         rows=_class_rows(result, confusion),
         confusion=confusion,
         classes=names,
         pairs=[] if confusion is None else _pairs(result, confusion),
         lengths=_lengths(result),
-        calibration=None if result.multi_label else result.calibration(),
+        calibration=calibration,
         worst=worst_clips(result, _manifest(result.list_file), _NUM_WORST),
         broken=list(result.broken.values()),
         tested=len(result.names),
@@ -50,10 +52,9 @@ def evaluation_page(result: Evaluation, title: str) -> EvaluationPage:
     )
 
 
-def _figures(result: Evaluation) -> list[KeyFigure]:
-    present = sum(each.videos > 0 for each in result.per_class())
-    over = f"over {plural(present, 'class', 'classes')}"
-    if result.multi_label:
+def _figures(result: Evaluation, calibration: Calibration | None) -> list[KeyFigure]:
+    over = f"over {plural(result.num_present, 'class', 'classes')}"
+    if calibration is None:
         return [KeyFigure("mAP", f"mean average precision, {over}", result.mean_average_precision())]
     metrics = result.metrics()
     right = f"{round(result.top1 * len(result.names)):,} of {plural(len(result.names), 'video')}"
@@ -63,7 +64,7 @@ def _figures(result: Evaluation) -> list[KeyFigure]:
     return [
         *figures,
         KeyFigure("Class mean", f"mean class accuracy, {over}", result.mean_class_accuracy),
-        KeyFigure("Calibration error", "ECE, 15 bins", result.calibration().error),
+        KeyFigure("Calibration error", "ECE, 15 bins", calibration.error),
     ]
 
 

@@ -120,6 +120,11 @@ class Evaluation(ScoredVideos):
         right = np.bincount(self.labels[self.predicted == self.labels], minlength=num_classes).tolist()
         return [(total, n / total if total else None) for total, n in zip(totals, right, strict=True)]
 
+    @property
+    def num_present(self) -> int:
+        """How many of the classes tested videos have."""
+        return sum(total > 0 for total, _ in self._scores)
+
     def calibration(self) -> Calibration:
         """Return the calibration of the predicted classes; raises as `top`."""
         self._require_single_label()
@@ -187,7 +192,7 @@ class Evaluation(ScoredVideos):
             self._result() + (f"  ({self.views_per_second:.1f} views/s)" if self.views_per_second else "")
         ]
         if not self.multi_label:
-            present = plural(sum(each.videos > 0 for each in self.per_class()), "class", "classes")
+            present = plural(self.num_present, "class", "classes")
             lines.append(
                 f"mean class accuracy {self.mean_class_accuracy:.2%}  (of {present})"
                 f"  calibration error {self.calibration().error:.2%}"
@@ -209,7 +214,7 @@ class Evaluation(ScoredVideos):
         """Return the metrics with their denominator."""
         videos = plural(len(self.names), "video")
         if self.multi_label:
-            present, num_classes = sum(each.videos > 0 for each in self.per_class()), self.labels.shape[1]
+            present, num_classes = self.num_present, self.labels.shape[1]
             of = "" if present == num_classes else f"the {present} present of "
             return f"mAP {self.mean_average_precision():.2%}  of {videos}, over {of}{num_classes} classes"
         num_right = round(self.top1 * len(self.names))
