@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ OURS, OURS_MAR, OURS_SCALED = "tubelet", "tubelet, MAR at 50 %", "tubelet, its o
 THEIRS = {"video processor": "pipeline, TorchCodec", "image processor": "pipeline, PyAV"}
 VIEWS = {"video processor": "16 frames of the whole video", "image processor": "first 64 frames, every 4th"}
 AS_FOUND, ENCODED = "as found", "after prepare --encode"
-_STRIDE = 4
+OPTIONS: dict[str, dict[str, Any]] = {"video processor": {}, "image processor": {"frame_sampling_rate": 4}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ def stages(
     """Return what to measure for a file, by (side, stage); the network gets clips that are read already."""
     views, size = Views(geometry="huggingface"), model.config.encoder.image_size
     ours = {name: Predictor(each, workers=0) for name, each in ((OURS, model), (OURS_MAR, mar))}
-    options = {"frame_sampling_rate": _STRIDE} if kind == "image processor" else {}
+    options = OPTIONS[kind]
     read: dict[tuple[str, Path], Any] = {}
 
     def read_ours(path: Path) -> None:
@@ -163,8 +164,7 @@ def measured(
 
 def difference(model: VideoClassifier, peer: Any, kind: str, path: Path) -> float:
     """Return the largest difference of a class's probability between both sides, relative to the mean."""
-    options = {"frame_sampling_rate": _STRIDE} if kind == "image processor" else {}
-    theirs = {each["label"]: each["score"] for each in peer(str(path), top_k=400, **options)}
+    theirs = {each["label"]: each["score"] for each in peer(str(path), top_k=400, **OPTIONS[kind])}
     ours = Predictor(model, workers=0)(path).probabilities
     return max(abs(theirs[f"LABEL_{k}"] - float(p)) for k, p in enumerate(ours)) * len(ours)
 
@@ -217,17 +217,10 @@ def measure(footage: dict[str, list[Path]], rounds: int, size: SizeName) -> dict
         "threads": torch.get_num_threads(),
         "files": len(footage[AS_FOUND]),
         "model": f"ViT-{size}",
-        "versions": {name: version(name) for name in ("torch", "transformers", "torchcodec", "av")},
+        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "torchcodec", "av")},
         "largest_difference": differences,
         "rows": [asdict(row) for row in rows],
     }
-
-
-def version(package: str) -> str:
-    """Return the version of a package."""
-    from importlib import metadata
-
-    return metadata.version(package)
 
 
 def table(report: dict[str, Any]) -> Iterator[str]:

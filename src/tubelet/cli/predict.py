@@ -221,13 +221,9 @@ class _Printer:
     def show_broken(self, reason: str) -> None:
         """Report a video that cannot be read."""
         self._num_broken += 1
-        self.report(reason)
-        self.advance()
-
-    def report(self, message: str) -> None:
-        """Print a message."""
         self._bar.close()
-        print(f"tubelet: {printable(message)}", file=sys.stderr)
+        print(f"tubelet: {printable(reason)}", file=sys.stderr)
+        self.advance()
 
     def raise_broken(self) -> None:
         """Raise a UserError if a video could not be read."""

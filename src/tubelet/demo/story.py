@@ -32,11 +32,12 @@ from tubelet.recipe.schema import Recipe
 from tubelet.report.contents import Chart, Curve, DemoReport, Picture, Result
 from tubelet.report.evaluation_contents import worst_clips
 from tubelet.report.page import write_report
+from tubelet.report.run_contents import reconstruction_picture
 from tubelet.results.accuracy import Evaluation
 from tubelet.run.evaluation import EvaluationConfig, evaluate_model
 from tubelet.run.prediction import clip_of, views_of
+from tubelet.run.run_record import LOG_FILE
 from tubelet.run.training import run_recipe
-from tubelet.run.visualize import reconstruction
 from tubelet.settings import to_plain
 from tubelet.train.runtime import Runtime, RuntimeConfig
 
@@ -256,7 +257,7 @@ def _report(
 
 def _charts(out: Path) -> list[Chart]:
     def curve(name: str, run: str, key: str, factor: float = 1) -> Curve:
-        lines = [json.loads(line) for line in (out / run / "log.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (out / run / LOG_FILE).read_text().splitlines()]
         points = [(line["epoch"], line[key]) for line in lines if key in line]
         return Curve(name, [x for x, _ in points], [factor * y for _, y in points])
 
@@ -283,9 +284,7 @@ def _reconstructions(out: Path, manifest: Manifest, readable: Sequence[str]) -> 
         clip = read_clip(str(manifest.locate(sample)), clip_of(model), size=model.config.encoder.image_size)
         for ratio in RECONSTRUCTION_RATIOS:
             mask = TubeMasking(ratio=ratio).sample(model.grid, 1, torch.Generator().manual_seed(number))
-            masked = mask.masked.shape[1] / model.grid.volume
-            animation = reconstruction(model, clip, mask)
-            yield Picture(f"{name}, {masked:.0%} masked", animation.to_bytes("webp"), "image/webp")
+            yield reconstruction_picture(name, model, clip, mask)
 
 
 def _next_steps(out: Path, manifest: Manifest) -> list[tuple[str, str]]:

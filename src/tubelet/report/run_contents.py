@@ -6,6 +6,7 @@ from dataclasses import fields
 from statistics import fmean
 
 import numpy as np
+from torch import Tensor
 
 from tubelet.checkpoints.load import load_model
 from tubelet.checkpoints.model_folder import Model
@@ -13,6 +14,7 @@ from tubelet.data.dataset import read_clip
 from tubelet.data.manifest import Manifest, read_manifest
 from tubelet.data.workers import LONG_WAIT
 from tubelet.errors import UserError, plural
+from tubelet.masking import TokenMask
 from tubelet.progress import in_minutes
 from tubelet.recipe.schema import FinetuneRecipe
 from tubelet.report.contents import Chart, Curve, Picture, percent, rounded
@@ -157,13 +159,19 @@ def _pictures(model: Model, manifest: Manifest) -> Iterator[Picture]:
             )  # fmt: skip
         except VideoError:
             continue
-        mask = draw_mask(model, seed=found)
-        masked = mask.masked.shape[1] / model.grid.volume
-        animation = reconstruction(model, clip, mask, precision="fp32")
-        yield Picture(f"{sample.name}, {masked:.0%} masked", animation.to_bytes("webp"), "image/webp")
+        yield reconstruction_picture(sample.name, model, clip, draw_mask(model, seed=found), precision="fp32")
         found += 1
         if found == _NUM_PICTURES:
             return
+
+
+def reconstruction_picture(
+    name: str, model: Model, clip: Tensor, mask: TokenMask, *, precision: str | None = None
+) -> Picture:
+    """Return a clip of this name, masked and reconstructed; the arguments are those of `reconstruction`."""
+    masked = mask.masked.shape[1] / model.grid.volume
+    animation = reconstruction(model, clip, mask, precision=precision)
+    return Picture(f"{name}, {masked:.0%} masked", animation.to_bytes("webp"), "image/webp")
 
 
 def _data(run: RunRecord, manifest: Manifest | None) -> Iterator[tuple[str, str]]:

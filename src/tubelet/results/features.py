@@ -122,7 +122,8 @@ def _damage(found: Features) -> str:
     """Return what is wrong with a file, as far as that is seen without reading the features."""
     if len({len(found.vectors), len(found), len(found.labels), len(found.splits)}) > 1:
         return "its arrays have different lengths"
-    if missing := sorted(_HEADER - set(found.header)) if isinstance(found.header, dict) else ["entries"]:
+    header = found.header if isinstance(found.header, dict) else {}
+    if missing := sorted(_HEADER - header.keys()):
         return f"its header has no {', '.join(missing)}"
     num_classes = len(found.classes)
     if found.labels.shape[1:] not in ((), (num_classes,)):

@@ -20,11 +20,7 @@ from tubelet.recipe.schema import FinetuneRecipe, ReconstructionConfig
 from tubelet.settings import difference, to_plain
 
 _LAST_LAYER = "classify."  # the parameters of a head's last layer
-_ONLY_IN_TRAINING = (
-    "dropout",
-    "init_scale",
-    "keep_norm",
-)  # settings of a head that its answers do not depend on
+_ONLY_IN_TRAINING = ("dropout", "init_scale", "keep_norm")  # a head's answers do not depend on these settings
 
 
 def make_classifier(recipe: FinetuneRecipe, start: Model | None, classes: int) -> VideoClassifier:

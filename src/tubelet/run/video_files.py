@@ -10,12 +10,13 @@ from pathlib import Path
 
 from tubelet.data.manifest import Sample
 from tubelet.errors import UserError
+from tubelet.prepare.find_files import LIST_SUFFIXES
 from tubelet.prepare.lists.row import Row
 from tubelet.prepare.lists.tables import read_list
 from tubelet.video.folder_videos import videos_in
 from tubelet.video.remote import remote_url
 
-_LIST_SUFFIXES = frozenset((".csv", ".json", ".jsonl", ".lst", ".tsv", ".txt"))
+_LIST_SUFFIXES = (*LIST_SUFFIXES, ".lst")
 
 
 def separate_settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
